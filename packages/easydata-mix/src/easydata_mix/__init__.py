@@ -1,0 +1,1 @@
+"""Mix row sources by weights and schedules, exactly and resumably."""
