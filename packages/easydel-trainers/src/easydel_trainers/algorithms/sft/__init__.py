@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: `SFTConfig`, `SFTTrainer`, `sft_loss`."""
