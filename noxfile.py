@@ -1,0 +1,119 @@
+"""Every check of this repository, one session per job: `uv run nox -l` lists them, `uv run nox -s NAME` runs one.
+
+Each session lives in an environment of its own that `uv sync` fills from the lock file, so a check sees what it asks
+for and nothing that happens to lie around. Arguments after `--` reach the session's tool: `nox -s integration -- -k demo`.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv"
+nox.options.error_on_external_run = True
+nox.options.sessions = ["lint", "types", "imports", "tests", "wheels(easydata-sources)", "integration"]
+
+ROOT = Path(__file__).parent
+PACKAGES = sorted(path.parent.name for path in ROOT.glob("packages/*/pyproject.toml"))
+WITHOUT_JAX = {"easydata-sources", "easydata-mix", "easydata-tokenize", "easydel-transforms"}
+UV = os.environ.get("UV", "uv")  # `uv run` names its own binary here, which need not be on the PATH
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Formatting, lint rules and spelling."""
+    sync(session, "--only-group", "lint")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("codespell")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Static types of all packages."""
+    sync(session, "--group", "types")
+    session.run("pyright", *session.posargs)
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Layers: who may import whom, and losses that stay pure."""
+    sync(session, "--group", "imports")
+    session.run("lint-imports")
+
+
+@nox.session
+@nox.parametrize("package", PACKAGES, ids=PACKAGES)
+def tests(session: nox.Session, package: str) -> None:
+    """Tests of one package, with only that package and its own dependencies installed."""
+    sync(session, "--package", package, "--group", "test")
+    session.run("pytest", f"packages/{package}/tests", *session.posargs)
+
+
+@nox.session
+def integration(session: nox.Session) -> None:
+    """The packages together: parity with recorded runs, whole command lines, the demo in short."""
+    sync(session, "--group", "test", "--group", "demo")
+    session.run("pytest", "tests-integration", "--ignore=tests-integration/parity", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("package", PACKAGES, ids=PACKAGES)
+def wheels(session: nox.Session, package: str) -> None:
+    """Build the wheels without the workspace, install one alone in an empty environment, import its menu."""
+    with tempfile.TemporaryDirectory() as folder:
+        session.run(UV, "build", "--all-packages", "--no-sources", "--quiet", "--out-dir", folder, external=True)
+        constraints = Path(folder, "constraints.txt")
+        # Siblings come from this build, never from an index that may hold other projects of the same names.
+        built = sorted(Path(folder).glob("*.whl"))
+        constraints.write_text("".join(f"{distribution(path)} @ {path.as_uri()}\n" for path in built))
+        wheel = next(path for path in built if distribution(path) == package)
+        session.install("--constraints", str(constraints), str(wheel))
+        check_menu = ROOT / "tests-integration" / "wheels" / "check_menu.py"
+        arguments = [folder, package, *(["--without-jax"] if package in WITHOUT_JAX else [])]
+        session.run("python", "-I", str(check_menu), *arguments)
+
+
+@nox.session(default=False)
+@nox.parametrize("package", PACKAGES, ids=PACKAGES)
+def lowest(session: nox.Session, package: str) -> None:
+    """Tests of one package with the oldest versions of its direct dependencies that it claims to work with."""
+    group = f"packages/{package}/pyproject.toml:test"
+    session.install("--resolution", "lowest-direct", "-e", f"packages/{package}", "--group", group)
+    session.run("pytest", f"packages/{package}/tests", *session.posargs)
+
+
+@nox.session(default=False, venv_backend="virtualenv")
+def parity(session: nox.Session) -> None:
+    """Folders that we export, read back by `transformers` under torch: the same logits."""
+    # pip rather than uv: on Linux uv's default index answers with torch's multi-gigabyte CUDA build,
+    # while pip also looks where the machine's owner told it to look for a CPU build.
+    session.install("torch==2.13.0", "transformers==5.23.0", "peft", "safetensors", "numpy", "pytest")
+    siblings = ["easydata-sources", "easydata-tokenize", "easydel-models[gguf]"]
+    session.install(*(f"./packages/{name}" for name in siblings))
+    session.run("pytest", "tests-integration/parity", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Speed and memory of the training step on a real model; prints, never judges."""
+    sync(session, "--group", "test", "--group", "demo")
+    for script in sorted(ROOT.glob("benchmarks/*.py")):
+        session.run("python", str(script.relative_to(ROOT)), *session.posargs)
+
+
+def sync(session: nox.Session, *selection: str) -> None:
+    """Fill the session's own environment with the locked versions of `selection`, and nothing else."""
+    session.run_install(
+        *(UV, "sync", "--locked", "--quiet", "--no-default-groups", *selection),
+        env={"UV_PROJECT_ENVIRONMENT": session.virtualenv.location, "UV_PYTHON": sys.executable},
+        external=True,
+    )
+
+
+def distribution(wheel: Path) -> str:
+    """The distribution's name as its project spells it, from a wheel's file name."""
+    return wheel.name.split("-")[0].replace("_", "-")
