@@ -1,0 +1,97 @@
+"""The one entry to attention: who may see whom is said by segment ids, positions, causality and a window.
+
+Implementations differ in memory and speed only. Whatever one of them cannot honour it refuses; none ignores an
+argument. `implementation="reference"` builds the whole score matrix and is what the others are tested against;
+``"blocked"`` cuts the queries into blocks, keeps the scores of one block at a time, and recomputes them in the
+backward pass, so that its memory grows with block * length instead of length².
+
+Axis letters: B batch, T query tokens, S key tokens, H query heads, G key/value heads, K head_dim.
+"""
+
+from typing import Literal
+
+from jaxtyping import Array, Float, Int
+
+from easydel_models.attention_blocked import blocked_attention
+from easydel_models.attention_mask import Visibility
+from easydel_models.attention_reference import reference_attention
+
+Implementation = Literal["auto", "reference", "blocked"]
+
+SHORT = 128
+"""Queries up to which ``auto`` takes the reference: one block would hold all of them."""
+
+
+def attention(
+    query: Float[Array, "B T H K"],
+    key: Float[Array, "B S G K"],
+    value: Float[Array, "B S G K"],
+    *,
+    segment_ids: Int[Array, "B T"] | None = None,
+    kv_segment_ids: Int[Array, "B S"] | None = None,
+    positions: Int[Array, "B T"] | None = None,
+    kv_positions: Int[Array, "B S"] | None = None,
+    causal: bool = True,
+    window: int | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    implementation: Implementation = "auto",
+) -> Float[Array, "B T H K"]:
+    """Scaled dot-product attention with grouped heads.
+
+    Each query takes the mean of the values it sees, weighted by ``softmax(softcap_(scale * q·k))``, where
+    ``softcap_(s) = softcap * tanh(s / softcap)``. Head h reads key/value head ``h // (H / G)``. Scores and softmax
+    are float32. A query that sees nothing (padding) gives exactly 0, and passes no gradient.
+
+    Args:
+        query: Queries, rope already applied.
+        key: Keys, rope already applied.
+        value: Values.
+        segment_ids: Document of each query; 0 = padding, which sees nothing. None = all one document.
+        kv_segment_ids: Document of each key; 0 = padding, seen by nobody. None = `segment_ids`, if S == T.
+        positions: Place of each query for causality and window. None = the order in the row, which lets
+            ``blocked`` leave out key blocks that nobody sees; right whenever documents are contiguous.
+        kv_positions: Place of each key; given together with `positions` or not at all.
+        causal: Whether a query sees only keys at its own place or before.
+        window: Number of places a query sees back, its own included; None = all. Needs `causal`.
+        scale: Factor on the scores; None = 1 / sqrt(K).
+        softcap: Bound on the magnitude of the scores; None = no bound.
+        implementation: ``"auto"`` takes ``"reference"`` for short inputs, else ``"blocked"``.
+
+    Returns:
+        One vector per query and head, in the dtype of `query`.
+
+    Raises:
+        ValueError: If the arguments contradict each other or the implementation is unknown.
+
+    References: Vaswani et al., Attention Is All You Need, 2017, https://arxiv.org/abs/1706.03762, eq. 1;
+        Ainslie et al., GQA, 2023, https://arxiv.org/abs/2305.13245 (grouped heads); Gemma Team, Gemma 2, 2024,
+        https://arxiv.org/abs/2408.00118 (soft-capping).
+    """
+    _check_heads(query, key)
+    visibility = Visibility.from_arguments(
+        query_length=query.shape[1],
+        kv_length=key.shape[1],
+        segment_ids=segment_ids,
+        kv_segment_ids=kv_segment_ids,
+        positions=positions,
+        kv_positions=kv_positions,
+        causal=causal,
+        window=window,
+    )
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    if implementation == "auto":
+        implementation = "reference" if query.shape[1] <= SHORT else "blocked"
+    if implementation == "reference":
+        return reference_attention(query, key, value, visibility, scale=factor, softcap=softcap)
+    if implementation == "blocked":
+        return blocked_attention(query, key, value, visibility, scale=factor, softcap=softcap)
+    raise ValueError(f"`implementation` is {implementation!r}; expected auto, reference or blocked.")
+
+
+def _check_heads(query: Array, key: Array) -> None:
+    if query.shape[2] % key.shape[2]:
+        raise ValueError(
+            f"{query.shape[2]} query heads cannot share {key.shape[2]} key/value heads evenly; "
+            "the number of query heads must be a multiple."
+        )

@@ -1,0 +1,162 @@
+"""The decoder: from tokens to hidden states, as one `jax.lax.scan` over stacked layers.
+
+Pure functions of (config, params, arrays); the classes that hold parameters are in `easydel_models.heads`.
+
+Axis letters: B batch, T tokens, D dim.
+"""
+
+import dataclasses
+import functools
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float, Int
+
+from easydel_models.attention import Implementation, attention
+from easydel_models.cache import KVCache, next_positions, occupy, write_layer
+from easydel_models.config import DecoderConfig
+from easydel_models.layers import gated_mlp, linear, project_heads, rms_norm
+from easydel_models.parameters import Params
+from easydel_models.rope import apply_rope, rope_tables
+
+Remat = Literal["none", "dots", "full"]
+
+
+def decode(
+    config: DecoderConfig,
+    params: Params,
+    input_ids: Int[Array, "B T"],
+    *,
+    dtype: np.dtype,
+    positions: Int[Array, "B T"] | None = None,
+    segment_ids: Int[Array, "B T"] | None = None,
+    remat: Remat = "none",
+    implementation: Implementation = "auto",
+) -> Float[Array, "B T D"]:
+    """Returns the hidden states after the final norm, in ``dtype``.
+
+    Args:
+        config: The decoder's switches.
+        params: Its parameters, as `easydel_models.parameters.split_params` gives them.
+        input_ids: Tokens; every id, the pad id too, is looked up and passes its gradient on.
+        dtype: Compute dtype.
+        positions: For rope; None = restart at 0 in every segment.
+        segment_ids: 0 = padding, 1 and up = document; a token sees only its own document, which must be contiguous.
+            None = one document per row.
+        remat: What the backward pass recomputes instead of keeping: ``none`` nothing; ``dots`` all but the matrix
+            products with weights and the attention; ``full`` everything inside a layer but the attention's result.
+        implementation: Of attention.
+    """
+    if positions is None:
+        positions = _default_positions(input_ids, segment_ids)
+    cos, sin = rope_tables(config.rope, config.head_dim, positions)
+
+    def layer_step(x, layer):
+        query, key, value = _rotated_heads(config, layer, x, cos, sin)
+        mixed = attention(
+            query,
+            key,
+            value,
+            segment_ids=segment_ids,
+            window=config.sliding_window,
+            implementation=implementation,
+        )
+        return _finish_layer(config, layer, x, mixed), None
+
+    x, _ = jax.lax.scan(
+        _rematerialised(layer_step, remat), _embed(params, input_ids, dtype), params["layers"]
+    )
+    return rms_norm(x, params["final_norm"], config.norm_eps)
+
+
+def decode_with_cache(
+    config: DecoderConfig,
+    params: Params,
+    input_ids: Int[Array, "B T"],
+    cache: KVCache,
+    *,
+    dtype: np.dtype,
+    positions: Int[Array, "B T"] | None = None,
+    segment_ids: Int[Array, "B T"] | None = None,
+    implementation: Implementation = "auto",
+) -> tuple[Float[Array, "B T D"], KVCache]:
+    """Like `decode`, for tokens that follow those in ``cache``; see `easydel_models.cache` for the contract.
+
+    Returns:
+        The hidden states of the new tokens, and the cache with them entered.
+    """
+    segment_ids = jnp.ones_like(input_ids) if segment_ids is None else segment_ids
+    positions = next_positions(cache, segment_ids) if positions is None else positions
+    cos, sin = rope_tables(config.rope, config.head_dim, positions)
+    index, table = cache.index, occupy(cache, segment_ids, positions)
+
+    def layer_step(carry, numbered_layer):
+        x, keys, values = carry
+        number, layer = numbered_layer
+        query, key, value = _rotated_heads(config, layer, x, cos, sin)
+        keys, key = write_layer(keys, key, number, index)
+        values, value = write_layer(values, value, number, index)
+        mixed = attention(
+            query,
+            key.astype(dtype),
+            value.astype(dtype),
+            segment_ids=segment_ids,
+            kv_segment_ids=table.segment_ids,
+            positions=positions,
+            kv_positions=table.positions,
+            window=config.sliding_window,
+            implementation=implementation,
+        )
+        return (_finish_layer(config, layer, x, mixed), keys, values), None
+
+    numbers = jnp.arange(config.num_layers, dtype=jnp.int32)
+    carry = (_embed(params, input_ids, dtype), cache.key, cache.value)
+    (x, keys, values), _ = jax.lax.scan(layer_step, carry, (numbers, params["layers"]))
+    return rms_norm(x, params["final_norm"], config.norm_eps), dataclasses.replace(table, key=keys, value=values)
+
+
+def restarting_positions(segment_ids: Int[Array, "B T"]) -> Int[Array, "B T"]:
+    """Returns the place of every token inside its own run of equal segment ids, from 0."""
+    places = jnp.broadcast_to(jnp.arange(segment_ids.shape[1], dtype=jnp.int32)[None], segment_ids.shape)
+    changed = jnp.diff(segment_ids, axis=1, prepend=segment_ids[:, :1]) != 0
+    starts = jax.lax.cummax(jnp.where(changed, places, jnp.int32(0)), axis=1)
+    return places - starts
+
+
+def _default_positions(input_ids: Array, segment_ids: Array | None) -> Array:
+    return restarting_positions(jnp.ones_like(input_ids) if segment_ids is None else segment_ids)
+
+
+def _embed(params: Params, input_ids: Array, dtype: np.dtype) -> Array:
+    return params["embedding"][input_ids].astype(dtype)
+
+
+def _rotated_heads(
+    config: DecoderConfig, layer: Params, x: Array, cos: Array, sin: Array
+) -> tuple[Array, ...]:
+    query, key, value = project_heads(layer, config, rms_norm(x, layer["attention_norm"], config.norm_eps))
+    return apply_rope(query, cos, sin), apply_rope(key, cos, sin), value
+
+
+def _finish_layer(config: DecoderConfig, layer: Params, x: Array, mixed: Array) -> Array:
+    mixed = checkpoint_name(mixed.reshape(*mixed.shape[:2], -1), "attention")
+    x = x + linear(layer, "output", mixed)
+    return x + gated_mlp(layer, config.activation, rms_norm(x, layer["mlp_norm"], config.norm_eps))
+
+
+def _rematerialised(layer_step, remat: Remat):
+    policies = jax.checkpoint_policies
+    keep_attention = policies.save_only_these_names("attention")
+    if remat == "none":
+        return layer_step
+    # Inside a scan nothing can be merged across iterations, so the barrier against it would only cost.
+    checkpoint = functools.partial(jax.checkpoint, prevent_cse=False)
+    if remat == "dots":
+        keep_dots = policies.dots_with_no_batch_dims_saveable
+        return checkpoint(layer_step, policy=policies.save_from_both_policies(keep_dots, keep_attention))
+    if remat == "full":
+        return checkpoint(layer_step, policy=keep_attention)
+    raise ValueError(f"`remat` is {remat!r}; expected none, dots or full.")

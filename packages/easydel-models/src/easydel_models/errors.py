@@ -1,0 +1,17 @@
+"""What this package raises: one base, one class for each thing a user can mend."""
+
+
+class ModelError(ValueError):
+    """Base of every error of easydel-models that a user can mend."""
+
+
+class ConfigError(ModelError):
+    """A model configuration that is impossible, incomplete, or that this decoder would compute wrongly."""
+
+
+class WeightsError(ModelError):
+    """Weights that do not fit the configuration: a tensor is missing, left over, or has the wrong shape."""
+
+
+class ModelNotFoundError(ModelError, FileNotFoundError):
+    """A folder, file or Hub repository that is not there, or lacks a file that every model needs."""

@@ -1,0 +1,269 @@
+"""Models: the decoder with a head that predicts tokens, and with one that scores rows.
+
+Both hold their parameters as `flax.nnx` state under the same names that `easydel_models.parameters` lists, and
+compute through the pure functions of `easydel_models.decoder`.
+
+Axis letters: B batch, T tokens, D dim, V vocabulary, C labels.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any, Literal, TypeVar, overload
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+
+from easydel_models.attention import Implementation
+from easydel_models.cache import KVCache
+from easydel_models.config import DecoderConfig
+from easydel_models.decoder import Remat, decode, decode_with_cache
+from easydel_models.dtypes import resolve_dtype
+from easydel_models.errors import ConfigError
+from easydel_models.parameters import Params, init_params, split_params
+
+Model = TypeVar("Model", bound="DecoderModel")
+Mask = Int[Array, "B T"] | Bool[Array, "B T"]
+
+
+class DecoderModel(nnx.Module):
+    """What both models share: a configuration, a compute dtype, parameters, hidden states. Abstract."""
+
+    config: DecoderConfig
+    dtype: Any
+
+    def __init__(self, config: DecoderConfig, params: Params, *, dtype: DTypeLike | None = None):
+        """Wraps parameters.
+
+        Args:
+            config: Sizes and switches.
+            params: One array for every path of `easydel_models.parameters.parameter_specs`.
+            dtype: Compute dtype; None = float32 on CPU, bfloat16 on accelerators.
+        """
+        self.config = config
+        self.dtype = resolve_dtype(dtype)
+        self.embedding = nnx.Param(params["embedding"])
+        self.layers = nnx.Dict({name: nnx.Param(array) for name, array in params["layers"].items()})
+        self.final_norm = nnx.Param(params["final_norm"])
+
+    @classmethod
+    def from_config(
+        cls: type[Model],
+        config: DecoderConfig,
+        *,
+        seed: int = 0,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = "float32",
+    ) -> Model:
+        """Builds a model with fresh random parameters.
+
+        Args:
+            config: Sizes and switches.
+            seed: Of the parameters.
+            dtype: Compute dtype; None = float32 on CPU, bfloat16 on accelerators.
+            param_dtype: What the parameters are kept in.
+        """
+        return cls(config, init_params(config, seed=seed, dtype=resolve_dtype(param_dtype)), dtype=dtype)
+
+    @overload
+    def hidden(
+        self,
+        input_ids: Int[Array, "B T"],
+        *,
+        positions: Int[Array, "B T"] | None = None,
+        segment_ids: Int[Array, "B T"] | None = None,
+        cache: None = None,
+        remat: Remat = "none",
+        implementation: Implementation = "auto",
+    ) -> Float[Array, "B T D"]: ...
+
+    @overload
+    def hidden(
+        self,
+        input_ids: Int[Array, "B T"],
+        *,
+        positions: Int[Array, "B T"] | None = None,
+        segment_ids: Int[Array, "B T"] | None = None,
+        cache: KVCache,
+        remat: Literal["none"] = "none",
+        implementation: Implementation = "auto",
+    ) -> tuple[Float[Array, "B T D"], KVCache]: ...
+
+    def hidden(
+        self, input_ids, *, positions=None, segment_ids=None, cache=None, remat="none", implementation="auto"
+    ):
+        """Returns the hidden states after the final norm, in the compute dtype: what the head is applied to.
+
+        Args:
+            input_ids: Tokens.
+            positions: For rope. None = restart in every segment, which suits padding on either side; with a cache,
+                carry on in each row.
+            segment_ids: 0 = padding, 1 and up = document. None = every token is real.
+            cache: Tokens that came before; see `easydel_models.cache`.
+            remat: What training recomputes in its backward pass: ``none``, ``dots`` or ``full``.
+            implementation: Of attention: ``auto``, ``reference`` or ``blocked``.
+
+        Returns:
+            The hidden states; with a cache, a pair of the hidden states and the cache after these tokens.
+
+        Raises:
+            ValueError: If a cache and remat are combined.
+        """
+        options = {
+            "dtype": self.dtype,
+            "positions": positions,
+            "segment_ids": segment_ids,
+            "implementation": implementation,
+        }
+        if cache is None:
+            return decode(self.config, self._decoder_params(), input_ids, remat=remat, **options)
+        if remat != "none":
+            raise ValueError(
+                f"`remat` is {remat!r} together with a cache; it is for training, which has no cache."
+            )
+        return decode_with_cache(self.config, self._decoder_params(), input_ids, cache, **options)
+
+    def save_pretrained(self, path: str | os.PathLike[str], *, max_shard_size: int = 5_000_000_000) -> None:
+        """Writes a Hugging Face folder that `transformers` loads; see `easydel_models.hf.save_folder`."""
+        from easydel_models.hf import save_folder
+
+        save_folder(path, self.config, split_params(self)[1], max_shard_size=max_shard_size)
+
+    def _decoder_params(self) -> Params:
+        return {
+            "embedding": self.embedding[...],
+            "layers": {name: param[...] for name, param in self.layers.items()},
+            "final_norm": self.final_norm[...],
+        }
+
+
+class CausalLM(DecoderModel):
+    """Predicts the next token. Final."""
+
+    def __init__(self, config: DecoderConfig, params: Params, *, dtype: DTypeLike | None = None):
+        """Wraps parameters; see `DecoderModel`.
+
+        Raises:
+            ConfigError: If the configuration asks for a classification head.
+        """
+        if config.num_labels is not None:
+            raise ConfigError(
+                f"`num_labels` is {config.num_labels}; a CausalLM has none: use a SequenceClassifier."
+            )
+        super().__init__(config, params, dtype=dtype)
+        if not config.tie_embeddings:
+            self.head = nnx.Param(params["head"])
+
+    def head_weights(self) -> Float[Array, "V D"]:
+        """Returns the matrix that turns hidden states into logits: ``logits = hidden @ head_weights().T``."""
+        return self.embedding[...] if self.config.tie_embeddings else self.head[...]
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "B T"],
+        *,
+        attention_mask: Mask | None = None,
+        segment_ids: Int[Array, "B T"] | None = None,
+        positions: Int[Array, "B T"] | None = None,
+    ) -> Float[Array, "B T V"]:
+        """Returns the logits in float32: convenient for short rows; losses go through the fused head instead.
+
+        Args:
+            input_ids: Tokens.
+            attention_mask: 1 or True = real token; shorthand for `segment_ids` of 0 and 1.
+            segment_ids: See `hidden`. At most one of the two is given.
+            positions: See `hidden`.
+        """
+        segments = segments_of(attention_mask, segment_ids)
+        hidden = self.hidden(input_ids, segment_ids=segments, positions=positions)
+        head = self.head_weights().astype(hidden.dtype)
+        return jnp.einsum("btd,vd->btv", hidden, head, preferred_element_type=jnp.float32)
+
+    def generate(self, prompts: Sequence[Sequence[int]], **options: Any) -> Any:
+        """Continues each prompt; see `easydel_models.generation.generate` for the options and the result."""
+        from easydel_models.generation import generate
+
+        return generate(self, prompts, **options)
+
+
+class SequenceClassifier(DecoderModel):
+    """Scores rows by the hidden state of one token of each. Final.
+
+    Which token: the last real one that is not the pad token. Rows end in padding, and where the pad token is also
+    the end-of-turn token the real one at the end is passed over too, as transformers does, so that scores do not
+    depend on whether a row was closed. A row of nothing but pad tokens is scored at its last real place; without a
+    ``pad_token_id`` in the configuration every row is.
+    """
+
+    def __init__(self, config: DecoderConfig, params: Params, *, dtype: DTypeLike | None = None):
+        """Wraps parameters; see `DecoderModel`.
+
+        Raises:
+            ConfigError: If the configuration has no `num_labels`.
+        """
+        if config.num_labels is None:
+            raise ConfigError(
+                "`num_labels` is None; a SequenceClassifier needs a number, 1 for a reward model."
+            )
+        super().__init__(config, params, dtype=dtype)
+        self.score = nnx.Param(params["score"])
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "B T"],
+        *,
+        attention_mask: Mask | None = None,
+        segment_ids: Int[Array, "B T"] | None = None,
+        positions: Int[Array, "B T"] | None = None,
+        remat: Remat = "none",
+    ) -> Float[Array, "B C"]:
+        """Returns one float32 score per row and label; rows hold one document each, padded on either side.
+
+        Args:
+            input_ids: Tokens.
+            attention_mask: 1 or True = real token; shorthand for `segment_ids` of 0 and 1.
+            segment_ids: See `hidden`. At most one of the two is given.
+            positions: See `hidden`.
+            remat: See `hidden`.
+        """
+        segments = segments_of(attention_mask, segment_ids)
+        hidden = self.hidden(input_ids, segment_ids=segments, positions=positions, remat=remat)
+        places = pooled_places(input_ids, segments, self.config.pad_token_id)
+        pooled = jnp.take_along_axis(hidden, places[:, None, None], axis=1)[:, 0]
+        score = self.score[...].astype(hidden.dtype)
+        return jnp.einsum("bd,cd->bc", pooled, score, preferred_element_type=jnp.float32)
+
+
+def segments_of(
+    attention_mask: Mask | None, segment_ids: Int[Array, "B T"] | None
+) -> Int[Array, "B T"] | None:
+    """Returns the segment ids that either argument stands for.
+
+    Raises:
+        ValueError: If both are given.
+    """
+    if attention_mask is None:
+        return segment_ids
+    if segment_ids is not None:
+        raise ValueError(
+            "give `attention_mask` or `segment_ids`, not both; segment id 0 already says padding."
+        )
+    return attention_mask.astype(jnp.int32)
+
+
+def pooled_places(
+    input_ids: Int[Array, "B T"], segment_ids: Int[Array, "B T"] | None, pad_token_id: int | None
+) -> Int[Array, "B"]:
+    """Returns the place in each row whose hidden state a `SequenceClassifier` scores; its docstring has the rule."""
+    real = jnp.ones_like(input_ids, bool) if segment_ids is None else segment_ids > 0
+    last_real = _last(real)
+    if pad_token_id is None:
+        return last_real
+    wanted = real & (input_ids != pad_token_id)
+    return jnp.where(wanted.any(axis=1), _last(wanted), last_real)
+
+
+def _last(mask: Bool[Array, "B T"]) -> Int[Array, "B"]:
+    places = jnp.arange(mask.shape[1], dtype=jnp.int32)[None]
+    return jnp.where(mask, places, jnp.int32(0)).max(axis=1)

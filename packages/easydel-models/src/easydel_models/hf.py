@@ -1,0 +1,109 @@
+"""Hugging Face folders: config.json, generation_config.json and safetensors, read and written.
+
+Saving is all or nothing: everything is written beside the target first and moved into place at the end, config.json
+last, and a folder without config.json is refused by every reader.
+"""
+
+import dataclasses
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from easydel_models.config import DecoderConfig
+from easydel_models.errors import ConfigError, ModelNotFoundError
+from easydel_models.hf_config import one_or_list, token_ids
+from easydel_models.parameters import Params
+from easydel_models.tensor_files import INDEX, write_tensors
+from easydel_models.weights import export_shapes, export_tensors
+
+CONFIG = "config.json"
+GENERATION_CONFIG = "generation_config.json"
+
+
+def read_config(folder: Path) -> DecoderConfig:
+    """Reads config.json, and the tokens that end a generation from generation_config.json, where there is one.
+
+    Raises:
+        ModelNotFoundError: If config.json is not there.
+        ConfigError: If it is no JSON object, or describes something this decoder does not compute.
+    """
+    config = DecoderConfig.from_hf(_read_json(folder / CONFIG))
+    if (folder / GENERATION_CONFIG).is_file():
+        # Chat models end a turn with tokens that only this file names.
+        ends = token_ids(_read_json(folder / GENERATION_CONFIG).get("eos_token_id"))
+        config = dataclasses.replace(config, eos_token_ids=ends or config.eos_token_ids)
+    return config
+
+
+def save_folder(
+    path: str | os.PathLike[str], config: DecoderConfig, params: Params, *, max_shard_size: int = 5_000_000_000
+) -> None:
+    """Writes a folder that `transformers` loads, with the parameters in the dtype they are in.
+
+    Args:
+        path: The folder; other files in it, such as a tokenizer, stay. A model in it is replaced.
+        config: The model's configuration.
+        params: Its parameters.
+        max_shard_size: Most bytes of numbers in one file; more files and an index are written as needed.
+
+    Raises:
+        ValueError: If `max_shard_size` is not positive.
+    """
+    if max_shard_size < 1:
+        raise ValueError(f"`max_shard_size` is {max_shard_size}; expected a number of bytes, at least 1.")
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    dtype = np.dtype(params["embedding"].dtype)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+        fresh = Path(scratch) / "model"
+        fresh.mkdir()
+        shapes = export_shapes(config)
+        write_tensors(
+            fresh, export_tensors(params, config), shapes, dtype=dtype, max_shard_size=max_shard_size
+        )
+        _write_json(fresh / GENERATION_CONFIG, _generation_config(config))
+        _write_json(fresh / CONFIG, config.to_hf(dtype=dtype.name))
+        _move_into_place(fresh, target)
+
+
+def _move_into_place(fresh: Path, target: Path) -> None:
+    if not target.exists():
+        fresh.rename(target)
+        return
+    (target / CONFIG).unlink(missing_ok=True)
+    for stale in [*target.glob("model*.safetensors"), target / INDEX]:
+        stale.unlink(missing_ok=True)
+    for file in sorted(fresh.iterdir(), key=lambda file: file.name == CONFIG):
+        os.replace(file, target / file.name)
+
+
+def _generation_config(config: DecoderConfig) -> dict[str, Any]:
+    return {
+        "bos_token_id": config.bos_token_id,
+        "eos_token_id": one_or_list(config.eos_token_ids),
+        "pad_token_id": config.pad_token_id,
+    }
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ModelNotFoundError(f"{path} is not there; a model folder needs one, and an unfinished save has none.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds a JSON {type(content).__name__}; expected an object.")
+    return content
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())

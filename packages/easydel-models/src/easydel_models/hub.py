@@ -1,0 +1,52 @@
+"""From what the user names to a place on this disk: a folder, a .gguf file, or a Hub repository fetched once."""
+
+import os
+import re
+from pathlib import Path
+
+from easydel_models.errors import ModelNotFoundError
+
+_FILES = ["config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"]
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def locate(name: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None) -> Path:
+    """Returns the local folder or .gguf file that ``name`` stands for, fetching it only if it is a Hub id.
+
+    Args:
+        name: A folder, a ``.gguf`` file, or ``"organisation/model"`` on the Hugging Face Hub.
+        revision: Branch, tag or commit on the Hub; None = the default branch. Local names have none.
+        token: For private repositories; None = the one `huggingface_hub` has stored, if any.
+
+    Raises:
+        ModelNotFoundError: If nothing is there; a mistyped local name never goes to the network.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
+        return path
+    if path.exists():
+        raise ModelNotFoundError(f"{path} is a file, but no .gguf file; expected a model folder or a .gguf file.")
+    if isinstance(name, os.PathLike) or not _looks_like_hub_id(name):
+        raise ModelNotFoundError(
+            f"there is no folder or file {str(name)!r} (looked in {path.absolute().parent}), "
+            "and it is no Hub id of the form 'organisation/model'."
+        )
+    return _fetch(name, revision, token)
+
+
+def _looks_like_hub_id(name: str) -> bool:
+    # "outputs/modle" where outputs/ exists is a slip of the finger, not a repository.
+    return bool(_HUB_ID.fullmatch(name)) and not name.endswith(".gguf") and not Path(name).parent.is_dir()
+
+
+def _fetch(name: str, revision: str | None, token: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, token=token, allow_patterns=_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise ModelNotFoundError(
+            f"{name!r} is no local folder, and the Hub did not give it (revision {revision or 'default'}): "
+            f"{type(error).__name__}. Check the spelling, the network, and for a private repository the token."
+        ) from error

@@ -1,0 +1,157 @@
+"""The parameters of a decoder as plain data: which there are, their shapes, and how to take a model apart.
+
+A model is `split_params` into a structure (static, hashable) and a nested dict of arrays, on which optimizers, JAX
+transformations and checkpoints work, and put together again with `join_params`, also inside ``jax.jit``:
+
+    structure, params = split_params(model)
+    loss = lambda params: join_params(structure, params).hidden(ids).sum()
+    grads = jax.grad(loss)(params)
+
+Kernels are [in, out]; embedding, head and score are [rows, dim]; everything under ``params["layers"]`` is stacked
+over the layers, [layers, ...].
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array
+
+from easydel_models.config import DecoderConfig
+
+Params = dict[str, Any]
+"""Nested dict of arrays."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ParameterSpec:
+    """One parameter: its shape (without the layers' axis), and what kind it is."""
+
+    shape: tuple[int, ...]
+    kind: Literal["table", "kernel", "norm", "bias"]
+    """``table``: [rows, dim], stored the same way in files; ``kernel``: [in, out], stored transposed."""
+    stacked: bool
+    """Whether there is one per layer, stacked along a leading axis."""
+
+
+def parameter_specs(config: DecoderConfig) -> dict[str, ParameterSpec]:
+    """Returns every parameter of the model ``config`` describes, by dotted path (``layers.query``)."""
+    specs = {"embedding": ParameterSpec(shape=(config.vocab_size, config.dim), kind="table", stacked=False)}
+    specs |= {f"layers.{name}": spec for name, spec in _layer_specs(config).items()}
+    specs["final_norm"] = ParameterSpec(shape=(config.dim,), kind="norm", stacked=False)
+    if config.num_labels is not None:
+        specs["score"] = ParameterSpec(shape=(config.num_labels, config.dim), kind="table", stacked=False)
+    elif not config.tie_embeddings:
+        specs["head"] = ParameterSpec(shape=(config.vocab_size, config.dim), kind="table", stacked=False)
+    return specs
+
+
+def full_shape(spec: ParameterSpec, config: DecoderConfig) -> tuple[int, ...]:
+    """Returns the shape of the array that holds the parameter, the layers' axis included."""
+    return (config.num_layers, *spec.shape) if spec.stacked else spec.shape
+
+
+def init_params(config: DecoderConfig, *, seed: int, dtype: np.dtype) -> Params:
+    """Draws fresh parameters: norms 1, biases 0, all else normal with `DecoderConfig.initializer_range`.
+
+    Each parameter has its own stream, folded from ``seed`` and its path, so that adding one leaves the others alone.
+    """
+    root = jax.random.key(seed)
+    return nested(
+        {
+            path: init_parameter(path, spec, config, root, dtype)
+            for path, spec in parameter_specs(config).items()
+        }
+    )
+
+
+def init_parameter(
+    path: str, spec: ParameterSpec, config: DecoderConfig, root: Array, dtype: np.dtype
+) -> Array:
+    """Draws one fresh parameter; see `init_params`."""
+    shape = full_shape(spec, config)
+    if spec.kind == "norm":
+        return jnp.ones(shape, dtype)
+    if spec.kind == "bias":
+        return jnp.zeros(shape, dtype)
+    key = jax.random.fold_in(root, int.from_bytes(path.encode(), "little") % (2**31 - 1))
+    return (jax.random.normal(key, shape, jnp.float32) * jnp.float32(config.initializer_range)).astype(dtype)
+
+
+def split_params(model: nnx.Module) -> tuple[nnx.GraphDef, Params]:
+    """Takes a model apart into its structure and its parameters.
+
+    Returns:
+        A hashable structure for `join_params`, and a nested dict of the model's own arrays (not copies).
+    """
+    structure, state = nnx.split(model)
+    return structure, nnx.to_pure_dict(state)
+
+
+def join_params(structure: nnx.GraphDef, params: Params) -> Any:
+    """Puts a model together again; the reverse of `split_params`.
+
+    Args:
+        structure: What `split_params` returned.
+        params: Parameters of the same paths; they may be traced, or cast to another dtype.
+    """
+    return nnx.merge(structure, params)
+
+
+def update_params(model: nnx.Module, params: Params) -> None:
+    """Gives a model other values for its parameters, in place; paths and shapes must be those it has."""
+    state = nnx.state(model)
+    nnx.replace_by_pure_dict(state, params)
+    nnx.update(model, state)
+
+
+def count_parameters(params: Params) -> int:
+    """Returns the number of scalars in ``params``."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def nested(flat: Mapping[str, Any]) -> Params:
+    """Turns ``{"layers.query": x}`` into ``{"layers": {"query": x}}``."""
+    tree: Params = {}
+    for path, leaf in flat.items():
+        *parents, name = path.split(".")
+        branch = tree
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+        branch[name] = leaf
+    return tree
+
+
+def flattened(params: Params, prefix: str = "") -> dict[str, Any]:
+    """The reverse of `nested`."""
+    flat = {}
+    for name, value in params.items():
+        path = prefix + name
+        flat |= flattened(value, path + ".") if isinstance(value, dict) else {path: value}
+    return flat
+
+
+def _layer_specs(config: DecoderConfig) -> dict[str, ParameterSpec]:
+    dim, mlp_dim = config.dim, config.mlp_dim
+    queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    attention = {"query": (dim, queries), "key": (dim, keys), "value": (dim, keys), "output": (queries, dim)}
+    mlp = {"gate": (dim, mlp_dim), "up": (dim, mlp_dim), "down": (mlp_dim, dim)}
+    return {
+        "attention_norm": ParameterSpec(shape=(dim,), kind="norm", stacked=True),
+        **_linear_specs(attention, bias=config.attention_bias),
+        "mlp_norm": ParameterSpec(shape=(dim,), kind="norm", stacked=True),
+        **_linear_specs(mlp, bias=config.mlp_bias),
+    }
+
+
+def _linear_specs(kernels: Mapping[str, tuple[int, int]], *, bias: bool) -> dict[str, ParameterSpec]:
+    specs = {name: ParameterSpec(shape=shape, kind="kernel", stacked=True) for name, shape in kernels.items()}
+    if bias:
+        for name, (_, out) in kernels.items():
+            specs[f"{name}_bias"] = ParameterSpec(shape=(out,), kind="bias", stacked=True)
+    return specs

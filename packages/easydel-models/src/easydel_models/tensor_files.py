@@ -1,0 +1,152 @@
+"""safetensors files: read lazily tensor by tensor, written tensor by tensor.
+
+The format (https://github.com/huggingface/safetensors#format): 8 bytes little-endian length of the header, the
+header as JSON {name: {dtype, shape, data_offsets}}, then the raw numbers, C order, little-endian. The library reads;
+writing is done here, because the library wants all tensors of a file in memory at once.
+"""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from easydel_models.errors import ModelNotFoundError, WeightsError
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+_FORMAT_NAMES = {
+    np.dtype(np.float32): "F32",
+    np.dtype(np.float16): "F16",
+    np.dtype(ml_dtypes.bfloat16): "BF16",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """One tensor of one safetensors file, not read yet."""
+
+    name: str
+    shape: tuple[int, ...]
+    path: Path
+
+    @property
+    def origin(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+    def load(self) -> np.ndarray:
+        """Reads it, in the dtype it is stored in."""
+        with safe_open(self.path, framework="numpy") as file:
+            return file.get_tensor(self.name)
+
+
+def open_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """Returns the tensors of ``folder``: of model.safetensors, or of the shards that its index lists.
+
+    Raises:
+        ModelNotFoundError: If there is neither, or a shard is missing.
+        WeightsError: If a file is cut short or the index disagrees with the shards.
+    """
+    if (folder / INDEX).is_file():
+        return _open_shards(folder)
+    if (folder / SINGLE).is_file():
+        return _open_file(folder / SINGLE)
+    others = sorted(path.name for path in folder.glob("*.bin")) + sorted(path.name for path in folder.glob("*.pt*"))
+    hint = f" It holds {', '.join(others[:4])}: pickled weights are never read; convert them." if others else ""
+    raise ModelNotFoundError(f"{folder}: neither {SINGLE} nor {INDEX} is there.{hint}")
+
+
+def write_tensors(
+    folder: Path,
+    tensors: Iterable[tuple[str, np.ndarray]],
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    dtype: np.dtype,
+    max_shard_size: int,
+) -> None:
+    """Writes one file, or shards and their index; holds one tensor at a time.
+
+    Args:
+        folder: Where to.
+        tensors: Names and values, in the order of `shapes`.
+        shapes: All names with their shapes.
+        dtype: Of all tensors.
+        max_shard_size: Most bytes of numbers in a file; a tensor larger than that has a file of its own.
+    """
+    shards = plan_shards(shapes, itemsize=dtype.itemsize, max_shard_size=max_shard_size)
+    stream = iter(tensors)
+    weight_map = {}
+    for number, names in enumerate(shards, start=1):
+        file_name = SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        weight_map |= dict.fromkeys(names, file_name)
+        _write_file(folder / file_name, stream, {name: shapes[name] for name in names}, dtype)
+    if len(shards) > 1:
+        total = sum(math.prod(shape) for shape in shapes.values()) * dtype.itemsize
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def plan_shards(
+    shapes: Mapping[str, tuple[int, ...]], *, itemsize: int, max_shard_size: int
+) -> list[list[str]]:
+    """Cuts the tensors, in order, into files of at most ``max_shard_size`` bytes of numbers."""
+    shards: list[list[str]] = []
+    room = 0
+    for name, shape in shapes.items():
+        size = math.prod(shape) * itemsize
+        if not shards or size > room:
+            shards.append([])
+            room = max_shard_size
+        shards[-1].append(name)
+        room -= size
+    return shards
+
+
+def _open_shards(folder: Path) -> dict[str, StoredTensor]:
+    weight_map = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+    tensors: dict[str, StoredTensor] = {}
+    for file_name in sorted(set(weight_map.values())):
+        # A name with a path in it would read from outside the folder.
+        if Path(file_name).name != file_name or not (folder / file_name).is_file():
+            raise ModelNotFoundError(f"{folder / INDEX} lists the shard {file_name!r}, which is not in the folder.")
+        tensors |= _open_file(folder / file_name)
+    lost = sorted(set(weight_map) - set(tensors))
+    if lost:
+        raise WeightsError(f"{folder / INDEX} lists {len(lost)} tensors that no shard holds, first {lost[0]}.")
+    return tensors
+
+
+def _open_file(path: Path) -> dict[str, StoredTensor]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: StoredTensor(name, tuple(file.get_slice(name).get_shape()), path) for name in file.keys()}
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is no whole safetensors file ({error}); fetch or save it again.") from error
+
+
+def _write_file(path: Path, stream: Iterable[tuple[str, np.ndarray]], shapes: Mapping, dtype: np.dtype) -> None:
+    header, end = {"__metadata__": {"format": "pt"}}, 0
+    for name, shape in shapes.items():
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": _FORMAT_NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # numbers start on a multiple of 8 bytes
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name, (found, tensor) in zip(shapes, stream, strict=False):
+            _check_stream(name, shapes[name], found, tensor)
+            file.write(np.ascontiguousarray(tensor.astype(dtype, copy=False)).view(np.uint8).data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _check_stream(name: str, shape: Sequence[int], found: str, tensor: np.ndarray) -> None:
+    if name != found or tuple(shape) != tensor.shape:
+        raise WeightsError(f"expected {name} of shape {tuple(shape)} next, got {found} of shape {tensor.shape}.")
