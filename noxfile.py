@@ -1,7 +1,8 @@
-"""Every check of this repository, one session per job: `uv run nox -l` lists them, `uv run nox -s NAME` runs one.
+"""Every check of this repository: `uv run nox -l` lists the sessions, `uv run nox -s NAME` runs one.
 
-Each session lives in an environment of its own that `uv sync` fills from the lock file, so a check sees what it asks
-for and nothing that happens to lie around. Arguments after `--` reach the session's tool: `nox -s integration -- -k demo`.
+Each session lives in an environment of its own that `uv sync` fills from the lock file, so a check sees what
+it asks for and nothing that happens to lie around. Arguments after `--` reach the session's tool: `nox -s
+integration -- -k demo`.
 """
 
 import os
@@ -35,7 +36,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Static types of all packages."""
     sync(session, "--group", "types")
-    session.run("pyright", *session.posargs)
+    session.run("pyright", "--pythonpath", f"{session.bin}/python", *session.posargs)
 
 
 @nox.session
@@ -65,7 +66,9 @@ def integration(session: nox.Session) -> None:
 def wheels(session: nox.Session, package: str) -> None:
     """Build the wheels without the workspace, install one alone in an empty environment, import its menu."""
     with tempfile.TemporaryDirectory() as folder:
-        session.run(UV, "build", "--all-packages", "--no-sources", "--quiet", "--out-dir", folder, external=True)
+        session.run(
+            UV, "build", "--all-packages", "--no-sources", "--quiet", "--out-dir", folder, external=True
+        )
         constraints = Path(folder, "constraints.txt")
         # Siblings come from this build, never from an index that may hold other projects of the same names.
         built = sorted(Path(folder).glob("*.whl"))
@@ -80,7 +83,7 @@ def wheels(session: nox.Session, package: str) -> None:
 @nox.session(default=False)
 @nox.parametrize("package", PACKAGES, ids=PACKAGES)
 def lowest(session: nox.Session, package: str) -> None:
-    """Tests of one package with the oldest versions of its direct dependencies that it claims to work with."""
+    """Tests of one package with the oldest direct dependencies that it claims to work with."""
     group = f"packages/{package}/pyproject.toml:test"
     session.install("--resolution", "lowest-direct", "-e", f"packages/{package}", "--group", group)
     session.run("pytest", f"packages/{package}/tests", *session.posargs)

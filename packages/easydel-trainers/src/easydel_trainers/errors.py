@@ -19,11 +19,11 @@ class ConfigError(TrainerError, ValueError):
     """
 
     def __init__(self, field: str, value: Any, expected: str):
-        super().__init__(field, value, expected)
+        super().__init__(f"`{field}` is {value!r}; expected {expected}.")
         self.field, self.value, self.expected = field, value, expected
 
-    def __str__(self) -> str:
-        return f"`{self.field}` is {self.value!r}; expected {self.expected}."
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, Any, str]]:
+        return type(self), (self.field, self.value, self.expected)
 
 
 class CheckpointError(TrainerError, RuntimeError):

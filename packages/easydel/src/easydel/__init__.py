@@ -1,1 +1,32 @@
-"""EasyData and the EasyDeL trainers in one install, with the command line `easydel`."""
+"""EasyData and the EasyDeL trainers in one install: the table of contents of the packages below.
+
+`import easydel as ed` is cheap: models and trainers, and JAX with them, are loaded when one of their names is
+first used. Reading and preparing data is in `easydel.data`, the trainers' preprocessing in
+`easydel.trainers.transforms`; neither loads JAX.
+"""
+
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING
+
+from easydel._lazy import lazy_menu as _lazy_menu
+
+if TYPE_CHECKING:
+    from easydel_models import AutoEasyDeLModelForCausalLM as AutoEasyDeLModelForCausalLM
+    from easydel_models import (
+        AutoEasyDeLModelForSequenceClassification as AutoEasyDeLModelForSequenceClassification,
+    )
+    from easydel_trainers import SFTConfig as SFTConfig
+    from easydel_trainers import SFTTrainer as SFTTrainer
+
+__version__ = _version("easydel")
+__all__ = (  # static, so that editors and type checkers can read it
+    "AutoEasyDeLModelForCausalLM",
+    "AutoEasyDeLModelForSequenceClassification",
+    "SFTConfig",
+    "SFTTrainer",
+)
+
+__getattr__, __dir__ = _lazy_menu(
+    __name__,
+    {name: "easydel_models" if name.startswith("Auto") else "easydel_trainers" for name in __all__},
+)

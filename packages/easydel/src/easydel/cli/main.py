@@ -1,0 +1,72 @@
+"""`easydel COMMAND …`: finds the command, runs it, turns its end into an exit code.
+
+A command's module is imported only when the command is used, so `easydel --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+
+from easydel.cli.errors import EXIT_INTERRUPTED, EXIT_OK, CommandError, is_for_users, show_error
+
+#: command -> (module with `run(arguments)`, what the overview says about it)
+COMMANDS = {
+    "sft": ("easydel.cli.sft", "Fine-tune a model on text, conversations or prompts with completions."),
+}
+
+_OVERVIEW = """\
+usage: easydel COMMAND [CONFIG.yaml] [--set KEY=VALUE ...] [--FLAG VALUE ...]
+
+{commands}
+
+  easydel COMMAND --help    every flag and config key of a command, each explained
+  easydel --version         the version
+
+exit codes: 0 done, 1 the goal set in the config was missed, 2 wrong flags, config, data or model,
+130 stopped by Ctrl-C. An unexpected error keeps its traceback and ends with 1.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line.
+
+    Args:
+        arguments: the words after `easydel`. `None` = those the process was started with.
+
+    Returns:
+        the exit code.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(words)
+    except KeyboardInterrupt:
+        print(
+            "\nStopped. The same command goes on from the last checkpoint, if one was written.",
+            file=sys.stderr,
+        )
+        return EXIT_INTERRUPTED
+    except (
+        Exception
+    ) as error:  # the top of the program: shown as a panel if written for users, else raised again
+        if not is_for_users(error):
+            raise
+        return show_error(error)
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        lines = [f"  {name:<12}{summary}" for name, (_, summary) in COMMANDS.items()]
+        print(_OVERVIEW.format(commands="\n".join(lines)), end="")
+        return EXIT_OK
+    if words[0] == "--version":
+        print(f"easydel {version('easydel')}")
+        return EXIT_OK
+    if words[0] not in COMMANDS:
+        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        hint = f"Did you mean `easydel {near[0]}`?" if near else f"There are: {', '.join(COMMANDS)}."
+        raise CommandError(f"There is no command `{words[0]}`. {hint}")
+    return import_module(COMMANDS[words[0]][0]).run(words[1:])

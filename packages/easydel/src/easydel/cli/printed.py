@@ -1,0 +1,23 @@
+"""A config as the YAML file that would give it again."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import yaml
+
+
+def config_as_yaml(config: Any) -> str:
+    """Write every field of a config dataclass, nested ones as sections, in the order they are declared."""
+    return yaml.safe_dump(
+        _plain(config), sort_keys=False, allow_unicode=True, default_flow_style=False, width=110
+    )
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
