@@ -1,1 +1,36 @@
 """Read rows from files, buckets and Hugging Face data sets, by position; transform, filter and shuffle them."""
+
+from easydata_sources.arrow import ArrowShardedSource as ArrowShardedSource
+from easydata_sources.composite import CompositeShardedSource as CompositeShardedSource
+from easydata_sources.convert import as_sharded_source as as_sharded_source
+from easydata_sources.delimited import CsvShardedSource as CsvShardedSource
+from easydata_sources.errors import DataError as DataError
+from easydata_sources.errors import DataFilesNotFoundError as DataFilesNotFoundError
+from easydata_sources.errors import DataFormatError as DataFormatError
+from easydata_sources.errors import DataQualityError as DataQualityError
+from easydata_sources.errors import MissingExtraError as MissingExtraError
+from easydata_sources.errors import RowError as RowError
+from easydata_sources.fields import DropFields as DropFields
+from easydata_sources.fields import RenameFields as RenameFields
+from easydata_sources.fields import SelectFields as SelectFields
+from easydata_sources.files import DataFile as DataFile
+from easydata_sources.files import expand_data_files as expand_data_files
+from easydata_sources.jsonl import JsonShardedSource as JsonShardedSource
+from easydata_sources.limit import LimitedShardedSource as LimitedShardedSource
+from easydata_sources.memory import MemoryShardedSource as MemoryShardedSource
+from easydata_sources.parquet import ParquetShardedSource as ParquetShardedSource
+from easydata_sources.report import DataReport as DataReport
+from easydata_sources.retry import RetryPolicy as RetryPolicy
+from easydata_sources.rows import Row as Row
+from easydata_sources.source import ShardedDataSource as ShardedDataSource
+from easydata_sources.source import ShardInfo as ShardInfo
+from easydata_sources.streams import BatchStream as BatchStream
+from easydata_sources.streams import RowStream as RowStream
+from easydata_sources.streams import State as State
+from easydata_sources.text import TextShardedSource as TextShardedSource
+from easydata_sources.transform import BatchTransform as BatchTransform
+from easydata_sources.transform import ChainedTransform as ChainedTransform
+from easydata_sources.transform import ExpandTransform as ExpandTransform
+from easydata_sources.transform import FilterTransform as FilterTransform
+from easydata_sources.transform import Transform as Transform
+from easydata_sources.transformed import TransformedShardedSource as TransformedShardedSource

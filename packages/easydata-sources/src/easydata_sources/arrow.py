@@ -1,0 +1,141 @@
+"""ArrowShardedSource: rows of Arrow IPC files and streams (the latter is what `datasets` writes to disk)."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from easydata_sources.chunked import FileSource
+from easydata_sources.errors import DataFormatError
+from easydata_sources.files import DataFile, DataFilesLike
+from easydata_sources.retry import RetryPolicy
+from easydata_sources.rows import Rows
+from easydata_sources.streams import Chunk, State
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from easydata_sources.access import RowAccess
+
+ARROW_EXTENSIONS = (".arrow", ".ipc", ".feather")
+
+_FILE_MAGIC = b"ARROW1"
+
+
+class ArrowShardedSource(FileSource):
+    """Rows of Arrow IPC files, one shard per file; file and stream format are told apart by their first bytes.
+
+    The file format has an index of its record batches, so resuming reads on from the right one. The stream format
+    has none: resuming steps over the batches before, which copies nothing from local files.
+
+    Args:
+        data_files: Path, glob, folder or URL, or a list of them.
+        storage_options: Arguments for the file system (see `expand_data_files`).
+        retries: Patience with failing reads of remote files.
+    """
+
+    def __init__(
+        self,
+        data_files: DataFilesLike,
+        storage_options: Mapping[str, object] | None = None,
+        *,
+        retries: RetryPolicy | None = None,
+    ) -> None:
+        super().__init__(data_files, storage_options, retries, ARROW_EXTENSIONS)
+        self._ends: dict[int, list[int]] = {}
+
+    def read_file(self, shard: int, position: State) -> Iterator[Chunk]:
+        row = position["row"]
+        with self._open(shard) as reader:
+            for start, batch in self._batches_from(shard, reader, row):
+                wanted = batch.slice(max(0, row - start))
+                if wanted.num_rows:
+                    yield self.chunk(shard, row, wanted)
+                    row += wanted.num_rows
+
+    def count_rows(self, shard: int) -> int:
+        ends = self._batch_ends(shard)
+        return ends[-1] if ends else 0
+
+    def access(self) -> RowAccess | None:
+        from easydata_sources.access import BlockAccess
+
+        blocks, lengths = [], []
+        for shard in range(self.num_shards()):
+            if not self.resiliently(shard, lambda shard=shard: self._is_indexed(shard)):
+                return None
+            ends = self.resiliently(shard, lambda shard=shard: self._batch_ends(shard))
+            blocks += [(shard, number) for number in range(len(ends))]
+            lengths += [end - start for start, end in zip([0, *ends], ends, strict=False)]
+        return BlockAccess(lengths, lambda block: self._read_batch(*blocks[block]))
+
+    def _batches_from(
+        self, shard: int, reader: pa.RecordBatchFileReader | pa.RecordBatchStreamReader, row: int
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yield (number of its first row, batch) from the batch that holds `row` on."""
+        import pyarrow as pa
+
+        if isinstance(reader, pa.RecordBatchFileReader):
+            ends = self._batch_ends(shard)
+            for number in range(bisect_right(ends, row), len(ends)):
+                yield (ends[number - 1] if number else 0), reader.get_batch(number)
+            return
+        start = 0
+        for batch in reader:
+            if start + batch.num_rows > row:
+                yield start, batch
+            start += batch.num_rows
+
+    def _read_batch(self, shard: int, number: int) -> Rows:
+        def read() -> Rows:
+            with self._open(shard) as reader:
+                return reader.get_batch(number)
+
+        return self.resiliently(shard, read)
+
+    def _batch_ends(self, shard: int) -> list[int]:
+        """Return the row number after each record batch."""
+        import pyarrow as pa
+
+        if shard not in self._ends:
+            with self._open(shard) as reader:
+                if isinstance(reader, pa.RecordBatchFileReader):
+                    batches = map(reader.get_batch, range(reader.num_record_batches))
+                else:
+                    batches = iter(reader)
+                self._ends[shard] = list(accumulate(batch.num_rows for batch in batches))
+        return self._ends[shard]
+
+    def _is_indexed(self, shard: int) -> bool:
+        with self.files[shard].open() as file:
+            return file.read(len(_FILE_MAGIC)) == _FILE_MAGIC
+
+    @contextmanager
+    def _open(self, shard: int) -> Iterator[pa.RecordBatchFileReader | pa.RecordBatchStreamReader]:
+        import pyarrow as pa
+
+        file = self.files[shard]
+        try:
+            with _open_mapped(file) as handle:
+                indexed = handle.read(len(_FILE_MAGIC)) == _FILE_MAGIC
+                handle.seek(0)
+                with pa.ipc.open_file(handle) if indexed else pa.ipc.open_stream(handle) as reader:
+                    yield reader
+        except pa.ArrowException as error:
+            raise DataFormatError(
+                "The file cannot be read as Arrow IPC.",
+                file=file.url,
+                found=f"{file.size()} bytes; {error}",
+                expected="a complete Arrow IPC file or stream",
+                mend="write or download it again; it is damaged or was cut off",
+            ) from error
+
+
+def _open_mapped(file: DataFile) -> pa.NativeFile:
+    import pyarrow as pa
+
+    # Mapped, batches that are stepped over are never read from disk. An empty file cannot be mapped.
+    return file.open_for_arrow() if file.remote or not file.size() else pa.memory_map(file.url)

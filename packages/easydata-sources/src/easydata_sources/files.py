@@ -1,0 +1,178 @@
+"""From paths, globs, folders and URLs to an ordered list of files, on any file system fsspec knows.
+
+Everything goes through one file-system object per URL, so credentials (`storage_options`) count for globbing as much
+as for reading, and names keep their bucket or container.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+
+from easydata_sources.errors import DataError, DataFilesNotFoundError, MissingExtraError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from fsspec import AbstractFileSystem
+
+PathLike: TypeAlias = "str | os.PathLike[str]"
+DataFilesLike: TypeAlias = "PathLike | Sequence[PathLike]"
+"""A path, glob, folder or URL, or a list of them."""
+
+# protocol -> (package that speaks it, our extra that installs it)
+_EXTRAS = {
+    "s3": ("s3fs", "s3"),
+    "s3a": ("s3fs", "s3"),
+    "gs": ("gcsfs", "gcs"),
+    "gcs": ("gcsfs", "gcs"),
+    "az": ("adlfs", "abfs"),
+    "abfs": ("adlfs", "abfs"),
+    "abfss": ("adlfs", "abfs"),
+    "adl": ("adlfs", "abfs"),
+    "hf": ("huggingface_hub", "hf"),
+    "http": ("aiohttp", "http"),
+    "https": ("aiohttp", "http"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataFile:
+    """One file: its name and how to reach it."""
+
+    url: str
+    """Absolute path, or URL with protocol and bucket."""
+    remote: bool
+    """Whether reads go over a network (or anything else that is not the local disk)."""
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Arguments of the file system; may hold secrets, hence never shown."""
+
+    def open(self) -> BinaryIO:
+        """Open for reading bytes."""
+        filesystem, path = _filesystem(self.url, self.storage_options)
+        return filesystem.open(path, "rb")
+
+    def open_for_arrow(self) -> pa.NativeFile:
+        """Open for Arrow, which reads local files without holding Python's lock."""
+        import pyarrow as pa
+
+        return pa.PythonFile(self.open(), mode="r") if self.remote else pa.OSFile(self.url)
+
+    def size(self) -> int | None:
+        """Return the size in bytes; None if the server does not tell."""
+        filesystem, path = _filesystem(self.url, self.storage_options)
+        return filesystem.size(path)
+
+
+def expand_data_files(
+    data_files: DataFilesLike,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    extensions: Sequence[str],
+) -> list[DataFile]:
+    """Return the files meant by paths, globs, folders and URLs.
+
+    The order given is kept; each glob's and folder's files are sorted; a file named twice counts once. Folders are
+    searched at any depth for files with one of the extensions; names that start with `.` or `_` are left out there.
+
+    Args:
+        data_files: One or several of them.
+        storage_options: Arguments for the fsspec file system (key, secret, token, endpoint_url, …).
+        extensions: Extensions looked for in folders, with the dot.
+
+    Raises:
+        DataFilesNotFoundError: If one of them matches nothing.
+        MissingExtraError: If the protocol needs a package that is not installed.
+    """
+    patterns = [data_files] if isinstance(data_files, str | os.PathLike) else list(data_files)
+    if not patterns:
+        raise DataFilesNotFoundError("No data files were given: the list of paths is empty.")
+    options = dict(storage_options or {})
+    files: dict[str, DataFile] = {}
+    for pattern in patterns:
+        for file in _expand(os.fspath(pattern), options, extensions):
+            files.setdefault(file.url, file)
+    return list(files.values())
+
+
+def _expand(pattern: str, options: dict[str, Any], extensions: Sequence[str]) -> list[DataFile]:
+    filesystem, path = _filesystem(pattern, options)
+    remote = not _is_local(filesystem)
+    if "::" in pattern:  # a chained URL (zip://…::s3://…) names one file; its parts are not ours to expand
+        return [DataFile(url=pattern, remote=remote, storage_options=options)]
+    paths = _matches(filesystem, path, pattern, extensions)
+    urls = [filesystem.unstrip_protocol(name) if remote else name for name in paths]
+    return [DataFile(url=url, remote=remote, storage_options=options) for url in urls]
+
+
+def _matches(filesystem: AbstractFileSystem, path: str, pattern: str, extensions: Sequence[str]) -> list[str]:
+    if filesystem.isfile(path):
+        return [path]
+    if filesystem.isdir(path):
+        found = [name for name in filesystem.find(path) if _is_data_file(name[len(path) :], extensions)]
+        if not found:
+            raise DataFilesNotFoundError(
+                f"The folder {pattern!r} holds no file ending in {', '.join(extensions)} "
+                "(names starting with '.' or '_' do not count).\n"
+                "  mend: name the files, e.g. a glob like 'folder/*.ext', or use the source class of their format"
+            )
+        return sorted(found)
+    if _is_glob(pattern):
+        entries = filesystem.glob(path, detail=True)
+        found = sorted(name for name, info in entries.items() if info["type"] == "file")
+        if found:
+            return found
+        raise DataFilesNotFoundError(
+            f"No file matches {pattern!r}.\n"
+            "  mend: check the folder and the extension; '**' is needed to search sub-folders"
+        )
+    raise DataFilesNotFoundError(f"There is no file {pattern!r}.\n  mend: {_mend_missing(filesystem, path)}")
+
+
+def _is_data_file(relative: str, extensions: Sequence[str]) -> bool:
+    hidden = any(part.startswith((".", "_")) for part in relative.strip("/").split("/"))
+    return not hidden and relative.lower().endswith(tuple(extensions))
+
+
+def _is_glob(pattern: str) -> bool:
+    # In a web address "?" begins the query.
+    magic = "*[" if pattern.startswith(("http://", "https://")) else "*?["
+    return any(character in pattern for character in magic)
+
+
+def _mend_missing(filesystem: AbstractFileSystem, path: str) -> str:
+    if not _is_local(filesystem):
+        return "check the bucket, the path and the credentials in storage_options"
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        return f"the folder {folder!r} does not exist either"
+    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    return f"the folder {folder!r} holds: {shown or 'nothing'}"
+
+
+def _filesystem(url: str, options: Mapping[str, Any]) -> tuple[AbstractFileSystem, str]:
+    import fsspec
+
+    protocol = url.partition("://")[0] if "://" in url else "file"
+    if protocol == "file" and "::" not in url:
+        return fsspec.filesystem("file"), os.path.abspath(os.path.expanduser(url.removeprefix("file://")))
+    try:
+        return fsspec.core.url_to_fs(url, **options)
+    except ImportError as error:
+        module, extra = _EXTRAS.get(protocol, (str(error), protocol))
+        raise MissingExtraError(f"Reading {protocol}:// addresses", module=module, extra=extra) from error
+    except ValueError as error:
+        if "Protocol not known" not in str(error):
+            raise
+        raise DataError(
+            f"Nothing reads addresses that begin with {protocol}:// ({url!r}).\n"
+            "  mend: use a local path, s3://, gs://, az://, abfs://, hf://, http(s):// or another fsspec protocol"
+        ) from error
+
+
+def _is_local(filesystem: AbstractFileSystem) -> bool:
+    from fsspec.implementations.local import LocalFileSystem
+
+    return isinstance(filesystem, LocalFileSystem)

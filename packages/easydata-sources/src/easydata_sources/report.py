@@ -1,0 +1,135 @@
+"""DataReport: how many rows were lost or altered, and why; past a threshold that is an error.
+
+>>> report = DataReport()
+>>> report.saw(2)
+>>> report.count("truncated")
+>>> report.to_dict()["counts"]
+{'truncated': 1}
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from easydata_sources.errors import DataError, DataQualityError
+
+DEFAULT_THRESHOLDS: Mapping[str, float] = {
+    "unreadable": 0.0,
+    "doubled_bos": 0.0,
+    "missing_stop_token": 0.0,
+    "fully_masked": 0.05,
+}
+"""Reason -> largest share of the rows seen that may have it; reasons not named are reported only."""
+
+_MENDS = {
+    "unreadable": "repair the rows, or leave them out with .filter(…)",
+    "doubled_bos": "the chat template already writes the BOS token: do not add special tokens again",
+    "missing_stop_token": "the template must end the assistant's turn with its stop token; longer rows must not "
+    "lose it to truncation",
+    "fully_masked": "nothing of these rows is trained: raise max_length, or check completion_only_loss and "
+    "assistant_only_loss against the rows",
+}
+
+_EVIDENCE_ROWS = 200  # a share is not judged on fewer rows unless they are all there are
+
+
+class DataReport:
+    """Counts of rows by reason; safe to use from several threads.
+
+    Args:
+        thresholds: Reason -> largest share (0 to 1) of the rows seen; replaces the default for that reason.
+            1 = never an error.
+
+    Raises:
+        DataError: If a threshold is not a share.
+    """
+
+    def __init__(self, thresholds: Mapping[str, float] | None = None) -> None:
+        self.thresholds = {**DEFAULT_THRESHOLDS, **(thresholds or {})}
+        for reason, share in self.thresholds.items():
+            if not 0 <= share <= 1:
+                raise DataError(
+                    f"The threshold of {reason!r} must be a share between 0 and 1; found {share}. "
+                    "mend: 0.05 means 5 %"
+                )
+        self._lock = threading.Lock()
+        self._rows = 0
+        self._counts: dict[str, int] = {}
+        self._examples: dict[str, str] = {}
+
+    @property
+    def rows(self) -> int:
+        """Rows seen."""
+        return self._rows
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """A copy of the counts by reason."""
+        with self._lock:
+            return dict(self._counts)
+
+    def saw(self, n_rows: int) -> None:
+        """Add to the rows seen."""
+        with self._lock:
+            self._rows += n_rows
+
+    def count(self, reason: str, n: int = 1, example: str | None = None) -> None:
+        """Add rows of which something is to be reported.
+
+        Args:
+            reason: What happened to them, e.g. `truncated`.
+            n: How many.
+            example: What one of them looks like; the first is kept.
+        """
+        with self._lock:
+            self._counts[reason] = self._counts.get(reason, 0) + n
+            if example is not None:
+                self._examples.setdefault(reason, example)
+
+    def check(self, final: bool = False) -> None:
+        """Raise if a reason has passed its threshold.
+
+        A threshold of 0 is judged at once; a share only on 200 rows or more, or when `final` says that no more come.
+
+        Raises:
+            DataQualityError: Names the reason, count, share, threshold, an example and a mend.
+        """
+        with self._lock:
+            for reason, count in self._counts.items():
+                limit = self.thresholds.get(reason)
+                if limit is None or not count:
+                    continue
+                enough = limit == 0 or final or self._rows >= _EVIDENCE_ROWS
+                if enough and count > limit * self._rows:
+                    raise DataQualityError(self._message(reason, count, limit))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts as a JSON-able dict."""
+        with self._lock:
+            return {"rows": self._rows, "counts": dict(self._counts), "examples": dict(self._examples)}
+
+    def load_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take over counts saved with `to_dict`, replacing the present ones."""
+        with self._lock:
+            self._rows = int(saved["rows"])
+            self._counts = dict(saved["counts"])
+            self._examples = dict(saved.get("examples", {}))
+
+    def _message(self, reason: str, count: int, limit: float) -> str:
+        share = f" ({count / self._rows:.1%})" if self._rows else ""
+        lines = [f"{count} of {self._rows} rows{share} are {reason!r}; at most {limit:.1%} may be."]
+        if reason in self._examples:
+            lines.append(f"  example: {self._examples[reason]}")
+        lines.append(f"  mend: {_MENDS.get(reason, 'look at the example row')}")
+        lines.append(f"  or accept it: DataReport(thresholds={{{reason!r}: <share>}})")
+        return "\n".join(lines)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"thresholds": self.thresholds, **self.to_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.thresholds = state["thresholds"]
+        self._lock = threading.Lock()
+        self.load_dict(state)

@@ -1,0 +1,126 @@
+"""A run of rows, held either as Python dicts or as one Arrow record batch.
+
+Formats that are columns on disk (Parquet, Arrow, HF data sets) stay columns until a reader asks for dicts; formats
+that are objects on disk (JSON lines) stay exact dicts, because Arrow would fill the keys a row lacks with nulls.
+The functions here are the only places where one becomes the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from easydata_sources.errors import DataFormatError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Row: TypeAlias = dict[str, Any]
+"""One row at the user's edge."""
+
+Rows: TypeAlias = "list[Row] | pa.RecordBatch"
+"""A run of consecutive rows."""
+
+
+def rows_as_dicts(rows: Rows) -> list[Row]:
+    """Return the run as a list of dicts (the same list if it already is one)."""
+    return rows if isinstance(rows, list) else rows.to_pylist()
+
+
+def rows_as_batch(rows: Rows, *, where: str) -> pa.RecordBatch:
+    """Return the run as one record batch; columns are the union of the rows' keys in order of appearance.
+
+    Args:
+        rows: The run.
+        where: Where it comes from, for the error message.
+
+    Raises:
+        DataFormatError: If a column mixes types that no Arrow type holds; names the column.
+    """
+    import pyarrow as pa
+
+    if not isinstance(rows, list):
+        return rows
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if not names:
+        return _batch_without_columns(len(rows))
+    return pa.RecordBatch.from_arrays([_column(rows, name, where) for name in names], names=names)
+
+
+def slice_rows(rows: Rows, start: int, stop: int) -> Rows:
+    """Return rows `start` to `stop` of the run, without copying values."""
+    return rows[start:stop] if isinstance(rows, list) else rows.slice(start, stop - start)
+
+
+def take_rows(rows: Rows, indices: Sequence[int]) -> Rows:
+    """Return the rows at `indices`, in that order."""
+    import pyarrow as pa
+
+    if isinstance(rows, list):
+        return [rows[index] for index in indices]
+    return rows.take(pa.array(indices, type=pa.int64()))
+
+
+def concat_rows(runs: Sequence[Rows], *, where: str) -> Rows:
+    """Join runs: dicts stay dicts if every run holds dicts, otherwise one record batch with the union of columns."""
+    if len(runs) == 1:
+        return runs[0]
+    if all(isinstance(run, list) for run in runs):
+        return [row for run in runs for row in run]  # type: ignore[union-attr]
+    return _concat_batches([rows_as_batch(run, where=where) for run in runs], where)
+
+
+def table_as_batch(table: pa.Table) -> pa.RecordBatch:
+    """Return a table as one record batch (chunks are joined)."""
+    import pyarrow as pa
+
+    if table.num_columns == 0:
+        return _batch_without_columns(table.num_rows)
+    batches = table.combine_chunks().to_batches()
+    if not batches:
+        return pa.RecordBatch.from_pylist([], schema=table.schema)
+    # A table of more than 2 GiB of text cannot become one batch; runs are kept far smaller than that.
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+
+
+def _column(rows: list[Row], name: str, where: str) -> pa.Array:
+    import pyarrow as pa
+
+    values = [row.get(name) for row in rows]
+    try:
+        column = pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
+        kinds = sorted({type(value).__name__ for value in values if value is not None})
+        raise DataFormatError(
+            "Rows of one column hold values that no single Arrow type can hold.",
+            file=where,
+            column=name,
+            found=f"values of type {', '.join(kinds)} ({error})",
+            expected="one type per column (nulls are allowed)",
+            mend=f"read dict rows with .rows(), or convert the column first: "
+            f".map(lambda row: {{**row, {name!r}: str(row[{name!r}])}})",
+        ) from error
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _concat_batches(batches: Sequence[pa.RecordBatch], where: str) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    tables = [pa.Table.from_batches([batch]) for batch in batches]
+    try:
+        return table_as_batch(pa.concat_tables(tables, promote_options="permissive"))
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataFormatError(
+            "Consecutive runs of rows have columns of different types.",
+            file=where,
+            found=str(error),
+            expected="one type per column over all files",
+            mend="read dict rows with .rows(), or give the files one schema",
+        ) from error
+
+
+def _batch_without_columns(rows: int) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    # A batch with no columns cannot carry a row count through from_arrays; a struct array can.
+    return pa.RecordBatch.from_struct_array(pa.array([{}] * rows, type=pa.struct([])))

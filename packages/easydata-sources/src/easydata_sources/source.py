@@ -1,0 +1,227 @@
+"""ShardedDataSource: a list of named shards, each an ordered list of rows, that can be read from any position.
+
+    >>> from easydata_sources import MemoryShardedSource
+    >>> source = MemoryShardedSource([{"n": 1}, {"n": 2}, {"n": 3}]).map(lambda row: {"n": row["n"] * 10})
+    >>> stream = source.rows()
+    >>> next(stream)
+    {'n': 10}
+    >>> list(source.rows(stream.state()))
+    [{'n': 20}, {'n': 30}]
+
+A source describes data and holds no position: positions belong to the streams it hands out, any number of them at a
+time. Implementing one takes `shard_names` and `open_shard`; everything else has a default that is correct, and each
+method says when a better one is worth writing. Sources must be picklable and must not keep files open.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from easydata_sources.errors import DataError
+from easydata_sources.rows import Row
+from easydata_sources.streams import BatchStream, RowsAsBatches, RowStream, State
+
+if TYPE_CHECKING:
+    from easydata_sources.access import RowAccess
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardInfo:
+    """What is known about a shard without reading its rows."""
+
+    shard_id: int
+    """Position among the source's shards."""
+    shard_name: str
+    """Its name in `shard_names`."""
+    num_rows: int | None = None
+    """Rows in it; None = not known without reading them."""
+    byte_size: int | None = None
+    """Size as stored; None = not known."""
+    url: str | None = None
+    """Where it lies; None = nowhere (memory)."""
+
+
+class ShardedDataSource(ABC):
+    """Rows in named shards, readable from any position."""
+
+    @property
+    @abstractmethod
+    def shard_names(self) -> Sequence[str]:
+        """Stable names of the shards, unique within the source, in reading order."""
+
+    @abstractmethod
+    def open_shard(self, name: str) -> Iterator[Row]:
+        """Return a fresh iterator over one shard's rows."""
+
+    def open_shard_at_row(self, name: str, row: int) -> Iterator[Row]:
+        """Return the shard's rows from `row` on; none if `row` is the shard's length. Override to seek."""
+        return islice(self.open_shard(name), row, None)
+
+    def num_shards(self) -> int:
+        """Return the number of shards."""
+        return len(self.shard_names)
+
+    def get_shard_info(self, name: str) -> ShardInfo | None:
+        """Return what is known about a shard without reading its rows; None = nothing."""
+        return None
+
+    def rows(self, state: State | None = None) -> RowStream:
+        """Return the rows from a position on; `None` = from the start.
+
+        Args:
+            state: A `.state()` of a row or batch stream of this source or an equal one.
+        """
+        return _ShardRowStream(self, state)
+
+    def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
+        """Return the same rows as Arrow record batches of `rows` rows each (the last may be shorter)."""
+        return RowsAsBatches(self.rows(state), check_batch_size(rows))
+
+    def advance(self, state: State | None, rows: int) -> State:
+        """Return the position `rows` rows further on (the end, if there are fewer). Override to compute it."""
+        stream = self.rows(state)
+        for _ in islice(stream, rows):
+            pass
+        return stream.state()
+
+    def access(self) -> RowAccess | None:
+        """Return random access to the rows, by blocks; None = the source can only be read in order."""
+        return None
+
+    def __len__(self) -> int:
+        """Return the number of rows, without decoding them.
+
+        Raises:
+            TypeError: If only reading the data would tell.
+        """
+        total = 0
+        for name in self.shard_names:
+            info = self.get_shard_info(name)
+            if info is None or info.num_rows is None:
+                raise TypeError(
+                    f"The number of rows of {type(self).__name__} is unknown until it has been read "
+                    f"(shard {name!r}). Give a number of steps (max_training_steps=…) instead of epochs, "
+                    "or bound the source with .limit(n)."
+                )
+            total += info.num_rows
+        return total
+
+    def __bool__(self) -> bool:
+        # Without this, `if source:` would ask for the length, which may be unknown or cost a scan.
+        return True
+
+    def __iter__(self) -> RowStream:
+        return self.rows()
+
+    # Chaining. Each returns a new source and reads nothing.
+
+    def transform(self, transform: Any) -> ShardedDataSource:
+        """Apply a `Transform`, `ExpandTransform`, `BatchTransform` or callable to every row."""
+        from easydata_sources.transformed import TransformedShardedSource
+
+        return TransformedShardedSource(self, transform)
+
+    def map(self, function: Callable[[Row], Row | None]) -> ShardedDataSource:
+        """Replace every row by `function(row)`; `None` drops it."""
+        return self.transform(function)
+
+    def filter(self, predicate: Callable[[Row], bool]) -> ShardedDataSource:
+        """Keep the rows for which `predicate(row)` is true."""
+        from easydata_sources.transform import FilterTransform
+
+        return self.transform(FilterTransform(predicate))
+
+    def select_fields(self, fields: Sequence[str]) -> ShardedDataSource:
+        """Keep only these fields of every row (those it has)."""
+        from easydata_sources.fields import SelectFields
+
+        return self.transform(SelectFields(fields))
+
+    def drop_fields(self, fields: Sequence[str]) -> ShardedDataSource:
+        """Remove these fields from every row."""
+        from easydata_sources.fields import DropFields
+
+        return self.transform(DropFields(fields))
+
+    def rename_fields(self, mapping: Mapping[str, str]) -> ShardedDataSource:
+        """Rename fields, `{old: new}`."""
+        from easydata_sources.fields import RenameFields
+
+        return self.transform(RenameFields(mapping))
+
+    def limit(self, rows: int) -> ShardedDataSource:
+        """Keep the first `rows` rows."""
+        from easydata_sources.limit import LimitedShardedSource
+
+        return LimitedShardedSource(self, rows)
+
+    def shuffle(self, seed: int, epoch: int = 0, *, window_rows: int = 16_384) -> ShardedDataSource:
+        """Reorder the rows by a permutation that is a pure function of (seed, epoch).
+
+        Args:
+            seed: Any integer.
+            epoch: Another order of the same rows for each epoch.
+            window_rows: Rows held in memory at a time by sources that cannot fetch single rows cheaply.
+        """
+        from easydata_sources.shuffle import ShuffledShardedSource
+
+        return ShuffledShardedSource(self, seed=seed, epoch=epoch, window_rows=window_rows)
+
+    def shard(self, index: int, count: int, *, window: int = 256) -> ShardedDataSource:
+        """Return host `index`'s share of `count`: every `count`-th window of `window` rows.
+
+        The hosts' windows, dealt round in host order, are the global order, however many hosts and files there are.
+        """
+        from easydata_sources.hosts import HostShardedSource
+
+        return HostShardedSource(self, index=index, count=count, window=window)
+
+
+def check_batch_size(rows: int) -> int:
+    """Return `rows`, or raise if it is not a positive count."""
+    if rows < 1:
+        raise DataError(f"A batch needs at least one row; batches(rows={rows}) was asked for.")
+    return rows
+
+
+def shard_index(source: ShardedDataSource, name: str) -> int:
+    """Return the index of a shard name, or raise an error that lists the names."""
+    try:
+        return source.shard_names.index(name)
+    except ValueError:
+        known = ", ".join(map(repr, source.shard_names[:5]))
+        raise DataError(
+            f"There is no shard {name!r}; this {type(source).__name__} has {source.num_shards()}: {known}"
+            f"{', …' if source.num_shards() > 5 else ''}."
+        ) from None
+
+
+class _ShardRowStream(RowStream):
+    """Rows of a source that only knows `open_shard_at_row`; position = (shard, row)."""
+
+    def __init__(self, source: ShardedDataSource, state: State | None) -> None:
+        self._source = source
+        self._names = source.shard_names
+        self._shard = state["shard"] if state else 0
+        self._row = state["row"] if state else 0
+        self._rows: Iterator[Row] | None = None
+
+    def __next__(self) -> Row:
+        while self._shard < len(self._names):
+            if self._rows is None:
+                self._rows = self._source.open_shard_at_row(self._names[self._shard], self._row)
+            for row in self._rows:
+                self._row += 1
+                return row
+            self._shard, self._row, self._rows = self._shard + 1, 0, None
+        raise StopIteration
+
+    def state(self) -> State:
+        return {"shard": self._shard, "row": self._row}
+
+    def origin(self) -> tuple[str, int | None]:
+        return self._names[min(self._shard, len(self._names) - 1)], self._row - 1

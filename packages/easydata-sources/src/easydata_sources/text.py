@@ -1,0 +1,101 @@
+"""TextShardedSource: one row per line of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from easydata_sources.chunked import FileSource
+from easydata_sources.compression import compression_of, open_at, with_compressions
+from easydata_sources.errors import DataFormatError
+from easydata_sources.files import DataFilesLike
+from easydata_sources.line_index import LineIndex
+from easydata_sources.lines import LineRun, read_line_runs
+from easydata_sources.retry import RetryPolicy
+from easydata_sources.rows import Row, Rows
+from easydata_sources.streams import Chunk, State
+
+if TYPE_CHECKING:
+    from easydata_sources.access import RowAccess
+
+TEXT_EXTENSIONS = with_compressions((".txt", ".text"))
+
+
+class TextShardedSource(FileSource):
+    """One row per line, blank lines included; resumed by one seek.
+
+    Args:
+        data_files: Path, glob, folder or URL, or a list of them.
+        storage_options: Arguments for the file system (see `expand_data_files`).
+        text_field: Field that holds the line, without its line end.
+        retries: Patience with failing reads of remote files.
+    """
+
+    def __init__(
+        self,
+        data_files: DataFilesLike,
+        storage_options: Mapping[str, object] | None = None,
+        text_field: str = "text",
+        *,
+        retries: RetryPolicy | None = None,
+    ) -> None:
+        super().__init__(data_files, storage_options, retries, TEXT_EXTENSIONS)
+        self._field = text_field
+        self._indices: dict[int, LineIndex] = {}
+
+    def read_file(self, shard: int, position: State) -> Iterator[Chunk]:
+        row = position["row"]
+        offset = position.get("offset")
+        if offset is None:
+            offset = self._index(shard).offset_of(row) if row else 0
+        for run in read_line_runs(self.files[shard], offset):
+            rows = self._decode(shard, row, run)
+            yield self.chunk(shard, row, rows, lambda given, run=run: {"offset": run.starts()[given]})
+            row += len(rows)
+
+    def count_rows(self, shard: int) -> int:
+        return self._index(shard).rows
+
+    def access(self) -> RowAccess | None:
+        from easydata_sources.access import BlockAccess
+
+        if any(compression_of(file) is not None for file in self.files):
+            return None
+        blocks = [
+            (shard, number)
+            for shard in range(self.num_shards())
+            for number in range(len(self.resiliently(shard, lambda shard=shard: self._index(shard)).spans))
+        ]
+        lengths = [self._index(shard).spans[number].rows for shard, number in blocks]
+        return BlockAccess(lengths, lambda block: self._read_span(*blocks[block]))
+
+    def _index(self, shard: int) -> LineIndex:
+        if shard not in self._indices:
+            self._indices[shard] = LineIndex.scan(self.files[shard], blank_lines_count=True)
+        return self._indices[shard]
+
+    def _read_span(self, shard: int, number: int) -> Rows:
+        def read() -> Rows:
+            index = self._index(shard)
+            span = index.spans[number]
+            with open_at(self.files[shard], span.offset) as stream:
+                lines = stream.read(span.bytes).split(b"\n")[: span.rows]
+            return self._decode(shard, index.first_rows[number], LineRun(span.offset, lines))
+
+        return self.resiliently(shard, read)
+
+    def _decode(self, shard: int, first_row: int, run: LineRun) -> list[Row]:
+        rows: list[Row] = []
+        for line in run.lines:
+            try:
+                rows.append({self._field: line.removesuffix(b"\r").decode()})
+            except UnicodeDecodeError as error:
+                raise DataFormatError(
+                    "A line of text is not UTF-8.",
+                    file=self.files[shard].url,
+                    row=first_row + len(rows),
+                    found=f"byte {line[error.start]:#04x} at byte {error.start} of the line",
+                    expected="UTF-8",
+                    mend="convert the file, e.g.: iconv -f latin1 -t utf8 FILE > NEW",
+                ) from error
+        return rows

@@ -1,0 +1,186 @@
+"""Transforms of rows: what a transform is, and how several become one.
+
+Four kinds of thing may be given where a transform is asked for:
+
+* a callable `row -> row | None` (`None` drops the row), or its class form `Transform`;
+* an `ExpandTransform`, `row -> several rows`;
+* a `BatchTransform`, which handles many rows at a time because that is faster (tokenizers);
+* a chain of any of these, made with `first >> second`.
+
+All of them are functions of the row alone: a transform may count, but what it returns must not depend on the rows
+around it, or resuming in the middle would give other rows.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from easydata_sources.errors import DataFormatError, RowError
+from easydata_sources.rows import Row
+
+
+class RowTransform(ABC):
+    """Base of the transform classes: they can be chained with `>>`."""
+
+    def __rshift__(self, other: TransformLike) -> ChainedTransform:
+        return ChainedTransform([self, other])
+
+    def __rrshift__(self, other: TransformLike) -> ChainedTransform:
+        return ChainedTransform([other, self])
+
+
+class Transform(RowTransform):
+    """One row in, one row or nothing out."""
+
+    @abstractmethod
+    def __call__(self, row: Row) -> Row | None:
+        """Return the new row; `None` drops it."""
+
+
+class ExpandTransform(RowTransform):
+    """One row in, any number of rows out."""
+
+    @abstractmethod
+    def __call__(self, row: Row) -> Iterable[Row]:
+        """Return the rows that take the row's place."""
+
+
+class BatchTransform(RowTransform):
+    """Many rows in, for each of them any number of rows out."""
+
+    @abstractmethod
+    def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
+        """Return one list of outputs per input row; an empty list drops the row.
+
+        Raises:
+            RowError: If a row cannot be handled; `row_in_batch` says which.
+        """
+
+    def __call__(self, row: Row) -> Row | None:
+        """Return the first output for a single row."""
+        outputs = self.transform_batch([row])[0]
+        return outputs[0] if outputs else None
+
+
+TransformLike: TypeAlias = RowTransform | Callable[[Row], Row | None]
+
+
+class FilterTransform(Transform):
+    """Keeps the rows for which a predicate is true."""
+
+    def __init__(self, predicate: Callable[[Row], Any]) -> None:
+        self._predicate = predicate
+
+    def __call__(self, row: Row) -> Row | None:
+        return row if self._predicate(row) else None
+
+
+class ChainedTransform(BatchTransform):
+    """Several transforms, one after the other; chains inside it are laid flat."""
+
+    def __init__(self, transforms: Sequence[TransformLike]) -> None:
+        self.transforms: tuple[TransformLike, ...] = tuple(
+            part
+            for transform in transforms
+            for part in (transform.transforms if isinstance(transform, ChainedTransform) else (transform,))
+        )
+
+    def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
+        groups = [[row] for row in rows]
+        for transform in self.transforms:
+            groups = _apply_to_groups(transform, groups)
+        return groups
+
+
+def is_row_by_row(transform: TransformLike) -> bool:
+    """Whether a transform gives at most one row per row and gains nothing from seeing many at a time."""
+    if isinstance(transform, ChainedTransform):
+        return all(is_row_by_row(part) for part in transform.transforms)
+    return not isinstance(transform, ExpandTransform | BatchTransform)
+
+
+def apply_transform(transform: TransformLike, rows: Sequence[Row]) -> list[list[Row]]:
+    """Return the outputs of any kind of transform, one list per input row.
+
+    Raises:
+        RowError: If the transform raises it, or returns something that is no row.
+    """
+    if isinstance(transform, BatchTransform):
+        return _checked_batch(transform, transform.transform_batch(rows), len(rows))
+    if isinstance(transform, ExpandTransform):
+        return [_checked_rows(transform, list(_call(transform, row, i)), i) for i, row in enumerate(rows)]
+    outputs = [_call(transform, row, index) for index, row in enumerate(rows)]
+    return [
+        [] if output is None else _checked_rows(transform, [output], i) for i, output in enumerate(outputs)
+    ]
+
+
+def transform_name(transform: TransformLike) -> str:
+    """Return a name for error messages: the function's, or the class's."""
+    if isinstance(transform, RowTransform):
+        return type(transform).__name__
+    return str(getattr(transform, "__qualname__", type(transform).__name__))
+
+
+def _call(transform: Callable[[Row], Any], row: Row, index: int) -> Any:
+    try:
+        return transform(row)
+    except RowError:
+        raise
+    except DataFormatError as error:
+        raise _as_row_error(error, index) from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        error.add_note(f"raised by {transform_name(transform)}; the row has the fields {', '.join(row)}")
+        raise
+
+
+def _as_row_error(error: DataFormatError, index: int) -> RowError:
+    return RowError(
+        error.problem,
+        row_in_batch=index,
+        file=error.file,
+        row=error.row,
+        column=error.column,
+        found=error.found,
+        expected=error.expected,
+        mend=error.mend,
+    )
+
+
+def _checked_rows(transform: TransformLike, outputs: list[Any], index: int) -> list[Row]:
+    for output in outputs:
+        if not isinstance(output, Mapping):
+            raise RowError(
+                f"{transform_name(transform)} returned something that is not a row.",
+                row_in_batch=index,
+                found=f"{type(output).__name__} {str(output)[:60]}",
+                expected="a dict, or None to drop the row",
+                mend="to turn a row into several, subclass ExpandTransform",
+            )
+    return outputs
+
+
+def _checked_batch(transform: BatchTransform, outputs: list[list[Row]], rows: int) -> list[list[Row]]:
+    if len(outputs) != rows:
+        raise DataFormatError(
+            f"{transform_name(transform)}.transform_batch returned the wrong number of lists.",
+            found=f"{len(outputs)} for {rows} rows",
+            expected="one list of rows per input row, an empty one for a dropped row",
+        )
+    return outputs
+
+
+def _apply_to_groups(transform: TransformLike, groups: list[list[Row]]) -> list[list[Row]]:
+    owners = [index for index, group in enumerate(groups) for _ in group]
+    rows = [row for group in groups for row in group]
+    try:
+        outputs = apply_transform(transform, rows)
+    except RowError as error:
+        error.row_in_batch = owners[error.row_in_batch]
+        raise
+    joined: list[list[Row]] = [[] for _ in groups]
+    for owner, output in zip(owners, outputs, strict=True):
+        joined[owner] += output
+    return joined

@@ -1,0 +1,177 @@
+"""TransformedShardedSource: a source whose rows go through a transform as they are read.
+
+The position is a position of the *source*, and how many outputs of the rows read since then have been given on:
+`{"source": …, "emitted": n}`. So it is exact for filters and expanders, whatever they drop or add, and resuming
+repeats at most one batch of the transform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from easydata_sources.errors import DataError, RowError
+from easydata_sources.rows import Row
+from easydata_sources.source import ShardedDataSource, ShardInfo
+from easydata_sources.streams import RowStream, State
+from easydata_sources.transform import TransformLike, apply_transform, is_row_by_row, transform_name
+
+_BATCH_ROWS = 256
+
+
+class TransformedShardedSource(ShardedDataSource):
+    """The rows of a source after a transform.
+
+    `shuffle` and `shard` act on the source below, so shuffled transforms keep O(1) resuming and no host transforms
+    what another reads; rows that one source row expands into stay together.
+
+    Args:
+        source: The source.
+        transform: See `easydata_sources.transform`.
+    """
+
+    def __init__(self, source: ShardedDataSource, transform: TransformLike) -> None:
+        if not callable(transform):
+            raise DataError(
+                f"A transform must be callable or a Transform; found {type(transform).__name__}.\n"
+                "  mend: pass a function row -> row, or an instance of a transform class"
+            )
+        if isinstance(transform, type):
+            raise DataError(
+                f"{transform.__name__} is a class; a transform must be an instance.\n"
+                f"  mend: {transform.__name__}(…)"
+            )
+        self.source = source
+        self.transform_applied = transform
+
+    @property
+    def shard_names(self) -> Sequence[str]:
+        return self.source.shard_names
+
+    def get_shard_info(self, name: str) -> ShardInfo | None:
+        info = self.source.get_shard_info(name)
+        if info is None:
+            return None
+        # A transform may drop or add rows, so their number is not known; the bytes are the source's.
+        return ShardInfo(shard_id=info.shard_id, shard_name=name, byte_size=info.byte_size, url=info.url)
+
+    def open_shard(self, name: str) -> Iterator[Row]:
+        rows = self.source.open_shard(name)
+        done = 0
+        while batch := list(islice(rows, 1 if is_row_by_row(self.transform_applied) else _BATCH_ROWS)):
+            try:
+                outputs = apply_transform(self.transform_applied, batch)
+            except RowError as error:
+                raise error.located(file=name, row=done + error.row_in_batch) from error
+            done += len(batch)
+            for group in outputs:
+                yield from group
+
+    def rows(self, state: State | None = None) -> RowStream:
+        start = None if state is None else state["source"]
+        if is_row_by_row(self.transform_applied):
+            stream: RowStream = _RowByRowStream(self, start)
+        else:
+            stream = _BatchedStream(self, start)
+        skip = 0 if state is None else state["emitted"]
+        for _ in range(skip):
+            next(stream)
+        return stream
+
+    def shuffle(self, seed: int, epoch: int = 0, *, window_rows: int = 16_384) -> ShardedDataSource:
+        shuffled = self.source.shuffle(seed, epoch, window_rows=window_rows)
+        return TransformedShardedSource(shuffled, self.transform_applied)
+
+    def shard(self, index: int, count: int, *, window: int = 256) -> ShardedDataSource:
+        return TransformedShardedSource(
+            self.source.shard(index, count, window=window), self.transform_applied
+        )
+
+
+class _RowByRowStream(RowStream):
+    """Transforms a row when it is asked for; the position is always the source's own."""
+
+    def __init__(self, owner: TransformedShardedSource, start: State | None) -> None:
+        self._transform = owner.transform_applied
+        self._stream = owner.source.rows(start)
+
+    def __next__(self) -> Row:
+        for row in self._stream:
+            try:
+                outputs = apply_transform(self._transform, [row])[0]
+            except RowError as error:
+                file, number = self._stream.origin()
+                raise error.located(file=file, row=number) from error
+            except Exception as error:  # the user's own; passed on with the place added
+                _add_place(error, self._transform, self._stream.origin())
+                raise
+            if outputs:
+                return outputs[0]
+        raise StopIteration
+
+    def state(self) -> State:
+        return {"source": self._stream.state(), "emitted": 0}
+
+    def origin(self) -> tuple[str, int | None]:
+        return self._stream.origin()
+
+
+class _BatchedStream(RowStream):
+    """Transforms a batch of rows at a time; the position is the source's before the batch, and outputs since."""
+
+    def __init__(self, owner: TransformedShardedSource, start: State | None) -> None:
+        self._owner = owner
+        self._stream = owner.source.rows(start)
+        self._before = self._stream.state()
+        self._outputs: list[list[Row]] = []
+        self._group = 0  # input row of the batch whose outputs are being given
+        self._in_group = 0
+        self._emitted = 0
+
+    def __next__(self) -> Row:
+        while True:
+            while self._group < len(self._outputs):
+                group = self._outputs[self._group]
+                if self._in_group < len(group):
+                    row = group[self._in_group]
+                    self._in_group += 1
+                    self._emitted += 1
+                    return row
+                self._group, self._in_group = self._group + 1, 0
+            self._transform_next_batch()
+
+    def state(self) -> State:
+        return {"source": self._before, "emitted": self._emitted}
+
+    def origin(self) -> tuple[str, int | None]:
+        return self._place(self._group)
+
+    def _transform_next_batch(self) -> None:
+        before = self._stream.state()
+        batch = list(islice(self._stream, _BATCH_ROWS))
+        self._before, self._outputs, self._group, self._in_group, self._emitted = before, [], 0, 0, 0
+        if not batch:
+            raise StopIteration
+        transform = self._owner.transform_applied
+        try:
+            self._outputs = apply_transform(transform, batch)
+        except RowError as error:
+            file, number = self._place(error.row_in_batch)
+            raise error.located(file=file, row=number) from error
+        except Exception as error:  # the user's own; passed on with the place added
+            file, number = self._place(0)
+            span = f"rows {number} and following" if number is not None else "rows"
+            error.add_note(f"while {transform_name(transform)} was given {len(batch)} {span} of {file}")
+            raise
+
+    def _place(self, row_in_batch: int) -> tuple[str, int | None]:
+        # Reading up to the row again costs a moment, but only once something went wrong.
+        stream = self._owner.source.rows(self._before)
+        for _ in islice(stream, row_in_batch + 1):
+            pass
+        return stream.origin()
+
+
+def _add_place(error: Exception, transform: TransformLike, place: tuple[str, int | None]) -> None:
+    file, row = place
+    error.add_note(f"while {transform_name(transform)} was given row {row} of {file}")
