@@ -62,7 +62,8 @@ class TrainerConfig:
     max_length: int | None = 1024
     """Longest row in tokens; longer ones are cut and counted. `None` = never cut."""
     length_buckets: Sequence[int] | None = None
-    """Padded lengths that batches may have, ascending. One compilation each. `None` = a built-in ladder."""
+    """Lengths that lines of a batch may have, ascending, one compilation each; beyond the last, its multiples.
+    `None` = four lengths an octave from 64."""
 
     dtype: DTypeName | None = None
     """Compute type. `None` = float32 on CPU, bfloat16 on accelerators."""
@@ -110,10 +111,14 @@ class TrainerConfig:
             )
         if self.scheduler == "constant" and self.learning_rate_end:
             raise ConfigError(
-                "learning_rate_end", self.learning_rate_end, "0 for a constant schedule, which never ends lower"
+                "learning_rate_end",
+                self.learning_rate_end,
+                "0 for a constant schedule, which never ends lower",
             )
+        if self.save_steps is not None and self.save_directory is None:
+            raise ConfigError("save_steps", self.save_steps, "None without a save_directory to save in")
         if self.length_buckets is not None:
-            object.__setattr__(self, "length_buckets", _checked_buckets(self.length_buckets, self.max_length))
+            object.__setattr__(self, "length_buckets", _checked_buckets(self.length_buckets))
 
     def _check_choices(self) -> None:
         _require_choice("optimizer", self.optimizer, ("adamw", "lion", "sgd"))
@@ -191,12 +196,12 @@ def _require_whole(name: str, value: int | None, *, least: int) -> None:
         raise ConfigError(name, value, f"a whole number of at least {least}")
 
 
-def _checked_buckets(buckets: Sequence[int], max_length: int | None) -> tuple[int, ...]:
+def _checked_buckets(buckets: Sequence[int]) -> tuple[int, ...]:
     ladder = tuple(buckets)
-    if not ladder or any(not isinstance(b, int) or b < 1 for b in ladder) or list(ladder) != sorted(set(ladder)):
+    if (
+        not ladder
+        or any(not isinstance(b, int) or b < 1 for b in ladder)
+        or list(ladder) != sorted(set(ladder))
+    ):
         raise ConfigError("length_buckets", buckets, "ascending whole numbers, for example [128, 256, 512]")
-    if max_length is None or ladder[-1] < max_length:
-        raise ConfigError(
-            "length_buckets", buckets, f"a ladder whose last step is at least max_length ({max_length})"
-        )
     return ladder

@@ -42,5 +42,7 @@ class SFTConfig(TrainerConfig):
             raise ConfigError("label_smoothing_factor", self.label_smoothing_factor, "a number in [0, 1)")
         if self.label_smoothing_factor and self.loss_type != "nll":
             raise ConfigError(
-                "label_smoothing_factor", self.label_smoothing_factor, "0 with loss_type='dft', which has no such form"
+                "label_smoothing_factor",
+                self.label_smoothing_factor,
+                "0 with loss_type='dft', which has no such form",
             )

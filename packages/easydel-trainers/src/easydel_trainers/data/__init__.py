@@ -1,0 +1,1 @@
+"""From a row source to the arrays of one optimizer step: `epochs`, `layout`, `prefetch`."""

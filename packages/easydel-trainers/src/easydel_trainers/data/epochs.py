@@ -1,0 +1,94 @@
+"""Training rows in their one global order, epoch after epoch, resumable at any row.
+
+The order is a function of (source, seed, epoch) alone. Steps may reach over the border of two epochs, so no row
+is ever dropped to make the numbers divide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from easydata_sources import BatchTransform, DataError, RowStream, ShardedDataSource, TransformedShardedSource
+
+State = dict[str, Any]
+
+
+class EpochRows(Iterator[Mapping[str, Any]]):
+    """Transformed rows of some epochs of a source.
+
+    Args:
+        source: the raw rows.
+        transform: what makes trainable rows of them; it may drop rows.
+        epochs: passes over the source, the last one maybe a fraction; `None` = without end.
+        shuffle_seed: seed of the epochs' orders; `None` = file order.
+        state: where to go on, from an earlier `state()`.
+
+    Raises:
+        DataError: when a whole epoch leaves no row to train on.
+    """
+
+    def __init__(
+        self,
+        source: ShardedDataSource,
+        transform: BatchTransform,
+        *,
+        epochs: float | None,
+        shuffle_seed: int | None,
+        state: State | None = None,
+    ):
+        self._source, self._transform = source, transform
+        self._epochs, self._shuffle_seed = epochs, shuffle_seed
+        self._epoch = state["epoch"] if state else 0
+        self._given = state["given"] if state else 0
+        self._rows = self._open(state["rows"] if state else None)
+
+    def __next__(self) -> Mapping[str, Any]:
+        """The next row to train on."""
+        while self._rows is not None:
+            row = next(self._rows, None)
+            if row is not None:
+                self._given += 1
+                return row
+            self._next_epoch()
+        raise StopIteration
+
+    def state(self) -> State:
+        """Where the stream is: small, JSON-able, and enough to go on with the next row."""
+        rows = None if self._rows is None else self._rows.state()
+        return {"epoch": self._epoch, "given": self._given, "rows": rows}
+
+    @property
+    def epoch(self) -> int:
+        """Number of the current epoch, from 0."""
+        return self._epoch
+
+    def _next_epoch(self) -> None:
+        if not self._given:
+            raise DataError(
+                "The training data has no row to train on: every row was dropped, or there is none. "
+                "The data report counts the reasons; the transform's `explain(row)` shows one row."
+            )
+        self._epoch, self._given = self._epoch + 1, 0
+        self._rows = self._open(None)
+
+    def _open(self, state: State | None) -> RowStream | None:
+        share = 1.0 if self._epochs is None else self._epochs - self._epoch
+        if share <= 0:
+            return None
+        source = self._source
+        if self._shuffle_seed is not None:
+            source = source.shuffle(seed=self._shuffle_seed, epoch=self._epoch)
+        if share < 1:
+            source = source.limit(math.ceil(share * len(self._source)))
+        return TransformedShardedSource(source, self._transform).rows(state)
+
+
+def rows_in_all(source: ShardedDataSource, epochs: float) -> int | None:
+    """Source rows that `epochs` passes read; `None` where the source's length is unknown."""
+    try:
+        rows = len(source)
+    except TypeError:
+        return None
+    return math.floor(epochs) * rows + math.ceil((epochs - math.floor(epochs)) * rows)

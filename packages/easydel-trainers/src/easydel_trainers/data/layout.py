@@ -1,0 +1,128 @@
+"""Rows of one optimizer step to arrays of one shape.
+
+A step's rows become `[micro-batches, lines, length]` arrays. Padded, a line is one row. Padding-free, a line
+holds several rows laid end to end, told apart by `segment_ids`, so that almost no place is empty; the loss and
+its gradient are the same, because attention never crosses a segment and every row's first label is ignored.
+
+Lengths come from a ladder, so that a run compiles a handful of shapes and then never again.
+
+Left out on purpose: rows are never split or dropped here, and which rows form a step is decided before.
+
+>>> bucket_length(300)
+320
+>>> bucket_length(300, ladder=(128, 256))
+512
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+IGNORED = -100  # the label of a token that is not trained
+_SMALLEST = 64
+
+Row = Mapping[str, np.ndarray]
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepLayout:
+    """How the rows of a step are arranged.
+
+    Attributes:
+        micro_batches: arrays are split in so many equal parts, one after the other.
+        lines: lines of one micro-batch when padded, i.e. its largest number of rows.
+        padding_free: whether lines hold several rows; then a micro-batch is a single line.
+        ladder: lengths that lines may have; `None` = quarter-octave steps from 64.
+        pad_token_id: what empty places hold. Never looked at, since their segment is 0.
+    """
+
+    micro_batches: int
+    lines: int
+    padding_free: bool
+    ladder: Sequence[int] | None = None
+    pad_token_id: int = 0
+
+    def arrange(self, rows: Sequence[Row]) -> Arrays:
+        """Arrange one step's rows.
+
+        Args:
+            rows: at most `micro_batches * lines` rows of `input_ids [L]` and `labels [L]`; fewer in the last
+                step of a run, whose places stay empty.
+
+        Returns:
+            int32 arrays `[micro_batches, lines or 1, length]`: `input_ids`, `labels` (-100 = not trained,
+            which every row's first token is) and `segment_ids` (0 = empty, 1… = row of the line).
+        """
+        groups = self._balanced(rows) if self.padding_free else self._one_per_line(rows)
+        longest = max(sum(len(row["input_ids"]) for row in group) for group in groups)
+        length = bucket_length(longest, ladder=self.ladder)
+        arrays = _blank(len(groups), length, self.pad_token_id)
+        for line, group in enumerate(groups):
+            _write_line(arrays, line, group)
+        return {name: array.reshape(self.micro_batches, -1, length) for name, array in arrays.items()}
+
+    def _one_per_line(self, rows: Sequence[Row]) -> list[list[Row]]:
+        places = self.micro_batches * self.lines
+        return [[row] for row in rows] + [[]] * (places - len(rows))
+
+    def _balanced(self, rows: Sequence[Row]) -> list[list[Row]]:
+        """Longest first into the emptiest line: no line is longer than 4/3 of the best possible."""
+        groups: list[list[Row]] = [[] for _ in range(self.micro_batches)]
+        loads = [0] * self.micro_batches
+        for row in sorted(rows, key=lambda row: -len(row["input_ids"])):
+            emptiest = loads.index(min(loads))
+            groups[emptiest].append(row)
+            loads[emptiest] += len(row["input_ids"])
+        return groups
+
+
+def padded_rows(rows: Sequence[Row], *, ladder: Sequence[int] | None, pad_token_id: int) -> Arrays:
+    """The same rows as a plain padded batch, for people to look at.
+
+    Returns:
+        `input_ids`, `attention_mask` and `labels`, each int32 `[rows, length]`.
+    """
+    layout = StepLayout(
+        micro_batches=1, lines=len(rows), padding_free=False, ladder=ladder, pad_token_id=pad_token_id
+    )
+    arrays = {name: array[0] for name, array in layout.arrange(rows).items()}
+    segment_ids = arrays.pop("segment_ids")
+    return arrays | {"attention_mask": (segment_ids > 0).astype(np.int32)}
+
+
+def bucket_length(longest: int, *, ladder: Sequence[int] | None = None) -> int:
+    """The shortest allowed length that holds `longest` tokens.
+
+    Without a ladder: 64, 80, 96, 112, 128, 160, … (four steps an octave, at most a fifth of a line empty).
+    Beyond the last step of a ladder: multiples of that step.
+    """
+    if ladder is None:
+        octave = _SMALLEST
+        while 2 * octave < longest:
+            octave *= 2
+        return next(octave * part // 4 for part in (4, 5, 6, 7, 8) if octave * part // 4 >= longest)
+    last = ladder[-1]
+    return next((step for step in ladder if step >= longest), -(-longest // last) * last)
+
+
+def _blank(lines: int, length: int, pad_token_id: int) -> Arrays:
+    return {
+        "input_ids": np.full((lines, length), pad_token_id, np.int32),
+        "labels": np.full((lines, length), IGNORED, np.int32),
+        "segment_ids": np.zeros((lines, length), np.int32),
+    }
+
+
+def _write_line(arrays: Arrays, line: int, group: Sequence[Row]) -> None:
+    start = 0
+    for segment, row in enumerate(group, start=1):
+        end = start + len(row["input_ids"])
+        arrays["input_ids"][line, start:end] = row["input_ids"]
+        arrays["labels"][line, start:end] = row["labels"]
+        arrays["labels"][line, start] = IGNORED
+        arrays["segment_ids"][line, start:end] = segment
+        start = end

@@ -1,0 +1,90 @@
+"""A thread that prepares the next steps while the device works on this one.
+
+Each prepared item carries the data position *behind* it, so that a checkpoint taken after a step names the rows
+that were trained, however many more have been read ahead.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Prefetched(Generic[Item]):
+    """Iterate over `items` with a thread reading ahead.
+
+    An exception of `items` is raised to the consumer in its place in the order. Use as a context manager: on
+    leaving, the thread ends.
+
+    Args:
+        items: what to read, only ever touched by the thread.
+        depth: items held ready. At least 1.
+    """
+
+    def __init__(self, items: Iterator[Item], *, depth: int = 2):
+        self._items = items
+        self._ready: queue.Queue[_Item[Item] | _End] = queue.Queue(maxsize=depth)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
+
+    def __enter__(self) -> Prefetched[Item]:
+        """Start reading ahead."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Stop reading ahead and wait for the thread to end."""
+        self._stop.set()
+        while self._thread.is_alive():
+            self._drain()
+            self._thread.join(timeout=0.05)
+
+    def __iter__(self) -> Iterator[Item]:
+        """The items in order."""
+        while True:
+            got = self._ready.get()
+            if isinstance(got, _End):
+                if got.error is not None:
+                    raise got.error
+                return
+            yield got.value
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            for value in self._items:
+                if not self._put(_Item(value)):
+                    return
+        except BaseException as caught:  # noqa: BLE001 - not swallowed: the consumer raises it
+            error = caught
+        self._put(_End(error))
+
+    def _put(self, item: _Item[Item] | _End) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def _drain(self) -> None:
+        try:
+            while True:
+                self._ready.get_nowait()
+        except queue.Empty:
+            return
+
+
+class _Item(Generic[Item]):
+    def __init__(self, value: Item):
+        self.value = value
+
+
+class _End:
+    def __init__(self, error: BaseException | None):
+        self.error = error

@@ -1,0 +1,142 @@
+"""The training loop: take a prepared step, run it, settle what came back.
+
+Results are settled two steps late, so the host never waits for the device it has just given work. Only a
+checkpoint, an evaluation and the end wait for everything.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from easydel_trainers.data.steps import PreparedStep
+from easydel_trainers.errors import DivergedError
+from easydel_trainers.metrics import MetricWindow
+from easydel_trainers.step import Compiled, StepResult, TrainState
+from easydel_trainers.throughput import Throughput
+
+Record = dict[str, float]
+_LATE = 2  # steps in flight before the oldest is settled
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """Where a run stands: everything a checkpoint holds, apart from versions.
+
+    Attributes:
+        state: parameters, optimizer state, step.
+        step: steps taken, on the host.
+        data_state: position behind the last step taken.
+        num_tokens: real tokens trained on so far.
+        window: metrics since the last log.
+        overall: metrics of the whole run.
+    """
+
+    state: TrainState
+    step: int = 0
+    data_state: dict[str, Any] | None = None
+    num_tokens: int = 0
+    window: MetricWindow = field(default_factory=MetricWindow)
+    overall: MetricWindow = field(default_factory=MetricWindow)
+
+
+@dataclass(slots=True, kw_only=True)
+class Hooks:
+    """What happens beside the steps."""
+
+    log_due: Callable[[int], bool]
+    log: Callable[[Record], None]
+    after_step: Callable[[int], None]
+    """Called after every step; may evaluate or save, for which it calls `settle` first."""
+
+
+class Loop:
+    """Runs steps until the input ends or `last_step` is reached."""
+
+    def __init__(self, run: Run, train_step: Compiled, hooks: Hooks, *, last_step: int | None):
+        self._run, self._train_step, self._hooks, self._last_step = run, train_step, hooks, last_step
+        self._in_flight: deque[tuple[int, PreparedStep, StepResult]] = deque()
+        self.throughput = Throughput()
+
+    def run(self, steps: Iterable[PreparedStep]) -> None:
+        """Take every step of `steps`.
+
+        Raises:
+            DivergedError: when a loss or gradient norm is not finite.
+        """
+        for prepared in self._timed(iter(steps)):
+            self._take(prepared)
+            self._hooks.after_step(self._run.step)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait for all steps in flight and take in their results."""
+        while self._in_flight:
+            self._settle_oldest()
+
+    def totals(self) -> Record:
+        """Figures of this process's whole run."""
+        return {
+            "train_tokens_per_second": self.throughput.overall_tokens_per_second(),
+            "compilations": self._train_step.compilations,
+            "compile_seconds": self.throughput.compile_seconds,
+        }
+
+    def _timed(self, steps: Iterator[PreparedStep]) -> Iterator[PreparedStep]:
+        while self._last_step is None or self._run.step < self._last_step:
+            began = time.perf_counter()
+            prepared = next(steps, None)
+            self.throughput.waited_for_data(time.perf_counter() - began)
+            if prepared is None:
+                return
+            yield prepared
+
+    def _take(self, prepared: PreparedStep) -> None:
+        run, before, began = self._run, self._train_step.compilations, time.perf_counter()
+        run.state, result = self._train_step(run.state, prepared.arrays)
+        if self._train_step.compilations > before:
+            self.throughput.compiled(time.perf_counter() - began)
+        run.step += 1
+        run.data_state = prepared.data_state
+        self._in_flight.append((run.step, prepared, result))
+        if len(self._in_flight) > _LATE:
+            self._settle_oldest()
+
+    def _settle_oldest(self) -> None:
+        step, prepared, result = self._in_flight.popleft()
+        run = self._run
+        grad_norm = float(result.grad_norm)
+        _refuse_divergence(step, result, grad_norm)
+        run.num_tokens += prepared.tokens
+        run.window.add(result.ratios)
+        run.overall.add(result.ratios)
+        self.throughput.finished_step(tokens=prepared.tokens, places=prepared.places)
+        if self._hooks.log_due(step):
+            self._hooks.log(self._record(step, prepared, float(result.learning_rate), grad_norm))
+            run.window.clear()
+
+    def _record(self, step: int, prepared: PreparedStep, learning_rate: float, grad_norm: float) -> Record:
+        return {
+            "step": step,
+            "epoch": prepared.epoch,
+            **self._run.window.means(),
+            "grad_norm": grad_norm,
+            "learning_rate": learning_rate,
+            "num_tokens": self._run.num_tokens,
+            **self.throughput.take(),
+            "compilations": self._train_step.compilations,
+        }
+
+
+def _refuse_divergence(step: int, result: StepResult, grad_norm: float) -> None:
+    loss_sum, weight = (float(value) for value in result.ratios["loss"])
+    if not (math.isfinite(loss_sum) and math.isfinite(grad_norm)):
+        raise DivergedError(
+            f"Step {step}: the loss sum is {loss_sum} over a weight of {weight}, the gradient norm {grad_norm}. "
+            "Expected finite numbers. A lower learning_rate, a longer warmup_steps or dtype='float32' are the "
+            "usual remedies; the last checkpoint is from before this step."
+        )

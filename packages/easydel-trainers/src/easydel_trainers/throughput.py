@@ -1,0 +1,69 @@
+"""How fast a run goes, and what it waits for."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Throughput:
+    """Tokens over time since the last `take()`, compilations left out.
+
+    Attributes:
+        compile_seconds: spent compiling in all.
+    """
+
+    compile_seconds: float = 0.0
+    _all_tokens: int = 0
+    _all_seconds: float = 0.0
+    _began: float = field(default_factory=time.perf_counter)
+    _paused: float = 0.0
+    _waited: float = 0.0
+    _tokens: int = 0
+    _places: int = 0
+
+    def waited_for_data(self, seconds: float) -> None:
+        """The loop stood still for want of a batch."""
+        self._waited += seconds
+
+    def compiled(self, seconds: float) -> None:
+        """A call compiled; that time says nothing about speed."""
+        self.compile_seconds += seconds
+        self._paused += seconds
+
+    def paused(self, seconds: float) -> None:
+        """Time spent on something else than training: evaluation, saving."""
+        self._paused += seconds
+
+    def finished_step(self, *, tokens: int, places: int) -> None:
+        """A step's result arrived."""
+        self._tokens += tokens
+        self._places += places
+
+    def take(self) -> dict[str, float]:
+        """Rates since the last call: real and padded tokens per second, share of time waiting for data."""
+        seconds = max(time.perf_counter() - self._began - self._paused, 1e-9)
+        rates = {
+            "tokens_per_second": self._tokens / seconds,
+            "padded_tokens_per_second": self._places / seconds,
+            "data_wait_share": min(self._waited / seconds, 1.0),
+        }
+        self._all_tokens += self._tokens
+        self._all_seconds += seconds
+        self._began = time.perf_counter()
+        self._paused = self._waited = 0.0
+        self._tokens = self._places = 0
+        return rates
+
+    def overall_tokens_per_second(self) -> float:
+        """Real tokens per second over all that `take()` has seen."""
+        return self._all_tokens / self._all_seconds if self._all_seconds else 0.0
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident size this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB, macOS in bytes

@@ -1,0 +1,366 @@
+"""What all trainers share: from model, config and rows to a trained model.
+
+`Trainer` is abstract. An algorithm's trainer says three things: how rows become trainable (`_make_transform`),
+what is minimised (`_make_objective`), and how a batch is laid out (`_layout`). Everything else is here or in the
+modules this one wires together: `data/`, `step`, `loop`, `checkpoint`, `run_log`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from os import PathLike
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from easydata_sources import BatchTransform, DataReport, ShardedDataSource, as_sharded_source
+from easydata_tokenize import load_tokenizer
+from easydel_models.parameters import join_params, split_params, update_params
+
+from easydel_trainers.callbacks import Callback
+from easydel_trainers.checkpoint import Checkpointer, refuse_other_run
+from easydel_trainers.config import TrainerConfig, numeric_identity
+from easydel_trainers.data.epochs import EpochRows, rows_in_all
+from easydel_trainers.data.layout import StepLayout, padded_rows
+from easydel_trainers.data.prefetch import Prefetched
+from easydel_trainers.data.steps import PreparedStep, prepared_steps
+from easydel_trainers.errors import CheckpointError, ConfigError
+from easydel_trainers.loop import Hooks, Loop, Record, Run
+from easydel_trainers.metrics import MetricWindow
+from easydel_trainers.optimizer import make_optimizer
+from easydel_trainers.output import TrainOutput
+from easydel_trainers.progress import ProgressBar
+from easydel_trainers.run_log import RunLog
+from easydel_trainers.schedule import learning_rate_schedule
+from easydel_trainers.step import Objective, TrainState, make_eval_step, make_train_step
+from easydel_trainers.throughput import peak_memory_bytes
+
+_LOG = logging.getLogger(__name__)
+
+Config = TypeVar("Config", bound=TrainerConfig)
+
+
+class Trainer(ABC, Generic[Config]):
+    """Trains a model on rows.
+
+    Args:
+        model: a model object, or what `from_pretrained` takes: a folder, a Hub id or a `.gguf` file. The trainer
+            owns it from here on: its parameters change as training goes.
+        arguments: the config; `None` = all defaults.
+        processing_class: the tokenizer; `None` = the one beside the model, if the model was named by a path.
+        train_dataset: HF `Dataset` or `IterableDataset`, any `ShardedDataSource`, a list of dicts, or a path or
+            glob; raw or tokenized rows.
+        eval_dataset: the same, held out.
+        callbacks: told of every log record and evaluation.
+
+    Raises:
+        ConfigError: if model, config and data cannot go together.
+        DataError: if the first rows cannot be read or recognised; nothing has been compiled by then.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        arguments: Config | None = None,
+        *,
+        processing_class: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        callbacks: Sequence[Callback] = (),
+    ):
+        self.arguments: Config = self._default_config() if arguments is None else arguments
+        self.processing_class = _tokenizer(processing_class, model)
+        self.callbacks = tuple(callbacks)
+        self._transform = self._make_transform()
+        self._train_source = None if train_dataset is None else as_sharded_source(train_dataset, name="train")
+        self._eval_source = None if eval_dataset is None else as_sharded_source(eval_dataset, name="eval")
+        for source in (self._train_source, self._eval_source):
+            self._try_first_row(source)
+        self._refuse_missing_parts()
+        self._total_steps = self._count_steps()
+        self._schedule = learning_rate_schedule(self.arguments, total_steps=self._total_steps)
+        self.model = self._load_model(model)
+        self._optimizer = make_optimizer(self.arguments, self._schedule)
+
+    # What an algorithm decides.
+
+    @abstractmethod
+    def _default_config(self) -> Config:
+        """The config of a trainer that was given none."""
+
+    @abstractmethod
+    def _make_transform(self) -> BatchTransform:
+        """What turns raw rows into trainable ones; it has a `report`."""
+
+    @abstractmethod
+    def _load_model(self, model: Any) -> Any:
+        """The model of this algorithm's kind, in the config's types."""
+
+    @abstractmethod
+    def _make_objective(self, structure: Any) -> Objective:
+        """What is minimised, for a model of this structure."""
+
+    @abstractmethod
+    def _layout(self, *, rows: int, micro_batches: int) -> StepLayout:
+        """How `rows` rows are arranged into `micro_batches`."""
+
+    # What a user calls.
+
+    @property
+    def data_report(self) -> DataReport:
+        """Counts of rows read, cut, dropped or odd so far, by reason."""
+        return self._transform.report
+
+    def train(self) -> TrainOutput:
+        """Train to the end, from the newest checkpoint if there is one and `resume` allows it.
+
+        Raises:
+            CheckpointError: if the checkpoint found belongs to another run.
+            DivergedError: when the loss is no longer finite.
+            DataQualityError: when too many rows are cut, dropped or odd.
+        """
+        began = time.perf_counter()
+        structure, params = split_params(self.model)
+        run = Run(state=TrainState(params, self._optimizer.init(params), jnp.int32(0)))
+        try:
+            loop, log = self._run(run, structure)
+        finally:
+            # The step donated the arrays the model held; give it the trained ones, whatever happened.
+            update_params(self.model, run.state.params)
+        return self._output(run, loop, log, time.perf_counter() - began)
+
+    def evaluate(self, dataset: Any = None) -> Record:
+        """Metrics on held-out rows, weighted by their tokens, with the prefix `eval_`.
+
+        Args:
+            dataset: rows as for `train_dataset`; `None` = the trainer's `eval_dataset`.
+        """
+        source = self._eval_source if dataset is None else as_sharded_source(dataset, name="eval")
+        if source is None:
+            raise ConfigError("eval_dataset", None, "held-out rows, here or when the trainer is made")
+        structure, params = split_params(self.model)
+        return self._evaluate(make_eval_step(self._make_objective(structure)), params, source)
+
+    def save_pretrained(self, path: str | PathLike[str]) -> None:
+        """Write model and tokenizer as a Hugging Face folder."""
+        self.model.save_pretrained(path)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(path)
+
+    def _training_batch_iterator(self) -> Iterator[dict[str, np.ndarray]]:
+        """Whole batches of the training order as padded arrays, from the start; training does not advance.
+
+        Each is `input_ids`, `attention_mask` and `labels`, int32 `[total_batch_size, length]`.
+        """
+        config = self.arguments
+        rows = self._epoch_rows(self._make_transform(), state=None)
+        while batch := list(itertools.islice(rows, config.total_batch_size)):
+            layout = self._layout(rows=config.total_batch_size, micro_batches=1)
+            yield padded_rows(batch, ladder=layout.ladder, pad_token_id=layout.pad_token_id)
+
+    # How a run goes.
+
+    def _run(self, run: Run, structure: Any) -> tuple[Loop, RunLog]:
+        config = self.arguments
+        objective = self._make_objective(structure)
+        with ExitStack() as stack:
+            checkpointer = None
+            if config.save_directory is not None:
+                checkpointer = stack.enter_context(
+                    Checkpointer(config.save_directory, keep=config.save_total_limit)
+                )
+                self._resume(run, checkpointer)
+            log = RunLog(config.save_directory, resumed_step=run.step)
+            bar = stack.enter_context(
+                ProgressBar(shown=config.progress_bar, total=self._total_steps, done=run.step)
+            )
+            steps = stack.enter_context(Prefetched(self._steps(run.data_state)))
+            eval_step = make_eval_step(objective)
+
+            def record(entry: Record) -> None:
+                log.add(entry)
+                bar.show(entry)
+                for callback in self.callbacks:
+                    callback.on_log(entry)
+
+            def evaluate() -> None:
+                began = time.perf_counter()
+                loop.settle()
+                assert self._eval_source is not None
+                entry = {"step": run.step, **self._evaluate(eval_step, run.state.params, self._eval_source)}
+                log.add(entry)
+                for callback in self.callbacks:
+                    callback.on_evaluate(entry)
+                loop.throughput.paused(time.perf_counter() - began)
+
+            def save() -> None:
+                began = time.perf_counter()
+                loop.settle()
+                if checkpointer is not None:
+                    checkpointer.save(run.state, self._meta(run), step=run.step)
+                loop.throughput.paused(time.perf_counter() - began)
+
+            def after_step(step: int) -> None:
+                bar.step()
+                if _due(step, config.evaluation_steps):
+                    evaluate()
+                if _due(step, config.save_steps):
+                    save()
+
+            train_step = make_train_step(objective, self._optimizer, self._schedule)
+            loop = Loop(
+                run,
+                train_step,
+                Hooks(log_due=self._log_due, log=record, after_step=after_step),
+                last_step=self._total_steps,
+            )
+            began_at = run.step
+            loop.run(steps)
+            if run.step > began_at:
+                if config.evaluation_steps is not None and not _due(run.step, config.evaluation_steps):
+                    evaluate()
+                save()
+            self.data_report.check(final=True)
+        return loop, log
+
+    def _log_due(self, step: int) -> bool:
+        return step in (1, self._total_steps) or step % self.arguments.log_steps == 0
+
+    def _steps(self, data_state: dict[str, Any] | None) -> Iterator[PreparedStep]:
+        config = self.arguments
+        report = self.data_report
+        if data_state is not None:
+            report.load_dict(data_state["report"])
+        rows = self._epoch_rows(self._transform, state=data_state and data_state["rows"])
+        layout = self._layout(
+            rows=config.total_batch_size // config.gradient_accumulation_steps,
+            micro_batches=config.gradient_accumulation_steps,
+        )
+        return prepared_steps(
+            rows, layout, rows_per_step=config.total_batch_size, report_state=report.to_dict
+        )
+
+    def _epoch_rows(self, transform: BatchTransform, *, state: dict[str, Any] | None) -> EpochRows:
+        config = self.arguments
+        seed = config.seed if config.shuffle_seed_train is None else config.shuffle_seed_train
+        return EpochRows(
+            self._required_train_source(),
+            transform,
+            epochs=None if config.max_training_steps else config.num_train_epochs,
+            shuffle_seed=seed if config.shuffle_train_dataset else None,
+            state=state,
+        )
+
+    def _evaluate(self, eval_step: Callable[..., Any], params: Any, source: ShardedDataSource) -> Record:
+        size = self.arguments.eval_batch_size
+        transform = self._make_transform()
+        rows = EpochRows(source, transform, epochs=1, shuffle_seed=None)
+        layout = self._layout(rows=size, micro_batches=1)
+        window = MetricWindow()
+        for batch in prepared_steps(rows, layout, rows_per_step=size, report_state=transform.report.to_dict):
+            window.add(jax.device_get(eval_step(params, batch.arrays)))
+        transform.report.check(final=True)
+        return {f"eval_{name}": value for name, value in window.means().items()}
+
+    # Checkpoints.
+
+    def _resume(self, run: Run, checkpointer: Checkpointer) -> None:
+        step = checkpointer.latest_step
+        if step is None:
+            return
+        if self.arguments.resume == "never":
+            raise CheckpointError(
+                f"`{self.arguments.save_directory}` holds a checkpoint of step {step}, and resume='never' was "
+                "asked for. Choose another save_directory, or remove the folder."
+            )
+        meta = checkpointer.meta(step)
+        refuse_other_run(meta["identity"], self._identity(run.state), step=step)
+        run.state = checkpointer.restore(run.state, step=step)
+        run.step, run.num_tokens, run.data_state = step, meta["num_tokens"], meta["data"]
+        run.window, run.overall = MetricWindow(meta["window"]), MetricWindow(meta["overall"])
+        _LOG.info("Continuing from step %d of %s", step, self.arguments.save_directory)
+
+    def _meta(self, run: Run) -> dict[str, Any]:
+        return {
+            "identity": self._identity(run.state),
+            "num_tokens": run.num_tokens,
+            "data": run.data_state,
+            "window": run.window.state(),
+            "overall": run.overall.state(),
+        }
+
+    def _identity(self, state: TrainState) -> dict[str, Any]:
+        """What must be equal for a checkpoint to continue this run, as flat plain values."""
+        source = self._required_train_source()
+        shapes = {
+            "parameter " + jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}"
+            for path, leaf in jax.tree_util.tree_leaves_with_path(state.params)
+        }
+        data = {"training shards": source.num_shards(), "training rows": rows_in_all(source, 1)}
+        return {"trainer": type(self).__name__, **numeric_identity(self.arguments), **data, **shapes}
+
+    # Checks at the door.
+
+    def _try_first_row(self, source: ShardedDataSource | None) -> None:
+        """Read and transform one row, so that a wrong layout is refused before anything is compiled."""
+        if source is not None:
+            next(iter(source.transform(self._make_transform()).rows()), None)
+
+    def _refuse_missing_parts(self) -> None:
+        config = self.arguments
+        if config.evaluation_steps is not None and self._eval_source is None:
+            raise ConfigError(
+                "evaluation_steps", config.evaluation_steps, "None, as there is no eval_dataset"
+            )
+
+    def _required_train_source(self) -> ShardedDataSource:
+        if self._train_source is None:
+            raise ConfigError("train_dataset", None, "rows to train on")
+        return self._train_source
+
+    def _count_steps(self) -> int | None:
+        config = self.arguments
+        if config.max_training_steps is not None or self._train_source is None:
+            return config.max_training_steps
+        rows = rows_in_all(self._train_source, config.num_train_epochs)
+        return None if rows is None else math.ceil(rows / config.total_batch_size)
+
+    def _output(self, run: Run, loop: Loop, log: RunLog, seconds: float) -> TrainOutput:
+        metrics = {
+            **{f"train_{name}": value for name, value in run.overall.means().items()},
+            "train_runtime": seconds,
+            "num_tokens": run.num_tokens,
+            **loop.totals(),
+            "peak_memory_bytes": peak_memory_bytes(),
+        }
+        report = self.data_report
+        output = TrainOutput(
+            global_step=run.step,
+            metrics=metrics,
+            history=log.records,
+            data_report={"rows": report.rows, **report.counts},
+        )
+        if self.arguments.save_directory is not None:
+            summary = {"global_step": run.step, **metrics, "data_report": output.data_report}
+            path = Path(self.arguments.save_directory) / "summary.json"
+            path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        return output
+
+
+def _due(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0
+
+
+def _tokenizer(processing_class: Any, model: Any) -> Any:
+    if processing_class is None and isinstance(model, str | PathLike):
+        return load_tokenizer(model)
+    return processing_class

@@ -1,0 +1,79 @@
+"""One optimizer step: however its rows are split and laid out, loss and gradient are the same."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from easydel_models.parameters import split_params
+from easydel_trainers import SFTConfig
+from easydel_trainers.algorithms.sft.trainer import SFTObjective
+from easydel_trainers.data.layout import IGNORED, StepLayout
+from easydel_trainers.optimizer import decays
+from easydel_trainers.step import TrainState, make_train_step
+
+LENGTHS = (5, 31, 12, 3, 20, 9, 17, 26)
+
+
+def rows():
+    """Rows of unequal length and unequal share of trained tokens: where a mean of means would show."""
+    rng = np.random.default_rng(3)
+    out = []
+    for number, length in enumerate(LENGTHS):
+        ids = rng.integers(3, 97, length).astype(np.int32)
+        labels = ids.copy()
+        labels[: length * number // 10] = IGNORED
+        out.append({"input_ids": ids, "labels": labels})
+    return out
+
+
+def one_step(model, *, micro_batches, padding_free, loss_type="nll", ladder=None):
+    """Loss, gradient norm, and the parameters after one step of plain SGD (so: the gradient)."""
+    structure, params = split_params(model)
+    params = jax.tree.map(jnp.copy, params)
+    config = SFTConfig(loss_type=loss_type, max_length=64)
+    optimizer = optax.sgd(1.0)
+    layout = StepLayout(
+        micro_batches=micro_batches, lines=8 // micro_batches, padding_free=padding_free, ladder=ladder
+    )
+    objective = SFTObjective(structure=structure, config=config)
+    step = make_train_step(objective, optimizer, optax.constant_schedule(1.0))
+    before = jax.tree.map(np.asarray, params)
+    batch = {name: jnp.asarray(array) for name, array in layout.arrange(rows()).items()}
+    state, result = step(TrainState(params, optimizer.init(params), jnp.int32(0)), batch)
+    gradient = jax.tree.map(lambda b, a: b - np.asarray(a), before, state.params)
+    loss_sum, weight = result.ratios["loss"]
+    return float(loss_sum) / float(weight), float(result.grad_norm), gradient
+
+
+@pytest.mark.parametrize("loss_type", ["nll", "dft"])
+@pytest.mark.parametrize(
+    ("micro_batches", "padding_free"), [(2, False), (4, False), (8, False), (1, True), (2, True), (4, True)]
+)
+def test_split_and_layout_do_not_matter(tiny_model, micro_batches, padding_free, loss_type):
+    loss, norm, gradient = one_step(tiny_model, micro_batches=1, padding_free=False, loss_type=loss_type)
+    other_loss, other_norm, other = one_step(
+        tiny_model, micro_batches=micro_batches, padding_free=padding_free, loss_type=loss_type
+    )
+    assert other_loss == pytest.approx(loss, rel=1e-5)
+    assert other_norm == pytest.approx(norm, rel=1e-5)
+    for ours, theirs in zip(jax.tree.leaves(other), jax.tree.leaves(gradient), strict=True):
+        assert np.linalg.norm(ours - theirs) <= 1e-5 * np.linalg.norm(theirs) + 1e-8
+
+
+def test_more_padding_changes_nothing(tiny_model):
+    loss, norm, _ = one_step(tiny_model, micro_batches=1, padding_free=False)
+    wide_loss, wide_norm, _ = one_step(tiny_model, micro_batches=1, padding_free=False, ladder=(128,))
+    assert wide_loss == pytest.approx(loss, rel=1e-6)
+    assert wide_norm == pytest.approx(norm, rel=1e-5)
+
+
+def test_weight_decay_spares_vectors_of_stacked_layers(tiny_model):
+    _, params = split_params(tiny_model)
+    mask = decays(params)
+    assert mask["embedding"] is True
+    assert mask["layers"]["query"] is True
+    assert mask["layers"]["mlp_norm"] is False
+    assert mask["final_norm"] is False
