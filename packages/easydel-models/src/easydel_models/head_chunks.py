@@ -1,0 +1,149 @@
+"""The chunk loop over trained tokens, and a linear head's forward and backward pass on one chunk.
+
+Shared by `linear_ce` and `label_logps`. A chunk is a vector of row numbers; numbers past the last token (= N)
+fill the last chunk up: gathers give zeros for them and scatters drop them.
+
+Axes: N tokens, D model width, V vocabulary, C tokens of one chunk.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+IGNORE_INDEX = -100
+"""The label of a token that is not trained."""
+
+_Carry = TypeVar("_Carry")
+
+
+class Statistics(NamedTuple):
+    """Per token of a chunk."""
+
+    lse: Float[Array, " C"]
+    """log sum exp of the logits."""
+    logp: Float[Array, " C"]
+    """Log-probability of the label; NaN for a label outside the vocabulary."""
+    entropy: Float[Array, " C"]
+    correct: Bool[Array, " C"]
+    """No logit is larger than the label's."""
+
+
+def check_shapes(hidden: Array, head: Array, labels: Array, chunk: int) -> None:
+    """Raises ValueError unless hidden [N, D], head [V, D], labels [N] with N > 0 and chunk > 0."""
+    if hidden.ndim != 2 or head.ndim != 2 or labels.ndim != 1:
+        raise ValueError(
+            "expected hidden [tokens, dim], head [vocab, dim] and labels [tokens], "
+            f"got {hidden.shape}, {head.shape} and {labels.shape}; flatten batch and time first"
+        )
+    if hidden.shape[1] != head.shape[1] or hidden.shape[0] != labels.shape[0]:
+        raise ValueError(
+            f"hidden {hidden.shape} must have the width of head {head.shape} "
+            f"and the tokens of labels {labels.shape}"
+        )
+    if labels.shape[0] == 0:
+        raise ValueError("no tokens: hidden and labels are empty along their first axis")
+    if chunk < 1:
+        raise ValueError(f"`chunk` must be >= 1 token, got {chunk}")
+
+
+def fold_trained(
+    labels: Int[Array, " N"], chunk: int, body: Callable[[Array, _Carry], _Carry], init: _Carry
+) -> tuple[Int[Array, ""], _Carry]:
+    """Folds `body(rows, carry)` over the trained tokens' row numbers; returns their count too."""
+    n = labels.shape[0]
+    trained = labels != IGNORE_INDEX
+    count = jnp.sum(trained, dtype=jnp.int32)
+    (rows,) = jnp.nonzero(trained, size=-(-n // chunk) * chunk, fill_value=n)
+
+    def step(i: Array, carry: _Carry) -> _Carry:
+        return body(lax.dynamic_slice(rows, (i * chunk,), (chunk,)), carry)
+
+    return count, lax.fori_loop(0, (count + chunk - 1) // chunk, step, init)
+
+
+def take_tokens(hidden: Array, labels: Array, rows: Array) -> tuple[Array, Array, Bool[Array, " C"]]:
+    """Hidden states and labels of the rows, and which rows are tokens rather than filling."""
+    return take_rows(hidden, rows), take_rows(labels, rows), rows < labels.shape[0]
+
+
+def take_rows(values: Array, rows: Int[Array, " C"]) -> Array:
+    """`values[rows]`, zero for filling rows."""
+    return values.at[rows].get(mode="fill", fill_value=0)
+
+
+def put_rows(values: Array, rows: Int[Array, " C"], new: Array) -> Array:
+    """`values` with `new` at the rows; filling rows are dropped."""
+    return values.at[rows].set(new.astype(values.dtype), mode="drop")
+
+
+def logits_of(
+    h: Float[Array, "C D"], weights: Float[Array, "V D"], *, softcap: float | None
+) -> Float[Array, "C V"]:
+    """Soft-capped logits, accumulated in float32."""
+    logits = _dot(h, weights, (1, 1))
+    return logits if softcap is None else softcap * jnp.tanh(logits / softcap)
+
+
+def softcap_backward(d_capped: Array, capped: Array, softcap: float | None) -> Array:
+    """Cotangent of the raw logits from that of the capped: d/dx c tanh(x/c) = 1 - (capped/c)^2."""
+    return d_capped if softcap is None else d_capped * (1.0 - jnp.square(capped / softcap))
+
+
+def statistics(logits: Float[Array, "C V"], labels: Int[Array, " C"]) -> Statistics:
+    """What the losses need to know of a chunk's logits, in two passes over them."""
+    vocab = logits.shape[-1]
+    top = jnp.max(logits, axis=-1)
+    weight = jnp.exp(logits - top[:, None])
+    # Compared out, not gathered, so that a vocabulary sharded over devices needs only a sum.
+    label_term = jnp.where(is_label(labels, logits.shape), logits, 0.0)
+    total, weighted, label_logit = _vocab_sums(weight, weight * logits, label_term)
+    lse = top + jnp.log(total)
+    label_logit = jnp.where((labels >= 0) & (labels < vocab), label_logit, jnp.nan)
+    return Statistics(lse, label_logit - lse, lse - weighted / total, label_logit >= top)
+
+
+def is_label(labels: Int[Array, " C"], shape: tuple[int, ...]) -> Bool[Array, "C V"]:
+    """One-hot labels as booleans."""
+    return lax.broadcasted_iota(labels.dtype, shape, 1) == labels[:, None]
+
+
+def put_hidden_gradient(
+    d_hidden: Array | None,
+    rows: Int[Array, " C"],
+    d_logits: Float[Array, "C V"],
+    weights: Float[Array, "V D"],
+) -> Array | None:
+    """Writes the chunk's `d_logits @ weights`; None stays None."""
+    return None if d_hidden is None else put_rows(d_hidden, rows, _dot(d_logits, weights, (1, 0)))
+
+
+def add_head_gradient(
+    d_head: Array | None, d_logits: Float[Array, "C V"], h: Float[Array, "C D"]
+) -> Array | None:
+    """Adds the chunk's `d_logits.T @ h`; None stays None."""
+    return None if d_head is None else d_head + _dot(d_logits, h, (0, 0))
+
+
+def _dot(a: Array, b: Array, contract: tuple[int, int]) -> Array:
+    dims = (((contract[0],), (contract[1],)), ((), ()))
+    return lax.dot_general(a, b, dims, preferred_element_type=jnp.float32)
+
+
+def _vocab_sums(*terms: Float[Array, "C V"]) -> list[Float[Array, " C"]]:
+    """Sums over the vocabulary in one pass, so that the exponentials the terms share are computed once.
+
+    The pass adds one number after the other; in blocks the round-off stays that of a pairwise sum (measured
+    for V = 49152 on CPU: 1e-6 instead of 5e-5, and a third of the time of separate sums).
+    """
+    vocab = terms[0].shape[-1]
+    block = math.gcd(vocab, 128)
+    if block < 16:  # Blocks of a few words would write every term to memory.
+        return [jnp.sum(term, axis=-1) for term in terms]
+    blocks = [term.reshape(-1, vocab // block, block) for term in terms]
+    zeros = [jnp.zeros((), jnp.float32)] * len(terms)
+    sums = lax.reduce(blocks, zeros, lambda a, b: [x + y for x, y in zip(a, b, strict=True)], (2,))
+    return [jnp.sum(part, axis=-1) for part in sums]
