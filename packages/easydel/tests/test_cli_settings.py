@@ -70,9 +70,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path):
 
 def test_overrides_are_yaml_values_under_dotted_keys():
     settings = Setting({"training": Setting({"seed": Setting(1, "f, line 2")}, "f, line 1")}, "f")
-    changed = with_overrides(
-        settings, ("training.seed=2", "training.loss_type=dft", "names=[a, b]", "tokenizer=null")
-    )
+    changed = with_overrides(settings, ("training.seed=2", "training.loss_type=dft", "names=[a, b]", "tokenizer=null"))
     assert plain(changed) == {
         "training": {"seed": 2, "loss_type": "dft"},
         "names": ["a", "b"],

@@ -34,7 +34,7 @@ LIBRARY = {
                 """Make a square of the given side, which is never read."""
 
             def grow(self, by, /, times=1):
-                """Make the square larger by a length, so many times."""
+                """Make the square larger by a length, n times."""
 
             @staticmethod
             def unit_square(side):
@@ -80,7 +80,7 @@ def test_public_names_with_prose_become_questions(library):
             "`shapes.Square`: A figure of four equal sides and four equal angles."
         ),
         "What does the method `shapes.Square.grow` do in Python?": (
-            "`shapes.Square.grow(by, /, times=1)`: Make the square larger by a length, so many times."
+            "`shapes.Square.grow(by, /, times=1)`: Make the square larger by a length, n times."
         ),
         "What does the method `shapes.Square.unit_square` do in Python?": (
             "`shapes.Square.unit_square(side)`: Return the square whose side is one unit of length."
@@ -92,9 +92,7 @@ def test_signatures_have_names_and_defaults_but_no_types(tmp_path):
     signature = 'area(radius: float, *, unit: str = "m") -> float'
     (tmp_path / "one.py").write_text(f'def {signature}:\n    """Return the area of a round figure."""\n')
     rows = python_docs_rows("train", library=tmp_path) + python_docs_rows("held-out", library=tmp_path)
-    assert list(pairs(rows).values()) == [
-        "`one.area(radius, *, unit='m')`: Return the area of a round figure."
-    ]
+    assert list(pairs(rows).values()) == ["`one.area(radius, *, unit='m')`: Return the area of a round figure."]
 
 
 def test_this_pythons_library_gives_thousands_of_rows_and_separate_splits():

@@ -19,9 +19,7 @@ def lazy_menu(module: str, homes: Mapping[str, str]) -> tuple[Callable[[str], An
 
     def __getattr__(name: str) -> Any:
         if name not in homes:
-            raise AttributeError(
-                f"module {module!r} has no attribute {name!r}; it offers {', '.join(sorted(homes))}"
-            )
+            raise AttributeError(f"module {module!r} has no attribute {name!r}; it offers {', '.join(sorted(homes))}")
         return getattr(import_module(homes[name]), name)
 
     def __dir__() -> list[str]:

@@ -16,7 +16,7 @@ EXIT_GOAL_MISSED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
-_OUR_PACKAGES = frozenset(
+OUR_PACKAGES = frozenset(
     {
         "easydel",
         "easydel_trainers",
@@ -39,7 +39,7 @@ class GoalMissedError(Exception):
 
 def is_for_users(error: BaseException) -> bool:
     """Whether `error` was written for users: its class, or a base of it, lives in one of our packages."""
-    return any(kind.__module__.partition(".")[0] in _OUR_PACKAGES for kind in type(error).__mro__)
+    return any(kind.__module__.partition(".")[0] in OUR_PACKAGES for kind in type(error).__mro__)
 
 
 def show_error(error: BaseException) -> int:
@@ -52,7 +52,5 @@ def show_error(error: BaseException) -> int:
     notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
     title = "goal missed" if missed else "cannot go on"
     message = Text(f"{error}{notes}")
-    Console(stderr=True, soft_wrap=False).print(
-        Panel(message, title=title, title_align="left", border_style="red")
-    )
+    Console(stderr=True, soft_wrap=False).print(Panel(message, title=title, title_align="left", border_style="red"))
     return EXIT_GOAL_MISSED if missed else EXIT_USAGE

@@ -70,9 +70,7 @@ def _package_file(rest: str) -> Path:
             str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix not in (".py", ".pyc")
         )
         files = ", ".join(path for path in inside[:10] if (folder / path).is_file()) or "no data files"
-        raise CommandError(
-            f"package://{rest}: the package `{package}` has no file `{inner}`; it has {files}."
-        )
+        raise CommandError(f"package://{rest}: the package `{package}` has no file `{inner}`; it has {files}.")
     return folder / inner
 
 

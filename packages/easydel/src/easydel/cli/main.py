@@ -6,12 +6,13 @@ A command's module is imported only when the command is used, so `easydel --help
 from __future__ import annotations
 
 import difflib
+import logging
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-from easydel.cli.errors import EXIT_INTERRUPTED, EXIT_OK, CommandError, is_for_users, show_error
+from easydel.cli.errors import EXIT_INTERRUPTED, EXIT_OK, OUR_PACKAGES, CommandError, is_for_users, show_error
 
 #: command -> (module with `run(arguments)`, what the overview says about it)
 COMMANDS = {
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         the exit code.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _show_logs()
     try:
         return _dispatch(words)
     except KeyboardInterrupt:
@@ -49,12 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_INTERRUPTED
-    except (
-        Exception
-    ) as error:  # the top of the program: shown as a panel if written for users, else raised again
+    except Exception as error:  # the top of the program: shown as a panel if written for users, else raised again
         if not is_for_users(error):
             raise
         return show_error(error)
+
+
+def _show_logs() -> None:
+    """What the packages have to say goes to standard error as plain lines; other libraries only warn there."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    for package in OUR_PACKAGES:
+        logging.getLogger(package).setLevel(logging.INFO)
 
 
 def _dispatch(words: list[str]) -> int:

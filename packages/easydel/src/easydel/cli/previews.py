@@ -21,9 +21,7 @@ def questions_of(rows: Iterable[Mapping[str, Any]], count: int) -> list[str]:
     return [_question(row) for row in itertools.islice(rows, count)]
 
 
-def greedy_answers(
-    model: CausalLM, tokenizer: Any, questions: Sequence[str], *, max_new_tokens: int
-) -> list[str]:
+def greedy_answers(model: CausalLM, tokenizer: Any, questions: Sequence[str], *, max_new_tokens: int) -> list[str]:
     """The most probable answer to each question, token by token, without special tokens.
 
     Args:
@@ -57,6 +55,4 @@ def _prompt_ids(tokenizer: Any, question: str) -> list[int]:
     if tokenizer.chat_template is None:
         return tokenizer.encode(question)
     messages = [{"role": "user", "content": question}]
-    return tokenizer.apply_chat_template(
-        messages, add_generation_prompt=True, tokenize=True, return_dict=False
-    )
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)

@@ -10,9 +10,7 @@ import yaml
 
 def config_as_yaml(config: Any) -> str:
     """Write every field of a config dataclass, nested ones as sections, in the order they are declared."""
-    return yaml.safe_dump(
-        _plain(config), sort_keys=False, allow_unicode=True, default_flow_style=False, width=110
-    )
+    return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, default_flow_style=False, width=110)
 
 
 def _plain(value: Any) -> Any:

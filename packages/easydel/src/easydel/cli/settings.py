@@ -44,9 +44,7 @@ def read_settings(path: Path) -> Setting:
     if setting.value is None:
         return Setting({}, str(path))
     if not isinstance(setting.value, dict):
-        raise CommandError(
-            f"The config file {path} holds {setting.value!r}; expected lines of the form `key: value`."
-        )
+        raise CommandError(f"The config file {path} holds {setting.value!r}; expected lines of the form `key: value`.")
     return setting
 
 
@@ -60,9 +58,7 @@ def with_overrides(settings: Setting, overrides: tuple[str, ...]) -> Setting:
         key, equals, value = text.partition("=")
         where = f"--set {text}"
         if not equals or not all(key.split(".")):
-            raise CommandError(
-                f"`{where}` is not of the form --set key=value, for example --set training.seed=1."
-            )
+            raise CommandError(f"`{where}` is not of the form --set key=value, for example --set training.seed=1.")
         leaf = Setting(_parse(value, where, lines=False).value, where)
         settings = _replaced(settings, key.split("."), leaf)
     return settings
@@ -115,9 +111,7 @@ class _Reader:
             if not isinstance(key, str):
                 raise CommandError(f"{self._where(key_node)}: a key must be a plain word.")
             if key in section:
-                raise CommandError(
-                    f"{self._where(key_node)}: `{key}` is given twice (first at {section[key].where})."
-                )
+                raise CommandError(f"{self._where(key_node)}: `{key}` is given twice (first at {section[key].where}).")
             section[key] = self.setting(value_node, origin=key_node)
         return section
 

@@ -55,9 +55,7 @@ class SFTRun:
                 if value:
                     raise ConfigError(name, value, "an `eval_dataset` beside it, whose rows it counts")
             if self.require_nll_drop is not None:
-                raise ConfigError(
-                    "require_nll_drop", self.require_nll_drop, "an `eval_dataset` to measure it on"
-                )
+                raise ConfigError("require_nll_drop", self.require_nll_drop, "an `eval_dataset` to measure it on")
         for name, value, least in (
             ("eval_rows", self.eval_rows, 1),
             ("preview_rows", self.preview_rows, 0),
@@ -66,9 +64,7 @@ class SFTRun:
             if value is not None and value < least:
                 raise ConfigError(name, value, f"a whole number of at least {least}")
         if self.require_nll_drop is not None and not 0 < self.require_nll_drop < 1:
-            raise ConfigError(
-                "require_nll_drop", self.require_nll_drop, "a share between 0 and 1, for example 0.1"
-            )
+            raise ConfigError("require_nll_drop", self.require_nll_drop, "a share between 0 and 1, for example 0.1")
 
 
 def run(arguments: Sequence[str]) -> int:

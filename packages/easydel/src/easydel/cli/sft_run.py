@@ -55,6 +55,7 @@ def fine_tune(config: SFTRun) -> None:
     for question, before, after in zip(questions, answers_before, answers_after, strict=True):
         _show_answers(console, question, before, after)
     _show_curve(console, output)
+    console.print(Text(output.summary()), soft_wrap=True)
     console.print(Text(f"Model folder: {folder / 'model'}"), soft_wrap=True)
     if loss_before is not None and loss_after is not None:
         _judge(console, loss_before, loss_after, config.require_nll_drop)
@@ -70,16 +71,13 @@ def _open_both(config: SFTRun, made_rows: Path) -> _Rows:
 
 def _build(config: SFTRun, rows: _Rows) -> tuple[SFTTrainer, Any]:
     from easydata_tokenize import load_tokenizer
-    from easydel_models import AutoEasyDeLModelForCausalLM
     from easydel_trainers import SFTTrainer
 
     location = model_location(config.model)
     tokenizer = load_tokenizer(model_location(config.tokenizer) if config.tokenizer else location)
-    model = AutoEasyDeLModelForCausalLM.from_pretrained(
-        location, dtype=config.training.dtype, param_dtype=config.training.param_dtype
-    )
+    # The model goes in by name, so that the trainer reads it only after the rows were found to be good.
     trainer = SFTTrainer(
-        model=model,
+        model=location,
         arguments=config.training,
         processing_class=tokenizer,
         train_dataset=rows.train,
@@ -109,9 +107,7 @@ def _show_curve(console: Console, output: TrainOutput) -> None:
 
 def _judge(console: Console, before: float, after: float, demanded: float | None) -> None:
     drop = 1 - after / before
-    verdict = (
-        f"Held-out negative log-likelihood per token: {before:.4f} before, {after:.4f} after ({-drop:+.1%})"
-    )
+    verdict = f"Held-out negative log-likelihood per token: {before:.4f} before, {after:.4f} after ({-drop:+.1%})"
     console.print(Text(verdict, style="bold"), soft_wrap=True)
     if demanded is not None and drop < demanded:
         raise GoalMissedError(

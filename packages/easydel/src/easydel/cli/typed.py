@@ -55,9 +55,7 @@ class _Builder:
         values: dict[str, Any] = {}
         for key, child in settings.value.items():
             if key not in annotations:
-                raise CommandError(
-                    f"{child.where}: there is no key `{'.'.join((*path, key))}`.{self._hint(path, key)}"
-                )
+                raise CommandError(f"{child.where}: there is no key `{'.'.join((*path, key))}`.{self._hint(path, key)}")
             values[key] = self._value(annotations[key], child, (*path, key))
         for name in _required(kind):
             if name not in values:
@@ -71,9 +69,7 @@ class _Builder:
             return _converted(annotation, setting)
         except _Misfit:
             found, expected = _found(setting), _described(annotation)
-            raise CommandError(
-                f"{setting.where}: `{'.'.join(path)}` is {found}; expected {expected}."
-            ) from None
+            raise CommandError(f"{setting.where}: `{'.'.join(path)}` is {found}; expected {expected}.") from None
 
     def _missing(self, path: tuple[str, ...], settings: Setting) -> Any:
         if self._absent is MISSING:
@@ -90,9 +86,7 @@ class _Builder:
         except ConfigError as error:
             origin = settings.value.get(error.field, settings).where
             dotted = ".".join((*path, error.field))
-            raise CommandError(
-                f"{origin}: `{dotted}` is {error.value!r}; expected {error.expected}."
-            ) from None
+            raise CommandError(f"{origin}: `{dotted}` is {error.value!r}; expected {error.expected}.") from None
 
     def _hint(self, path: tuple[str, ...], key: str) -> str:
         """The key that was probably meant: one of this name in another section, or one spelt alike."""
@@ -115,9 +109,7 @@ def _dotted_names(kind: type, prefix: str = "") -> Iterator[str]:
 
 
 def _required(kind: Any) -> list[str]:
-    return [
-        field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING
-    ]
+    return [field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING]
 
 
 def _converted(annotation: Any, setting: Setting) -> Any:

@@ -106,9 +106,7 @@ def _library_entries(folder: Path) -> Iterator[_Entry]:
         parts = path.relative_to(folder).with_suffix("").parts
         if parts[-1] == "__init__":
             parts = parts[:-1]
-        if parts and not any(
-            part in _NOT_LIBRARY or part.startswith("_") or not part.isidentifier() for part in parts
-        ):
+        if parts and not any(part in _NOT_LIBRARY or part.startswith("_") or not part.isidentifier() for part in parts):
             yield from _module_entries(".".join(parts), path)
 
 

@@ -1,0 +1,59 @@
+"""Names of models and rows in a config."""
+
+import json
+
+import pytest
+from easydel.cli.errors import CommandError
+from easydel.cli.locations import model_location, open_rows
+from easydel.demo.python_docs import python_docs_rows
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    folder = tmp_path / "carries_a_model"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("raise RuntimeError('importing this needs what nobody has')")
+    (folder / "tiny.gguf").write_bytes(b"GGUF")
+    monkeypatch.syspath_prepend(tmp_path)
+    return folder
+
+
+def test_paths_and_hub_ids_are_left_alone():
+    for name in ("folder/model", "organisation/model", "model.gguf"):
+        assert model_location(name) == name
+
+
+def test_a_packages_file_is_found_without_importing_it(package):
+    assert model_location("package://carries_a_model/tiny.gguf") == str(package / "tiny.gguf")
+
+
+def test_a_file_the_package_lacks_is_refused_with_those_it_has(package):
+    with pytest.raises(CommandError, match=r"has no file `big\.gguf`; it has tiny\.gguf"):
+        model_location("package://carries_a_model/big.gguf")
+
+
+@pytest.mark.parametrize("name", ["package://no_such_package_here/x.gguf", "package://not-a-name/x.gguf"])
+def test_a_package_that_is_not_installed_is_refused(name):
+    with pytest.raises(CommandError, match="no Python package"):
+        model_location(name)
+
+
+def test_demo_rows_are_written_once_made_and_read_from_the_file(tmp_path):
+    source = open_rows("demo://python-docs/held-out", tmp_path / "rows")
+    rows = python_docs_rows("held-out")
+    assert list(source.rows()) == rows
+    assert len(source) == len(rows)
+    written = tmp_path / "rows" / "python-docs-held-out.jsonl"
+    assert [json.loads(line) for line in written.read_text().splitlines()] == rows
+    assert list(written.parent.iterdir()) == [written], "nothing half-written stays"
+
+
+def test_unknown_demo_rows_are_refused_with_those_there_are(tmp_path):
+    with pytest.raises(CommandError, match="there are demo://python-docs/train, demo://python-docs/held-out"):
+        open_rows("demo://java-docs/train", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_opened_as_the_sources_do(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
+    assert list(open_rows(str(tmp_path / "*.jsonl"), tmp_path).rows()) == [{"text": "a"}, {"text": "b"}]

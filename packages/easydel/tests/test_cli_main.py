@@ -1,0 +1,158 @@
+"""The command line as a user meets it: overview, unknown commands, configs read, shown or refused."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+from easydel.cli import main as main_module
+from easydel.cli import sft as sft_module
+from easydel.cli.errors import CommandError, GoalMissedError, is_for_users, show_error
+from easydel.cli.main import COMMANDS, main
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "model: some/folder\ntrain_dataset: rows.jsonl\ntraining:\n  max_length: 64\n  learning_rate: 1e-4\n"
+    )
+    return "run.yaml"
+
+
+def printed_config(capsys, *arguments):
+    assert main(["sft", *arguments, "--print-config"]) == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def refused(capsys, *arguments):
+    assert main(["sft", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    assert len(captured.err.splitlines()) <= 24, "an error fits one screen"
+    return " ".join(captured.err.replace("│", " ").split())
+
+
+def test_the_overview_lists_the_commands_and_exit_codes(capsys):
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {name} " in text for name in COMMANDS)
+    assert "exit codes" in text
+
+
+def test_a_misspelt_command_is_refused_with_the_nearest(capsys):
+    assert main(["sfx"]) == 2
+    assert "Did you mean `easydel sft`?" in capsys.readouterr().err
+
+
+def test_help_explains_every_key(capsys):
+    with pytest.raises(SystemExit) as raised:
+        main(["sft", "--help"])
+    assert raised.value.code == 0
+    text = capsys.readouterr().out
+    for key in ("--model", "--set", "--print_config", "--training.learning_rate", "--training.assistant_only_loss"):
+        assert key in text
+    assert "Peak learning rate, reached after warm-up" in text
+
+
+def test_flags_outweigh_overrides_and_those_the_file(config, capsys):
+    training = printed_config(
+        capsys, config, "--set", "training.max_length=32", "--set", "training.seed=5", "--training.max-length", "16"
+    )["training"]
+    assert (training["max_length"], training["seed"], training["learning_rate"]) == (16, 5, 1e-4)
+
+
+def test_flags_alone_will_do(capsys):
+    printed = printed_config(capsys, "--model", "m", "--train_dataset", "d", "--training.optimizer", "lion")
+    assert (printed["model"], printed["training"]["optimizer"]) == ("m", "lion")
+    assert printed["training"]["save_directory"] == "runs/sft"
+
+
+def test_a_printed_config_gives_the_same_config_again(config, capsys, tmp_path):
+    first = printed_config(capsys, config)
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(first))
+    assert printed_config(capsys, "again.yaml") == first
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.max_lenght=3", "no key `training.max_lenght`. Did you mean `training.max_length`?"),
+        ("training.max_length=0", "`training.max_length` is 0; expected a whole number of at least 1"),
+        ("training.optimizer=adma", "`training.optimizer` is the text 'adma'; expected one of adamw, lion, sgd"),
+        ("eval_rows=0", "`eval_rows` is 0"),
+        ("preview_rows=2", "`preview_rows` is 2; expected an `eval_dataset` beside it"),
+        ("require_nll_drop=0.1", "`require_nll_drop` is 0.1; expected an `eval_dataset`"),
+    ],
+)
+def test_what_does_not_fit_is_refused(config, capsys, override, message):
+    text = refused(capsys, config, "--set", override)
+    assert f"--set {override}:" in text
+    assert message in text
+
+
+def test_a_wrong_value_in_the_file_is_refused_with_its_line(config, capsys, tmp_path):
+    (tmp_path / config).write_text("model: m\ntrain_dataset: d\ntraining:\n  seed: one\n")
+    assert "run.yaml, line 4: `training.seed` is the text 'one'; expected a whole number." in refused(capsys, config)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--training.max_length", "0"], "`max_length` is 0; expected a whole number of at least 1"),
+        (["--training.max_lenght", "5"], "--training.max_length"),
+        (["--training.optimizer", "adma"], "invalid choice 'adma'"),
+    ],
+)
+def test_wrong_flags_are_refused(config, capsys, flags, message):
+    with pytest.raises(SystemExit) as raised:
+        main(["sft", config, *flags])
+    assert raised.value.code == 2
+    captured = capsys.readouterr()
+    assert message in " ".join((captured.out + captured.err).replace("│", " ").split())
+
+
+def test_ctrl_c_ends_with_130(monkeypatch, capsys):
+    def interrupted(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main_module, "_dispatch", interrupted)
+    assert main([]) == 130
+    assert "Stopped" in capsys.readouterr().err
+
+
+def test_an_unexpected_error_keeps_its_traceback(config, monkeypatch):
+    def broken(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(sft_module, "parse_invocation", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["sft", config])
+
+
+def test_errors_are_for_users_if_their_class_is_ours():
+    class Ours(CommandError, ValueError):
+        pass
+
+    assert is_for_users(CommandError("x"))
+    assert is_for_users(Ours("x"))
+    assert not is_for_users(ValueError("x"))
+
+
+def test_a_missed_goal_ends_with_1_and_notes_are_shown(capsys):
+    error = GoalMissedError("not enough")
+    error.add_note("try longer")
+    assert show_error(error) == 1
+    shown = capsys.readouterr().err
+    assert "goal missed" in shown
+    assert "try longer" in shown
+
+
+def test_piped_output_has_no_control_codes(config):
+    for arguments in (["--help"], ["sft", "--help"], ["sft", config, "--print-config"], ["sft", "nowhere.yaml"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "easydel.cli", *arguments], capture_output=True, check=False, timeout=60
+        )
+        assert b"\x1b" not in done.stdout + done.stderr
