@@ -16,7 +16,6 @@ from easydata_tokenize import load_tokenizer
 from easydel_models import AutoEasyDeLModelForCausalLM
 from easydel_models.parameters import split_params
 from easydel_trainers import SFTConfig, SFTTrainer
-
 from golden_set import GOLDEN
 
 ACCUMULATION = {"sft_messages_b4x2": 2}

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from easydata_sources import BatchTransform, DataReport, ShardedDataSource, as_sharded_source
 from easydata_tokenize import load_tokenizer
-from easydel_models.parameters import join_params, split_params, update_params
+from easydel_models.parameters import split_params, update_params
 
 from easydel_trainers.callbacks import Callback
 from easydel_trainers.checkpoint import Checkpointer, refuse_other_run
