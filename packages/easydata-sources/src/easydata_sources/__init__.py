@@ -15,6 +15,9 @@ from easydata_sources.fields import RenameFields as RenameFields
 from easydata_sources.fields import SelectFields as SelectFields
 from easydata_sources.files import DataFile as DataFile
 from easydata_sources.files import expand_data_files as expand_data_files
+from easydata_sources.hosts import HostShardedSource as HostShardedSource
+from easydata_sources.huggingface import HFDatasetShardedSource as HFDatasetShardedSource
+from easydata_sources.huggingface import HuggingFaceShardedSource as HuggingFaceShardedSource
 from easydata_sources.jsonl import JsonShardedSource as JsonShardedSource
 from easydata_sources.limit import LimitedShardedSource as LimitedShardedSource
 from easydata_sources.memory import MemoryShardedSource as MemoryShardedSource
@@ -22,6 +25,7 @@ from easydata_sources.parquet import ParquetShardedSource as ParquetShardedSourc
 from easydata_sources.report import DataReport as DataReport
 from easydata_sources.retry import RetryPolicy as RetryPolicy
 from easydata_sources.rows import Row as Row
+from easydata_sources.shuffle import ShuffledShardedSource as ShuffledShardedSource
 from easydata_sources.source import ShardedDataSource as ShardedDataSource
 from easydata_sources.source import ShardInfo as ShardInfo
 from easydata_sources.streams import BatchStream as BatchStream

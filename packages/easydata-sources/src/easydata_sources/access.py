@@ -1,7 +1,7 @@
 """Random access to the rows of a source, by blocks: what shuffling needs instead of a buffer.
 
-A block is the unit a format reads well: a row group of Parquet, a span of JSON lines, a slice of a table in memory.
-Blocks are numbered in the source's order and together hold every row once.
+A block is the unit a format reads well: a row group of Parquet, a span of JSON lines, a slice of a table in
+memory. Blocks are numbered in the source's order and together hold every row once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from easydata_sources.rows import Rows, concat_rows, slice_rows, take_rows
+from easydata_sources.streams import Place
 
 _SLICE_ROWS = 1024
 
@@ -34,6 +35,10 @@ class RowAccess(ABC):
         """Return the rows of one block."""
 
     @abstractmethod
+    def place(self, block: int, row: int) -> Place:
+        """Return the shard and row that row `row` of a block is."""
+
+    @abstractmethod
     def take(self, indices: Sequence[int]) -> Rows:
         """Return the rows with these numbers in the source's order; only if `exact`."""
 
@@ -43,11 +48,15 @@ class BlockAccess(RowAccess):
 
     Args:
         block_rows: Rows in each block.
+        places: Shard and first row of each block.
         read: Returns one block's rows.
     """
 
-    def __init__(self, block_rows: Sequence[int], read: Callable[[int], Rows]) -> None:
+    def __init__(
+        self, block_rows: Sequence[int], places: Sequence[tuple[str, int]], read: Callable[[int], Rows]
+    ) -> None:
         self._block_rows = block_rows
+        self._places = places
         self._read = read
 
     @property
@@ -61,6 +70,10 @@ class BlockAccess(RowAccess):
     def read(self, block: int) -> Rows:
         return self._read(block)
 
+    def place(self, block: int, row: int) -> Place:
+        shard, first = self._places[block]
+        return shard, first + row
+
     def take(self, indices: Sequence[int]) -> Rows:
         raise NotImplementedError("These rows are read by blocks; ask `exact` first.")
 
@@ -69,11 +82,13 @@ class ExactAccess(RowAccess):
     """Rows that a function fetches one by one, at no extra cost.
 
     Args:
+        shard: Name of the shard that holds them all.
         rows: How many there are.
         take: Returns the rows with the given numbers.
     """
 
-    def __init__(self, rows: int, take: Callable[[Sequence[int]], Rows]) -> None:
+    def __init__(self, shard: str, rows: int, take: Callable[[Sequence[int]], Rows]) -> None:
+        self._shard = shard
         self._rows = rows
         self._take = take
 
@@ -88,6 +103,9 @@ class ExactAccess(RowAccess):
     def read(self, block: int) -> Rows:
         start = block * _SLICE_ROWS
         return self._take(range(start, min(start + _SLICE_ROWS, self._rows)))
+
+    def place(self, block: int, row: int) -> Place:
+        return self._shard, block * _SLICE_ROWS + row
 
     def take(self, indices: Sequence[int]) -> Rows:
         return self._take(indices)
@@ -111,8 +129,12 @@ class ConcatenatedAccess(RowAccess):
         return all(part.exact for part in self._parts)
 
     def read(self, block: int) -> Rows:
-        part = bisect_right(self._block_ends, block)
-        return self._parts[part].read(block - (self._block_ends[part - 1] if part else 0))
+        part, own = self._locate(block)
+        return part.read(own)
+
+    def place(self, block: int, row: int) -> Place:
+        part, own = self._locate(block)
+        return part.place(own, row)
 
     def take(self, indices: Sequence[int]) -> Rows:
         wanted: dict[int, list[int]] = {}
@@ -125,6 +147,10 @@ class ConcatenatedAccess(RowAccess):
             order += places
         back = sorted(range(len(order)), key=order.__getitem__)
         return take_rows(concat_rows(runs, where="shuffled rows"), back)
+
+    def _locate(self, block: int) -> tuple[RowAccess, int]:
+        part = bisect_right(self._block_ends, block)
+        return self._parts[part], block - (self._block_ends[part - 1] if part else 0)
 
 
 class PrefixAccess(RowAccess):
@@ -149,6 +175,9 @@ class PrefixAccess(RowAccess):
 
     def read(self, block: int) -> Rows:
         return slice_rows(self._whole.read(block), 0, self._block_rows[block])
+
+    def place(self, block: int, row: int) -> Place:
+        return self._whole.place(block, row)
 
     def take(self, indices: Sequence[int]) -> Rows:
         return self._whole.take(indices)

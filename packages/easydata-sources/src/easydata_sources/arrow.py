@@ -28,8 +28,8 @@ _FILE_MAGIC = b"ARROW1"
 class ArrowShardedSource(FileSource):
     """Rows of Arrow IPC files, one shard per file; file and stream format are told apart by their first bytes.
 
-    The file format has an index of its record batches, so resuming reads on from the right one. The stream format
-    has none: resuming steps over the batches before, which copies nothing from local files.
+    The file format has an index of its record batches, so resuming reads on from the right one. The stream
+    format has none: resuming steps over the batches before, which copies nothing from local files.
 
     Args:
         data_files: Path, glob, folder or URL, or a list of them.
@@ -63,14 +63,16 @@ class ArrowShardedSource(FileSource):
     def access(self) -> RowAccess | None:
         from easydata_sources.access import BlockAccess
 
-        blocks, lengths = [], []
-        for shard in range(self.num_shards()):
+        blocks, lengths, places = [], [], []
+        for shard, name in enumerate(self.shard_names):
             if not self.resiliently(shard, lambda shard=shard: self._is_indexed(shard)):
                 return None
             ends = self.resiliently(shard, lambda shard=shard: self._batch_ends(shard))
+            starts = [0, *ends[:-1]]
             blocks += [(shard, number) for number in range(len(ends))]
-            lengths += [end - start for start, end in zip([0, *ends], ends, strict=False)]
-        return BlockAccess(lengths, lambda block: self._read_batch(*blocks[block]))
+            lengths += [end - start for start, end in zip(starts, ends, strict=False)]
+            places += [(name, start) for start in starts[: len(ends)]]
+        return BlockAccess(lengths, places, lambda block: self._read_batch(*blocks[block]))
 
     def _batches_from(
         self, shard: int, reader: pa.RecordBatchFileReader | pa.RecordBatchStreamReader, row: int

@@ -11,14 +11,22 @@ from easydata_sources.files import DataFile, DataFilesLike, expand_data_files
 from easydata_sources.retry import RetryPolicy, call_resiliently, read_resiliently
 from easydata_sources.rows import Row, Rows, rows_as_dicts
 from easydata_sources.source import ShardedDataSource, ShardInfo, check_batch_size, shard_index
-from easydata_sources.streams import BatchStream, Chunk, ChunkBatchStream, ChunkRowStream, RowStream, State
+from easydata_sources.streams import (
+    BatchStream,
+    Chunk,
+    ChunkBatchStream,
+    ChunkReader,
+    ChunkRowStream,
+    RowStream,
+    State,
+)
 
 
-class ChunkedSource(ShardedDataSource):
+class ChunkedSource(ShardedDataSource, ChunkReader):
     """A source that reads runs of rows; its position is `{"shard": index, "row": row, …}`.
 
-    A subclass says how one shard is read from a position on. It may add keys of its own to the position (such as a
-    byte offset), which it finds again there; it must also work without them.
+    A subclass says how one shard is read from a position on. It may add keys of its own to the position
+    (such as a byte offset), which it finds again there; it must also work without them.
     """
 
     @abstractmethod
@@ -26,12 +34,10 @@ class ChunkedSource(ShardedDataSource):
         """Yield the shard's rows from `position["row"]` on; nothing at or beyond its end."""
 
     def rows(self, state: State | None = None) -> RowStream:
-        start = self._start(state)
-        return ChunkRowStream(self._chunks(start), start)
+        return ChunkRowStream(self, self._start(state))
 
     def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
-        start = self._start(state)
-        return ChunkBatchStream(self._chunks(start), start, check_batch_size(rows))
+        return ChunkBatchStream(self, self._start(state), check_batch_size(rows))
 
     def open_shard(self, name: str) -> Iterator[Row]:
         return self.open_shard_at_row(name, 0)
@@ -41,17 +47,21 @@ class ChunkedSource(ShardedDataSource):
         for chunk in self.read_shard(shard, {"shard": shard, "row": row}):
             yield from rows_as_dicts(chunk.rows)
 
-    def advance(self, state: State | None, rows: int) -> State:
-        start = self._start(state)
-        shard, row = start["shard"], start["row"]
+    def chunks(self, start: State) -> Iterator[Chunk]:
+        position = start
+        for shard in range(start["shard"], self.num_shards()):
+            yield from self.read_shard(shard, position)
+            position = {"shard": shard + 1, "row": 0}
+
+    def seek(self, start: State, rows: int) -> tuple[State, int]:
+        shard, row, left = start["shard"], start["row"], rows
         while shard < self.num_shards():
-            length = self.shard_length(shard)
-            if row + rows < length:
-                return {"shard": shard, "row": row + rows} if rows else start
-            rows -= length - row
+            available = self.shard_length(shard) - row
+            if left < available:
+                return {"shard": shard, "row": row + left}, rows
+            left -= available
             shard, row = shard + 1, 0
-            start = {"shard": shard, "row": 0}
-        return start
+        return {"shard": shard, "row": 0}, rows - left
 
     @abstractmethod
     def shard_length(self, shard: int) -> int:
@@ -60,21 +70,14 @@ class ChunkedSource(ShardedDataSource):
     def __len__(self) -> int:
         return sum(self.shard_length(shard) for shard in range(self.num_shards()))
 
-    def chunk(
-        self, shard: int, first_row: int, rows: Rows, extra: Callable[[int], State] | None = None
-    ) -> Chunk:
+    def chunk(self, shard: int, first_row: int, rows: Rows, extra: Callable[[int], State] | None = None) -> Chunk:
         """Return a chunk whose position after k rows is (shard, first_row + k) plus `extra(k)`."""
 
         def state_after(given: int) -> State:
             return {"shard": shard, "row": first_row + given, **(extra(given) if extra else {})}
 
-        return Chunk(rows=rows, state_after=state_after, shard=self.shard_names[shard], first_row=first_row)
-
-    def _chunks(self, start: State) -> Iterator[Chunk]:
-        position = start
-        for shard in range(start["shard"], self.num_shards()):
-            yield from self.read_shard(shard, position)
-            position = {"shard": shard + 1, "row": 0}
+        name = self.shard_names[shard]
+        return Chunk(rows=rows, state_after=state_after, place=lambda row: (name, first_row + row))
 
     def _start(self, state: State | None) -> State:
         start = {"shard": 0, "row": 0} if state is None else state

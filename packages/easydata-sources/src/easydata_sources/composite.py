@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 
 from easydata_sources.errors import DataError
 from easydata_sources.rows import Row
-from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
-from easydata_sources.streams import RowStream, State
+from easydata_sources.source import ShardedDataSource, ShardInfo, check_batch_size, shard_index
+from easydata_sources.streams import BatchStream, Place, RowStream, State
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from easydata_sources.access import RowAccess
 
 
 class CompositeShardedSource(ShardedDataSource):
     """The rows of several sources, one source after the other.
 
-    A shard name that several sources use (two data sets wrapped without a name, say) gets `#2`, `#3`, … appended, so
-    each shard is read once. The position is `{"part": index, "state": …}`.
+    A shard name that several sources use (two data sets wrapped without a name, say) gets `#2`, `#3`, …
+    appended, so each shard is read once. The position is `{"part": index, "state": …}`.
 
     Args:
         sources: The sources; at least one.
@@ -61,17 +63,8 @@ class CompositeShardedSource(ShardedDataSource):
     def rows(self, state: State | None = None) -> RowStream:
         return _CompositeRows(self.sources, state)
 
-    def advance(self, state: State | None, rows: int) -> State:
-        part, inner = (state["part"], state["state"]) if state else (0, None)
-        while part < len(self.sources):
-            stream_end = self._rows_left(part, inner)
-            if stream_end is None:
-                return super().advance({"part": part, "state": inner}, rows)
-            if rows < stream_end:
-                return {"part": part, "state": self.sources[part].advance(inner, rows)}
-            rows -= stream_end
-            part, inner = part + 1, None
-        return {"part": part, "state": None}
+    def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
+        return _CompositeBatches(self.sources, check_batch_size(rows), state)
 
     def access(self) -> RowAccess | None:
         from easydata_sources.access import ConcatenatedAccess
@@ -83,15 +76,6 @@ class CompositeShardedSource(ShardedDataSource):
     def __len__(self) -> int:
         return sum(len(part) for part in self.sources)
 
-    def _rows_left(self, part: int, inner: State | None) -> int | None:
-        """Return how many rows a part still has, if that is known: only from its beginning is its length."""
-        if inner is not None:
-            return None
-        try:
-            return len(self.sources[part])
-        except TypeError:
-            return None
-
 
 class _CompositeRows(RowStream):
     def __init__(self, sources: Sequence[ShardedDataSource], state: State | None) -> None:
@@ -101,20 +85,56 @@ class _CompositeRows(RowStream):
         self._stream: RowStream | None = None
 
     def __next__(self) -> Row:
-        while self._part < len(self._sources):
-            if self._stream is None:
-                self._stream = self._sources[self._part].rows(self._start)
-            row = next(self._stream, None)
+        while (stream := self._current()) is not None:
+            row = next(stream, None)
             if row is not None:
                 return row
+            self._next_part()
+        raise StopIteration
+
+    def skip(self, rows: int) -> int:
+        skipped = 0
+        while skipped < rows and (stream := self._current()) is not None:
+            skipped += stream.skip(rows - skipped)
+            if skipped < rows:
+                self._next_part()
+        return skipped
+
+    def state(self) -> State:
+        return {"part": self._part, "state": self._start if self._stream is None else self._stream.state()}
+
+    def origin(self) -> Place:
+        return super().origin() if self._stream is None else self._stream.origin()
+
+    def _current(self) -> RowStream | None:
+        if self._stream is None and self._part < len(self._sources):
+            self._stream = self._sources[self._part].rows(self._start)
+        return self._stream
+
+    def _next_part(self) -> None:
+        self._part, self._start, self._stream = self._part + 1, None, None
+
+
+class _CompositeBatches(BatchStream):
+    def __init__(self, sources: Sequence[ShardedDataSource], rows: int, state: State | None) -> None:
+        self._sources = sources
+        self._rows = rows
+        self._part = state["part"] if state else 0
+        self._start = state["state"] if state else None
+        self._stream: BatchStream | None = None
+
+    def __next__(self) -> pa.RecordBatch:
+        while self._part < len(self._sources):
+            if self._stream is None:
+                self._stream = self._sources[self._part].batches(self._rows, self._start)
+            batch = next(self._stream, None)
+            if batch is not None:
+                return batch
             self._part, self._start, self._stream = self._part + 1, None, None
         raise StopIteration
 
     def state(self) -> State:
         return {"part": self._part, "state": self._start if self._stream is None else self._stream.state()}
-
-    def origin(self) -> tuple[str, int | None]:
-        return ("", None) if self._stream is None else self._stream.origin()
 
 
 def _unique(names: Sequence[str]) -> list[str]:

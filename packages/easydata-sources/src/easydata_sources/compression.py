@@ -59,7 +59,8 @@ def read_block(stream: BinaryIO, file: DataFile, size: int) -> bytes:
     try:
         return stream.read(size)
     except OSError as error:
-        # pyarrow reports damaged data as an OSError without a number; the system's and the network's have one.
+        # pyarrow reports damaged data as an OSError without a number; the system's and the network's have
+        # one.
         if error.errno is not None or file.remote:
             raise
         raise DataFormatError(

@@ -32,8 +32,8 @@ def as_sharded_source(
     """Return whatever a trainer accepts as a data set as a source.
 
     Args:
-        dataset: A source; a Hugging Face `Dataset` or `IterableDataset`; a list or tuple of dicts; or a path, glob,
-            folder or URL of files whose extension says their format.
+        dataset: A source; a Hugging Face `Dataset` or `IterableDataset`; a list or tuple of dicts; or a
+            path, glob, folder or URL of files whose extension says their format.
         name: What error messages call data that has no name of its own.
         storage_options: Arguments for the file system, if it is a path.
 

@@ -23,8 +23,8 @@ _CHUNK_ROWS = 256
 class CsvShardedSource(FileSource):
     """Rows of CSV and TSV files, one shard per file, as dicts of text.
 
-    A quoted value may hold line ends. The position holds the byte at which the next row begins, so plain files are
-    resumed by one seek (and one look at the header).
+    A quoted value may hold line ends. The position holds the byte at which the next row begins, so plain
+    files are resumed by one seek (and one look at the header).
 
     Args:
         data_files: Path, glob, folder or URL, or a list of them.

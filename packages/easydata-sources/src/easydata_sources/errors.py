@@ -3,7 +3,8 @@
 All derive from `DataError` (a `ValueError`), so `except DataError` catches whatever is wrong with data while
 letting programming errors through. Every error survives pickling, because rows are often read in workers.
 
-To add one: subclass `DataError`, and the standard-library type a caller would expect, and give it a one-line reason.
+To add one: subclass `DataError`, and the standard-library type a caller would expect, and give it a
+one-line reason.
 """
 
 from __future__ import annotations
@@ -105,8 +106,8 @@ class DataFormatError(DataError):
 class RowError(DataFormatError):
     """A row that a `BatchTransform` cannot handle; raised inside `transform_batch`.
 
-    `row_in_batch` is the index of the bad row in the batch the transform was given. `TransformedShardedSource`
-    turns it into the data set, shard and row that a reader can look up.
+    `row_in_batch` is the index of the bad row in the batch the transform was given.
+    `TransformedShardedSource` turns it into the data set, shard and row that a reader can look up.
     """
 
     def __init__(
@@ -121,9 +122,7 @@ class RowError(DataFormatError):
         expected: str | None = None,
         mend: str | None = None,
     ) -> None:
-        super().__init__(
-            problem, file=file, row=row, column=column, found=found, expected=expected, mend=mend
-        )
+        super().__init__(problem, file=file, row=row, column=column, found=found, expected=expected, mend=mend)
         self.row_in_batch = row_in_batch
 
 

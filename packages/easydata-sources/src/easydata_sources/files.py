@@ -1,7 +1,7 @@
 """From paths, globs, folders and URLs to an ordered list of files, on any file system fsspec knows.
 
-Everything goes through one file-system object per URL, so credentials (`storage_options`) count for globbing as much
-as for reading, and names keep their bucket or container.
+Everything goes through one file-system object per URL, so credentials (`storage_options`) count for
+globbing as much as for reading, and names keep their bucket or container.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
 from easydata_sources.errors import DataError, DataFilesNotFoundError, MissingExtraError
 
@@ -51,7 +51,7 @@ class DataFile:
     def open(self) -> BinaryIO:
         """Open for reading bytes."""
         filesystem, path = _filesystem(self.url, self.storage_options)
-        return filesystem.open(path, "rb")
+        return cast(BinaryIO, filesystem.open(path, "rb"))
 
     def open_for_arrow(self) -> pa.NativeFile:
         """Open for Arrow, which reads local files without holding Python's lock."""
@@ -73,8 +73,9 @@ def expand_data_files(
 ) -> list[DataFile]:
     """Return the files meant by paths, globs, folders and URLs.
 
-    The order given is kept; each glob's and folder's files are sorted; a file named twice counts once. Folders are
-    searched at any depth for files with one of the extensions; names that start with `.` or `_` are left out there.
+    The order given is kept; each glob's and folder's files are sorted; a file named twice counts once.
+    Folders are searched at any depth for files with one of the extensions; names that start with `.` or `_`
+    are left out there.
 
     Args:
         data_files: One or several of them.
@@ -119,7 +120,7 @@ def _matches(filesystem: AbstractFileSystem, path: str, pattern: str, extensions
             )
         return sorted(found)
     if _is_glob(pattern):
-        entries = filesystem.glob(path, detail=True)
+        entries = cast(dict[str, dict[str, Any]], filesystem.glob(path, detail=True))
         found = sorted(name for name, info in entries.items() if info["type"] == "file")
         if found:
             return found

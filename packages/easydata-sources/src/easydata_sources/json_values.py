@@ -1,7 +1,7 @@
 """Reading JSON objects one after the other from a file that holds an array or whole documents.
 
-Nothing but the object being read is held in memory, and the byte after each object is known, so that reading can
-begin there again.
+Nothing but the object being read is held in memory, and the byte after each object is known, so that
+reading can begin there again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """JsonShardedSource: JSON lines, JSON arrays and JSON documents, plain or compressed; rows stay exact dicts.
 
-The position holds the byte offset of the next row besides its number, so plain files of every layout are resumed by
-one seek. Compressed files are decompressed again up to there, without parsing. The length of JSON lines, and blocks
-for shuffling, come from an index built once per file by looking for line ends, again without parsing.
+The position holds the byte offset of the next row besides its number, so plain files of every layout are
+resumed by one seek. Compressed files are decompressed again up to there, without parsing. The length of
+JSON lines, and blocks for shuffling, come from an index built once per file by looking for line ends, again
+without parsing.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class JsonShardedSource(FileSource):
     """Rows of JSON files, one shard per file.
 
     Each file may hold one object per line (blank lines do not count as rows), one array of objects, or whole
-    objects spread over several lines; the beginning of the file tells which. Names ending in `.gz` or `.zst` are
-    decompressed.
+    objects spread over several lines; the beginning of the file tells which. Names ending in `.gz` or
+    `.zst` are decompressed.
 
     Args:
         data_files: Path, glob, folder or URL, or a list of them.
@@ -77,17 +78,16 @@ class JsonShardedSource(FileSource):
     def access(self) -> RowAccess | None:
         from easydata_sources.access import BlockAccess
 
-        shards = range(self.num_shards())
-        seekable = all(compression_of(file) is None for file in self.files)
-        if not seekable or any(self._layout(shard) != "lines" for shard in shards):
+        plain = all(compression_of(file) is None for file in self.files)
+        if not plain or any(self._layout(shard) != "lines" for shard in range(self.num_shards())):
             return None
-        blocks = [
-            (shard, span)
-            for shard in shards
-            for span in range(len(self.resiliently(shard, lambda shard=shard: self._index(shard)).spans))
-        ]
-        lengths = [self._index(shard).spans[span].rows for shard, span in blocks]
-        return BlockAccess(lengths, lambda block: self._read_span(*blocks[block]))
+        blocks, lengths, places = [], [], []
+        for shard, name in enumerate(self.shard_names):
+            index = self.resiliently(shard, lambda shard=shard: self._index(shard))
+            blocks += [(shard, number) for number in range(len(index.spans))]
+            lengths += [span.rows for span in index.spans]
+            places += [(name, first) for first in index.first_rows[:-1]]
+        return BlockAccess(lengths, places, lambda block: self._read_span(*blocks[block]))
 
     def _layout(self, shard: int) -> Layout:
         if shard not in self._layouts:
@@ -136,9 +136,7 @@ class JsonShardedSource(FileSource):
                     raise broken
                 row += len(rows)
 
-    def _parse(
-        self, run: LineRun, lines: list[int], shard: int, row: int
-    ) -> tuple[Rows, DataFormatError | None]:
+    def _parse(self, run: LineRun, lines: list[int], shard: int, row: int) -> tuple[Rows, DataFormatError | None]:
         """Parse lines up to the first broken one."""
         rows: list[Row] = []
         for index in lines:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from easydata_sources.errors import DataError
 from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo, check_batch_size, shard_index
-from easydata_sources.streams import BatchStream, RowStream, State
+from easydata_sources.streams import BatchStream, Place, RowStream, State
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,14 +53,6 @@ class LimitedShardedSource(ShardedDataSource):
     def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
         return _LimitedBatches(self, check_batch_size(rows), state)
 
-    def advance(self, state: State | None, rows: int) -> State:
-        taken = state["taken"] if state else 0
-        step = min(rows, self.max_rows - taken)
-        return {
-            "source": self.source.advance(state["source"] if state else None, step),
-            "taken": taken + step,
-        }
-
     def access(self) -> RowAccess | None:
         from easydata_sources.access import PrefixAccess
 
@@ -100,7 +92,12 @@ class _LimitedRows(RowStream):
     def state(self) -> State:
         return {"source": self._stream.state(), "taken": self._taken}
 
-    def origin(self) -> tuple[str, int | None]:
+    def skip(self, rows: int) -> int:
+        skipped = self._stream.skip(min(rows, self._limit - self._taken))
+        self._taken += skipped
+        return skipped
+
+    def origin(self) -> Place:
         return self._stream.origin()
 
 

@@ -1,7 +1,7 @@
 """LineIndex: where the rows of a text file begin, by spans of a fixed number of rows.
 
-Built in one pass that looks only for line ends; it makes the length, random access by blocks, and resuming from a
-bare row number cheap. Kept in memory: two numbers per span.
+Built in one pass that looks only for line ends; it makes the length, random access by blocks, and resuming
+from a bare row number cheap. Kept in memory: two numbers per span.
 """
 
 from __future__ import annotations

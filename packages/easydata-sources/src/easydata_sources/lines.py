@@ -28,7 +28,8 @@ class LineRun:
 def read_line_runs(file: DataFile, offset: int = 0) -> Iterator[LineRun]:
     """Yield the file's lines from byte `offset` on, which must be the beginning of a line.
 
-    The last line counts whether or not a newline ends it; no line of zero bytes is made up after a final newline.
+    The last line counts whether or not a newline ends it; no line of zero bytes is made up after a final
+    newline.
     """
     with open_at(file, offset) as stream:
         unfinished: list[bytes] = []

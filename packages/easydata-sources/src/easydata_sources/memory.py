@@ -62,7 +62,7 @@ class MemoryShardedSource(ChunkedSource):
     def access(self) -> RowAccess:
         from easydata_sources.access import ExactAccess
 
-        return ExactAccess(len(self._rows), self._take)
+        return ExactAccess(self._name, len(self._rows), self._take)
 
     def _take(self, indices: Sequence[int]) -> Rows:
         return [dict(self._rows[index]) for index in indices]

@@ -1,7 +1,8 @@
 """ParquetShardedSource: rows of Parquet files, read by row groups and chosen columns.
 
-Resuming seeks to the row group that holds the next row and decodes on from its beginning; nothing before it is read.
-Row groups are decoded in slices, so a group of a million rows never becomes a million dicts at once.
+Resuming seeks to the row group that holds the next row and decodes on from its beginning; nothing before it
+is read. Row groups are decoded in slices, so a group of a million rows never becomes a million dicts at
+once.
 """
 
 from __future__ import annotations
@@ -79,12 +80,14 @@ class ParquetShardedSource(FileSource):
     def access(self) -> RowAccess:
         from easydata_sources.access import BlockAccess
 
-        groups, lengths = [], []
-        for shard in range(self.num_shards()):
+        groups, lengths, places = [], [], []
+        for shard, name in enumerate(self.shard_names):
             ends = self.resiliently(shard, lambda shard=shard: self._group_ends(shard))
+            starts = [0, *ends[:-1]]
             groups += [(shard, group) for group in range(len(ends))]
-            lengths += [end - start for start, end in zip([0, *ends], ends, strict=False)]
-        return BlockAccess(lengths, lambda block: self._read_group(*groups[block]))
+            lengths += [end - start for start, end in zip(starts, ends, strict=False)]
+            places += [(name, start) for start in starts[: len(ends)]]
+        return BlockAccess(lengths, places, lambda block: self._read_group(*groups[block]))
 
     def _read_group(self, shard: int, group: int) -> Rows:
         def read() -> Rows:
@@ -141,9 +144,7 @@ class ParquetShardedSource(FileSource):
 def _is_decoding_failure(error: OSError) -> bool:
     """Whether Arrow failed on the bytes it got, rather than on getting them (it uses OSError for both)."""
     message = str(error).lower()
-    return any(
-        word in message for word in ("thrift", "parquet", "corrupt", "unexpected end of stream", "page")
-    )
+    return any(word in message for word in ("thrift", "parquet", "corrupt", "unexpected end of stream", "page"))
 
 
 def _damaged(file: DataFile, error: Exception) -> DataFormatError:

@@ -51,8 +51,7 @@ class DataReport:
         for reason, share in self.thresholds.items():
             if not 0 <= share <= 1:
                 raise DataError(
-                    f"The threshold of {reason!r} must be a share between 0 and 1; found {share}. "
-                    "mend: 0.05 means 5 %"
+                    f"The threshold of {reason!r} must be a share between 0 and 1; found {share}. mend: 0.05 means 5 %"
                 )
         self._lock = threading.Lock()
         self._rows = 0
@@ -91,7 +90,8 @@ class DataReport:
     def check(self, final: bool = False) -> None:
         """Raise if a reason has passed its threshold.
 
-        A threshold of 0 is judged at once; a share only on 200 rows or more, or when `final` says that no more come.
+        A threshold of 0 is judged at once; a share only on 200 rows or more, or when `final` says that no
+        more come.
 
         Raises:
             DataQualityError: Names the reason, count, share, threshold, an example and a mend.

@@ -1,7 +1,8 @@
 """Reads that survive network failures: wait, then continue at the position reached, never from the start.
 
-The usual decorator around a generator function retries nothing, because the failure comes after the function has
-returned. Here a failed read is reopened at the last position that was handed on, so no row is lost or repeated.
+The usual decorator around a generator function retries nothing, because the failure comes after the
+function has returned. Here a failed read is reopened at the last position that was handed on, so no row is
+lost or repeated.
 """
 
 from __future__ import annotations

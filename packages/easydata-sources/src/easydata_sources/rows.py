@@ -1,8 +1,8 @@
 """A run of rows, held either as Python dicts or as one Arrow record batch.
 
-Formats that are columns on disk (Parquet, Arrow, HF data sets) stay columns until a reader asks for dicts; formats
-that are objects on disk (JSON lines) stay exact dicts, because Arrow would fill the keys a row lacks with nulls.
-The functions here are the only places where one becomes the other.
+Formats that are columns on disk (Parquet, Arrow, HF data sets) stay columns until a reader asks for dicts;
+formats that are objects on disk (JSON lines) stay exact dicts, because Arrow would fill the keys a row
+lacks with nulls. The functions here are the only places where one becomes the other.
 """
 
 from __future__ import annotations

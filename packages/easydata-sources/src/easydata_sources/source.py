@@ -8,9 +8,10 @@
     >>> list(source.rows(stream.state()))
     [{'n': 20}, {'n': 30}]
 
-A source describes data and holds no position: positions belong to the streams it hands out, any number of them at a
-time. Implementing one takes `shard_names` and `open_shard`; everything else has a default that is correct, and each
-method says when a better one is worth writing. Sources must be picklable and must not keep files open.
+A source describes data and holds no position: positions belong to the streams it hands out, any number of
+them at a time. Implementing one takes `shard_names` and `open_shard`; everything else has a default that is
+correct, and each method says when a better one is worth writing. Sources must be picklable and must not
+keep files open.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from easydata_sources.errors import DataError
 from easydata_sources.rows import Row
-from easydata_sources.streams import BatchStream, RowsAsBatches, RowStream, State
+from easydata_sources.streams import BatchStream, Place, RowsAsBatches, RowStream, State
 
 if TYPE_CHECKING:
     from easydata_sources.access import RowAccess
@@ -78,15 +79,8 @@ class ShardedDataSource(ABC):
         return _ShardRowStream(self, state)
 
     def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
-        """Return the same rows as Arrow record batches of `rows` rows each (the last may be shorter)."""
+        """Return the same rows as Arrow record batches of at most `rows` rows."""
         return RowsAsBatches(self.rows(state), check_batch_size(rows))
-
-    def advance(self, state: State | None, rows: int) -> State:
-        """Return the position `rows` rows further on (the end, if there are fewer). Override to compute it."""
-        stream = self.rows(state)
-        for _ in islice(stream, rows):
-            pass
-        return stream.state()
 
     def access(self) -> RowAccess | None:
         """Return random access to the rows, by blocks; None = the source can only be read in order."""
@@ -174,7 +168,8 @@ class ShardedDataSource(ABC):
     def shard(self, index: int, count: int, *, window: int = 256) -> ShardedDataSource:
         """Return host `index`'s share of `count`: every `count`-th window of `window` rows.
 
-        The hosts' windows, dealt round in host order, are the global order, however many hosts and files there are.
+        The hosts' windows, dealt round in host order, are the global order, however many hosts and files
+        there are.
         """
         from easydata_sources.hosts import HostShardedSource
 
@@ -214,7 +209,8 @@ class _ShardRowStream(RowStream):
         while self._shard < len(self._names):
             if self._rows is None:
                 self._rows = self._source.open_shard_at_row(self._names[self._shard], self._row)
-            for row in self._rows:
+            row = next(self._rows, None)
+            if row is not None:
                 self._row += 1
                 return row
             self._shard, self._row, self._rows = self._shard + 1, 0, None
@@ -223,5 +219,5 @@ class _ShardRowStream(RowStream):
     def state(self) -> State:
         return {"shard": self._shard, "row": self._row}
 
-    def origin(self) -> tuple[str, int | None]:
+    def origin(self) -> Place:
         return self._names[min(self._shard, len(self._names) - 1)], self._row - 1

@@ -1,7 +1,8 @@
 """Row and batch streams: iterators that can say where they are.
 
-The one design decision of this package: *position is the only state*. A stream's `.state()` is a small JSON-able
-dict which, given to `rows(state)` or `batches(n, state)` of a fresh, equal source, yields exactly the rest.
+The one design decision of this package: *position is the only state*. A stream's `.state()` is a small
+JSON-able dict which, given to `rows(state)` or `batches(n, state)` of a fresh, equal source, yields exactly
+the rest.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from easydata_sources.rows import Row, Rows, concat_rows, rows_as_batch, rows_as_dicts, slice_rows
@@ -18,6 +21,12 @@ if TYPE_CHECKING:
 
 State: TypeAlias = dict[str, Any]
 """A position: plain dicts, lists, strings, numbers; a few hundred bytes at most."""
+
+
+Place: TypeAlias = tuple[str, int | None]
+"""Where a row came from: shard, and row in it (None = unknown)."""
+
+_NEAR_ROWS = 16_384
 
 
 class RowStream(ABC):
@@ -34,7 +43,11 @@ class RowStream(ABC):
     def state(self) -> State:
         """Return the position after the rows yielded so far, as a fresh JSON-able dict."""
 
-    def origin(self) -> tuple[str, int | None]:
+    def skip(self, rows: int) -> int:
+        """Step over rows and return how many there were (fewer only at the end). Override to seek."""
+        return sum(1 for _ in islice(self, rows))
+
+    def origin(self) -> Place:
         """Return the shard and row that the last row came from, for error messages."""
         return f"position {self.state()}", None
 
@@ -62,25 +75,38 @@ class Chunk:
     """The rows; at least one."""
     state_after: Callable[[int], State]
     """Position after the first k rows of the run, 0 <= k <= len(rows); computed only when asked."""
-    shard: str
-    """Name of the shard the rows belong to."""
-    first_row: int
-    """Row number of the first of them in its shard."""
+    place: Callable[[int], Place]
+    """Where row k of the run came from."""
+
+
+class ChunkReader(ABC):
+    """What the two streams below read from."""
+
+    @abstractmethod
+    def chunks(self, start: State) -> Iterator[Chunk]:
+        """Yield the runs of rows from a position on."""
+
+    @abstractmethod
+    def seek(self, start: State, rows: int) -> tuple[State, int]:
+        """Return the position `rows` rows further on, and how many there were up to it."""
 
 
 class ChunkRowStream(RowStream):
-    """Dict rows from an iterator of chunks."""
+    """Dict rows from a chunk reader."""
 
-    def __init__(self, chunks: Iterator[Chunk], start: State) -> None:
-        self._chunks = chunks
+    def __init__(self, reader: ChunkReader, start: State) -> None:
+        self._reader = reader
         self._start = start
+        self._chunks = reader.chunks(start)
         self._chunk: Chunk | None = None
-        self._rows: list[Row] = []
+        self._rows: list[Row] | None = None  # of the chunk, once one of them has been asked for
         self._given = 0
 
     def __next__(self) -> Row:
-        while self._given == len(self._rows):
-            self._advance()
+        while self._chunk is None or self._given == len(self._chunk.rows):
+            self._chunk, self._rows, self._given = next(self._chunks), None, 0
+        if self._rows is None:
+            self._rows = rows_as_dicts(self._chunk.rows)
         row = self._rows[self._given]
         self._given += 1
         return row
@@ -88,22 +114,44 @@ class ChunkRowStream(RowStream):
     def state(self) -> State:
         return dict(self._start) if self._chunk is None else self._chunk.state_after(self._given)
 
-    def origin(self) -> tuple[str, int | None]:
-        if self._chunk is None:
-            return super().origin()
-        return self._chunk.shard, self._chunk.first_row + self._given - 1
+    def skip(self, rows: int) -> int:
+        here = 0 if self._chunk is None else min(rows, len(self._chunk.rows) - self._given)
+        self._given += here
+        if here == rows:
+            return rows
+        if self._is_near(rows - here):
+            return here + self._step_over(rows - here)
+        self._start, skipped = self._reader.seek(self.state(), rows - here)
+        self._chunks, self._chunk, self._given = self._reader.chunks(self._start), None, 0
+        return here + skipped
 
-    def _advance(self) -> None:
-        chunk = next(self._chunks)
-        rows = rows_as_dicts(chunk.rows)
-        self._chunk, self._rows, self._given = chunk, rows, 0
+    def origin(self) -> Place:
+        if self._chunk is None or not self._given:
+            return super().origin()
+        return self._chunk.place(self._given - 1)
+
+    def _is_near(self, rows: int) -> bool:
+        """Whether decoding columns up to there costs less than opening the file again."""
+        columns = self._chunk is not None and not isinstance(self._chunk.rows, list)
+        return columns and rows <= _NEAR_ROWS
+
+    def _step_over(self, rows: int) -> int:
+        skipped = 0
+        while skipped < rows:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                break
+            self._chunk, self._rows = chunk, None
+            self._given = min(rows - skipped, len(chunk.rows))
+            skipped += self._given
+        return skipped
 
 
 class ChunkBatchStream(BatchStream):
-    """Record batches of a fixed number of rows from an iterator of chunks; the last may be shorter."""
+    """Record batches of a fixed number of rows from a chunk reader; only the last has fewer."""
 
-    def __init__(self, chunks: Iterator[Chunk], start: State, rows: int) -> None:
-        self._chunks = chunks
+    def __init__(self, reader: ChunkReader, start: State, rows: int) -> None:
+        self._chunks = reader.chunks(start)
         self._state: Callable[[], State] = lambda: dict(start)
         self._size = rows
         self._chunk: Chunk | None = None
@@ -118,12 +166,12 @@ class ChunkBatchStream(BatchStream):
                 self._chunk, self._given = next(self._chunks, None), 0
                 if self._chunk is None:
                     break
+            where = self._chunk.place(self._given)[0]
             stop = min(self._given + missing, len(self._chunk.rows))
             runs.append(slice_rows(self._chunk.rows, self._given, stop))
             missing -= stop - self._given
             self._given = stop
-            where = self._chunk.shard
-            self._state = _position(self._chunk, stop)
+            self._state = partial(self._chunk.state_after, stop)
         if not runs:
             raise StopIteration
         return rows_as_batch(concat_rows(runs, where=where), where=where)
@@ -147,7 +195,3 @@ class RowsAsBatches(BatchStream):
 
     def state(self) -> State:
         return self._stream.state()
-
-
-def _position(chunk: Chunk, given: int) -> Callable[[], State]:
-    return lambda: chunk.state_after(given)

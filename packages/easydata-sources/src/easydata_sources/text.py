@@ -61,13 +61,13 @@ class TextShardedSource(FileSource):
 
         if any(compression_of(file) is not None for file in self.files):
             return None
-        blocks = [
-            (shard, number)
-            for shard in range(self.num_shards())
-            for number in range(len(self.resiliently(shard, lambda shard=shard: self._index(shard)).spans))
-        ]
-        lengths = [self._index(shard).spans[number].rows for shard, number in blocks]
-        return BlockAccess(lengths, lambda block: self._read_span(*blocks[block]))
+        blocks, lengths, places = [], [], []
+        for shard, name in enumerate(self.shard_names):
+            index = self.resiliently(shard, lambda shard=shard: self._index(shard))
+            blocks += [(shard, number) for number in range(len(index.spans))]
+            lengths += [span.rows for span in index.spans]
+            places += [(name, first) for first in index.first_rows[:-1]]
+        return BlockAccess(lengths, places, lambda block: self._read_span(*blocks[block]))
 
     def _index(self, shard: int) -> LineIndex:
         if shard not in self._indices:

@@ -7,8 +7,8 @@ Four kinds of thing may be given where a transform is asked for:
 * a `BatchTransform`, which handles many rows at a time because that is faster (tokenizers);
 * a chain of any of these, made with `first >> second`.
 
-All of them are functions of the row alone: a transform may count, but what it returns must not depend on the rows
-around it, or resuming in the middle would give other rows.
+All of them are functions of the row alone: a transform may count, but what it returns must not depend on
+the rows around it, or resuming in the middle would give other rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ from easydata_sources.rows import Row
 
 
 class RowTransform(ABC):
-    """Base of the transform classes: they can be chained with `>>`."""
+    """Base of the transform classes: they can be called, and chained with `>>`."""
+
+    @abstractmethod
+    def __call__(self, row: Row) -> Any:
+        """Transform one row."""
 
     def __rshift__(self, other: TransformLike) -> ChainedTransform:
         return ChainedTransform([self, other])
@@ -112,9 +116,7 @@ def apply_transform(transform: TransformLike, rows: Sequence[Row]) -> list[list[
     if isinstance(transform, ExpandTransform):
         return [_checked_rows(transform, list(_call(transform, row, i)), i) for i, row in enumerate(rows)]
     outputs = [_call(transform, row, index) for index, row in enumerate(rows)]
-    return [
-        [] if output is None else _checked_rows(transform, [output], i) for i, output in enumerate(outputs)
-    ]
+    return [[] if output is None else _checked_rows(transform, [output], i) for i, output in enumerate(outputs)]
 
 
 def transform_name(transform: TransformLike) -> str:

@@ -1,8 +1,8 @@
 """TransformedShardedSource: a source whose rows go through a transform as they are read.
 
-The position is a position of the *source*, and how many outputs of the rows read since then have been given on:
-`{"source": …, "emitted": n}`. So it is exact for filters and expanders, whatever they drop or add, and resuming
-repeats at most one batch of the transform.
+The position is a position of the *source*, and how many outputs of the rows read since then have been given
+on: `{"source": …, "emitted": n}`. So it is exact for filters and expanders, whatever they drop or add, and
+resuming repeats at most one batch of the transform.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import islice
 from easydata_sources.errors import DataError, RowError
 from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo
-from easydata_sources.streams import RowStream, State
+from easydata_sources.streams import Place, RowStream, State
 from easydata_sources.transform import TransformLike, apply_transform, is_row_by_row, transform_name
 
 _BATCH_ROWS = 256
@@ -22,8 +22,8 @@ _BATCH_ROWS = 256
 class TransformedShardedSource(ShardedDataSource):
     """The rows of a source after a transform.
 
-    `shuffle` and `shard` act on the source below, so shuffled transforms keep O(1) resuming and no host transforms
-    what another reads; rows that one source row expands into stay together.
+    `shuffle` and `shard` act on the source below, so shuffled transforms keep O(1) resuming and no host
+    transforms what another reads; rows that one source row expands into stay together.
 
     Args:
         source: The source.
@@ -38,8 +38,7 @@ class TransformedShardedSource(ShardedDataSource):
             )
         if isinstance(transform, type):
             raise DataError(
-                f"{transform.__name__} is a class; a transform must be an instance.\n"
-                f"  mend: {transform.__name__}(…)"
+                f"{transform.__name__} is a class; a transform must be an instance.\n  mend: {transform.__name__}(…)"
             )
         self.source = source
         self.transform_applied = transform
@@ -83,9 +82,7 @@ class TransformedShardedSource(ShardedDataSource):
         return TransformedShardedSource(shuffled, self.transform_applied)
 
     def shard(self, index: int, count: int, *, window: int = 256) -> ShardedDataSource:
-        return TransformedShardedSource(
-            self.source.shard(index, count, window=window), self.transform_applied
-        )
+        return TransformedShardedSource(self.source.shard(index, count, window=window), self.transform_applied)
 
 
 class _RowByRowStream(RowStream):
@@ -112,7 +109,7 @@ class _RowByRowStream(RowStream):
     def state(self) -> State:
         return {"source": self._stream.state(), "emitted": 0}
 
-    def origin(self) -> tuple[str, int | None]:
+    def origin(self) -> Place:
         return self._stream.origin()
 
 
@@ -143,7 +140,7 @@ class _BatchedStream(RowStream):
     def state(self) -> State:
         return {"source": self._before, "emitted": self._emitted}
 
-    def origin(self) -> tuple[str, int | None]:
+    def origin(self) -> Place:
         return self._place(self._group)
 
     def _transform_next_batch(self) -> None:
@@ -164,7 +161,7 @@ class _BatchedStream(RowStream):
             error.add_note(f"while {transform_name(transform)} was given {len(batch)} {span} of {file}")
             raise
 
-    def _place(self, row_in_batch: int) -> tuple[str, int | None]:
+    def _place(self, row_in_batch: int) -> Place:
         # Reading up to the row again costs a moment, but only once something went wrong.
         stream = self._owner.source.rows(self._before)
         for _ in islice(stream, row_in_batch + 1):
@@ -172,6 +169,6 @@ class _BatchedStream(RowStream):
         return stream.origin()
 
 
-def _add_place(error: Exception, transform: TransformLike, place: tuple[str, int | None]) -> None:
+def _add_place(error: Exception, transform: TransformLike, place: Place) -> None:
     file, row = place
     error.add_note(f"while {transform_name(transform)} was given row {row} of {file}")

@@ -1,0 +1,97 @@
+"""HostShardedSource: one host's share of a source, dealt out by windows of rows.
+
+A round is one window for each host. At the end of a round every host is at the same place of the source,
+and its position says so without naming the host; so a run may go on with another number of hosts from
+there. It works with fewer files than hosts, because windows count rows, not files.
+"""
+
+from __future__ import annotations
+
+from easydata_sources.errors import DataError
+from easydata_sources.rows import Row
+from easydata_sources.single_shard import SingleShardSource
+from easydata_sources.source import ShardedDataSource
+from easydata_sources.streams import Place, RowStream, State
+
+
+class HostShardedSource(SingleShardSource):
+    """Windows `index`, `index + count`, `index + 2 count`, … of a source.
+
+    The position is `{"source": position at the start of the round, "emitted": rows of the own window given,
+    "hosts": count}`.
+
+    Args:
+        source: The source; must be the same on every host.
+        index: This host, 0…count-1.
+        count: How many hosts there are.
+        window: Rows per window; the same on every host.
+    """
+
+    def __init__(self, source: ShardedDataSource, *, index: int, count: int, window: int = 256) -> None:
+        if not 0 <= index < count:
+            raise DataError(f"There is no share {index} of {count}; shares count from 0 to {count - 1}.")
+        if window < 1:
+            raise DataError(f"A window needs at least one row; found window={window}.")
+        super().__init__(f"share {index} of {count}")
+        self.source = source
+        self.index = index
+        self.count = count
+        self.window = window
+
+    def rows(self, state: State | None = None) -> RowStream:
+        if state and state["emitted"] and state["hosts"] != self.count:
+            raise DataError(
+                f"The position {state} lies within a round of {state['hosts']} hosts and cannot be continued by "
+                f"{self.count}.\n  mend: save positions when every host has finished its window "
+                f"(every {self.window} rows), or resume with {state['hosts']} hosts"
+            )
+        return _HostRows(self, state)
+
+    def __len__(self) -> int:
+        rounds, rest = divmod(len(self.source), self.window * self.count)
+        return rounds * self.window + min(self.window, max(0, rest - self.index * self.window))
+
+
+class _HostRows(RowStream):
+    def __init__(self, owner: HostShardedSource, state: State | None) -> None:
+        self._owner = owner
+        self._stream = owner.source.rows(state["source"] if state else None)
+        self._round = self._stream.state()
+        self._emitted = 0
+        self._stream.skip(owner.index * owner.window)
+        if state and state["emitted"]:
+            self._emitted = self._stream.skip(state["emitted"])
+
+    def __next__(self) -> Row:
+        self._finish_round()
+        row = next(self._stream)
+        self._emitted += 1
+        return row
+
+    def skip(self, rows: int) -> int:
+        skipped = 0
+        while skipped < rows:
+            self._finish_round()
+            wanted = min(rows - skipped, self._owner.window - self._emitted)
+            found = self._stream.skip(wanted)
+            self._emitted += found
+            skipped += found
+            if found < wanted:
+                break
+        return skipped
+
+    def state(self) -> State:
+        self._finish_round()
+        return {"source": self._round, "emitted": self._emitted, "hosts": self._owner.count}
+
+    def origin(self) -> Place:
+        return self._stream.origin()
+
+    def _finish_round(self) -> None:
+        """If the own window is complete, step over those of the hosts after and, in the next round, before."""
+        owner = self._owner
+        if self._emitted < owner.window:
+            return
+        self._stream.skip((owner.count - 1 - owner.index) * owner.window)
+        self._round, self._emitted = self._stream.state(), 0
+        self._stream.skip(owner.index * owner.window)

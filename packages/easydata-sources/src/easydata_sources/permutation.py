@@ -1,0 +1,79 @@
+"""A keyed permutation of 0…n-1 that is computed, not stored: row p of the shuffled order is `permute(p)`.
+
+A Feistel network permutes the numbers below a power of four that is at least n; numbers that land outside
+are sent through again until they land inside ("cycle walking"), which keeps it a permutation. No memory, no
+state, the same on every machine: a shuffle can be resumed anywhere.
+
+References:
+    M. Luby and C. Rackoff, "How to construct pseudorandom permutations from pseudorandom functions", 1988.
+    J. Black and P. Rogaway, "Ciphers with arbitrary finite domains", 2002, section 3 (cycle walking).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_ROUNDS = 6
+_MASK = (1 << 64) - 1
+
+
+def permute(positions: np.ndarray, size: int, key: int) -> np.ndarray:
+    """Return where the positions are sent by the permutation of 0…size-1 with this key.
+
+    Args:
+        positions: int64[n], each in 0…size-1.
+        size: How many numbers are permuted; at least 1.
+        key: See `mix_key`.
+
+    Returns:
+        int64[n], each in 0…size-1; different for different positions.
+    """
+    import numpy as np
+
+    half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
+    keys = [np.uint64(mix_key(key, number)) for number in range(_ROUNDS)]
+    values = _encrypt(positions.astype(np.uint64), half, keys)
+    outside = np.flatnonzero(values >= size)
+    while outside.size:
+        values[outside] = _encrypt(values[outside], half, keys)
+        outside = outside[values[outside] >= size]
+    return values.astype(np.int64)
+
+
+def mix_key(*parts: int) -> int:
+    """Return one 64-bit key from several integers of any size and sign; order matters."""
+    key = 0x9E3779B97F4A7C15
+    for part in parts:
+        key = _scramble((key ^ (part & _MASK)) + 0x9E3779B97F4A7C15)
+    return key
+
+
+def _scramble(value: int) -> int:
+    # The finalizer of splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
+    # 2014).
+    value &= _MASK
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+    return value ^ (value >> 31)
+
+
+def _encrypt(values: np.ndarray, half: np.uint64, keys: list[np.uint64]) -> np.ndarray:
+    import numpy as np
+
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    left, right = values >> half, values & mask
+    for key in keys:
+        left, right = right, left ^ (_round(right, key) & mask)
+    return (left << half) | right
+
+
+def _round(values: np.ndarray, key: np.uint64) -> np.ndarray:
+    import numpy as np
+
+    mixed = values + key
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
