@@ -78,8 +78,8 @@ class _ShardsPermuted(ShardedDataSource):
         import numpy as np
 
         self._source = source
-        names = source.shard_names
-        self._names = [names[index] for index in permute(np.arange(len(names)), len(names), key).tolist()]
+        names = list(source.shard_names)
+        self._names: list[str] = [names[index] for index in permute(np.arange(len(names)), len(names), key).tolist()]
 
     @property
     def shard_names(self) -> Sequence[str]:
