@@ -1,0 +1,225 @@
+"""The GGUF container: its metadata and where its tensors lie, read without touching a tensor.
+
+The format (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md), little-endian: magic, version, counts,
+then key-value pairs, then per tensor a name, the shape (innermost axis first), a number format and an offset,
+then the aligned data. Headers are walked here, with every length checked against the file's; the `gguf`
+package's own reader makes several objects for each word of the vocabulary, seconds for lists nobody asked
+for. Its dequantizers are used.
+"""
+
+import dataclasses
+import math
+import mmap
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from easydel_models.errors import ModelNotFoundError, WeightsError
+
+_MAGIC = b"GGUF"
+_VERSIONS = (2, 3)
+_SCALARS = dict(enumerate(("<u1", "<i1", "<u2", "<i2", "<u4", "<i4", "<f4", "?"))) | {
+    10: "<u8",
+    11: "<i8",
+    12: "<f8",
+}
+_STRING, _ARRAY = 8, 9
+_MAX_DIMS = 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class GGUFTensor:
+    """One tensor of a GGUF file, not read yet."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Outermost axis first, the reverse of what the file says: [out, in] for a kernel."""
+    format: int
+    """The ggml number of its format, quantized or not."""
+    offset: int
+    """Bytes from the start of the file."""
+    size: int
+    """Bytes in the file."""
+    path: Path
+
+    @property
+    def origin(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+    def load(self) -> np.ndarray:
+        """Reads it and turns it into float32.
+
+        Raises:
+            WeightsError: If the installed `gguf` cannot dequantize its format.
+        """
+        gguf = require_gguf(self.path)
+        kind = gguf.GGMLQuantizationType(self.format)
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            raw = np.fromfile(file, np.uint8, self.size)
+        try:
+            values = gguf.quants.dequantize(raw.reshape(math.prod(self.shape[:-1]), -1), kind)
+        except NotImplementedError as error:
+            raise WeightsError(
+                f"{self.path}: tensor {self.name} is stored as {kind.name}, which the gguf package cannot "
+                "dequantize; take a file in another format, Q8_0 or F16 for instance."
+            ) from error
+        return values.reshape(self.shape)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class GGUFFile:
+    """What a GGUF file says about itself."""
+
+    path: Path
+    metadata: Mapping[str, Any]
+    """Scalars, strings, and arrays of numbers (as NumPy arrays). Lists of strings, the vocabulary, are left out."""
+    tensors: Mapping[str, GGUFTensor]
+
+
+def open_gguf(path: str | os.PathLike[str]) -> GGUFFile:
+    """Reads the header of a GGUF file.
+
+    Raises:
+        ImportError: If the extra ``gguf`` is not installed.
+        ModelNotFoundError: If there is no such file.
+        WeightsError: If it is no GGUF file, cut short, or its header contradicts itself.
+    """
+    path = Path(path)
+    sizes = require_gguf(path).GGML_QUANT_SIZES
+    if not path.is_file():
+        raise ModelNotFoundError(f"there is no file {path}; expected a .gguf file.")
+    if path.stat().st_size == 0:  # an empty file cannot be mapped
+        raise _broken(path, 0, "the file is empty")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return _read_header(_Cursor(path, data), sizes)
+
+
+def require_gguf(path: Path) -> Any:
+    """Returns the `gguf` package.
+
+    Raises:
+        ImportError: If it is not installed, naming the extra.
+    """
+    try:
+        import gguf
+    except ImportError as error:
+        raise ImportError(
+            f"reading {path} needs the gguf package; install it with: pip install 'easydel-models[gguf]'"
+        ) from error
+    return gguf
+
+
+class _Cursor:
+    """Reads a mapped file from front to back and refuses to pass its end."""
+
+    def __init__(self, path: Path, data: mmap.mmap):
+        self.path = path
+        self.data = data
+        self.at = 0
+
+    def take(self, count: int, what: str) -> bytes:
+        if count > len(self.data) - self.at:
+            raise _broken(self.path, self.at, f"{what} reaches past the end of the file ({len(self.data)} bytes)")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def integer(self, what: str, code: str = "Q") -> int:
+        return struct.unpack(f"<{code}", self.take(struct.calcsize(f"<{code}"), what))[0]
+
+    def text(self, what: str) -> str:
+        start = self.at
+        try:
+            return self.take(self.integer(what), what).decode()
+        except UnicodeDecodeError as error:
+            raise _broken(self.path, start, f"{what} is no UTF-8 text") from error
+
+
+def _read_header(cursor: _Cursor, sizes: Mapping[int, tuple[int, int]]) -> GGUFFile:
+    if cursor.take(4, "the magic number") != _MAGIC:
+        raise _broken(cursor.path, 0, "it does not begin with 'GGUF', so it is another kind of file")
+    version = cursor.integer("the version", "I")
+    if version not in _VERSIONS:
+        raise _broken(cursor.path, 4, f"version {version}, known are {_VERSIONS} in little-endian byte order")
+    tensor_count, pair_count = cursor.integer("the tensor count"), cursor.integer("the key count")
+    metadata = {}
+    for _ in range(pair_count):
+        key = cursor.text("a key")
+        metadata[key] = _read_value(cursor, cursor.integer(f"the type of {key}", "I"), key)
+    entries = [_read_entry(cursor) for _ in range(tensor_count)]
+    alignment = metadata.get("general.alignment", 32)
+    if not isinstance(alignment, int) or alignment < 1:
+        raise _broken(cursor.path, cursor.at, f"general.alignment is {alignment!r}, expected a number of bytes")
+    start = -(-cursor.at // alignment) * alignment
+    tensors = [_locate(cursor, entry, start, sizes) for entry in entries]
+    return GGUFFile(
+        path=cursor.path,
+        metadata={key: value for key, value in metadata.items() if value is not None},
+        tensors={tensor.name: tensor for tensor in tensors},
+    )
+
+
+def _read_value(cursor: _Cursor, kind: int, key: str) -> Any:
+    """One value; None for a list of strings or of lists."""
+    if kind == _STRING:
+        return cursor.text(key)
+    if kind == _ARRAY:
+        return _read_array(cursor, key)
+    return _numbers(cursor, kind, 1, key)[0].item()
+
+
+def _read_array(cursor: _Cursor, key: str) -> np.ndarray | None:
+    kind, count = cursor.integer(key, "I"), cursor.integer(key)
+    if kind == _STRING:
+        for _ in range(count):
+            cursor.take(cursor.integer(key), key)
+        return None
+    return _numbers(cursor, kind, count, key)
+
+
+def _numbers(cursor: _Cursor, kind: int, count: int, key: str) -> np.ndarray:
+    if kind not in _SCALARS:
+        raise _broken(cursor.path, cursor.at, f"key {key} has the unknown type {kind}")
+    dtype = np.dtype(_SCALARS[kind])
+    return np.frombuffer(cursor.take(count * dtype.itemsize, key), dtype)
+
+
+def _read_entry(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
+    """(name, shape, format, offset from the start of the data) of one tensor."""
+    name = cursor.text("a tensor's name")
+    axes = cursor.integer(f"the shape of {name}", "I")
+    if axes > _MAX_DIMS:
+        raise _broken(cursor.path, cursor.at, f"tensor {name} has {axes} axes, at most {_MAX_DIMS} are possible")
+    shape = tuple(cursor.integer(f"the shape of {name}") for _ in range(axes))
+    return name, shape[::-1], cursor.integer(f"the format of {name}", "I"), cursor.integer(f"the place of {name}")
+
+
+def _locate(
+    cursor: _Cursor,
+    entry: tuple[str, tuple[int, ...], int, int],
+    start: int,
+    sizes: Mapping[int, tuple[int, int]],
+) -> GGUFTensor:
+    name, shape, number_format, offset = entry
+    if number_format not in sizes:
+        raise _broken(cursor.path, cursor.at, f"tensor {name} has the unknown format {number_format}")
+    block, block_bytes = sizes[number_format]
+    if not shape or shape[-1] % block:
+        raise _broken(cursor.path, cursor.at, f"tensor {name} of shape {shape} is not made of blocks of {block}")
+    size = math.prod(shape) // block * block_bytes
+    if start + offset + size > len(cursor.data):
+        raise _broken(
+            cursor.path,
+            start + offset,
+            f"tensor {name} of {size} bytes reaches past the end of the file ({len(cursor.data)} bytes)",
+        )
+    return GGUFTensor(name=name, shape=shape, format=number_format, offset=start + offset, size=size, path=cursor.path)
+
+
+def _broken(path: Path, at: int, what: str) -> WeightsError:
+    return WeightsError(f"{path} is no whole GGUF file: at byte {at}, {what}. Fetch the file again.")
