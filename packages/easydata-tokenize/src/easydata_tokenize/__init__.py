@@ -1,1 +1,66 @@
-"""Chat templates, tokens, loss masks and truncation, with every loss of data counted."""
+"""Chat templates, tokens, loss masks and truncation, with every loss of data counted.
+
+Rows of any known layout become examples (`read_example`), examples become tokens and masks (`RowEncoder`).
+"""
+
+from easydata_tokenize.chat import ChatTemplate as ChatTemplate
+from easydata_tokenize.chat import ChatTemplates as ChatTemplates
+from easydata_tokenize.chat import MissingChatTemplateError as MissingChatTemplateError
+from easydata_tokenize.chat import StopRule as StopRule
+from easydata_tokenize.conversation import Message as Message
+from easydata_tokenize.conversation import read_messages as read_messages
+from easydata_tokenize.conversation import read_template_kwargs as read_template_kwargs
+from easydata_tokenize.conversation import read_tools as read_tools
+from easydata_tokenize.encode import EncodedRow as EncodedRow
+from easydata_tokenize.encode import RowEncoder as RowEncoder
+from easydata_tokenize.encode import located as located
+from easydata_tokenize.examples import ChatExample as ChatExample
+from easydata_tokenize.examples import Example as Example
+from easydata_tokenize.examples import TextExample as TextExample
+from easydata_tokenize.examples import TokenExample as TokenExample
+from easydata_tokenize.examples import read_example as read_example
+from easydata_tokenize.formats import SFT_LAYOUTS as SFT_LAYOUTS
+from easydata_tokenize.formats import Layout as Layout
+from easydata_tokenize.formats import detect_layout as detect_layout
+from easydata_tokenize.masks import common_prefix as common_prefix
+from easydata_tokenize.masks import cut_at_spans as cut_at_spans
+from easydata_tokenize.masks import mask_spans as mask_spans
+from easydata_tokenize.skeleton import Span as Span
+from easydata_tokenize.tokenizer import ChatTokenizer as ChatTokenizer
+from easydata_tokenize.tokenizer import ensure_pad_token as ensure_pad_token
+from easydata_tokenize.tokenizer import load_tokenizer as load_tokenizer
+from easydata_tokenize.truncate import TruncationMode as TruncationMode
+from easydata_tokenize.truncate import kept_tokens as kept_tokens
+from easydata_tokenize.turns import AssistantTurns as AssistantTurns
+
+__all__ = [
+    "SFT_LAYOUTS",
+    "AssistantTurns",
+    "ChatExample",
+    "ChatTemplate",
+    "ChatTemplates",
+    "ChatTokenizer",
+    "EncodedRow",
+    "Example",
+    "Layout",
+    "Message",
+    "MissingChatTemplateError",
+    "RowEncoder",
+    "Span",
+    "StopRule",
+    "TextExample",
+    "TokenExample",
+    "TruncationMode",
+    "common_prefix",
+    "cut_at_spans",
+    "detect_layout",
+    "ensure_pad_token",
+    "kept_tokens",
+    "load_tokenizer",
+    "located",
+    "mask_spans",
+    "read_example",
+    "read_messages",
+    "read_template_kwargs",
+    "read_tools",
+]

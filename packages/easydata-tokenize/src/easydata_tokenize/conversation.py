@@ -1,0 +1,202 @@
+"""Conversations as chat templates expect them: `{role, content}` messages without the nulls of Arrow structs.
+
+`{from, value}` messages get the role names templates know (`human` becomes `user`, `gpt` becomes `assistant`). TRL
+keeps the old names, which most templates then render into an empty or broken conversation.
+
+>>> read_messages([{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello!"}], column="conversations")
+[{'role': 'user', 'content': 'Hi'}, {'role': 'assistant', 'content': 'Hello!'}]
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from easydata_sources.errors import DataFormatError
+
+__all__ = ["Message", "read_messages", "read_template_kwargs", "read_tools", "with_arguments_as"]
+
+Message: TypeAlias = dict[str, Any]
+"""One turn: `role`, `content`, and whatever else the template reads (`tool_calls`, `name`, `reasoning_content`)."""
+
+_ROLES = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "system": "system",
+    "developer": "developer",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+}
+
+# An assistant may say nothing but call a tool, think, or both; everybody else has to say something.
+_INSTEAD_OF_CONTENT = ("tool_calls", "reasoning_content", "reasoning", "thinking", "function_call")
+
+
+def read_messages(value: Any, *, column: str) -> list[Message]:
+    """Return a row's conversation as `{role, content}` messages.
+
+    Args:
+        value: The column's value: a list of `{role, content, …}` or of `{from, value, …}`.
+        column: Its name, for error messages.
+
+    Returns:
+        New message dicts; the row is not changed. Keys whose value is null are left out, at every depth; an
+        assistant message that only calls tools has the content "".
+
+    Raises:
+        DataFormatError: If the value is not a list of messages, or a role of a `{from, value}` message is unknown.
+    """
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise DataFormatError(
+            "Conversation is not a list of messages.",
+            column=column,
+            found=f"{type(value).__name__}: {_short(value)}",
+            expected='[{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]',
+            mend=f"dataset.map(lambda row: {{{column!r}: json.loads(row[{column!r}])}}) if it is JSON in a string",
+        )
+    return [_read_message(message, f"{column}[{index}]") for index, message in enumerate(value)]
+
+
+def read_tools(value: Any) -> list[Any] | None:
+    """Return the `tools` of a row: a list, or a JSON string of one. No tools, and an empty list, are None.
+
+    None and not `[]`, because several templates print their tool instructions for an empty list too.
+
+    Raises:
+        DataFormatError: If it is neither, or the JSON is broken.
+    """
+    if value is None or value == "":
+        return None
+    tools = _from_json(value, "tools") if isinstance(value, str) else value
+    if not isinstance(tools, Sequence):
+        raise DataFormatError(
+            "Tools are not a list.",
+            column="tools",
+            found=f"{type(tools).__name__}: {_short(tools)}",
+            expected="a list of JSON schemas of functions, or a JSON string of such a list",
+            mend='dataset.map(lambda row: {"tools": [row["tools"]]}) if it is a single tool',
+        )
+    schemas = [_from_json(tool, "tools") if isinstance(tool, str) else _without_nulls(tool) for tool in tools]
+    return schemas or None
+
+
+def read_template_kwargs(value: Any) -> dict[str, Any]:
+    """Return a row's `chat_template_kwargs`: extra variables of the chat template, for this row only."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise DataFormatError(
+            "Template variables are not a dict.",
+            column="chat_template_kwargs",
+            found=f"{type(value).__name__}: {_short(value)}",
+            expected='a dict such as {"enable_thinking": False}, or null',
+            mend='dataset.map(lambda row: {"chat_template_kwargs": json.loads(row["chat_template_kwargs"])})',
+        )
+    return _without_nulls(value)
+
+
+def with_arguments_as(messages: list[Message], kind: type[dict] | type[str]) -> list[Message]:
+    """Return the messages with the arguments of every tool call as dicts or as JSON strings.
+
+    Data sets hold either; a template can print only one of them. A string that is not JSON stays as it is.
+    """
+    if not any("tool_calls" in message for message in messages):
+        return messages
+    return [
+        {**message, "tool_calls": [_convert_call(call, kind) for call in message["tool_calls"]]}
+        if isinstance(message.get("tool_calls"), list)
+        else message
+        for message in messages
+    ]
+
+
+def _read_message(message: Any, where: str) -> Message:
+    if not isinstance(message, Mapping):
+        raise _bad_message("Message is not a dict.", where, f"{type(message).__name__}: {_short(message)}")
+    if "role" in message:
+        read = _without_nulls(message)
+    elif "from" in message:
+        read = _from_value_message(message, where)
+    else:
+        raise _bad_message("Message has no role.", where, f"keys {', '.join(map(str, message)) or '(none)'}")
+    if not isinstance(read.get("role"), str):
+        raise _bad_message("Role of a message is not a string.", where, _short(message["role"]))
+    if "content" not in read:
+        if read["role"] != "assistant" or not any(key in read for key in _INSTEAD_OF_CONTENT):
+            raise _bad_message("Message has no content.", where, f"role {read['role']}, keys {', '.join(read)}")
+        read["content"] = ""
+    return read
+
+
+def _from_value_message(message: Mapping[str, Any], where: str) -> Message:
+    others = {key: value for key, value in message.items() if key not in ("from", "value")}
+    name = str(message["from"]).lower()
+    if name not in _ROLES:
+        raise DataFormatError(
+            "Speaker of a message is unknown.",
+            column=where,
+            found=f"from = {message['from']!r}",
+            expected=f"one of {', '.join(_ROLES)}",
+            mend="rename it, or write the rows as {role, content}, whose roles are given to the template as they are",
+        )
+    return _without_nulls({"role": _ROLES[name], "content": message.get("value"), **others})
+
+
+def _without_nulls(value: Any) -> Any:
+    # Arrow gives every struct of a column the same keys and fills the missing ones with null, at every depth.
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_without_nulls(item) for item in value]
+    return value
+
+
+def _convert_call(call: Any, kind: type[dict] | type[str]) -> Any:
+    if not isinstance(call, dict):
+        return call
+    if isinstance(call.get("function"), dict):
+        return {**call, "function": _convert_call(call["function"], kind)}
+    arguments = call.get("arguments")
+    if kind is str and isinstance(arguments, (dict, list)):
+        return {**call, "arguments": json.dumps(arguments, ensure_ascii=False)}
+    if kind is dict and isinstance(arguments, str):
+        try:
+            return {**call, "arguments": json.loads(arguments)}
+        except json.JSONDecodeError:
+            return call
+    return call
+
+
+def _from_json(text: str, column: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataFormatError(
+            "JSON in a string cannot be read.",
+            column=column,
+            found=f"{_short(text)} ({error})",
+            expected="valid JSON",
+            mend=f"dataset.filter(lambda row: is_json(row[{column!r}])), or correct the row",
+        ) from error
+
+
+def _bad_message(problem: str, where: str, found: str) -> DataFormatError:
+    return DataFormatError(
+        problem,
+        column=where,
+        found=found,
+        expected='{"role": "user" | "assistant" | "system" | "tool", "content": "…"}',
+        mend="write the message in that form, or drop the row with dataset.filter(…)",
+    )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"

@@ -1,0 +1,223 @@
+"""Texts and conversations to tokens and masks, a batch at a time.
+
+Every conversation is rendered once, then the whole batch goes through the Rust tokenizer in one call: with offsets
+only where masks need them. Special tokens are put at the front here and never by the tokenizer, so a rendered
+template and a text that already begins with its BOS get no second one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from easydata_sources.errors import DataFormatError, RowError
+from numpy.typing import NDArray
+
+from easydata_tokenize.drafts import Draft, Drafter
+from easydata_tokenize.examples import ChatExample, TextExample
+from easydata_tokenize.masks import common_prefix, cut_at_spans, mask_spans
+from easydata_tokenize.skeleton import Span
+from easydata_tokenize.tokenizer import ChatTokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+__all__ = ["EncodedRow", "RowEncoder", "located"]
+
+Result = TypeVar("Result")
+
+# Leading and inner white space, a tab, a ligature, an accent and an emoji: what decoders are known to alter.
+_ROUND_TRIP = " A b\n\n  c\td ﬁ é 😀"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedRow:
+    """One row in tokens, before any cut."""
+
+    input_ids: NDArray[np.int32]
+    """Shape [tokens]."""
+    completion_start: int | None = None
+    """Index of the completion's first token; None if the row has no prompt of its own."""
+    assistant_mask: NDArray[np.bool_] | None = None
+    """Which tokens the assistant generates, shape [tokens]; None unless they were asked for."""
+    notes: tuple[str, ...] = ()
+    """What a data report should count about this row: `doubled_bos`, `missing_stop_token`, `prefix_mismatch`,
+    `split_at_turn`, `control_token_in_content`, `tools_not_rendered`, `tool_calls_not_rendered`,
+    `template_without_stop_token`."""
+
+
+class RowEncoder:
+    """Turns examples into tokens with one tokenizer.
+
+    Args:
+        tokenizer: A fast tokenizer. Padding and truncation set on its backend are switched off.
+        assistant_masks: Whether to find the assistant's tokens; every row must then be a conversation with an
+            assistant turn.
+
+    Raises:
+        DataFormatError: If assistant masks are asked for and the tokenizer has no chat template, or one whose
+            generation marks leave out the stop token.
+    """
+
+    def __init__(self, tokenizer: ChatTokenizer, *, assistant_masks: bool = False) -> None:
+        self._tokenizer = tokenizer
+        self._drafter = Drafter(tokenizer, assistant_spans=assistant_masks)
+        self._assistant_masks = assistant_masks
+
+    @property
+    def has_template(self) -> bool:
+        """Whether conversations can be rendered."""
+        return self._drafter.has_template
+
+    def encode(self, examples: Sequence[TextExample | ChatExample]) -> list[EncodedRow]:
+        """Return the tokens of every example, in order.
+
+        Raises:
+            RowError: If an example cannot be rendered or masked; `row_in_batch` is its index.
+        """
+        drafts = [located(index, self._drafter.draft, example) for index, example in enumerate(examples)]
+        encodings = self._encode([draft.text for draft in drafts], offsets=self._assistant_masks)
+        prompts = iter(self._encode([draft.prompt for draft in drafts if draft.prompt is not None]))
+        rows = [
+            located(index, self._finish, draft, encoding, None if draft.prompt is None else next(prompts))
+            for index, (draft, encoding) in enumerate(zip(drafts, encodings, strict=True))
+        ]
+        if self._assistant_masks and self._decodes_exactly:
+            self._verify_masks(drafts, rows)
+        return rows
+
+    def decode_each(self, token_ids: Sequence[int]) -> list[str]:
+        """Return the text of every token by itself; half a letter shows as �."""
+        return self._backend.decode_batch([[int(token)] for token in token_ids], skip_special_tokens=False)
+
+    def _finish(self, draft: Draft, encoding: Encoding, prompt: Encoding | None) -> EncodedRow:
+        ids, mask, notes = encoding.ids, None, list(draft.notes)
+        if draft.spans is not None:
+            mask = mask_spans(self._offsets(draft.text, encoding), draft.spans)
+            if mask is None:
+                ids, mask = self._encode_pieces(draft.text, draft.spans)
+                notes.append("split_at_turn")
+        front = self._front(draft, ids)
+        start = None if prompt is None else common_prefix(prompt.ids, ids)
+        if prompt is not None and start != len(prompt.ids):
+            notes.append("prefix_mismatch")
+        whole = np.array(front + ids, np.int32)
+        return EncodedRow(
+            input_ids=whole,
+            completion_start=None if start is None else start + len(front),
+            assistant_mask=mask,
+            notes=(*notes, *self._special_token_notes(draft, whole)),
+        )
+
+    def _front(self, draft: Draft, ids: list[int]) -> list[int]:
+        if not draft.plain or ids[: len(self._special_front)] == self._special_front:
+            return []
+        return self._special_front
+
+    def _special_token_notes(self, draft: Draft, ids: NDArray[np.int32]) -> list[str]:
+        bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
+        notes = []
+        if bos is not None and ids[:2].tolist() == [bos, bos]:
+            notes.append("doubled_bos")
+        if draft.plain and ids[-1:].tolist() != [eos]:
+            notes.append("missing_stop_token")
+        return notes
+
+    def _encode(self, texts: list[str], *, offsets: bool = False) -> list[Encoding]:
+        backend = self._backend
+        encode = backend.encode_batch if offsets else backend.encode_batch_fast
+        return encode(texts, add_special_tokens=False)
+
+    def _encode_pieces(self, text: str, spans: list[Span]) -> tuple[list[int], NDArray[np.bool_]]:
+        if not self._decodes_exactly:
+            # Such a tokenizer puts a space before every piece, so the pieces would not say what the text says.
+            raise _inexact(text, spans, "a token reaches over the edge of an assistant turn")
+        pieces = cut_at_spans(text, spans)
+        parts = [encoding.ids for encoding in self._encode([piece for piece, _ in pieces])]
+        inside = [np.full(len(part), trained) for part, (_, trained) in zip(parts, pieces, strict=True)]
+        return [token for part in parts for token in part], np.concatenate(inside)
+
+    def _offsets(self, text: str, encoding: Encoding) -> NDArray[np.int32]:
+        offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+        if self._stripping_ids:
+            # An added token may swallow the white space beside it, which is not part of the token's own text.
+            for index in np.flatnonzero(np.isin(np.array(encoding.ids), self._stripping_ids)):
+                start, end = offsets[index]
+                token = text[start:end]
+                offsets[index] = end - len(token.lstrip()), start + len(token.rstrip())
+        return offsets
+
+    def _verify_masks(self, drafts: Sequence[Draft], rows: Sequence[EncodedRow]) -> None:
+        trained = [row.input_ids[row.assistant_mask].tolist() for row in rows]
+        said = self._backend.decode_batch(trained, skip_special_tokens=False)
+        for index, (draft, text) in enumerate(zip(drafts, said, strict=True)):
+            spans = draft.spans or []
+            if text != self._normalized("".join(draft.text[start:end] for start, end in spans)):
+                located(index, _raise, _inexact(draft.text, spans, f"the trained tokens say {text[:80]!r}"))
+
+    def _normalized(self, text: str) -> str:
+        normalizer = self._backend.normalizer
+        return text if normalizer is None else normalizer.normalize_str(text)
+
+    @property
+    def _backend(self) -> Tokenizer:
+        backend = self._tokenizer.backend_tokenizer
+        # Both are left behind on the backend by earlier calls of the tokenizer with padding or truncation.
+        if backend.truncation is not None:
+            backend.no_truncation()
+        if backend.padding is not None:
+            backend.no_padding()
+        return backend
+
+    @cached_property
+    def _special_front(self) -> list[int]:
+        bare = self._backend.encode("a", add_special_tokens=False).ids
+        framed = self._backend.encode("a", add_special_tokens=True).ids
+        starts = range(len(framed) - len(bare) + 1)
+        return next((framed[:at] for at in starts if framed[at : at + len(bare)] == bare), [])
+
+    @cached_property
+    def _stripping_ids(self) -> list[int]:
+        added = self._backend.get_added_tokens_decoder()
+        return [index for index, token in added.items() if token.lstrip or token.rstrip]
+
+    @cached_property
+    def _decodes_exactly(self) -> bool:
+        backend = self._backend
+        ids = backend.encode(_ROUND_TRIP, add_special_tokens=False).ids
+        return not self._stripping_ids and backend.decode(ids) == self._normalized(_ROUND_TRIP)
+
+
+def located(row_in_batch: int, function: Callable[..., Result], *arguments: object) -> Result:
+    """Return `function(*arguments)`, with a `DataFormatError` in it raised as the `RowError` of that row."""
+    try:
+        return function(*arguments)
+    except DataFormatError as error:
+        raise RowError(
+            error.problem,
+            row_in_batch=row_in_batch,
+            file=error.file,
+            row=error.row,
+            column=error.column,
+            found=error.found,
+            expected=error.expected,
+            mend=error.mend,
+        ) from error
+
+
+def _raise(error: DataFormatError) -> None:
+    raise error
+
+
+def _inexact(text: str, spans: Sequence[Span], reason: str) -> DataFormatError:
+    start, end = spans[0]
+    return DataFormatError(
+        "The tokens of the assistant's turns are not exactly the assistant's text.",
+        found=f"{reason}; the first turn is {text[start:end][:80]!r}",
+        expected="tokens that begin and end where the assistant's turn does",
+        mend="start answers without white space, e.g. with dataset.map(…), or train on all tokens with "
+        "assistant_only_loss=False",
+    )
