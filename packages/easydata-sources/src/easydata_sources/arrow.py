@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,8 @@ _FILE_MAGIC = b"ARROW1"
 class ArrowShardedSource(FileSource):
     """Rows of Arrow IPC files, one shard per file; file and stream format are told apart by their first bytes.
 
-    The file format has an index of its record batches, so resuming reads on from the right one. The stream
+    The file format has an index of its record batches, and the position names the batch, so resuming reads on from
+    the right one (a bare row number costs a look at the batches before it). The stream
     format has none: resuming steps over the batches before, which copies nothing from local files.
 
     Args:
@@ -50,10 +52,10 @@ class ArrowShardedSource(FileSource):
     def read_file(self, shard: int, position: State) -> Iterator[Chunk]:
         row = position["row"]
         with self._open(shard) as reader:
-            for start, batch in self._batches_from(shard, reader, row):
+            for number, start, batch in self._batches_from(shard, reader, position):
                 wanted = batch.slice(max(0, row - start))
                 if wanted.num_rows:
-                    yield self.chunk(shard, row, wanted)
+                    yield self.chunk(shard, row, wanted, partial(_batch_at, number, start, row, batch.num_rows))
                     row += wanted.num_rows
 
     def count_rows(self, shard: int) -> int:
@@ -75,21 +77,33 @@ class ArrowShardedSource(FileSource):
         return BlockAccess(lengths, places, lambda block: self._read_batch(*blocks[block]))
 
     def _batches_from(
-        self, shard: int, reader: pa.RecordBatchFileReader | pa.RecordBatchStreamReader, row: int
-    ) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Yield (number of its first row, batch) from the batch that holds `row` on."""
+        self, shard: int, reader: pa.RecordBatchFileReader | pa.RecordBatchStreamReader, position: State
+    ) -> Iterator[tuple[int, int, pa.RecordBatch]]:
+        """Yield (number of the batch, of its first row, batch) from the batch that holds the position on."""
         import pyarrow as pa
 
         if isinstance(reader, pa.RecordBatchFileReader):
-            ends = self._batch_ends(shard)
-            for number in range(bisect_right(ends, row), len(ends)):
-                yield (ends[number - 1] if number else 0), reader.get_batch(number)
+            first, start = self._first_batch(shard, position)
+            for number in range(first, reader.num_record_batches):
+                batch = reader.get_batch(number)
+                yield number, start, batch
+                start += batch.num_rows
             return
         start = 0
-        for batch in reader:
-            if start + batch.num_rows > row:
-                yield start, batch
+        for number, batch in enumerate(reader):
+            if start + batch.num_rows > position["row"]:
+                yield number, start, batch
             start += batch.num_rows
+
+    def _first_batch(self, shard: int, position: State) -> tuple[int, int]:
+        """Return the number of the batch that holds the position, and of its first row."""
+        if "batch" in position:
+            return position["batch"], position["batch_row"]
+        if position["row"] == 0:
+            return 0, 0
+        ends = [0, *self._batch_ends(shard)]
+        number = bisect_right(ends, position["row"]) - 1
+        return number, ends[number]
 
     def _read_batch(self, shard: int, number: int) -> Rows:
         def read() -> Rows:
@@ -134,6 +148,13 @@ class ArrowShardedSource(FileSource):
                 expected="a complete Arrow IPC file or stream",
                 mend="write or download it again; it is damaged or was cut off",
             ) from error
+
+
+def _batch_at(number: int, start: int, row: int, length: int, given: int) -> State:
+    """Return where the batch lies that holds the row `given` rows after `row`."""
+    if row + given < start + length:
+        return {"batch": number, "batch_row": start}
+    return {"batch": number + 1, "batch_row": start + length}
 
 
 def _open_mapped(file: DataFile) -> pa.NativeFile:

@@ -6,7 +6,9 @@ globbing as much as for reading, and names keep their bucket or container.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
@@ -124,11 +126,19 @@ def _matches(filesystem: AbstractFileSystem, path: str, pattern: str, extensions
         found = sorted(name for name, info in entries.items() if info["type"] == "file")
         if found:
             return found
+        _raise_refusal(filesystem, path)
         raise DataFilesNotFoundError(
             f"No file matches {pattern!r}.\n"
             "  mend: check the folder and the extension; '**' is needed to search sub-folders"
         )
     raise DataFilesNotFoundError(f"There is no file {pattern!r}.\n  mend: {_mend_missing(filesystem, path)}")
+
+
+def _raise_refusal(filesystem: AbstractFileSystem, path: str) -> None:
+    """Raise what the server says to listing the folder of a glob: globbing takes wrong credentials for no files."""
+    folder = re.split(r"[*?[]", path, maxsplit=1)[0].rpartition("/")[0]
+    with contextlib.suppress(FileNotFoundError):
+        filesystem.ls(folder)
 
 
 def _is_data_file(relative: str, extensions: Sequence[str]) -> bool:

@@ -47,7 +47,8 @@ class _Reader:
     def __init__(self, file: DataFile, stream: BinaryIO, offset: int, row: int) -> None:
         self._file = file
         self._stream = stream
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        # Bytes that are no text are carried along, so that the objects before them are still read.
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
         self._text = ""
         self._at = 0  # character of the window that is next
         self._offset = offset  # byte that is next
@@ -112,7 +113,11 @@ class _Reader:
 
     def _step(self, characters: int) -> None:
         stop = self._at + characters
-        self._offset += len(self._text[self._at : stop].encode())
+        try:
+            self._offset += len(self._text[self._at : stop].encode())
+        except UnicodeEncodeError as error:
+            where = self._excerpt(self._at + error.start)
+            raise self._error(f"bytes that are not UTF-8, {where}", "UTF-8 text") from error
         self._at = stop
 
     def _fill(self) -> bool:
@@ -123,10 +128,7 @@ class _Reader:
         size = max(_BLOCK_BYTES, len(self._text) - self._at)
         block = read_block(self._stream, self._file, size)
         self._ended = not block
-        try:
-            text = self._decoder.decode(block, final=self._ended)
-        except UnicodeDecodeError as error:
-            raise self._error(f"bytes that are not UTF-8 ({error.reason})", "UTF-8 text") from error
+        text = self._decoder.decode(block, final=self._ended)
         if self._offset == 0 and self._at == 0 and text.startswith("\ufeff"):
             text, self._offset = text[1:], 3
         self._text = self._text[self._at :] + text
@@ -134,7 +136,9 @@ class _Reader:
         return not self._ended
 
     def _excerpt(self, at: int) -> str:
-        return f"near {self._text[max(self._at, at - 40) : at + 20]!r}"
+        text = self._text[max(self._at, at - 40) : at + 20]
+        bad = "" if text.isascii() else text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        return f"near {bad or text!r}"
 
     def _error(self, found: str, expected: str) -> DataFormatError:
         return DataFormatError(
