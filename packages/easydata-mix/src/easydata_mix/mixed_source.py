@@ -1,0 +1,311 @@
+"""MixedShardedSource: several sources as one, by exact shares.
+
+    >>> from easydata_mix import MixedShardedSource
+    >>> mixed = MixedShardedSource(
+    ...     {"a": [{"n": 1}, {"n": 2}], "b": [{"n": 10}, {"n": 20}]}, {"a": 2, "b": 1}, block_size=1
+    ... )
+    >>> [row["n"] for row in mixed.limit(6).rows()]
+    [1, 10, 2, 1, 20, 2]
+
+The rows are read in the order of a plan (`plan.py`) that knows nothing of data; this class joins the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any
+
+from easydata_sources import BatchStream, RowStream, ShardedDataSource, State
+from easydata_sources.single_shard import SingleShardSource
+from easydata_sources.source import check_batch_size
+
+from easydata_mix.clock import Clock
+from easydata_mix.curve import HORIZON
+from easydata_mix.errors import MixtureError
+from easydata_mix.feed import Cursor
+from easydata_mix.journal import Journal, WeightEdit
+from easydata_mix.mixed_state import check_mixture, spot_from_dict, spot_to_dict
+from easydata_mix.mixed_stream import MixedRowStream, mixed_batches
+from easydata_mix.mixer import Reading, ReadSpot
+from easydata_mix.named_sources import named_sources
+from easydata_mix.plan import Planner
+from easydata_mix.recipe import make_recipe
+from easydata_mix.schedule import WeightScheduler
+from easydata_mix.simulation import Simulation, TokenLengths, simulate
+from easydata_mix.walk import Spot, Stop, walk
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Shuffle:
+    """How the rows of every source are shuffled."""
+
+    seed: int
+    epoch: int
+    window_rows: int
+
+
+class MixedShardedSource(SingleShardSource):
+    """A weighted, possibly scheduled mixture of sources; one shard, read by position.
+
+    At every block boundary each source has given within one row of the running integral of its share. The integral
+    starts again where a source runs out (`all_exhausted`) or the weights are edited.
+
+    Under `stop="restart"` the rows never end: bound them with `.limit(n)` or a number of training steps. `len()` is
+    then the length of an epoch, the sum of the sources' lengths.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Any] | Sequence[Any],
+        weights: Mapping[str, float] | Sequence[float] | None = None,
+        block_size: int = 1000,
+        seed: int = 42,
+        stop: Stop = "restart",
+        *,
+        weight_scheduler: WeightScheduler | None = None,
+        stop_strategy: Stop | None = None,
+        provenance: bool = False,
+    ) -> None:
+        """Check the mixture; no row is read.
+
+        Args:
+            sources: The sources by name, or a list of them (named `source_0`, …); each may be whatever
+                `as_sharded_source` takes.
+            weights: Share of each source, by name or in order; any non-negative numbers, their ratio counts.
+                `None` = equal shares.
+            block_size: Rows after which shares are exact; inside a block the order is shuffled. 1 = the even order,
+                in which the sources alternate as regularly as their shares allow.
+            seed: Seed of the order inside blocks, 0 to 2**64 - 1.
+            stop: What happens when a source runs out: `restart` it; end the mixture (`first_exhausted`); or go on
+                without it until all are read (`all_exhausted`).
+            weight_scheduler: Shares that change over the run, instead of `weights`.
+            stop_strategy: Another name for `stop`.
+            provenance: Add the name of its source to every row, as `__source__`.
+
+        Raises:
+            MixtureError: If the options do not describe a mixture, or a source is known to be empty.
+            TypeError: If something among `sources` is not a data set.
+        """
+        if stop_strategy is not None and stop not in ("restart", stop_strategy):
+            raise MixtureError(f"`stop` is {stop!r} and `stop_strategy` {stop_strategy!r}; give one of them.")
+        super().__init__("mixed_shard_0")
+        self._sources = named_sources(sources)
+        self._names = list(self._sources)
+        self._recipe = make_recipe(
+            self._names,
+            weights,
+            weight_scheduler,
+            block_size=block_size,
+            seed=seed,
+            stop=stop_strategy or stop,
+        )
+        self._provenance = provenance
+        self._shuffle: _Shuffle | None = None
+        self._clock = Clock()
+        self._journal = Journal(self._names)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the sources, in order."""
+        return list(self._names)
+
+    @property
+    def stop(self) -> Stop:
+        """The stop policy; under `restart` the rows never end."""
+        return self._recipe.stop
+
+    @property
+    def journal(self) -> list[dict[str, Any]]:
+        """The weight edits so far, as `{"from_row": …, "weights": …}` in order."""
+        return self._journal.to_list()
+
+    def rows(self, state: State | None = None) -> RowStream:
+        """Return the rows from a position on; without end under `restart`."""
+        spot = self._restore(state)
+        return MixedRowStream(self._reading(), spot)
+
+    def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
+        """Return the same rows as Arrow record batches; columns a source lacks are null in its rows."""
+        spot = self._restore(state)
+        return mixed_batches(self._reading(), self._load, self._save(spot), check_batch_size(rows))
+
+    def __len__(self) -> int:
+        """Return the rows of an epoch: under `restart` the sum of the sources' lengths, else exactly what is given.
+
+        Sources that never have a weight do not count.
+
+        Raises:
+            TypeError: If the length of a source is unknown.
+            MixtureError: If a schedule decides the length and its clock is not bound.
+        """
+        return self._epoch_rows(self._clock_start())
+
+    def shuffle(self, seed: int, epoch: int = 0, *, window_rows: int = 16_384) -> MixedShardedSource:
+        """Return the mixture of the shuffled sources.
+
+        Which source a row comes from stays as planned; the rows of each source come in another order in every epoch
+        and in every pass over it. A schedule's clock goes on from epoch to epoch.
+        """
+        mixture = copy(self)
+        mixture._shuffle = _Shuffle(seed=seed, epoch=epoch, window_rows=window_rows)
+        return mixture
+
+    def bind(self, *, rows_per_step: int | None = None, tokens_per_row: float | None = None) -> None:
+        """Say how a schedule's clock runs; trainers call this once, before reading. It is part of the state.
+
+        Args:
+            rows_per_step: Rows of one optimizer step, for schedules with `unit="step"`.
+            tokens_per_row: Mean tokens of a row, for schedules with `unit="token"`.
+
+        Raises:
+            MixtureError: If a number is not positive, or another one was bound before.
+        """
+        self._clock = self._clock.bound(rows_per_step=rows_per_step, tokens_per_row=tokens_per_row)
+
+    def edit_weights(self, weights: Mapping[str, float], *, from_row: int | None = None) -> WeightEdit:
+        """Change the shares from a row on; recorded in the journal, and through it in every state saved later.
+
+        The new weights hold until the next edit and replace a schedule. On several hosts make the same edit with the
+        same `from_row` on each.
+
+        Args:
+            weights: One weight per source.
+            from_row: Index of the first row drawn by them, counted over all epochs; not before the end of the
+                block being read. `None` = the end of that block.
+
+        Returns:
+            The edit, with the row it takes effect at.
+
+        Raises:
+            MixtureError: If the weights do not fit the sources, or the order of that row is settled already.
+        """
+        row = self._journal.planned_rows if from_row is None else from_row
+        return self._journal.add(row, weights)
+
+    def simulate(
+        self,
+        steps: int,
+        *,
+        rows_per_step: int | None = None,
+        lengths: Mapping[str, TokenLengths] | None = None,
+        points: int = 20,
+    ) -> Simulation:
+        """Return the rows, tokens and epochs of every source after some steps, without reading data.
+
+        Args:
+            steps: Optimizer steps from the start of the mixture.
+            rows_per_step: Rows in a step. `None` = the number bound, or 1.
+            lengths: Tokens of the rows of each source: their mean, or one number per row. `None` = count no tokens.
+            points: Moments in the result's timeline, for its plot.
+        """
+        clock = self._clock.bound(rows_per_step=rows_per_step)
+        return simulate(
+            self._planner(clock),
+            names=self._names,
+            row_counts=self._lengths,
+            stop=self._recipe.stop,
+            steps=steps,
+            rows_per_step=clock.rows_per_step or 1,
+            token_lengths=lengths,
+            points=points,
+        )
+
+    def _reading(self) -> Reading:
+        self._recipe.require_clock(self._clock)
+        return Reading(
+            names=self._names,
+            planner=self._planner(),
+            stop=self._recipe.stop,
+            provenance=self._provenance,
+            lengths=lambda: self._lengths,
+            open_pass=self._open_pass,
+            save=self._save,
+        )
+
+    def _open_pass(self, index: int, turn: int) -> ShardedDataSource:
+        name = self._names[index]
+        if self._shuffle is None:
+            return self._sources[name]
+        # Without the name, sources of one length would all be permuted alike.
+        digest = blake2b(f"{self._shuffle.seed}/{name}".encode(), digest_size=7).digest()
+        return self._sources[name].shuffle(
+            int.from_bytes(digest, "big"),
+            (self._shuffle.epoch << 32) + turn,
+            window_rows=self._shuffle.window_rows,
+        )
+
+    def _planner(self, clock: Clock | None = None) -> Planner:
+        return self._planner_from(self._clock_start(clock), clock)
+
+    def _planner_from(self, clock_start: int, clock: Clock | None = None) -> Planner:
+        return Planner(
+            len(self._names),
+            self._recipe.curves(clock or self._clock),
+            journal=self._journal,
+            block_size=self._recipe.block_size,
+            seed=self._recipe.seed,
+            clock_start=clock_start,
+        )
+
+    def _clock_start(self, clock: Clock | None = None) -> int:
+        """Return the rows of the epochs before this one; schedules and edits count them too."""
+        rows = 0
+        # Without lengths the rows of an epoch are unknown; only a schedule cannot do without them.
+        if self._shuffle and (self._recipe.scheduled or None not in self._lengths):
+            for _ in range(self._shuffle.epoch):
+                rows += self._epoch_rows(rows, clock)
+        return rows
+
+    def _epoch_rows(self, clock_start: int, clock: Clock | None = None) -> int:
+        known = sum(self._known(index) for index in self._recipe.drawn)
+        if self._recipe.stop == "restart" or (self._recipe.stop == "all_exhausted" and not self.journal):
+            return known
+        planner = self._planner_from(clock_start, clock)
+        start = Spot(place=planner.start(), offset=0, drawn=(0,) * len(self._names))
+        return walk(planner, start, HORIZON, lengths=self._lengths, stop=self._recipe.stop).row
+
+    @cached_property
+    def _lengths(self) -> list[int | None]:
+        # Not at construction: counting the lines of a large JSON file takes a while.
+        return [_length(source) for source in self._sources.values()]
+
+    def _known(self, index: int) -> int:
+        """Return a source's length, or raise its own error if it is unknown."""
+        length = self._lengths[index]
+        return len(self._sources[self._names[index]]) if length is None else length
+
+    def _identity(self) -> dict[str, Any]:
+        shuffle = self._shuffle and [self._shuffle.seed, self._shuffle.epoch, self._shuffle.window_rows]
+        return {**self._recipe.identity(), "shuffle": shuffle}
+
+    def _save(self, spot: ReadSpot) -> State:
+        return {
+            "mixture": self._identity(),
+            **spot_to_dict(spot, self._names),
+            "journal": self.journal,
+            **self._clock.to_dict(),
+        }
+
+    def _load(self, state: State) -> ReadSpot:
+        return spot_from_dict(state, self._names)
+
+    def _restore(self, state: State | None) -> ReadSpot:
+        if state is None:
+            return ReadSpot(place=self._planner().start(), offset=0, cursors=(Cursor(),) * len(self._names))
+        spot = self._load(state)
+        check_mixture(state["mixture"], self._identity())
+        self._clock = self._clock.restored(state)
+        settled = spot.place.row + (self._recipe.block_size if spot.offset else 0)
+        self._journal.replay(state["journal"], self._clock_start() + settled)
+        return spot
+
+
+def _length(source: ShardedDataSource) -> int | None:
+    try:
+        return len(source)
+    except TypeError:
+        return None

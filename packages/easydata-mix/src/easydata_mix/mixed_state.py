@@ -1,0 +1,71 @@
+"""The saved state of a mixture: a position, and enough about the mixture to refuse a state of another one.
+
+    {"mixture": {"seed": 42, "block_size": 1000, "stop": "restart", "shares": "9f2c…", "shuffle": null},
+     "block": 5000, "offset": 17, "phase": 0,
+     "sources": {"web": {"given": 3000, "live": true, "pass": 0, "row": 3011, "at": {…}, "skip": 11}, …},
+     "journal": [{"from_row": 2000, "weights": {…}}], "rows_per_step": 32, "tokens_per_row": null}
+
+`given` counts a source's rows since the integral last started (row `phase`) up to the block's start: the one number
+per source that exact shares need. `pass`, `row`, `at` and `skip` are the position in the source itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from easydata_mix.errors import MixtureError
+from easydata_mix.feed import Cursor
+from easydata_mix.mixer import ReadSpot
+from easydata_mix.plan import Place
+from easydata_mix.weights import listed
+
+
+def spot_to_dict(spot: ReadSpot, names: Sequence[str]) -> dict[str, Any]:
+    """Return a position as plain JSON types."""
+    place = spot.place
+    sources = {
+        name: {"given": place.given[index], "live": index in place.live, **spot.cursors[index].to_dict()}
+        for index, name in enumerate(names)
+    }
+    return {"block": place.row, "offset": spot.offset, "phase": place.phase, "sources": sources}
+
+
+def spot_from_dict(state: Mapping[str, Any], names: Sequence[str]) -> ReadSpot:
+    """Return the position of a saved state, or raise if it speaks of other sources."""
+    if "sources" not in state or "block" not in state:
+        raise MixtureError(
+            f"This is not the state of a mixture: it has the keys {listed(sorted(state))}. "
+            "Pass what .state() of a stream of this mixture returned."
+        )
+    entries = state["sources"]
+    if set(entries) != set(names):
+        raise MixtureError(
+            f"The state was saved by a mixture of {listed(sorted(entries))}; this one has {listed(sorted(names))}. "
+            "Build the mixture from the same sources."
+        )
+    place = Place(
+        row=state["block"],
+        phase=state["phase"],
+        given=tuple(entries[name]["given"] for name in names),
+        live=tuple(index for index, name in enumerate(names) if entries[name]["live"]),
+    )
+    cursors = tuple(Cursor.from_dict(entries[name]) for name in names)
+    return ReadSpot(place=place, offset=state["offset"], cursors=cursors)
+
+
+def check_mixture(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
+    """Raise if a state was saved by a mixture that orders its rows differently."""
+    differing = [key for key in present if saved.get(key) != present[key]]
+    if not differing:
+        return
+    key = differing[0]
+    mend = (
+        "To change weights in the middle of a run use edit_weights(), which is recorded in the state."
+        if key == "shares"
+        else f"Build the mixture with {key}={saved.get(key)!r}."
+    )
+    raise MixtureError(
+        f"The state was saved by a mixture with another `{key}`: {saved.get(key)!r} there, {present[key]!r} here. "
+        f"Continuing would repeat and skip rows. {mend}"
+    )

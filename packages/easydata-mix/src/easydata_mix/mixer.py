@@ -1,0 +1,209 @@
+"""The mixer: fills the blocks of a plan with rows of the sources.
+
+Rows are read in chunks, parts of a block of at most 1,024 rows. The position inside a chunk is computed only when
+somebody asks for it, so states cost nothing while rows flow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from easydata_sources import ShardedDataSource, State
+from easydata_sources.rows import Rows, concat_rows, rows_as_dicts, take_rows
+from easydata_sources.streams import Chunk
+from easydata_sources.streams import Place as RowPlace
+
+from easydata_mix.feed import Cursor, Feed, Run
+from easydata_mix.order import Order, first_unserved
+from easydata_mix.plan import Place, Planner
+from easydata_mix.walk import Spot, Stop, drawn_at, walk
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CHUNK_ROWS = 1024
+
+PROVENANCE = "__source__"
+"""The column that names a row's source."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadSpot:
+    """A position in a mixture that is being read."""
+
+    place: Place
+    """Start of the block."""
+    offset: int
+    """Rows of the block already given."""
+    cursors: tuple[Cursor, ...]
+    """Position in each source."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """All that reading needs beside a position."""
+
+    names: Sequence[str]
+    planner: Planner
+    stop: Stop
+    provenance: bool
+    lengths: Callable[[], Sequence[int | None]]
+    """Rows of each source; a function, because counting may take a while and is rarely needed."""
+    open_pass: Callable[[int, int], ShardedDataSource]
+    """(source, pass) -> the source to read in that pass."""
+    save: Callable[[ReadSpot], State]
+
+
+class Mixer:
+    """Reads a mixture chunk by chunk."""
+
+    def __init__(self, reading: Reading, spot: ReadSpot, *, columns: bool) -> None:
+        self._reading = reading
+        self._place = spot.place
+        self._offset = spot.offset
+        self._feeds = [
+            Feed(
+                name,
+                partial(reading.open_pass, source),
+                cursor,
+                columns=columns,
+                restart=reading.stop == "restart",
+                length=lambda source=source: reading.lengths()[source],
+            )
+            for source, (name, cursor) in enumerate(zip(reading.names, spot.cursors, strict=True))
+        ]
+
+    @property
+    def spot(self) -> ReadSpot:
+        """Position after the chunks read so far."""
+        cursors = tuple(feed.cursor for feed in self._feeds)
+        return ReadSpot(place=self._place, offset=self._offset, cursors=cursors)
+
+    def read(self, most: int = CHUNK_ROWS) -> Chunk | None:
+        """Return the next chunk, of at most `most` rows; None at the end of the mixture."""
+        planner = self._reading.planner
+        while (block := planner.block(self._place)) is not None:
+            planner.settle(block.stop)
+            order = block.order[self._offset : self._offset + most]
+            cut = self._unserved(order)
+            order = order[: cut[0]] if cut else order
+            if len(order):
+                return self._chunk(order)
+            if cut is None:
+                self._place, self._offset = planner.after(block), 0
+            elif not self._leave_out(cut[1]):
+                break
+        return None
+
+    def skip(self, rows: int) -> int:
+        """Step over rows and return how many there were; by arithmetic where the sources' lengths allow."""
+        before, planner, stop = self.spot, self._reading.planner, self._reading.stop
+        lengths = self._reading.lengths() if stop != "restart" else [None] * len(self._feeds)
+        if stop != "restart" and None in lengths:
+            return self._read_over(rows)
+        start = Spot(place=before.place, offset=before.offset, drawn=(0,) * len(self._feeds))
+        inside = drawn_at(planner, start)
+        drawn = [cursor.row - part for cursor, part in zip(before.cursors, inside, strict=True)]
+        start = replace(start, drawn=tuple(drawn))
+        end = walk(planner, start, rows, lengths=lengths, stop=stop)
+        for feed, cursor, now in zip(self._feeds, before.cursors, drawn_at(planner, end), strict=True):
+            feed.skip(now - cursor.row)
+        self._place, self._offset = end.place, end.offset
+        planner.settle(end.row)
+        return end.row - start.row
+
+    def _read_over(self, rows: int) -> int:
+        skipped = 0
+        while skipped < rows:
+            chunk = self.read(min(rows - skipped, CHUNK_ROWS))
+            if chunk is None:
+                break
+            skipped += len(chunk.rows)
+        return skipped
+
+    def _unserved(self, order: Order) -> tuple[int, int] | None:
+        wanted = self._counts(order)
+        available = [feed.fill(rows) for feed, rows in zip(self._feeds, wanted, strict=True)]
+        return None if available == wanted else first_unserved(order, available)
+
+    def _leave_out(self, source: int) -> bool:
+        """Go on without a source that ran out; False if the mixture ends instead."""
+        if self._reading.stop != "all_exhausted":
+            return False
+        row = self._place.row + self._offset
+        self._place, self._offset = self._reading.planner.without(self._place, source, row), 0
+        return True
+
+    def _chunk(self, order: Order) -> Chunk:
+        start = self.spot
+        runs = [feed.take(rows) for feed, rows in zip(self._feeds, self._counts(order), strict=True)]
+        self._offset += len(order)
+        return Chunk(
+            rows=_interleave(order, runs, self._reading),
+            state_after=lambda given: self._reading.save(_spot_inside(start, order, runs, given)),
+            place=partial(self._origin, order, runs),
+        )
+
+    def _counts(self, order: Order) -> list[int]:
+        return np.bincount(order, minlength=len(self._feeds)).tolist()
+
+    def _origin(self, order: Order, runs: Sequence[Sequence[Run]], given: int) -> RowPlace:
+        """Return where row `given` of a chunk came from."""
+        source = int(order[given])
+        name = self._reading.names[source]
+        rank = int(np.count_nonzero(order[:given] == source))
+        for run in runs[source]:
+            if rank < len(run.rows):
+                shard, row = run.first_place or (f"pass {run.start.turn + 1} over", run.start.row)
+                return f"{shard} (source {name!r} of a mixture)", None if row is None else row + rank
+            rank -= len(run.rows)
+        return name, None
+
+
+def _interleave(order: Order, runs: Sequence[Sequence[Run]], reading: Reading) -> Rows:
+    """Return the rows of all runs in the order of the plan."""
+    names = reading.names
+    parts = [run.rows for source in runs for run in source]
+    if all(isinstance(part, list) for part in parts):
+        queues = [iter([row for run in source for row in rows_as_dicts(run.rows)]) for source in runs]
+        if reading.provenance:
+            return [{**next(queues[source]), PROVENANCE: names[source]} for source in order.tolist()]
+        return [next(queues[source]) for source in order.tolist()]
+    places = np.empty_like(order)
+    places[np.argsort(order, kind="stable")] = np.arange(len(order))
+    rows = take_rows(concat_rows(parts, where="mixture of " + ", ".join(names)), places.tolist())
+    return _with_source(rows, order, names) if reading.provenance else rows
+
+
+def _with_source(rows: Rows, order: Order, names: Sequence[str]) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    assert not isinstance(rows, list)
+    column = pa.array([names[source] for source in order.tolist()], type=pa.string())
+    index = rows.schema.get_field_index(PROVENANCE)
+    if index < 0:
+        return rows.append_column(PROVENANCE, column)
+    return rows.set_column(index, PROVENANCE, column)
+
+
+def _spot_inside(start: ReadSpot, order: Order, runs: Sequence[Sequence[Run]], given: int) -> ReadSpot:
+    """Return the position after the first `given` rows of a chunk."""
+    counts = np.bincount(order[:given], minlength=len(runs)).tolist()
+    cursors = map(_cursor_inside, start.cursors, runs, counts)
+    return replace(start, offset=start.offset + given, cursors=tuple(cursors))
+
+
+def _cursor_inside(start: Cursor, runs: Sequence[Run], rows: int) -> Cursor:
+    """Return the cursor after the first `rows` rows of a source's runs."""
+    cursor = start
+    for run in runs:
+        if not rows:
+            break
+        inside = min(rows, len(run.rows))
+        cursor = run.start.moved(inside)
+        rows -= inside
+    return cursor

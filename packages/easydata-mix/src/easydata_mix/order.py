@@ -1,0 +1,59 @@
+"""The order of rows inside a block: a seeded shuffle that is a pure function of (seed, block, quotas).
+
+The keys are raw words of the Philox cipher, whose stream NumPy guarantees for ever (its `permutation` may change
+between versions), with the seed as the cipher's key and the block as its counter. So seed 43 has nothing to do with
+seed 42, while seeding a generator with `seed + block` would make one the other shifted by a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from easydata_mix.errors import MixtureError
+
+Order: TypeAlias = NDArray[np.intp]
+"""Source index of every row of a block, shape [rows]."""
+
+_PURPOSE = 0x6D69782D6F726465  # separates these words from other users of the same seed
+
+
+def check_seed(seed: int) -> int:
+    """Return the seed, or raise if it is not a whole number that fits the cipher's key."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 1 << 64:
+        raise MixtureError(
+            f"`seed` must be a whole number from 0 to 2**64 - 1; found {seed!r}. "
+            "The order of a mixture is a function of its seed, so there is no unseeded one."
+        )
+    return int(seed)
+
+
+def block_order(quotas: Sequence[int], *, seed: int, row: int) -> Order:
+    """Return the sources of a block's rows, each source as often as its quota says.
+
+    Args:
+        quotas: Rows of each source in the block.
+        seed: The mixture's seed.
+        row: Global index of the block's first row.
+    """
+    sources = np.repeat(np.arange(len(quotas)), quotas)
+    if len(sources) < 2:
+        return sources
+    words = np.random.Philox(key=[seed, _PURPOSE], counter=[0, row, 0, 0]).random_raw(len(sources))
+    return sources[np.argsort(words, kind="stable")]
+
+
+def first_unserved(order: Order, available: Sequence[int]) -> tuple[int, int] | None:
+    """Return (position, source) of the first draw that finds its source empty; None if all can be served.
+
+    Args:
+        order: Sources of the draws.
+        available: Rows each source can still give.
+    """
+    wanted = np.bincount(order, minlength=len(available))
+    short = np.flatnonzero(wanted > np.asarray(available)).tolist()
+    cuts = [(int(np.flatnonzero(order == source)[available[source]]), source) for source in short]
+    return min(cuts, default=None)

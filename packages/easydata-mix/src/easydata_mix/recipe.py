@@ -1,0 +1,111 @@
+"""The recipe of a mixture: its options, checked once and made exact. Two equal recipes give one order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, get_args
+
+from easydata_mix.clock import Clock
+from easydata_mix.curve import Interpolation, ShareCurve
+from easydata_mix.errors import MixtureError
+from easydata_mix.order import check_seed
+from easydata_mix.plan import Curves, Live, restrict
+from easydata_mix.schedule import Unit, WeightScheduler, schedule_curve
+from easydata_mix.walk import Stop
+from easydata_mix.weights import Shares, exact_shares
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """Everything the order of a mixture depends on, except the rows, weight edits and the clock."""
+
+    names: tuple[str, ...]
+    points: tuple[tuple[int, Shares], ...]
+    """(tick, shares) of the schedule; one point for weights that do not change."""
+    interpolation: Interpolation
+    unit: Unit
+    block_size: int
+    seed: int
+    stop: Stop
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the shares change over the run."""
+        return len(self.points) > 1
+
+    @property
+    def drawn(self) -> list[int]:
+        """Indices of the sources that have a weight at some time."""
+        return [index for index in range(len(self.names)) if any(shares[index] for _, shares in self.points)]
+
+    def curves(self, clock: Clock) -> Curves:
+        """Return the share curves on a clock."""
+
+        def curves(live: Live) -> ShareCurve | None:
+            points = restrict(self.points, live)
+            if not points:
+                return None
+            return schedule_curve(
+                points,
+                self.interpolation,
+                self.unit if self.scheduled else "sample",
+                rows_per_step=clock.rows_per_step,
+                tokens_per_row=clock.tokens_per_row,
+            )
+
+        return curves
+
+    def require_clock(self, clock: Clock) -> None:
+        """Raise if the schedule counts in a unit whose rate is not bound."""
+        self.curves(clock)(tuple(range(len(self.names))))
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a saved state says about its mixture, as plain JSON types."""
+        shares = repr((self.names, self.points, self.interpolation, self.unit))
+        return {
+            "seed": self.seed,
+            "block_size": self.block_size,
+            "stop": self.stop,
+            "shares": blake2b(shares.encode(), digest_size=8).hexdigest(),
+        }
+
+
+def make_recipe(
+    names: Sequence[str],
+    weights: Mapping[str, float] | Sequence[float] | None,
+    weight_scheduler: WeightScheduler | None,
+    *,
+    block_size: int,
+    seed: int,
+    stop: Stop,
+) -> Recipe:
+    """Check the options of a mixture.
+
+    Raises:
+        MixtureError: If they contradict each other, or the sources.
+    """
+    if type(block_size) is not int or block_size < 1:
+        raise MixtureError(
+            f"`block_size` must be a whole number of rows >= 1; found {block_size!r}. 1 gives the even order."
+        )
+    if stop not in get_args(Stop):
+        raise MixtureError(f"`stop` must be one of {', '.join(map(repr, get_args(Stop)))}; found {stop!r}.")
+    if weight_scheduler is not None and weights is not None:
+        raise MixtureError(
+            "Give `weights` or `weight_scheduler`, not both. Weights that hold before the first point of a schedule "
+            "are those of that point."
+        )
+    if weight_scheduler is not None and not isinstance(weight_scheduler, WeightScheduler):
+        raise MixtureError(f"`weight_scheduler` must be a WeightScheduler; found {type(weight_scheduler).__name__}.")
+    points = weight_scheduler.points_for(names) if weight_scheduler else [(0, exact_shares(weights, names))]
+    return Recipe(
+        names=tuple(names),
+        points=tuple(points),
+        interpolation=weight_scheduler.interpolation if weight_scheduler else "step",
+        unit=weight_scheduler.unit if weight_scheduler else "sample",
+        block_size=block_size,
+        seed=check_seed(seed),
+        stop=stop,
+    )

@@ -1,0 +1,120 @@
+"""What a mixture will give, computed from its plan: rows, tokens and epochs of every source after so many steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from easydata_mix.errors import MixtureError
+from easydata_mix.plan import Planner
+from easydata_mix.walk import Spot, Stop, drawn_at, walk
+from easydata_mix.weights import listed
+
+TokenLengths: TypeAlias = "float | ArrayLike"
+"""Tokens of a source's rows: their mean, or one number per row in the source's order."""
+
+_GLYPHS = "█▓▒░▚▞◆●○◇+×=-:."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Simulation:
+    """The state of a mixture after some steps."""
+
+    steps: int
+    """Steps asked for."""
+    total_rows: int
+    """Rows given; fewer than asked for if the mixture ends before."""
+    ended: bool
+    """Whether the mixture ends within these steps."""
+    rows: dict[str, int]
+    """Rows of each source."""
+    tokens: dict[str, int] | None
+    """Tokens of each source; None if no lengths were given."""
+    epochs: dict[str, float | None]
+    """Passes over each source; None where its length is unknown."""
+    timeline: tuple[tuple[int, dict[str, int]], ...]
+    """(step, rows of each source so far) at evenly spaced moments."""
+
+    def plot(self, width: int = 60) -> str:
+        """Return a chart of the shares over time: one line per moment, one glyph per source."""
+        lines = [f"{_glyph(index)} {name}" for index, name in enumerate(self.rows)]
+        before = dict.fromkeys(self.rows, 0)
+        for step, rows in self.timeline:
+            gained = [rows[name] - before[name] for name in self.rows]
+            edges = np.rint(np.cumsum([0, *gained]) / max(sum(gained), 1) * width).astype(int)
+            bars = (_glyph(index) * int(edges[index + 1] - edges[index]) for index in range(len(gained)))
+            lines.append(f"{step:>10} {''.join(bars)}")
+            before = rows
+        return "\n".join(lines)
+
+
+def simulate(
+    planner: Planner,
+    *,
+    names: Sequence[str],
+    row_counts: Sequence[int | None],
+    stop: Stop,
+    steps: int,
+    rows_per_step: int,
+    token_lengths: Mapping[str, TokenLengths] | None,
+    points: int,
+) -> Simulation:
+    """Walk the plan; see `MixedShardedSource.simulate`."""
+    if steps < 0 or rows_per_step < 1 or points < 1:
+        raise MixtureError(
+            f"A simulation needs steps >= 0, rows_per_step >= 1 and points >= 1; found {steps}, {rows_per_step} and "
+            f"{points}."
+        )
+    unknown = [name for name, count in zip(names, row_counts, strict=True) if count is None]
+    if unknown and stop != "restart":
+        raise MixtureError(
+            f"stop={stop!r} depends on the lengths of the sources, and those of {listed(unknown)} are unknown until "
+            "they have been read. Simulate with stop='restart'."
+        )
+    spot = Spot(place=planner.start(), offset=0, drawn=(0,) * len(names))
+    timeline = []
+    for point in range(1, points + 1):
+        step = steps * point // points
+        spot = walk(planner, spot, step * rows_per_step - spot.row, lengths=row_counts, stop=stop)
+        timeline.append((step, dict(zip(names, drawn_at(planner, spot), strict=True))))
+    rows = timeline[-1][1]
+    return Simulation(
+        steps=steps,
+        total_rows=spot.row,
+        ended=spot.row < steps * rows_per_step,
+        rows=rows,
+        tokens=_tokens(rows, token_lengths),
+        epochs={
+            name: None if count is None else rows[name] / count for name, count in zip(names, row_counts, strict=True)
+        },
+        timeline=tuple(timeline),
+    )
+
+
+def _tokens(rows: dict[str, int], lengths: Mapping[str, TokenLengths] | None) -> dict[str, int] | None:
+    if lengths is None:
+        return None
+    missing = [name for name in rows if name not in lengths]
+    if missing:
+        raise MixtureError(
+            f"`lengths` says nothing of {listed(missing)}; give the mean tokens of a row, or one number per row."
+        )
+    return {name: _tokens_of(count, np.asarray(lengths[name])) for name, count in rows.items()}
+
+
+def _tokens_of(rows: int, lengths: np.ndarray) -> int:
+    """Return the tokens of the first `rows` rows of a source that starts over at its end."""
+    if lengths.ndim == 0:
+        return round(rows * float(lengths))
+    if not len(lengths):
+        raise MixtureError("`lengths` of a source is empty; give one number per row, or their mean.")
+    passes, rest = divmod(rows, len(lengths))
+    return passes * int(lengths.sum(dtype=np.int64)) + int(lengths[:rest].sum(dtype=np.int64))
+
+
+def _glyph(index: int) -> str:
+    return _GLYPHS[index % len(_GLYPHS)]

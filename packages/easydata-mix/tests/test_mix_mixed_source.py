@@ -1,0 +1,406 @@
+"""MixedShardedSource: exact shares of real rows, stop policies, edits, schedules and refusals."""
+
+from collections import Counter
+from itertools import islice, pairwise
+
+import pytest
+from easydata_mix import MixedShardedSource, MixtureError, WeightSchedulePoint, WeightScheduler
+from easydata_sources import DataError, MemoryShardedSource, RowError
+from easydata_sources.transform import BatchTransform
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+def rows_of(name, count):
+    return [{"source": name, "n": index} for index in range(count)]
+
+
+def mixture(lengths, *arguments, **options):
+    return MixedShardedSource({name: rows_of(name, count) for name, count in lengths.items()}, *arguments, **options)
+
+
+def counts(rows):
+    return Counter(row["source"] for row in rows)
+
+
+def line(steps, unit="step"):
+    points = [WeightSchedulePoint(0, {"a": 1.0, "b": 0.0}), WeightSchedulePoint(steps, {"a": 0.0, "b": 1.0})]
+    return WeightScheduler(points, "linear", unit=unit)
+
+
+# Shares
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.sampled_from([0.001, 0.2, 1, 3.5]), min_size=2, max_size=5), st.sampled_from([1, 4, 25]), st.integers(1)
+)
+def test_every_block_boundary_is_within_one_row_of_the_share(values, block_size, seed):
+    names = [f"s{index}" for index in range(len(values))]
+    mixed = mixture(dict.fromkeys(names, 7), values, block_size, seed % 2**63)
+    given_so_far = Counter()
+    stream = mixed.rows()
+    for block in range(1, 8):
+        given_so_far += counts(islice(stream, block_size))
+        for name, value in zip(names, values, strict=True):
+            assert abs(given_so_far[name] - block * block_size * value / sum(values)) < 1
+
+
+def test_sources_keep_their_own_order_and_start_over_in_it():
+    rows = list(islice(mixture({"a": 5, "b": 3}, block_size=4), 40))
+    for name, length in (("a", 5), ("b", 3)):
+        numbers = [row["n"] for row in rows if row["source"] == name]
+        assert numbers == [index % length for index in range(20)]
+
+
+def test_block_size_one_is_the_even_order():
+    rows = islice(mixture({"a": 9, "b": 9}, [2, 1], block_size=1), 9)
+    assert "".join(row["source"] for row in rows) == "abaabaaba"
+
+
+def test_equal_recipes_give_one_order_and_seeds_differ():
+    def order(seed):
+        return [row["source"] for row in islice(mixture({"a": 50, "b": 50}, None, 20, seed), 100)]
+
+    assert order(42) == order(42)
+    assert order(42)[20:] != order(43)[:80]  # data-layer notes §2.2: 43 was 42 shifted by a block
+    assert len({"".join(order(seed)) for seed in range(5)}) == 5
+
+
+def test_a_thousand_small_sources_all_get_their_rows():
+    mixed = mixture({f"s{index}": 3 for index in range(1000)}, block_size=10)
+    assert set(counts(islice(mixed, 1000)).values()) == {1}
+
+
+# Stop policies
+
+
+def test_restart_never_ends_and_an_epoch_is_the_sum_of_the_lengths():
+    mixed = mixture({"a": 30, "b": 10}, stop="restart", block_size=10)
+    assert len(mixed) == 40
+    assert counts(islice(mixed, 1000)) == {"a": 500, "b": 500}
+
+
+@pytest.mark.parametrize("policy", ["stop", "stop_strategy"])
+def test_first_exhausted_is_the_longest_prefix_that_can_be_served(policy):
+    mixed = mixture({"a": 30, "b": 10}, block_size=1, **{policy: "first_exhausted"})
+    rows = list(mixed)
+    # a b a b … : the 11th draw of b, at row 21, finds nothing.
+    assert counts(rows) == {"a": 11, "b": 10}
+    assert len(mixed) == 21
+    endless = list(islice(mixture({"a": 30, "b": 10}, block_size=1), 22))
+    assert rows == endless[:21]
+    assert endless[21]["source"] == "b"
+
+
+@pytest.mark.parametrize(("lengths", "block_size"), [((30, 10), 10), ((100, 8), 4), ((100, 8), 1000), ((1, 1), 1)])
+def test_all_exhausted_gives_every_row_once_and_ends(lengths, block_size):
+    # Defect 4: 30+10 rows in blocks of 10 span for ever after 40; 100+8 in blocks of 4 stopped after 18.
+    mixed = mixture(dict(zip("ab", lengths, strict=True)), block_size=block_size, stop="all_exhausted")
+    rows = list(mixed)
+    assert len(mixed) == len(rows) == sum(lengths)
+    for name, length in zip("ab", lengths, strict=True):
+        assert [row["n"] for row in rows if row["source"] == name] == list(range(length))
+
+
+def test_all_exhausted_restarts_the_integral_where_a_source_runs_out():
+    rows = list(mixture({"a": 40, "b": 20, "c": 4}, [2, 1, 1], block_size=1, stop="all_exhausted"))
+    end_of_c = max(index for index, row in enumerate(rows) if row["source"] == "c")
+    # The next draw of c fails; from there a and b share 2:1, exact from that row on.
+    start = next(i for i in range(end_of_c, end_of_c + 8) if exact_two_to_one(rows[i + 1 : i + 31]))
+    assert start >= end_of_c
+
+
+def exact_two_to_one(rows):
+    return all(
+        abs(counts(rows[:n])["a"] - n * 2 / 3) < 1 and abs(counts(rows[:n])["b"] - n / 3) < 1
+        for n in range(1, len(rows) + 1)
+    )
+
+
+def test_sources_without_a_weight_are_never_read():
+    mixed = mixture({"a": 5, "b": 5}, {"a": 1, "b": 0}, stop="all_exhausted")
+    assert counts(mixed) == {"a": 5}
+    assert len(mixed) == 5
+
+
+def test_a_schedule_goes_on_among_those_left():
+    points = [WeightSchedulePoint(0, {"a": 1.0, "b": 0.0}), WeightSchedulePoint(1000, {"a": 0.0, "b": 1.0})]
+    mixed = mixture(
+        {"a": 3, "b": 4}, weight_scheduler=WeightScheduler(points, unit="sample"), stop="all_exhausted", block_size=1
+    )
+    assert [row["source"] for row in mixed] == list("aaabbbb")
+
+
+# Schedules and their clock
+
+
+def test_a_step_is_a_step_of_the_trainer():
+    mixed = mixture({"a": 50, "b": 50}, weight_scheduler=line(10), block_size=8)
+    mixed.bind(rows_per_step=32)
+    rows = list(islice(mixed, 640))
+    # Σ_{s<10} (1 − s/10) = 5.5 steps of 32 rows; defect 13 had reached all-b after 10 rows.
+    assert counts(rows[:320])["a"] == 176
+    assert counts(rows[320:]) == {"b": 320}
+
+
+def test_a_schedule_in_steps_needs_the_rows_of_a_step():
+    with pytest.raises(MixtureError, match=r"how many rows a step has"):
+        mixture({"a": 5, "b": 5}, weight_scheduler=line(10)).rows()
+
+
+def test_the_clock_goes_on_after_resuming_without_binding_again():
+    def build():
+        return mixture({"a": 50, "b": 50}, weight_scheduler=line(10), block_size=8)
+
+    bound = build()
+    bound.bind(rows_per_step=4)
+    stream = bound.rows()
+    list(islice(stream, 21))
+    assert list(islice(build().rows(stream.state()), 40)) == list(islice(stream, 40))
+
+
+def test_a_clock_is_bound_once():
+    mixed = mixture({"a": 5, "b": 5}, weight_scheduler=line(10))
+    mixed.bind(rows_per_step=4)
+    mixed.bind(rows_per_step=4)
+    with pytest.raises(MixtureError, match="`rows_per_step` is 4 already and cannot become 8"):
+        mixed.bind(rows_per_step=8)
+    for wrong in (0, -1, 2.5, True):
+        with pytest.raises(MixtureError, match="whole number >= 1"):
+            mixed.bind(rows_per_step=wrong)
+
+
+def test_tokens_as_a_clock():
+    mixed = mixture({"a": 50, "b": 50}, weight_scheduler=line(100, unit="token"), block_size=1)
+    mixed.bind(tokens_per_row=10)
+    assert counts(islice(mixed, 10))["a"] in (5, 6)  # Σ_{r<10} (1 − r/10) = 5.5
+    assert {row["source"] for row in islice(mixed, 11, 30)} == {"b"}
+
+
+def test_a_schedule_goes_on_from_epoch_to_epoch():
+    # Defect 13: the counter restarted with every epoch.
+    mixed = mixture({"a": 20, "b": 20}, weight_scheduler=line(40, unit="sample"), block_size=8)
+    assert counts(islice(mixed.shuffle(1, epoch=1), 40)) == {"b": 40}
+
+
+# Shuffling
+
+
+def test_shuffling_reorders_rows_and_not_sources():
+    mixed = mixture({"a": 40, "b": 40}, block_size=10)
+    plain, shuffled = list(islice(mixed, 80)), list(islice(mixed.shuffle(1), 80))
+    assert [row["source"] for row in plain] == [row["source"] for row in shuffled]
+    assert plain != shuffled
+    key = str
+    assert sorted(plain, key=key) == sorted(shuffled, key=key)
+
+
+def test_every_pass_source_and_epoch_is_shuffled_differently():
+    mixed = mixture({"a": 40, "b": 40}, block_size=10)
+
+    def orders(epoch):
+        rows = list(islice(mixed.shuffle(1, epoch), 160))
+        numbers = {name: [row["n"] for row in rows if row["source"] == name] for name in "ab"}
+        return [tuple(numbers[name][start : start + 40]) for name in "ab" for start in (0, 40)]
+
+    assert len(set(orders(0) + orders(1))) == 8
+
+
+# Weight edits
+
+
+def test_an_edit_takes_effect_at_its_row_and_is_journalled():
+    mixed = mixture({"a": 50, "b": 50}, block_size=8)
+    mixed.edit_weights({"a": 1, "b": 3}, from_row=20)
+    rows = list(islice(mixed, 60))
+    assert counts(rows[:20]) == {"a": 10, "b": 10}  # the block that ends early is exact too
+    assert counts(rows[20:]) == {"a": 10, "b": 30}
+    assert mixed.journal == [{"from_row": 20, "weights": {"a": 1, "b": 3}}]
+
+
+def test_an_edit_while_reading_starts_with_the_next_block_and_replays():
+    mixed = mixture({"a": 50, "b": 50}, block_size=8)
+    stream = mixed.rows()
+    rows = list(islice(stream, 5))
+    edit = mixed.edit_weights({"a": 0, "b": 1})
+    assert edit.from_row == 8
+    rows += islice(stream, 35)
+    state = stream.state()
+    assert counts(rows[8:]) == {"b": 32}
+    fresh = mixture({"a": 50, "b": 50}, block_size=8)
+    assert list(islice(fresh.rows(state), 20)) == list(islice(stream, 20))
+    replayed = mixture({"a": 50, "b": 50}, block_size=8)
+    for entry in state["journal"]:
+        replayed.edit_weights(entry["weights"], from_row=entry["from_row"])
+    assert list(islice(replayed, 40)) == rows
+
+
+def test_edits_lose_and_repeat_nothing():
+    mixed = mixture({"a": 50, "b": 50}, block_size=8, stop="all_exhausted")
+    mixed.edit_weights({"a": 5, "b": 1}, from_row=13)
+    mixed.edit_weights({"a": 1, "b": 9}, from_row=31)
+    rows = list(mixed)
+    assert len(mixed) == len(rows) == 100
+    assert [row["n"] for row in rows if row["source"] == "a"] == list(range(50))
+
+
+def test_what_cannot_be_edited():
+    mixed = mixture({"a": 50, "b": 50}, block_size=8)
+    next(mixed.rows())
+    with pytest.raises(MixtureError, match="order is already settled up to row 8"):
+        mixed.edit_weights({"a": 1, "b": 1}, from_row=3)
+    with pytest.raises(MixtureError, match="'c' match no source"):
+        mixed.edit_weights({"a": 1, "b": 1, "c": 1})
+    mixed.edit_weights({"a": 1, "b": 2}, from_row=30)
+    with pytest.raises(MixtureError, match="Row 30 has the weights"):
+        mixed.edit_weights({"a": 1, "b": 5}, from_row=30)
+
+
+def test_a_state_that_knows_nothing_of_an_edit_is_refused():
+    stream = mixture({"a": 50, "b": 50}, block_size=8).rows()
+    list(islice(stream, 20))
+    edited = mixture({"a": 50, "b": 50}, block_size=8)
+    edited.edit_weights({"a": 1, "b": 2}, from_row=10)
+    with pytest.raises(MixtureError, match="knows nothing of the weight edit at row 10"):
+        edited.rows(stream.state())
+
+
+# States of other mixtures
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": 1}, "another `seed`: 42 there, 1 here"),
+        ({"block_size": 7}, "another `block_size`: 8 there, 7 here"),
+        ({"stop": "all_exhausted"}, "another `stop`"),
+        ({"weights": [1, 2]}, r"another `shares`.*use edit_weights\(\)"),
+    ],
+)
+def test_a_state_of_another_mixture_is_refused(options, message):
+    state = mixture({"a": 5, "b": 5}, block_size=8).rows().state()
+    with pytest.raises(MixtureError, match=message):
+        mixture({"a": 5, "b": 5}, **{"block_size": 8, **options}).rows(state)
+
+
+def test_a_state_of_other_sources_is_refused():
+    state = mixture({"a": 5, "b": 5}).rows().state()
+    for lengths in ({"a": 5}, {"a": 5, "b": 5, "c": 5}):
+        with pytest.raises(MixtureError, match="saved by a mixture of 'a', 'b'"):
+            mixture(lengths).rows(state)
+    with pytest.raises(MixtureError, match="not the state of a mixture"):
+        mixture({"a": 5}).rows({"shard": 0, "row": 3})
+
+
+def test_states_are_small():
+    stream = mixture({"a": 500, "b": 500}).rows()
+    list(islice(stream, 700))
+    assert len(str(stream.state())) < 700
+
+
+def test_restoring_reads_no_rows_given_before():
+    reads = []
+
+    class Watched(MemoryShardedSource):
+        def read_shard(self, shard, position):
+            reads.append(position["row"])
+            return super().read_shard(shard, position)
+
+    def build():
+        return MixedShardedSource({"a": Watched(rows_of("a", 100_000), name="a")})
+
+    stream = build().rows()
+    stream.skip(90_000)
+    state = stream.state()
+    reads.clear()
+    assert next(build().rows(state)) == {"source": "a", "n": 90_000}
+    assert min(reads) >= 88_976  # at most a chunk of 1,024 rows before
+
+
+# Refusals at construction
+
+
+@pytest.mark.parametrize(
+    ("sources", "options", "message"),
+    [
+        ({}, {}, "nothing to mix"),
+        ({"a": []}, {}, "'a' is empty"),
+        ({"a": [{"n": 1}]}, {"weights": {"b": 1}}, "'b' match no source"),
+        ({"a": [{"n": 1}]}, {"weights": {"a": 0}}, "All weights are 0"),
+        ({"a": [{"n": 1}]}, {"block_size": 0}, "`block_size` must be a whole number of rows >= 1; found 0"),
+        ({"a": [{"n": 1}]}, {"stop": "never"}, "`stop` must be one of 'restart', 'first_exhausted', 'all_exhausted'"),
+        ({"a": [{"n": 1}]}, {"stop": "all_exhausted", "stop_strategy": "first_exhausted"}, "give one of them"),
+        ({"a": [{"n": 1}]}, {"seed": None}, "`seed` must be a whole number"),
+        ({"a": [{"n": 1}], "b": [{"n": 1}]}, {"weights": [1, 1], "weight_scheduler": line(3)}, "not both"),
+        ({"x": [{"n": 1}]}, {"weight_scheduler": line(3)}, "'a', 'b' match no source; 'x' have no weight"),
+        ({"a": [{"n": 1}]}, {"weight_scheduler": {"a": 1}}, "must be a WeightScheduler; found dict"),
+        ({1: [{"n": 1}]}, {}, "Names of sources must be strings; found 1"),
+        ("ab", {}, "must be a dict of name -> data set"),
+    ],
+)
+def test_bad_mixtures_are_refused_before_reading(sources, options, message):
+    with pytest.raises(MixtureError, match=message):
+        MixedShardedSource(sources, **options)
+
+
+def test_something_that_is_no_data_set_is_refused_with_its_name():
+    with pytest.raises(TypeError, match="not a data set") as caught:
+        MixedShardedSource({"good": [{"n": 1}], "bad": 7})
+    assert caught.value.__notes__ == ["while preparing the source 'bad' of a mixture"]
+
+
+def test_a_source_that_turns_out_empty_raises_instead_of_spinning():
+    # Data-layer notes §2.4: an empty source under restart span for ever.
+    mixed = MixedShardedSource({"a": MemoryShardedSource(rows_of("a", 5)).filter(lambda row: False)})
+    with pytest.raises(MixtureError, match="'a' has no rows"):
+        next(mixed.rows())
+
+
+def test_the_length_of_an_unknown_source_says_what_to_do():
+    mixed = MixedShardedSource({"a": MemoryShardedSource(rows_of("a", 5)).filter(bool)})
+    with pytest.raises(TypeError, match="max_training_steps"):
+        len(mixed)
+
+
+# Rows
+
+
+def test_provenance_names_the_source_in_rows_and_batches():
+    mixed = mixture({"a": 3, "b": 3}, stop="all_exhausted", provenance=True)
+    assert all(row["__source__"] == row["source"] for row in mixed)
+    batch = next(mixed.batches(6))
+    assert batch["__source__"].to_pylist() == batch["source"].to_pylist()
+    assert "__source__" not in next(mixture({"a": 3}).rows())
+
+
+def test_columns_may_differ():
+    mixed = MixedShardedSource({"a": [{"text": "x"}], "b": [{"prompt": "p", "k": 1}]}, block_size=2, seed=1)
+    assert sorted(map(sorted, islice(mixed, 2))) == [["k", "prompt"], ["text"]]
+    assert sorted(next(mixed.batches(2)).schema.names) == ["k", "prompt", "text"]
+
+
+def test_columns_of_clashing_types_are_named():
+    mixed = MixedShardedSource({"a": [{"n": 1}], "b": [{"n": "one"}]}, block_size=2)
+    with pytest.raises(DataError, match="n"):
+        next(mixed.batches(2))
+
+
+def test_errors_name_the_source_and_its_row():
+    class Refuse(BatchTransform):
+        def transform_batch(self, rows):
+            for index, row in enumerate(rows):
+                if row["source"] == "b" and row["n"] == 2:
+                    raise RowError("bad", row_in_batch=index)
+            return [[row] for row in rows]
+
+    with pytest.raises(DataError, match=r"b \(source 'b' of a mixture\)\n  row: 2"):
+        list(islice(mixture({"a": 9, "b": 9}, block_size=4).transform(Refuse()), 18))
+
+
+def test_mixtures_of_mixtures():
+    inner = mixture({"a": 4, "b": 2}, [2, 1], block_size=1, stop="all_exhausted")
+    outer = MixedShardedSource({"inner": inner, "c": rows_of("c", 6)}, block_size=1, stop="all_exhausted")
+    rows = list(outer)
+    assert counts(rows) == {"a": 4, "b": 2, "c": 6}
+    assert all(left["source"] != right["source"] for left, right in pairwise(rows) if "c" in (left, right))
