@@ -38,3 +38,50 @@ from easydata_sources.transform import ExpandTransform as ExpandTransform
 from easydata_sources.transform import FilterTransform as FilterTransform
 from easydata_sources.transform import Transform as Transform
 from easydata_sources.transformed import TransformedShardedSource as TransformedShardedSource
+
+__all__ = [  # noqa: RUF022 - grouped by topic
+    # the contract
+    "ShardedDataSource",
+    "ShardInfo",
+    "RowStream",
+    "BatchStream",
+    "Row",
+    "State",
+    # reading
+    "ParquetShardedSource",
+    "JsonShardedSource",
+    "ArrowShardedSource",
+    "CsvShardedSource",
+    "TextShardedSource",
+    "MemoryShardedSource",
+    "HFDatasetShardedSource",
+    "HuggingFaceShardedSource",
+    "as_sharded_source",
+    # composing and ordering
+    "CompositeShardedSource",
+    "TransformedShardedSource",
+    "LimitedShardedSource",
+    "ShuffledShardedSource",
+    "HostShardedSource",
+    # transforms of rows
+    "Transform",
+    "ExpandTransform",
+    "BatchTransform",
+    "ChainedTransform",
+    "FilterTransform",
+    "SelectFields",
+    "DropFields",
+    "RenameFields",
+    # files
+    "DataFile",
+    "expand_data_files",
+    "RetryPolicy",
+    # reports and errors
+    "DataReport",
+    "DataError",
+    "DataFilesNotFoundError",
+    "DataFormatError",
+    "DataQualityError",
+    "MissingExtraError",
+    "RowError",
+]

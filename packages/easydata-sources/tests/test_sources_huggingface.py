@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from easydata_sources import DataError, HFDatasetShardedSource, MissingExtraError
+
+ROWS = [{"id": i, "text": f"row {i}", "messages": [{"role": "user", "content": str(i)}]} for i in range(20)]
+
+
+def dataset() -> datasets.Dataset:
+    return datasets.Dataset.from_list(ROWS)
+
+
+def test_a_format_for_another_library_is_ignored() -> None:
+    assert list(HFDatasetShardedSource(dataset().with_format("numpy"))) == ROWS
+
+
+def test_the_columns_of_a_format_are_kept() -> None:
+    source = HFDatasetShardedSource(dataset().with_format("numpy", columns=["id"]))
+    assert list(source) == [{"id": row["id"]} for row in ROWS]
+
+
+def test_a_transform_of_the_data_set_is_applied() -> None:
+    source = HFDatasetShardedSource(dataset().with_transform(lambda batch: {"double": [2 * i for i in batch["id"]]}))
+    assert list(source)[:3] == [{"double": 0}, {"double": 2}, {"double": 4}]
+    assert sorted(row["double"] for row in source.shuffle(1)) == list(range(0, 40, 2))
+
+
+def test_json_features_are_decoded() -> None:
+    rows = [{"args": {"x": 1}}, {"args": {"y": "s"}}]
+    mixed = datasets.Dataset.from_list(rows, on_mixed_types="use_json")
+    assert isinstance(mixed.features["args"], datasets.Json)
+    assert list(HFDatasetShardedSource(mixed)) == rows
+
+
+def test_selected_sorted_and_shuffled_data_sets_keep_their_order() -> None:
+    shuffled = dataset().shuffle(seed=1).select(range(3, 17))
+    source = HFDatasetShardedSource(shuffled)
+    assert list(source) == list(shuffled)
+    assert list(source.open_shard_at_row("hf_dataset:0", 9)) == list(shuffled)[9:]
+
+
+def test_map_style_batches_are_slices_of_the_table() -> None:
+    batch = next(HFDatasetShardedSource(dataset()).batches(8))
+    assert batch.column("id").to_pylist() == list(range(8))
+    assert np.asarray(batch.column("id")).dtype == np.int64
+
+
+def test_rows_are_never_fetched_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = HFDatasetShardedSource(dataset())
+    asked: list[object] = []
+    getitem = datasets.Dataset.__getitem__
+    monkeypatch.setattr(datasets.Dataset, "__getitem__", lambda self, key: asked.append(key) or getitem(self, key))
+    assert list(source.rows()) == ROWS
+    assert asked == [slice(0, 20)]
+
+
+def test_the_position_of_a_stream_is_not_left_in_the_users_data_set() -> None:
+    stream = dataset().to_iterable_dataset()
+    rows = HFDatasetShardedSource(stream).rows()
+    next(rows)
+    assert list(stream) == ROWS
+
+
+def test_a_stream_with_mapped_and_filtered_rows_resumes() -> None:
+    stream = dataset().to_iterable_dataset(num_shards=2).map(lambda row: {"double": 2 * row["id"]})
+    source = HFDatasetShardedSource(stream.filter(lambda row: row["id"] % 3).with_format("numpy"))
+    expected = [2 * i for i in range(20) if i % 3]
+    rows = source.rows()
+    assert [next(rows)["double"] for _ in range(5)] == expected[:5]
+    assert [row["double"] for row in source.rows(rows.state())] == expected[5:]
+
+
+def test_a_shuffle_buffer_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    buffered = dataset().to_iterable_dataset().shuffle(seed=1, buffer_size=4)
+    with caplog.at_level(logging.WARNING):
+        HFDatasetShardedSource(buffered.map(lambda row: row), name="train")
+    assert "train:0 has a shuffle buffer" in caplog.text
+    assert "source.shuffle(seed)" in caplog.text
+
+
+def test_the_length_of_a_stream_is_unknown() -> None:
+    with pytest.raises(TypeError, match="unknown"):
+        len(HFDatasetShardedSource(dataset().to_iterable_dataset()))
+    assert len(HFDatasetShardedSource(dataset())) == 20
+
+
+def test_a_dictionary_of_splits_is_refused() -> None:
+    with pytest.raises(DataError, match=r"dataset\['train'\]"):
+        HFDatasetShardedSource(datasets.DatasetDict(train=dataset()))  # type: ignore[arg-type]
+
+
+def test_data_sets_on_disk_are_read(tmp_path: Path) -> None:
+    dataset().save_to_disk(str(tmp_path))
+    assert list(HFDatasetShardedSource(datasets.load_from_disk(str(tmp_path)))) == ROWS  # type: ignore[arg-type]
+
+
+def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "easydata-sources\[hf\]"'):
+        HFDatasetShardedSource(ROWS)  # type: ignore[arg-type]
