@@ -8,7 +8,7 @@ template and a text that already begins with its BOS get no second one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -45,8 +45,8 @@ class EncodedRow:
     """Which tokens the assistant generates, shape [tokens]; None unless they were asked for."""
     notes: tuple[str, ...] = ()
     """What a data report should count about this row: `doubled_bos`, `missing_stop_token`, `prefix_mismatch`,
-    `split_at_turn`, `control_token_in_content`, `tools_not_rendered`, `tool_calls_not_rendered`,
-    `template_without_stop_token`."""
+    `split_at_turn`, `letters_without_token`, `control_token_in_content`, `tools_not_rendered`,
+    `tool_calls_not_rendered`, `template_without_stop_token`."""
 
 
 class RowEncoder:
@@ -85,9 +85,7 @@ class RowEncoder:
             located(index, self._finish, draft, encoding, None if draft.prompt is None else next(prompts))
             for index, (draft, encoding) in enumerate(zip(drafts, encodings, strict=True))
         ]
-        if self._assistant_masks and self._decodes_exactly:
-            self._verify_masks(drafts, rows)
-        return rows
+        return self._verified(drafts, rows) if self._assistant_masks and self._decodes_exactly else rows
 
     def decode_each(self, token_ids: Sequence[int]) -> list[str]:
         """Return the text of every token by itself; half a letter shows as �."""
@@ -150,13 +148,24 @@ class RowEncoder:
                 offsets[index] = end - len(token.lstrip()), start + len(token.rstrip())
         return offsets
 
-    def _verify_masks(self, drafts: Sequence[Draft], rows: Sequence[EncodedRow]) -> None:
+    def _verified(self, drafts: Sequence[Draft], rows: Sequence[EncodedRow]) -> list[EncodedRow]:
         trained = [row.input_ids[row.assistant_mask].tolist() for row in rows]
-        said = self._backend.decode_batch(trained, skip_special_tokens=False)
-        for index, (draft, text) in enumerate(zip(drafts, said, strict=True)):
-            spans = draft.spans or []
-            if text != self._normalized("".join(draft.text[start:end] for start, end in spans)):
-                located(index, _raise, _inexact(draft.text, spans, f"the trained tokens say {text[:80]!r}"))
+        heard = self._backend.decode_batch(trained, skip_special_tokens=False)
+        return [
+            located(index, self._compare, draft, row, text)
+            for index, (draft, row, text) in enumerate(zip(drafts, rows, heard, strict=True))
+        ]
+
+    def _compare(self, draft: Draft, row: EncodedRow, heard: str) -> EncodedRow:
+        spans = draft.spans or []
+        said = [draft.text[start:end] for start, end in spans]
+        if heard == self._normalized("".join(said)):
+            return row
+        # Some vocabularies lack a byte or two and leave such letters out; the mask is as right as it can be then.
+        sayable = [token for encoding in self._encode(said) for token in encoding.ids]
+        if heard != self._backend.decode(sayable, skip_special_tokens=False):
+            raise _inexact(draft.text, spans, f"the trained tokens say {heard[:80]!r}")
+        return replace(row, notes=(*row.notes, "letters_without_token"))
 
     def _normalized(self, text: str) -> str:
         normalizer = self._backend.normalizer
@@ -206,10 +215,6 @@ def located(row_in_batch: int, function: Callable[..., Result], *arguments: obje
             expected=error.expected,
             mend=error.mend,
         ) from error
-
-
-def _raise(error: DataFormatError) -> None:
-    raise error
 
 
 def _inexact(text: str, spans: Sequence[Span], reason: str) -> DataFormatError:

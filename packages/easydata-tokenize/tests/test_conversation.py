@@ -1,0 +1,88 @@
+"""Messages: roles, nulls of Arrow structs, tools and tool arguments."""
+
+import pyarrow as pa
+import pytest
+from easydata_sources.errors import DataFormatError
+from easydata_tokenize import read_messages, read_template_kwargs, read_tools
+from easydata_tokenize.conversation import with_arguments_as
+
+
+def call(arguments):
+    return {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "add", "arguments": arguments}}]}
+
+
+def test_from_value_messages_get_the_roles_templates_know():
+    said = [("system", "s"), ("human", "a"), ("gpt", "b"), ("User", "c"), ("assistant", "d"), ("observation", "e")]
+    messages = read_messages([{"from": who, "value": what} for who, what in said], column="conversations")
+    assert [m["role"] for m in messages] == ["system", "user", "assistant", "user", "assistant", "tool"]
+    assert [m["content"] for m in messages] == ["s", "a", "b", "c", "d", "e"]
+
+
+def test_role_messages_keep_their_role():
+    assert read_messages([{"role": "ipython", "content": "1"}], column="messages")[0]["role"] == "ipython"
+
+
+def test_nulls_that_arrow_filled_in_are_removed_at_every_depth():
+    rows = [
+        {"role": "user", "content": "add", "tool_calls": None},
+        {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "add", "arguments": {"a": 1}}}]},
+        {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "neg", "arguments": {"b": 2}}}]},
+    ]
+    filled = pa.array(rows).to_pylist()
+    assert filled[1]["tool_calls"][0]["function"]["arguments"] == {"a": 1, "b": None}
+    assert read_messages(filled, column="messages") == [{"role": "user", "content": "add"}] + [
+        {"role": "assistant", "content": "", "tool_calls": row["tool_calls"]} for row in rows[1:]
+    ]
+
+
+def test_the_row_is_not_changed():
+    row = [call('{"a": null}')]
+    read_messages(row, column="messages")
+    assert row == [call('{"a": null}')]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("hello", "not a list of messages"),
+        (["hello"], "messages[0]"),
+        ([{"content": "x"}], "no role"),
+        ([{"role": "user", "content": None}], "no content"),
+        ([{"role": "assistant", "content": None}], "no content"),
+        ([{"from": "martian", "value": "x"}], "'martian'"),
+    ],
+)
+def test_what_is_no_conversation_raises_and_says_where(value, message):
+    with pytest.raises(DataFormatError) as caught:
+        read_messages(value, column="messages")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, [], "", "[]"])
+def test_no_tools_are_none(value):
+    assert read_tools(value) is None
+
+
+def test_tools_may_be_a_list_or_json():
+    tool = {"type": "function", "function": {"name": "add"}}
+    assert read_tools([tool]) == read_tools('[{"type": "function", "function": {"name": "add"}}]') == [tool]
+
+
+@pytest.mark.parametrize("value", ["[{", {"name": "add"}])
+def test_broken_tools_raise(value):
+    with pytest.raises(DataFormatError, match="tools"):
+        read_tools(value)
+
+
+def test_template_kwargs_are_a_dict_without_nulls():
+    assert read_template_kwargs(None) == {}
+    assert read_template_kwargs({"enable_thinking": False, "other": None}) == {"enable_thinking": False}
+    with pytest.raises(DataFormatError, match="chat_template_kwargs"):
+        read_template_kwargs("x")
+
+
+def test_arguments_are_converted_both_ways_and_nulls_inside_json_stay():
+    as_text, as_dict = '{"a": 1, "b": null}', {"a": 1, "b": None}
+    assert with_arguments_as([call(as_text)], dict) == [call(as_dict)]
+    assert with_arguments_as([call(as_dict)], str) == [call(as_text)]
+    assert with_arguments_as([call("not json")], dict) == [call("not json")]
