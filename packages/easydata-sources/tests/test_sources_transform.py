@@ -45,7 +45,7 @@ class RefuseSeven(BatchTransform):
 
 
 def test_none_drops_a_row() -> None:
-    kept = source(5).map(lambda row: row if row["id"] != 2 else None)
+    kept = source(5).transform(lambda row: row if row["id"] != 2 else None)
     assert [row["id"] for row in kept] == [0, 1, 3, 4]
 
 
@@ -108,6 +108,26 @@ def test_other_errors_keep_their_type_and_get_the_place_as_a_note() -> None:
 def test_something_else_than_a_row_is_refused_with_the_way_out() -> None:
     with pytest.raises(RowError, match=r"found: list(.|\n)*subclass ExpandTransform"):
         list(source().map(lambda row: [row]).rows())  # type: ignore[arg-type,return-value]
+
+
+def test_map_keeps_every_row_and_so_the_length() -> None:
+    doubled = source(5).map(lambda row: {"id": 2 * row["id"]})
+    assert len(doubled) == len(doubled.rename_fields({"id": "x"})) == 5
+    with pytest.raises(RowError, match=r"returned None(.|\n)*row: 2(.|\n)*\.filter\(predicate\)"):
+        list(source(5).map(lambda row: row if row["id"] != 2 else None).rows())  # type: ignore[arg-type,return-value]
+
+
+def test_rows_stepped_over_are_not_mapped() -> None:
+    seen: list[int] = []
+    stream = source(10).map(lambda row: seen.append(row["id"]) or row).rows()
+    assert stream.skip(8) == 8
+    assert [row["id"] for row in stream] == seen == [8, 9]
+
+
+def test_fields_of_batches_are_moved_as_columns() -> None:
+    rows = MemoryShardedSource([{"a": 1, "b": 2, "c": 3}, {"b": 5}])
+    batch = next(rows.select_fields(["c", "b"]).rename_fields({"b": "x"}).batches())
+    assert batch.to_pylist() == [{"c": 3, "x": 2}, {"c": None, "x": 5}]
 
 
 def test_a_batch_transform_must_answer_for_every_row() -> None:

@@ -36,6 +36,7 @@ from easydata_sources.transform import BatchTransform as BatchTransform
 from easydata_sources.transform import ChainedTransform as ChainedTransform
 from easydata_sources.transform import ExpandTransform as ExpandTransform
 from easydata_sources.transform import FilterTransform as FilterTransform
+from easydata_sources.transform import MapTransform as MapTransform
 from easydata_sources.transform import Transform as Transform
 from easydata_sources.transformed import TransformedShardedSource as TransformedShardedSource
 
@@ -69,6 +70,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "BatchTransform",
     "ChainedTransform",
     "FilterTransform",
+    "MapTransform",
     "SelectFields",
     "DropFields",
     "RenameFields",

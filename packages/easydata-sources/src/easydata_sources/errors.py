@@ -11,15 +11,6 @@ from __future__ import annotations
 
 from typing import Any, Self, TypeVar
 
-__all__ = [
-    "DataError",
-    "DataFilesNotFoundError",
-    "DataFormatError",
-    "DataQualityError",
-    "MissingExtraError",
-    "RowError",
-]
-
 ErrorT = TypeVar("ErrorT", bound="DataFormatError")
 
 

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from easydata_sources.errors import DataError
 from easydata_sources.rows import Row
 from easydata_sources.transform import Transform
 
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-class SelectFields(Transform):
+
+class FieldTransform(Transform):
+    """A transform that moves whole columns and looks at no value."""
+
+    @property
+    def keeps_every_row(self) -> bool:
+        return True
+
+    @abstractmethod
+    def select(self, names: Sequence[str]) -> dict[str, str]:
+        """Return new name -> old name of the fields to keep, given the names of those there."""
+
+    def __call__(self, row: Row) -> Row:
+        return {new: row[old] for new, old in self.select(list(row)).items()}
+
+    def transform_columns(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Do the same to a record batch, copying nothing."""
+        chosen = self.select(batch.schema.names)
+        return batch.select(list(chosen.values())).rename_columns(list(chosen))
+
+
+class SelectFields(FieldTransform):
     """Keeps only some fields; ones a row lacks are no error.
 
     >>> SelectFields(["a"])({"a": 1, "b": 2})
@@ -19,11 +44,11 @@ class SelectFields(Transform):
     def __init__(self, fields: Sequence[str]) -> None:
         self._fields = _names(fields)
 
-    def __call__(self, row: Row) -> Row:
-        return {name: row[name] for name in self._fields if name in row}
+    def select(self, names: Sequence[str]) -> dict[str, str]:
+        return {name: name for name in self._fields if name in names}
 
 
-class DropFields(Transform):
+class DropFields(FieldTransform):
     """Removes some fields; ones a row lacks are no error.
 
     >>> DropFields(["a"])({"a": 1, "b": 2})
@@ -33,11 +58,11 @@ class DropFields(Transform):
     def __init__(self, fields: Sequence[str]) -> None:
         self._fields = frozenset(_names(fields))
 
-    def __call__(self, row: Row) -> Row:
-        return {name: value for name, value in row.items() if name not in self._fields}
+    def select(self, names: Sequence[str]) -> dict[str, str]:
+        return {name: name for name in names if name not in self._fields}
 
 
-class RenameFields(Transform):
+class RenameFields(FieldTransform):
     """Renames fields and keeps their order; ones a row lacks are no error.
 
     >>> RenameFields({"question": "prompt"})({"question": "1+1?", "answer": "2"})
@@ -49,15 +74,15 @@ class RenameFields(Transform):
         if len(set(self._mapping.values())) < len(self._mapping):
             raise DataError(f"Two fields would get the same name: {self._mapping}.")
 
-    def __call__(self, row: Row) -> Row:
-        renamed = {self._mapping.get(name, name): value for name, value in row.items()}
-        if len(renamed) < len(row):
-            clash = [new for old, new in self._mapping.items() if old in row and new in row]
+    def select(self, names: Sequence[str]) -> dict[str, str]:
+        chosen = {self._mapping.get(name, name): name for name in names}
+        if len(chosen) < len(names):
+            clash = [new for old, new in self._mapping.items() if old in names and new in names]
             raise DataError(
                 f"Renaming {self._mapping} would overwrite the field {', '.join(clash)}; the row has "
-                f"{', '.join(row)}.\n  mend: drop or rename that field first: .drop_fields({clash!r})"
+                f"{', '.join(names)}.\n  mend: drop or rename that field first: .drop_fields({clash!r})"
             )
-        return renamed
+        return chosen
 
 
 def _names(fields: Sequence[str]) -> tuple[str, ...]:

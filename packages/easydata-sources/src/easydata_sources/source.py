@@ -114,14 +114,16 @@ class ShardedDataSource(ABC):
     # Chaining. Each returns a new source and reads nothing.
 
     def transform(self, transform: Any) -> ShardedDataSource:
-        """Apply a `Transform`, `ExpandTransform`, `BatchTransform` or callable to every row."""
+        """Apply a `Transform`, `ExpandTransform`, `BatchTransform` or callable to every row; `None` drops a row."""
         from easydata_sources.transformed import TransformedShardedSource
 
         return TransformedShardedSource(self, transform)
 
-    def map(self, function: Callable[[Row], Row | None]) -> ShardedDataSource:
-        """Replace every row by `function(row)`; `None` drops it."""
-        return self.transform(function)
+    def map(self, function: Callable[[Row], Row]) -> ShardedDataSource:
+        """Replace every row by `function(row)`, exactly one row each."""
+        from easydata_sources.transform import MapTransform
+
+        return self.transform(MapTransform(function))
 
     def filter(self, predicate: Callable[[Row], bool]) -> ShardedDataSource:
         """Keep the rows for which `predicate(row)` is true."""

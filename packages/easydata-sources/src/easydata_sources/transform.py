@@ -24,6 +24,11 @@ from easydata_sources.rows import Row
 class RowTransform(ABC):
     """Base of the transform classes: they can be called, and chained with `>>`."""
 
+    @property
+    def keeps_every_row(self) -> bool:
+        """Whether each row gives exactly one row, so that lengths stay known and rows can be stepped over."""
+        return False
+
     @abstractmethod
     def __call__(self, row: Row) -> Any:
         """Transform one row."""
@@ -71,6 +76,32 @@ class BatchTransform(RowTransform):
 TransformLike: TypeAlias = RowTransform | Callable[[Row], Row | None]
 
 
+class MapTransform(Transform):
+    """Replaces each row by exactly one other.
+
+    Args:
+        function: Returns the new row; never `None`.
+    """
+
+    def __init__(self, function: Callable[[Row], Row]) -> None:
+        self._function = function
+
+    @property
+    def keeps_every_row(self) -> bool:
+        return True
+
+    def __call__(self, row: Row) -> Row:
+        output = self._function(row)
+        if output is None:
+            raise DataFormatError(
+                f"The function {transform_name(self._function)} given to .map() returned None.",
+                found=f"None for the row with the fields {', '.join(row)}",
+                expected="a row for every row, so that the length stays known",
+                mend="return the row; to drop rows use .filter(predicate), or .transform(function)",
+            )
+        return output
+
+
 class FilterTransform(Transform):
     """Keeps the rows for which a predicate is true."""
 
@@ -91,6 +122,10 @@ class ChainedTransform(BatchTransform):
             for part in (transform.transforms if isinstance(transform, ChainedTransform) else (transform,))
         )
 
+    @property
+    def keeps_every_row(self) -> bool:
+        return all(isinstance(part, RowTransform) and part.keeps_every_row for part in self.transforms)
+
     def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
         groups = [[row] for row in rows]
         for transform in self.transforms:
@@ -103,6 +138,11 @@ def is_row_by_row(transform: TransformLike) -> bool:
     if isinstance(transform, ChainedTransform):
         return all(is_row_by_row(part) for part in transform.transforms)
     return not isinstance(transform, ExpandTransform | BatchTransform)
+
+
+def keeps_every_row(transform: TransformLike) -> bool:
+    """Whether each row gives exactly one row; unknown callables may drop some."""
+    return isinstance(transform, RowTransform) and transform.keeps_every_row
 
 
 def apply_transform(transform: TransformLike, rows: Sequence[Row]) -> list[list[Row]]:
@@ -121,6 +161,8 @@ def apply_transform(transform: TransformLike, rows: Sequence[Row]) -> list[list[
 
 def transform_name(transform: TransformLike) -> str:
     """Return a name for error messages: the function's, or the class's."""
+    if isinstance(transform, MapTransform):
+        return transform_name(transform._function)
     if isinstance(transform, RowTransform):
         return type(transform).__name__
     return str(getattr(transform, "__qualname__", type(transform).__name__))

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from easydata_sources.errors import DataError, RowError
+from easydata_sources.fields import FieldTransform
 from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo
-from easydata_sources.streams import Place, RowStream, State
-from easydata_sources.transform import TransformLike, apply_transform, is_row_by_row, transform_name
+from easydata_sources.streams import BatchStream, Place, RowStream, State
+from easydata_sources.transform import TransformLike, apply_transform, is_row_by_row, keeps_every_row, transform_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _BATCH_ROWS = 256
 
@@ -49,8 +54,8 @@ class TransformedShardedSource(ShardedDataSource):
 
     def get_shard_info(self, name: str) -> ShardInfo | None:
         info = self.source.get_shard_info(name)
-        if info is None:
-            return None
+        if info is None or keeps_every_row(self.transform_applied):
+            return info
         # A transform may drop or add rows, so their number is not known; the bytes are the source's.
         return ShardInfo(shard_id=info.shard_id, shard_name=name, byte_size=info.byte_size, url=info.url)
 
@@ -76,6 +81,15 @@ class TransformedShardedSource(ShardedDataSource):
         for _ in range(skip):
             next(stream)
         return stream
+
+    def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
+        # Columns are moved as they are; from a position in the middle of a batch of rows only rows() can go on.
+        if isinstance(self.transform_applied, FieldTransform) and not (state and state["emitted"]):
+            return _ColumnStream(self.transform_applied, self.source.batches(rows, state and state["source"]))
+        return super().batches(rows, state)
+
+    def __len__(self) -> int:
+        return len(self.source) if keeps_every_row(self.transform_applied) else super().__len__()
 
     def shuffle(self, seed: int, epoch: int = 0, *, window_rows: int = 16_384) -> ShardedDataSource:
         shuffled = self.source.shuffle(seed, epoch, window_rows=window_rows)
@@ -106,11 +120,28 @@ class _RowByRowStream(RowStream):
                 return outputs[0]
         raise StopIteration
 
+    def skip(self, rows: int) -> int:
+        return self._stream.skip(rows) if keeps_every_row(self._transform) else super().skip(rows)
+
     def state(self) -> State:
         return {"source": self._stream.state(), "emitted": 0}
 
     def origin(self) -> Place:
         return self._stream.origin()
+
+
+class _ColumnStream(BatchStream):
+    """Record batches whose columns are chosen and renamed."""
+
+    def __init__(self, transform: FieldTransform, stream: BatchStream) -> None:
+        self._transform = transform
+        self._stream = stream
+
+    def __next__(self) -> pa.RecordBatch:
+        return self._transform.transform_columns(next(self._stream))
+
+    def state(self) -> State:
+        return {"source": self._stream.state(), "emitted": 0}
 
 
 class _BatchedStream(RowStream):
