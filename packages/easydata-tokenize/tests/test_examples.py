@@ -33,7 +33,7 @@ def test_prompt_and_answer_become_a_conversation_with_one_prompt_turn(row):
 )
 def test_input_or_context_is_joined_by_a_blank_line(row):
     assert read(row).messages[0] == {"role": "user", "content": "I\n\nX"}
-    assert read(row, has_template=False) == TextExample(prompt="I\n\nX\n\n", text="A")
+    assert read(row, has_template=False) == TextExample(prompt="I\n\nX", text="\n\nA")
 
 
 def test_messages_and_conversations_have_no_prompt_of_their_own():

@@ -59,7 +59,8 @@ def read_example(
         row: One row of any layout.
         accepted: Layouts to look for, in order of preference.
         has_template: Whether conversations can be rendered. Without a chat template Alpaca and Dolly rows become
-            plain text: instruction, blank line, input or context if there is one, blank line, answer.
+            plain text: instruction, blank line, input or context if there is one; then, as the completion, a blank
+            line and the answer.
         text_field: Column that holds plain text. Naming one means the row is read as text whatever else it has;
             None means: by layout.
 
@@ -129,7 +130,8 @@ def _instruction(row: Mapping[str, Any], layout: Layout, has_template: bool) -> 
         parts.append(_string(row, context))
     prompt = "\n\n".join(parts)
     if not has_template:
-        return TextExample(text=_string(row, answer), prompt=prompt + "\n\n")
+        # The blank line goes to the answer: at the end of a prompt it would be other tokens than before an answer.
+        return TextExample(text="\n\n" + _string(row, answer), prompt=prompt)
     turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": _string(row, answer)}]
     return _chat(row, turns, prompt_turns=1)
 
