@@ -1,0 +1,187 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from easydel_models.config import DecoderConfig
+from easydel_models.generation import generate
+from easydel_models.heads import CausalLM
+
+CONFIG = DecoderConfig(
+    vocab_size=61,
+    dim=32,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    mlp_dim=48,
+    max_positions=96,
+    tie_embeddings=True,
+    eos_token_ids=(2,),
+    initializer_range=0.4,
+)
+PROMPTS = [[5], [7, 8, 9, 10, 11, 12, 13], [3, 4], [60, 1, 30, 20]]
+NEVER = {"eos_token_id": []}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return CausalLM.from_config(CONFIG, seed=1)
+
+
+@pytest.fixture(scope="module")
+def logits(model):
+    """The logits after a text, recomputed from scratch without a cache."""
+
+    @jax.jit
+    def compiled(ids):
+        return model(ids)
+
+    def after(text):
+        # Right padding does not reach back to the last token, and one length means one compilation.
+        return np.asarray(compiled(jnp.asarray([text + [0] * (48 - len(text))], jnp.int32))[0, len(text) - 1])
+
+    return after
+
+
+def recomputed(logits, prompt, count, stop=()):
+    tokens, logps = [], []
+    while len(tokens) < count and not (tokens and tokens[-1] in stop):
+        row = logits(prompt + tokens).astype(np.float64)
+        tokens.append(int(row.argmax()))
+        logps.append(row.max() - np.log(np.exp(row - row.max()).sum()) - row.max())
+    return tokens, logps
+
+
+def test_greedy_equals_full_recomputation_token_for_token(model, logits):
+    result = generate(model, PROMPTS, max_new_tokens=20, **NEVER)
+    for prompt, tokens, logps in zip(PROMPTS, result.token_ids, result.logprobs, strict=True):
+        want_tokens, want_logps = recomputed(logits, prompt, 20)
+        assert tokens == want_tokens
+        np.testing.assert_allclose(logps, want_logps, atol=1e-4)
+
+
+def test_a_row_ends_with_its_stop_token(model, logits):
+    free = [recomputed(logits, prompt, 20)[0] for prompt in PROMPTS]
+    stops = (free[0][4], free[1][9])
+    result = generate(model, PROMPTS, max_new_tokens=20, eos_token_id=stops)
+    for prompt, tokens, logps in zip(PROMPTS, result.token_ids, result.logprobs, strict=True):
+        assert tokens == recomputed(logits, prompt, 20, stops)[0]
+        assert len(logps) == len(tokens)
+    assert result.token_ids[0][-1] in stops
+    assert generate(model, PROMPTS[:1], max_new_tokens=20, eos_token_id=stops[0]).token_ids[0][-1] == stops[0]
+
+
+def test_stop_token_of_the_configuration_is_the_default(model):
+    explicit = generate(model, PROMPTS, max_new_tokens=20, eos_token_id=2)
+    assert generate(model, PROMPTS, max_new_tokens=20) == explicit
+
+
+def test_sampling_does_not_depend_on_batch_layout_or_block_size(model):
+    sample = functools.partial(generate, model, max_new_tokens=12, do_sample=True, temperature=1.3, seed=11)
+    together = sample(PROMPTS)
+    for layout in ({"batch_size": 1, "block_size": 5}, {"batch_size": 2, "block_size": 1}):
+        other = sample(PROMPTS, **layout)
+        assert other.token_ids == together.token_ids
+        for mine, theirs in zip(other.logprobs, together.logprobs, strict=True):
+            np.testing.assert_allclose(mine, theirs, atol=1e-4)
+
+
+def test_seed_decides_the_draws(model):
+    sample = functools.partial(generate, model, PROMPTS, max_new_tokens=12, do_sample=True, **NEVER)
+    assert sample(seed=1) == sample(seed=1)
+    assert sample(seed=1).token_ids != sample(seed=2).token_ids
+
+
+def test_equal_prompts_are_drawn_independently(model):
+    result = generate(model, [PROMPTS[1]] * 4, max_new_tokens=12, do_sample=True, **NEVER)
+    assert len({tuple(tokens) for tokens in result.token_ids}) == 4
+
+
+def test_sampled_log_probabilities_are_those_of_the_model(model, logits):
+    result = generate(model, PROMPTS[:1], max_new_tokens=8, do_sample=True, temperature=0.7, top_k=5, **NEVER)
+    text = list(PROMPTS[0])
+    for token, logp in zip(result.token_ids[0], result.logprobs[0], strict=True):
+        scaled = logits(text).astype(np.float64) / 0.7
+        assert logp == pytest.approx(scaled[token] - np.log(np.exp(scaled).sum()), abs=1e-4)
+        assert token in np.argsort(scaled)[-5:]
+        text.append(token)
+
+
+def test_first_tokens_follow_the_model_distribution(model, logits):
+    rows = 3000
+    result = generate(model, [PROMPTS[2]] * rows, max_new_tokens=1, do_sample=True, batch_size=rows, **NEVER)
+    counts = np.bincount([tokens[0] for tokens in result.token_ids], minlength=CONFIG.vocab_size)
+    row = logits(PROMPTS[2])
+    p = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
+    # Five standard errors of each frequency.
+    assert (np.abs(counts / rows - p) <= 5 * np.sqrt(p * (1 - p) / rows) + 1 / rows).all()
+
+
+def test_limits_of_sampling_are_greedy(model):
+    greedy = generate(model, PROMPTS, max_new_tokens=8).token_ids
+    assert generate(model, PROMPTS, max_new_tokens=8, do_sample=True, top_k=1).token_ids == greedy
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padded_arrays_are_lists_in_disguise(model, side):
+    width = max(map(len, PROMPTS))
+    ids, mask = np.full((4, width), 59), np.zeros((4, width), np.int32)
+    for row, prompt in enumerate(PROMPTS):
+        place = slice(width - len(prompt), None) if side == "left" else slice(len(prompt))
+        ids[row, place], mask[row, place] = prompt, 1
+    expected = generate(model, PROMPTS, max_new_tokens=6)
+    assert generate(model, jnp.asarray(ids), attention_mask=jnp.asarray(mask), max_new_tokens=6) == expected
+    whole = np.asarray([[7, 8, 9], [1, 2, 3]])
+    assert generate(model, whole, max_new_tokens=6) == generate(model, whole.tolist(), max_new_tokens=6)
+
+
+def test_method_of_the_model_is_the_same_function(model):
+    assert model.generate(PROMPTS, max_new_tokens=6) == generate(model, PROMPTS, max_new_tokens=6)
+
+
+def test_no_prompts_give_no_results(model):
+    assert generate(model, [], max_new_tokens=3).token_ids == []
+
+
+def test_prompts_of_one_bucket_share_compiled_programs(model):
+    from easydel_models import generation
+
+    generate(model, [[1] * 3], max_new_tokens=9, **NEVER)
+    before = generation._prefill._cache_size(), generation._decode_block._cache_size()
+    for length in (1, 17, 30):
+        generate(model, [[1] * length], max_new_tokens=length, seed=length, **NEVER)
+    assert before == (generation._prefill._cache_size(), generation._decode_block._cache_size())
+
+
+def test_cache_is_updated_in_place(model):
+    from easydel_models import generation
+
+    # A donated buffer is gone afterwards: a second copy of the cache would leave it alive.
+    structure, params = generation.split_params(model)
+    plan = generation._Plan(structure, None, 4)
+    zero = jnp.zeros(1, jnp.int32)
+    request = generation._Request(key=jax.random.key(0), rows=zero, stop_ids=zero)
+    ones = np.ones((1, 32), np.int32)
+    state, _ = generation._prefill(plan, params, (ones, ones), request, 64)
+    generation._decode_block(plan, params, state, request, jnp.int32(3))
+    assert state.cache.key.is_deleted()
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options", "message"),
+    [
+        ([[1], []], {}, "prompt 1 is empty"),
+        ([[1] * 90], {}, "prompt 0 has 90 tokens; with max_new_tokens=8 that is more than the 96 positions"),
+        ([[1, 61]], {}, "prompt 0 holds the token 61, outside the vocabulary of 61"),
+        ([[1]], {"max_new_tokens": 0}, "`max_new_tokens` must be >= 1"),
+        ([[1]], {"block_size": 0}, "`block_size` must be >= 1"),
+        ([[1]], {"temperature": 0.5}, "no effect without sampling; set do_sample=True"),
+        ([[1]], {"do_sample": True, "temperature": 0}, "`temperature` must be > 0"),
+        ([[1]], {"eos_token_id": 61}, "`eos_token_id` 61 is outside the vocabulary"),
+        (np.ones((2, 3)), {"attention_mask": np.ones((2, 4))}, "must have the shape of `prompts`"),
+    ],
+)
+def test_bad_input_is_refused_by_name(model, prompts, options, message):
+    with pytest.raises(ValueError, match=message):
+        generate(model, prompts, **({"max_new_tokens": 8} | options))
