@@ -1,9 +1,9 @@
 """The one entry to attention: who may see whom is said by segment ids, positions, causality and a window.
 
-Implementations differ in memory and speed only. Whatever one of them cannot honour it refuses; none ignores an
-argument. `implementation="reference"` builds the whole score matrix and is what the others are tested against;
-``"blocked"`` cuts the queries into blocks, keeps the scores of one block at a time, and recomputes them in the
-backward pass, so that its memory grows with block * length instead of length².
+Implementations differ in memory and speed only. Whatever one of them cannot honour it refuses; none ignores
+an argument. `implementation="reference"` builds the whole score matrix and is what the others are tested
+against; ``"blocked"`` cuts the queries into blocks, keeps the scores of one block at a time, and recomputes
+them in the backward pass, so that its memory grows with block * length instead of length².
 
 Axis letters: B batch, T query tokens, S key tokens, H query heads, G key/value heads, K head_dim.
 """
@@ -13,7 +13,7 @@ from typing import Literal
 from jaxtyping import Array, Float, Int
 
 from easydel_models.attention_blocked import blocked_attention
-from easydel_models.attention_mask import Visibility
+from easydel_models.attention_mask import Places, Rule
 from easydel_models.attention_reference import reference_attention
 
 Implementation = Literal["auto", "reference", "blocked"]
@@ -40,8 +40,8 @@ def attention(
     """Scaled dot-product attention with grouped heads.
 
     Each query takes the mean of the values it sees, weighted by ``softmax(softcap_(scale * q·k))``, where
-    ``softcap_(s) = softcap * tanh(s / softcap)``. Head h reads key/value head ``h // (H / G)``. Scores and softmax
-    are float32. A query that sees nothing (padding) gives exactly 0, and passes no gradient.
+    ``softcap_(s) = softcap * tanh(s / softcap)``. Head h reads key/value head ``h // (H / G)``. Scores and
+    softmax are float32. A query that sees nothing (padding) gives exactly 0, and passes no gradient.
 
     Args:
         query: Queries, rope already applied.
@@ -65,27 +65,26 @@ def attention(
         ValueError: If the arguments contradict each other or the implementation is unknown.
 
     References: Vaswani et al., Attention Is All You Need, 2017, https://arxiv.org/abs/1706.03762, eq. 1;
-        Ainslie et al., GQA, 2023, https://arxiv.org/abs/2305.13245 (grouped heads); Gemma Team, Gemma 2, 2024,
-        https://arxiv.org/abs/2408.00118 (soft-capping).
+        Ainslie et al., GQA, 2023, https://arxiv.org/abs/2305.13245 (grouped heads); Gemma Team, Gemma 2,
+        2024, https://arxiv.org/abs/2408.00118 (soft-capping).
     """
     _check_heads(query, key)
-    visibility = Visibility.from_arguments(
+    rule = Rule(
         query_length=query.shape[1],
         kv_length=key.shape[1],
-        segment_ids=segment_ids,
-        kv_segment_ids=kv_segment_ids,
-        positions=positions,
-        kv_positions=kv_positions,
         causal=causal,
         window=window,
+        in_row_order=positions is None,
+        scale=query.shape[-1] ** -0.5 if scale is None else scale,
+        softcap=softcap,
     )
-    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    places = Places.checked(rule, segment_ids, kv_segment_ids, positions, kv_positions)
     if implementation == "auto":
         implementation = "reference" if query.shape[1] <= SHORT else "blocked"
     if implementation == "reference":
-        return reference_attention(query, key, value, visibility, scale=factor, softcap=softcap)
+        return reference_attention(query, key, value, rule, places)
     if implementation == "blocked":
-        return blocked_attention(query, key, value, visibility, scale=factor, softcap=softcap)
+        return blocked_attention(query, key, value, rule, places)
     raise ValueError(f"`implementation` is {implementation!r}; expected auto, reference or blocked.")
 
 

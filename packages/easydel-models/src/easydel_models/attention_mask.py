@@ -1,9 +1,12 @@
-"""Who sees whom: the one definition of the attention mask, which every implementation slices.
+"""Who sees whom: the one definition of the attention mask, which every implementation evaluates.
 
-Axis letters: B batch, T query tokens, S key tokens.
+What is known before the run is in `Rule`; what is data, in `Places`.
+
+Axis letters: B batch, T query tokens, S key tokens, t and s those of one block.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,99 +14,90 @@ from jaxtyping import Array, Bool, Int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Visibility:
-    """The rule by which queries see keys; `mask` evaluates it for one block of queries and keys."""
+class Rule:
+    """The static half: how products become scores, and which keys a query may see at all."""
 
     query_length: int
     kv_length: int
+    causal: bool
+    window: int | None
+    in_row_order: bool
+    """Whether causality follows the order in the row, so that unseen keys are known before the run."""
+    scale: float
+    softcap: float | None
+
+    def __post_init__(self) -> None:
+        """Refuses a window that has no meaning.
+
+        Raises:
+            ValueError: If the window is empty, or attention is not causal.
+        """
+        if self.window is not None and (self.window < 1 or not self.causal):
+            raise ValueError(f"`window` is {self.window} with `causal` {self.causal}; expected at least 1, and True.")
+
+    def key_range(self, start: int, stop: int) -> slice:
+        """Returns the keys that queries start..stop-1 may see, all others being certainly unseen."""
+        if not (self.causal and self.in_row_order):
+            return slice(0, self.kv_length)
+        return slice(0 if self.window is None else max(0, start - self.window + 1), stop)
+
+
+class Places(NamedTuple):
+    """The data half: where each query and key belongs; None where the rule does not ask."""
+
     segment_ids: Int[Array, "B T"] | None
     kv_segment_ids: Int[Array, "B S"] | None
     positions: Int[Array, "B T"] | None
     kv_positions: Int[Array, "B S"] | None
-    causal: bool
-    window: int | None
 
     @staticmethod
-    def from_arguments(
-        *,
-        query_length: int,
-        kv_length: int,
+    def checked(
+        rule: Rule,
         segment_ids: Int[Array, "B T"] | None,
         kv_segment_ids: Int[Array, "B S"] | None,
         positions: Int[Array, "B T"] | None,
         kv_positions: Int[Array, "B S"] | None,
-        causal: bool,
-        window: int | None,
-    ) -> "Visibility":
-        """Fills in what follows from the other arguments.
+    ) -> "Places":
+        """Fills in the keys' half where it equals the queries'.
 
         Raises:
-            ValueError: If the arguments contradict each other.
+            ValueError: If one half is given without the other, or causality cannot be decided.
         """
-        same_length = query_length == kv_length
-        if segment_ids is not None and kv_segment_ids is None and same_length:
+        same_length = rule.query_length == rule.kv_length
+        if kv_segment_ids is None and same_length:
             kv_segment_ids = segment_ids
         if (segment_ids is None) != (kv_segment_ids is None):
-            raise ValueError(
-                "give `segment_ids` and `kv_segment_ids` both: queries and keys differ in number."
-            )
+            raise ValueError("give `segment_ids` and `kv_segment_ids` both, or neither.")
         if (positions is None) != (kv_positions is None):
             raise ValueError("give `positions` and `kv_positions` both, or neither.")
-        if positions is None and causal and not same_length:
+        if positions is None and rule.causal and not same_length:
             raise ValueError(
-                f"{query_length} queries against {kv_length} keys: give `positions` and `kv_positions`, "
-                "else nobody knows which key comes before which query."
+                f"{rule.query_length} queries against {rule.kv_length} keys: give `positions` and "
+                "`kv_positions`, else nobody knows which key comes before which query."
             )
-        if window is not None and (window < 1 or not causal):
-            raise ValueError(
-                f"`window` is {window} with `causal` {causal}; expected at least 1, and causal=True."
-            )
-        return Visibility(
-            query_length=query_length,
-            kv_length=kv_length,
-            segment_ids=segment_ids,
-            kv_segment_ids=kv_segment_ids,
-            positions=positions,
-            kv_positions=kv_positions,
-            causal=causal,
-            window=window,
-        )
+        return Places(segment_ids, kv_segment_ids, positions, kv_positions)
 
-    @property
-    def in_row_order(self) -> bool:
-        """Whether causality follows the order in the row, so that unseen key blocks are known before the run."""
-        return self.positions is None
 
-    def key_range(self, start: int, stop: int) -> tuple[int, int]:
-        """Returns the first key that queries start..stop-1 may see, and the one after the last."""
-        if not (self.causal and self.in_row_order):
-            return 0, self.kv_length
-        first = 0 if self.window is None else max(0, start - self.window + 1)
-        return first, stop
+def visible(rule: Rule, places: Places, start: int | Int[Array, ""], size: int, keys: slice) -> Bool[Array, "#B #t #s"]:
+    """Returns which of queries start..start+size-1 see which of ``keys``.
 
-    def mask(
-        self, start: int | Int[Array, ""], size: int, kv_start: int, kv_stop: int
-    ) -> Bool[Array, "#B #T #S"]:
-        """Returns which of queries start..start+size-1 see which of keys kv_start..kv_stop-1.
+    ``start`` may be traced. An axis is 1 where the answer does not depend on it.
+    """
+    seen = jnp.ones((1, 1, 1), bool)
+    if places.segment_ids is not None and places.kv_segment_ids is not None:
+        of_query = jax.lax.dynamic_slice_in_dim(places.segment_ids, start, size, axis=1)[:, :, None]
+        seen = (of_query == places.kv_segment_ids[:, None, keys]) & (of_query > 0)
+    if rule.causal:
+        behind = _distance(places, start, size, keys)
+        seen = seen & (behind >= 0)
+        if rule.window is not None:
+            seen = seen & (behind < rule.window)
+    return seen
 
-        ``start`` may be traced; the first axis is 1 when the rule is the same in every row.
-        """
-        kv = slice(kv_start, kv_stop)
-        seen = jnp.ones((1, 1, 1), bool)
-        if self.segment_ids is not None and self.kv_segment_ids is not None:
-            queries = jax.lax.dynamic_slice_in_dim(self.segment_ids, start, size, axis=1)[:, :, None]
-            keys = self.kv_segment_ids[:, None, kv]
-            seen = (queries == keys) & (queries > 0)
-        if self.causal:
-            behind = self._distance(start, size, kv)
-            seen = seen & (behind >= 0)
-            if self.window is not None:
-                seen = seen & (behind < self.window)
-        return seen
 
-    def _distance(self, start: int | Int[Array, ""], size: int, kv: slice) -> Int[Array, "#B T S"]:
-        if self.positions is not None and self.kv_positions is not None:
-            queries = jax.lax.dynamic_slice_in_dim(self.positions, start, size, axis=1)
-            return queries[:, :, None] - self.kv_positions[:, None, kv]
-        queries = jnp.asarray(start, jnp.int32) + jnp.arange(size, dtype=jnp.int32)
-        return (queries[:, None] - jnp.arange(kv.start, kv.stop, dtype=jnp.int32)[None, :])[None]
+def _distance(places: Places, start: int | Int[Array, ""], size: int, keys: slice) -> Int[Array, "#B t s"]:
+    if places.positions is not None and places.kv_positions is not None:
+        of_query = jax.lax.dynamic_slice_in_dim(places.positions, start, size, axis=1)
+        return of_query[:, :, None] - places.kv_positions[:, None, keys]
+    of_query = jnp.asarray(start, jnp.int32) + jnp.arange(size, dtype=jnp.int32)
+    return (of_query[:, None] - jnp.arange(keys.start, keys.stop, dtype=jnp.int32)[None, :])[None]

@@ -49,7 +49,7 @@ class AutoEasyDeLModelForCausalLM:
         """
         config, tensors = _open(locate(name, revision=revision, token=token))
         config = dataclasses.replace(config, num_labels=None)
-        tensors = _without(tensors, _names_of(config, "score"), why="a language model has no classification head")
+        tensors = _without(tensors, _names_of(config, "score"), why="a language model has no such head")
         params = load_params(tensors, config, dtype=resolve_dtype(param_dtype))
         return CausalLM(config, params, dtype=dtype)
 
@@ -100,8 +100,8 @@ class AutoEasyDeLModelForSequenceClassification:
 
         Raises:
             ModelNotFoundError: If nothing is there under this name.
-            ConfigError: If its configuration asks for something the decoder does not compute, or stores another
-                number of labels.
+            ConfigError: If its configuration asks for something the decoder does not compute, or stores
+                another number of labels.
             WeightsError: If its weights do not fit its configuration.
         """
         stored, tensors = _open(locate(name, revision=revision, token=token))
@@ -115,7 +115,7 @@ class AutoEasyDeLModelForSequenceClassification:
         if stored.num_labels is None:
             fresh["score"] = seed
             logger.warning("%s is a language model: its classification head is drawn at random.", name)
-            tensors = _without(tensors, _names_of(config, "head"), why="a classifier has no language-model head")
+            tensors = _without(tensors, _names_of(config, "head"), why="a classifier has no such head")
         params = load_params(tensors, config, dtype=resolve_dtype(param_dtype), fresh=fresh)
         return SequenceClassifier(config, params, dtype=dtype)
 

@@ -6,18 +6,18 @@ How generation uses it, with prompts padded on the left so that all rows write a
     hidden, cache = model.hidden(prompts, segment_ids=mask, cache=cache)      # prefill: T = prompt_length
     hidden, cache = model.hidden(token[:, None], cache=cache)                 # one step: T = 1
 
-Every call writes its T tokens at ``cache.index``, which then advances by T for all rows; it must not pass
-``capacity``, which only the caller can check (a traced index cannot raise). Tokens with segment id 0 take up their
-slot and are seen by nobody. Positions default to counting on in each row from its own real tokens, so padding on the
-left does not shift them. A finished row is best fed segment id 0.
+Every call writes its T tokens at ``cache.next_slot``, which then advances by T for all rows; it must not pass
+``capacity``, which only the caller can check (a traced index cannot raise). Tokens with segment id 0 take up
+their slot and are seen by nobody. Positions default to counting on in each row from its own real tokens, so
+padding on the left does not shift them. A finished row is best fed segment id 0.
 
 Donate the cache to the compiled step (``jax.jit(step, donate_argnames="cache")``) and it is updated in place.
 
 Axis letters: L layers, B batch, S slots, G key/value heads, K head_dim, T tokens of this call.
 """
 
-import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,9 +27,7 @@ from jaxtyping import Array, Float, Int
 from easydel_models.config import DecoderConfig
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class KVCache:
+class KVCache(NamedTuple):
     """Keys and values of all layers, and which slot holds which token of which row."""
 
     key: Float[Array, "L B S G K"]
@@ -38,7 +36,7 @@ class KVCache:
     """Document of the token in each slot; 0 = padding or nothing written yet."""
     positions: Int[Array, "B S"]
     """Position of the token in each slot, as rope and the sliding window count."""
-    index: Int[Array, ""]
+    next_slot: Int[Array, ""]
     """The slot the next token of every row is written to."""
 
     @property
@@ -62,7 +60,7 @@ def init_cache(config: DecoderConfig, *, batch: int, capacity: int, dtype: np.dt
         value=jnp.zeros(shape, dtype),
         segment_ids=jnp.zeros((batch, capacity), jnp.int32),
         positions=jnp.zeros((batch, capacity), jnp.int32),
-        index=jnp.zeros((), jnp.int32),
+        next_slot=jnp.zeros((), jnp.int32),
     )
 
 
@@ -77,15 +75,12 @@ def occupy(cache: KVCache, segment_ids: Int[Array, "B T"], positions: Int[Array,
     """Enters new tokens into the table of slots and advances the index; `write_layer` then fills the slots."""
     length = segment_ids.shape[1]
     if length > cache.capacity:
-        raise ValueError(
-            f"{length} tokens do not fit a cache of {cache.capacity} slots; make `capacity` larger."
-        )
-    put = functools.partial(jax.lax.dynamic_update_slice, start_indices=(jnp.int32(0), cache.index))
-    return dataclasses.replace(
-        cache,
+        raise ValueError(f"{length} tokens do not fit a cache of {cache.capacity} slots; make `capacity` larger.")
+    put = functools.partial(jax.lax.dynamic_update_slice, start_indices=(jnp.int32(0), cache.next_slot))
+    return cache._replace(
         segment_ids=put(cache.segment_ids, segment_ids.astype(jnp.int32)),
         positions=put(cache.positions, positions.astype(jnp.int32)),
-        index=cache.index + jnp.int32(length),
+        next_slot=cache.next_slot + jnp.int32(length),
     )
 
 
@@ -93,15 +88,13 @@ def write_layer(
     store: Float[Array, "L B S G K"],
     new: Float[Array, "B T G K"],
     layer: Int[Array, ""],
-    index: Int[Array, ""],
+    slot: Int[Array, ""],
 ) -> tuple[Float[Array, "L B S G K"], Float[Array, "B S G K"]]:
-    """Writes one layer's new keys or values at slot ``index``.
+    """Writes one layer's new keys or values at ``slot``.
 
     Returns:
         The whole store, and this layer's part of it for attention.
     """
     zero = jnp.int32(0)
-    store = jax.lax.dynamic_update_slice(
-        store, new[None].astype(store.dtype), (layer, zero, index, zero, zero)
-    )
+    store = jax.lax.dynamic_update_slice(store, new[None].astype(store.dtype), (layer, zero, slot, zero, zero))
     return store, jax.lax.dynamic_index_in_dim(store, layer, axis=0, keepdims=False)

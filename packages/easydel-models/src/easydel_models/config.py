@@ -85,9 +85,7 @@ class DecoderConfig:
         ):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         if self.head_dim == 0:
-            _require(
-                self.dim % self.num_heads == 0, "dim", self.dim, f"a multiple of num_heads={self.num_heads}"
-            )
+            _require(self.dim % self.num_heads == 0, "dim", self.dim, f"a multiple of num_heads={self.num_heads}")
             object.__setattr__(self, "head_dim", self.dim // self.num_heads)
         _require(self.head_dim > 0 and self.head_dim % 2 == 0, "head_dim", self.head_dim, "even, for rope")
         _require(
@@ -98,9 +96,7 @@ class DecoderConfig:
         )
         window, labels = self.sliding_window, self.num_labels
         _require(window is None or window >= 1, "sliding_window", window, "at least 1, or None for no window")
-        _require(
-            labels is None or labels >= 1, "num_labels", labels, "at least 1, or None for a language model"
-        )
+        _require(labels is None or labels >= 1, "num_labels", labels, "at least 1, or None for a language model")
         family_of(self.model_type)
 
     @staticmethod
@@ -108,11 +104,12 @@ class DecoderConfig:
         """Reads the contents of a Hugging Face config.json.
 
         Args:
-            hf: The parsed file. ``num_labels`` is taken over only from a sequence-classification architecture.
+            hf: The parsed file. ``num_labels`` is taken over only from a sequence-classification
+                architecture.
 
         Raises:
-            ConfigError: If a size is missing, or a key is set that would change the numbers and that this decoder
-                does not compute; it is refused rather than ignored.
+            ConfigError: If a size is missing, or a key is set that would change the numbers and that this
+                decoder does not compute; it is refused rather than ignored.
         """
         from easydel_models.hf_config import config_from_hf
 

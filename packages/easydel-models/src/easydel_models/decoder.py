@@ -5,14 +5,12 @@ Pure functions of (config, params, arrays); the classes that hold parameters are
 Axis letters: B batch, T tokens, D dim.
 """
 
-import dataclasses
 import functools
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from easydel_models.attention import Implementation, attention
@@ -44,10 +42,11 @@ def decode(
         input_ids: Tokens; every id, the pad id too, is looked up and passes its gradient on.
         dtype: Compute dtype.
         positions: For rope; None = restart at 0 in every segment.
-        segment_ids: 0 = padding, 1 and up = document; a token sees only its own document, which must be contiguous.
-            None = one document per row.
-        remat: What the backward pass recomputes instead of keeping: ``none`` nothing; ``dots`` all but the matrix
-            products with weights and the attention; ``full`` everything inside a layer but the attention's result.
+        segment_ids: 0 = padding, 1 and up = document; a token sees only its own document, which must be
+            contiguous. None = one document per row.
+        remat: What the backward pass recomputes instead of keeping: ``none`` nothing; ``dots`` all but the
+            matrix products with weights and the attention; ``full`` everything inside a layer but the
+            attention's result.
         implementation: Of attention.
     """
     if positions is None:
@@ -66,9 +65,7 @@ def decode(
         )
         return _finish_layer(config, layer, x, mixed), None
 
-    x, _ = jax.lax.scan(
-        _rematerialised(layer_step, remat), _embed(params, input_ids, dtype), params["layers"]
-    )
+    x, _ = jax.lax.scan(_rematerialised(layer_step, remat), _embed(params, input_ids, dtype), params["layers"])
     return rms_norm(x, params["final_norm"], config.norm_eps)
 
 
@@ -91,7 +88,7 @@ def decode_with_cache(
     segment_ids = jnp.ones_like(input_ids) if segment_ids is None else segment_ids
     positions = next_positions(cache, segment_ids) if positions is None else positions
     cos, sin = rope_tables(config.rope, config.head_dim, positions)
-    index, table = cache.index, occupy(cache, segment_ids, positions)
+    index, table = cache.next_slot, occupy(cache, segment_ids, positions)
 
     def layer_step(carry, numbered_layer):
         x, keys, values = carry
@@ -115,7 +112,7 @@ def decode_with_cache(
     numbers = jnp.arange(config.num_layers, dtype=jnp.int32)
     carry = (_embed(params, input_ids, dtype), cache.key, cache.value)
     (x, keys, values), _ = jax.lax.scan(layer_step, carry, (numbers, params["layers"]))
-    return rms_norm(x, params["final_norm"], config.norm_eps), dataclasses.replace(table, key=keys, value=values)
+    return rms_norm(x, params["final_norm"], config.norm_eps), table._replace(key=keys, value=values)
 
 
 def restarting_positions(segment_ids: Int[Array, "B T"]) -> Int[Array, "B T"]:
@@ -134,16 +131,13 @@ def _embed(params: Params, input_ids: Array, dtype: np.dtype) -> Array:
     return params["embedding"][input_ids].astype(dtype)
 
 
-def _rotated_heads(
-    config: DecoderConfig, layer: Params, x: Array, cos: Array, sin: Array
-) -> tuple[Array, ...]:
+def _rotated_heads(config: DecoderConfig, layer: Params, x: Array, cos: Array, sin: Array) -> tuple[Array, ...]:
     query, key, value = project_heads(layer, config, rms_norm(x, layer["attention_norm"], config.norm_eps))
     return apply_rope(query, cos, sin), apply_rope(key, cos, sin), value
 
 
 def _finish_layer(config: DecoderConfig, layer: Params, x: Array, mixed: Array) -> Array:
-    mixed = checkpoint_name(mixed.reshape(*mixed.shape[:2], -1), "attention")
-    x = x + linear(layer, "output", mixed)
+    x = x + linear(layer, "output", mixed.reshape(*mixed.shape[:2], -1))
     return x + gated_mlp(layer, config.activation, rms_norm(x, layer["mlp_norm"], config.norm_eps))
 
 

@@ -21,8 +21,9 @@ def resolve_dtype(dtype: DTypeLike | None) -> np.dtype:
     """Returns the number format named by ``dtype``.
 
     Args:
-        dtype: A name (``"float32"``, ``"bfloat16"``, ``"float16"`` or a short form such as ``"bf16"``), a NumPy
-            or JAX dtype, or None for the default of this machine: float32 on CPU, bfloat16 on accelerators.
+        dtype: A name (``"float32"``, ``"bfloat16"``, ``"float16"`` or a short form such as ``"bf16"``), a
+            NumPy or JAX dtype, or None for the default of this machine: float32 on CPU, bfloat16 on
+                accelerators.
 
     Raises:
         ConfigError: If it is no floating-point format that models can hold.
@@ -35,7 +36,5 @@ def resolve_dtype(dtype: DTypeLike | None) -> np.dtype:
     except TypeError:
         found = None
     if found is None or found.name not in ACCEPTED:
-        raise ConfigError(
-            f"`dtype` is {dtype!r}; expected one of {', '.join(ACCEPTED)}, or None for the default."
-        )
+        raise ConfigError(f"`dtype` is {dtype!r}; expected one of {', '.join(ACCEPTED)}, or None for the default.")
     return found

@@ -1,7 +1,7 @@
 """Model families: what their weights are called in Hugging Face folders, and what their configs may say.
 
-Adding a family is adding one `Family` to `FAMILIES`: its names, its defaults, its switches. The forward pass is not
-touched, unless the family computes something that no `DecoderConfig` switch expresses yet.
+Adding a family is adding one `Family` to `FAMILIES`: its names, its defaults, its switches. The forward pass
+is not touched, unless the family computes something that no `DecoderConfig` switch expresses yet.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Models: the decoder with a head that predicts tokens, and with one that scores rows.
 
-Both hold their parameters as `flax.nnx` state under the same names that `easydel_models.parameters` lists, and
-compute through the pure functions of `easydel_models.decoder`.
+Both hold their parameters as `flax.nnx` state under the same names that `easydel_models.parameters` lists,
+and compute through the pure functions of `easydel_models.decoder`.
 
 Axis letters: B batch, T tokens, D dim, V vocabulary, C labels.
 """
@@ -91,14 +91,21 @@ class DecoderModel(nnx.Module):
     ) -> tuple[Float[Array, "B T D"], KVCache]: ...
 
     def hidden(
-        self, input_ids, *, positions=None, segment_ids=None, cache=None, remat="none", implementation="auto"
-    ):
+        self,
+        input_ids: Int[Array, "B T"],
+        *,
+        positions: Int[Array, "B T"] | None = None,
+        segment_ids: Int[Array, "B T"] | None = None,
+        cache: KVCache | None = None,
+        remat: Remat = "none",
+        implementation: Implementation = "auto",
+    ) -> Float[Array, "B T D"] | tuple[Float[Array, "B T D"], KVCache]:
         """Returns the hidden states after the final norm, in the compute dtype: what the head is applied to.
 
         Args:
             input_ids: Tokens.
-            positions: For rope. None = restart in every segment, which suits padding on either side; with a cache,
-                carry on in each row.
+            positions: For rope. None = restart in every segment, which suits padding on either side; with a
+                cache, carry on in each row.
             segment_ids: 0 = padding, 1 and up = document. None = every token is real.
             cache: Tokens that came before; see `easydel_models.cache`.
             remat: What training recomputes in its backward pass: ``none``, ``dots`` or ``full``.
@@ -110,19 +117,21 @@ class DecoderModel(nnx.Module):
         Raises:
             ValueError: If a cache and remat are combined.
         """
-        options = {
-            "dtype": self.dtype,
-            "positions": positions,
-            "segment_ids": segment_ids,
-            "implementation": implementation,
-        }
+        common = {"dtype": self.dtype, "positions": positions, "segment_ids": segment_ids}
         if cache is None:
-            return decode(self.config, self._decoder_params(), input_ids, remat=remat, **options)
-        if remat != "none":
-            raise ValueError(
-                f"`remat` is {remat!r} together with a cache; it is for training, which has no cache."
+            return decode(
+                self.config,
+                self._decoder_params(),
+                input_ids,
+                remat=remat,
+                implementation=implementation,
+                **common,
             )
-        return decode_with_cache(self.config, self._decoder_params(), input_ids, cache, **options)
+        if remat != "none":
+            raise ValueError(f"`remat` is {remat!r} together with a cache; it is for training, which has no cache.")
+        return decode_with_cache(
+            self.config, self._decoder_params(), input_ids, cache, implementation=implementation, **common
+        )
 
     def save_pretrained(self, path: str | os.PathLike[str], *, max_shard_size: int = 5_000_000_000) -> None:
         """Writes a Hugging Face folder that `transformers` loads; see `easydel_models.hf.save_folder`."""
@@ -148,15 +157,13 @@ class CausalLM(DecoderModel):
             ConfigError: If the configuration asks for a classification head.
         """
         if config.num_labels is not None:
-            raise ConfigError(
-                f"`num_labels` is {config.num_labels}; a CausalLM has none: use a SequenceClassifier."
-            )
+            raise ConfigError(f"`num_labels` is {config.num_labels}; a CausalLM has none: use a SequenceClassifier.")
         super().__init__(config, params, dtype=dtype)
         if not config.tie_embeddings:
             self.head = nnx.Param(params["head"])
 
     def head_weights(self) -> Float[Array, "V D"]:
-        """Returns the matrix that turns hidden states into logits: ``logits = hidden @ head_weights().T``."""
+        """The matrix W that turns hidden states into logits, ``hidden @ W.T``: the embedding, where tied."""
         return self.embedding[...] if self.config.tie_embeddings else self.head[...]
 
     def __call__(
@@ -190,10 +197,11 @@ class CausalLM(DecoderModel):
 class SequenceClassifier(DecoderModel):
     """Scores rows by the hidden state of one token of each. Final.
 
-    Which token: the last real one that is not the pad token. Rows end in padding, and where the pad token is also
-    the end-of-turn token the real one at the end is passed over too, as transformers does, so that scores do not
-    depend on whether a row was closed. A row of nothing but pad tokens is scored at its last real place; without a
-    ``pad_token_id`` in the configuration every row is.
+    Which token: the last real one that is not the pad token. Rows end in padding, and where the pad token is
+        also
+    the end-of-turn token the real one at the end is passed over too, as transformers does, so that scores do
+    not depend on whether a row was closed. A row of nothing but pad tokens is scored at its last real place;
+    without a ``pad_token_id`` in the configuration every row is.
     """
 
     def __init__(self, config: DecoderConfig, params: Params, *, dtype: DTypeLike | None = None):
@@ -203,9 +211,7 @@ class SequenceClassifier(DecoderModel):
             ConfigError: If the configuration has no `num_labels`.
         """
         if config.num_labels is None:
-            raise ConfigError(
-                "`num_labels` is None; a SequenceClassifier needs a number, 1 for a reward model."
-            )
+            raise ConfigError("`num_labels` is None; a SequenceClassifier needs a number, 1 for a reward model.")
         super().__init__(config, params, dtype=dtype)
         self.score = nnx.Param(params["score"])
 
@@ -235,9 +241,7 @@ class SequenceClassifier(DecoderModel):
         return jnp.einsum("bd,cd->bc", pooled, score, preferred_element_type=jnp.float32)
 
 
-def segments_of(
-    attention_mask: Mask | None, segment_ids: Int[Array, "B T"] | None
-) -> Int[Array, "B T"] | None:
+def segments_of(attention_mask: Mask | None, segment_ids: Int[Array, "B T"] | None) -> Int[Array, "B T"] | None:
     """Returns the segment ids that either argument stands for.
 
     Raises:
@@ -246,15 +250,13 @@ def segments_of(
     if attention_mask is None:
         return segment_ids
     if segment_ids is not None:
-        raise ValueError(
-            "give `attention_mask` or `segment_ids`, not both; segment id 0 already says padding."
-        )
+        raise ValueError("give `attention_mask` or `segment_ids`, not both; segment id 0 already says padding.")
     return attention_mask.astype(jnp.int32)
 
 
 def pooled_places(
     input_ids: Int[Array, "B T"], segment_ids: Int[Array, "B T"] | None, pad_token_id: int | None
-) -> Int[Array, "B"]:
+) -> Int[Array, " B"]:
     """Returns the place in each row whose hidden state a `SequenceClassifier` scores; its docstring has the rule."""
     real = jnp.ones_like(input_ids, bool) if segment_ids is None else segment_ids > 0
     last_real = _last(real)
@@ -264,6 +266,6 @@ def pooled_places(
     return jnp.where(wanted.any(axis=1), _last(wanted), last_real)
 
 
-def _last(mask: Bool[Array, "B T"]) -> Int[Array, "B"]:
+def _last(mask: Bool[Array, "B T"]) -> Int[Array, " B"]:
     places = jnp.arange(mask.shape[1], dtype=jnp.int32)[None]
     return jnp.where(mask, places, jnp.int32(0)).max(axis=1)

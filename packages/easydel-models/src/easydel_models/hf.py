@@ -1,7 +1,7 @@
 """Hugging Face folders: config.json, generation_config.json and safetensors, read and written.
 
-Saving is all or nothing: everything is written beside the target first and moved into place at the end, config.json
-last, and a folder without config.json is refused by every reader.
+Saving is all or nothing: everything is written beside the target first and moved into place at the end,
+config.json last, and a folder without config.json is refused by every reader.
 """
 
 import dataclasses
@@ -25,7 +25,8 @@ GENERATION_CONFIG = "generation_config.json"
 
 
 def read_config(folder: Path) -> DecoderConfig:
-    """Reads config.json, and the tokens that end a generation from generation_config.json, where there is one.
+    """Reads config.json, and the tokens that end a generation from generation_config.json, where there is
+    one.
 
     Raises:
         ModelNotFoundError: If config.json is not there.
@@ -62,9 +63,7 @@ def save_folder(
         fresh = Path(scratch) / "model"
         fresh.mkdir()
         shapes = export_shapes(config)
-        write_tensors(
-            fresh, export_tensors(params, config), shapes, dtype=dtype, max_shard_size=max_shard_size
-        )
+        write_tensors(fresh, export_tensors(params, config), shapes, dtype=dtype, max_shard_size=max_shard_size)
         _write_json(fresh / GENERATION_CONFIG, _generation_config(config))
         _write_json(fresh / CONFIG, config.to_hf(dtype=dtype.name))
         _move_into_place(fresh, target)

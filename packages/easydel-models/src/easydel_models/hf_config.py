@@ -118,9 +118,7 @@ def hf_from_config(config: DecoderConfig, dtype: str) -> dict[str, Any]:
         "sliding_window": config.sliding_window,
     }
     hf: dict[str, Any] = {
-        "architectures": [
-            family.class_prefix + ("ForCausalLM" if config.num_labels is None else _CLASSIFIER)
-        ],
+        "architectures": [family.class_prefix + ("ForCausalLM" if config.num_labels is None else _CLASSIFIER)],
         "model_type": config.model_type,
         "vocab_size": config.vocab_size,
         "hidden_size": config.dim,
@@ -188,7 +186,8 @@ def _activation(name: str) -> Activation:
 def _num_labels(hf: Mapping[str, Any]) -> int | None:
     if not any(name.endswith(_CLASSIFIER) for name in hf.get("architectures") or ()):
         return None
-    # transformers writes the names of the labels instead of their number, and assumes two when both are left out.
+    # transformers writes the names of the labels instead of their number, and assumes two when both are left
+    # out.
     return hf.get("num_labels") or len(hf.get("id2label") or (0, 1))
 
 
@@ -199,17 +198,11 @@ def _rope(values: Mapping[str, Any]) -> RopeConfig:
     if kind == "default":
         return RopeConfig(theta=theta)
     if kind not in _ROPE_KEYS:
-        raise ConfigError(
-            f"rope of kind {kind!r} is not computed; the kinds known are default, linear and llama3."
-        )
+        raise ConfigError(f"rope of kind {kind!r} is not computed; the kinds known are default, linear and llama3.")
     missing = [key for key in _ROPE_KEYS[kind] if key not in scaling]
     if missing:
-        raise ConfigError(
-            f"`rope_scaling` of kind {kind!r} lacks {', '.join(missing)}; found {dict(scaling)}."
-        )
-    return RopeConfig(
-        theta=theta, kind=kind, **{ours: scaling[key] for key, ours in _ROPE_KEYS[kind].items()}
-    )
+        raise ConfigError(f"`rope_scaling` of kind {kind!r} lacks {', '.join(missing)}; found {dict(scaling)}.")
+    return RopeConfig(theta=theta, kind=kind, **{ours: scaling[key] for key, ours in _ROPE_KEYS[kind].items()})
 
 
 _ROPE_KEYS = {

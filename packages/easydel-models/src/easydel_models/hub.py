@@ -25,7 +25,7 @@ def locate(name: str | os.PathLike[str], *, revision: str | None = None, token: 
     if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
         return path
     if path.exists():
-        raise ModelNotFoundError(f"{path} is a file, but no .gguf file; expected a model folder or a .gguf file.")
+        raise ModelNotFoundError(f"{path} is a file; expected a model folder or a .gguf file.")
     if isinstance(name, os.PathLike) or not _looks_like_hub_id(name):
         raise ModelNotFoundError(
             f"there is no folder or file {str(name)!r} (looked in {path.absolute().parent}), "

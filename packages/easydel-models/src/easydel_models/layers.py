@@ -1,7 +1,7 @@
 """The parts of a decoder layer, as pure functions of one layer's parameters.
 
-Matrices multiply in the compute dtype; norms, softmax and rope compute in float32. Parameters keep their own dtype
-and are cast where they are used.
+Matrices multiply in the compute dtype; norms, softmax and rope compute in float32. Parameters keep their own
+dtype and are cast where they are used.
 
 Axis letters: B batch, T tokens, D dim, F mlp_dim, H query heads, G key/value heads, K head_dim.
 """
@@ -18,10 +18,12 @@ Layer = Mapping[str, Array]
 """Parameters of one layer, by name."""
 
 
-def rms_norm(x: Float[Array, "B T D"], weight: Float[Array, "D"], eps: float) -> Float[Array, "B T D"]:
-    """Divides by the root mean square over D and multiplies by ``weight``; float32 inside, dtype of ``x`` outside.
+def rms_norm(x: Float[Array, "B T D"], weight: Float[Array, " D"], eps: float) -> Float[Array, "B T D"]:
+    """Divides by the root mean square over D and multiplies by ``weight``; float32 inside, dtype of ``x``
+    outside.
 
-    References: Zhang & Sennrich, Root Mean Square Layer Normalization, 2019, https://arxiv.org/abs/1910.07467, eq. 4.
+    References: Zhang & Sennrich, Root Mean Square Layer Normalization, 2019,
+        https://arxiv.org/abs/1910.07467, eq. 4.
     """
     wide = x.astype(jnp.float32)
     normed = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + jnp.float32(eps))

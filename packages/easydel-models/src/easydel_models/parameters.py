@@ -1,14 +1,15 @@
 """The parameters of a decoder as plain data: which there are, their shapes, and how to take a model apart.
 
-A model is `split_params` into a structure (static, hashable) and a nested dict of arrays, on which optimizers, JAX
-transformations and checkpoints work, and put together again with `join_params`, also inside ``jax.jit``:
+A model is `split_params` into a structure (static, hashable) and a nested dict of arrays, on which
+optimizers, JAX transformations and checkpoints work, and put together again with `join_params`, also inside
+``jax.jit``:
 
     structure, params = split_params(model)
     loss = lambda params: join_params(structure, params).hidden(ids).sum()
     grads = jax.grad(loss)(params)
 
-Kernels are [in, out]; embedding, head and score are [rows, dim]; everything under ``params["layers"]`` is stacked
-over the layers, [layers, ...].
+Kernels are [in, out]; embedding, head and score are [rows, dim]; everything under ``params["layers"]`` is
+stacked over the layers, [layers, ...].
 """
 
 import dataclasses
@@ -59,20 +60,16 @@ def full_shape(spec: ParameterSpec, config: DecoderConfig) -> tuple[int, ...]:
 def init_params(config: DecoderConfig, *, seed: int, dtype: np.dtype) -> Params:
     """Draws fresh parameters: norms 1, biases 0, all else normal with `DecoderConfig.initializer_range`.
 
-    Each parameter has its own stream, folded from ``seed`` and its path, so that adding one leaves the others alone.
+    Each parameter has its own stream, folded from ``seed`` and its path, so that adding one leaves the others
+    alone.
     """
     root = jax.random.key(seed)
     return nested(
-        {
-            path: init_parameter(path, spec, config, root, dtype)
-            for path, spec in parameter_specs(config).items()
-        }
+        {path: init_parameter(path, spec, config, root, dtype) for path, spec in parameter_specs(config).items()}
     )
 
 
-def init_parameter(
-    path: str, spec: ParameterSpec, config: DecoderConfig, root: Array, dtype: np.dtype
-) -> Array:
+def init_parameter(path: str, spec: ParameterSpec, config: DecoderConfig, root: Array, dtype: np.dtype) -> Array:
     """Draws one fresh parameter; see `init_params`."""
     shape = full_shape(spec, config)
     if spec.kind == "norm":

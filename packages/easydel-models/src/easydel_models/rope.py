@@ -35,9 +35,7 @@ class RopeConfig:
     def __post_init__(self) -> None:
         """Refuses values that have no meaning."""
         if self.theta <= 0 or self.factor <= 0:
-            raise ConfigError(
-                f"`theta` and `factor` of rope must be positive; got {self.theta} and {self.factor}."
-            )
+            raise ConfigError(f"`theta` and `factor` of rope must be positive; got {self.theta} and {self.factor}.")
         if self.kind == "llama3" and not 0 < self.low_freq_factor < self.high_freq_factor:
             raise ConfigError(
                 "llama3 rope needs 0 < `low_freq_factor` < `high_freq_factor`; "

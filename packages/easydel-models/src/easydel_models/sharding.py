@@ -1,7 +1,7 @@
 """Logical axes of every parameter: what a mesh may cut, without naming any mesh.
 
-The trainer maps logical axes to mesh axes, for example ``embed`` to ``fsdp`` and ``heads``, ``mlp``, ``vocab`` to
-``tp``. The table is data beside the model, so building a model needs no mesh.
+The trainer maps logical axes to mesh axes, for example ``embed`` to ``fsdp`` and ``heads``, ``mlp``,
+``vocab`` to ``tp``. The table is data beside the model, so building a model needs no mesh.
 """
 
 import jax

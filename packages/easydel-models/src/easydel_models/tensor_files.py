@@ -1,16 +1,17 @@
 """safetensors files: read lazily tensor by tensor, written tensor by tensor.
 
-The format (https://github.com/huggingface/safetensors#format): 8 bytes little-endian length of the header, the
-header as JSON {name: {dtype, shape, data_offsets}}, then the raw numbers, C order, little-endian. The library reads;
-writing is done here, because the library wants all tensors of a file in memory at once.
+The format (https://github.com/huggingface/safetensors#format): 8 bytes little-endian length of the header,
+the header as JSON {name: {dtype, shape, data_offsets}}, then the raw numbers, C order, little-endian. The
+library reads; writing is done here, because the library wants all tensors of a file in memory at once.
 """
 
 import dataclasses
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -58,8 +59,8 @@ def open_tensors(folder: Path) -> dict[str, StoredTensor]:
         return _open_shards(folder)
     if (folder / SINGLE).is_file():
         return _open_file(folder / SINGLE)
-    others = sorted(path.name for path in folder.glob("*.bin")) + sorted(path.name for path in folder.glob("*.pt*"))
-    hint = f" It holds {', '.join(others[:4])}: pickled weights are never read; convert them." if others else ""
+    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in {".bin", ".pt", ".pth"})
+    hint = f" {', '.join(pickled[:4])} is pickled, which is never read: convert it." if pickled else ""
     raise ModelNotFoundError(f"{folder}: neither {SINGLE} nor {INDEX} is there.{hint}")
 
 
@@ -93,9 +94,7 @@ def write_tensors(
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def plan_shards(
-    shapes: Mapping[str, tuple[int, ...]], *, itemsize: int, max_shard_size: int
-) -> list[list[str]]:
+def plan_shards(shapes: Mapping[str, tuple[int, ...]], *, itemsize: int, max_shard_size: int) -> list[list[str]]:
     """Cuts the tensors, in order, into files of at most ``max_shard_size`` bytes of numbers."""
     shards: list[list[str]] = []
     room = 0
@@ -115,24 +114,36 @@ def _open_shards(folder: Path) -> dict[str, StoredTensor]:
     for file_name in sorted(set(weight_map.values())):
         # A name with a path in it would read from outside the folder.
         if Path(file_name).name != file_name or not (folder / file_name).is_file():
-            raise ModelNotFoundError(f"{folder / INDEX} lists the shard {file_name!r}, which is not in the folder.")
+            raise ModelNotFoundError(
+                f"{folder / INDEX} lists the shard {file_name!r}, which is not in the folder; fetch it again."
+            )
         tensors |= _open_file(folder / file_name)
     lost = sorted(set(weight_map) - set(tensors))
     if lost:
-        raise WeightsError(f"{folder / INDEX} lists {len(lost)} tensors that no shard holds, first {lost[0]}.")
+        raise WeightsError(
+            f"{folder / INDEX} lists {len(lost)} tensors that no shard holds, first {lost[0]}; "
+            "index and shards are of different models."
+        )
     return tensors
 
 
 def _open_file(path: Path) -> dict[str, StoredTensor]:
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: StoredTensor(name, tuple(file.get_slice(name).get_shape()), path) for name in file.keys()}
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise WeightsError(f"{path} is no whole safetensors file ({error}); fetch or save it again.") from error
+    return {name: StoredTensor(name, shape, path) for name, shape in shapes.items()}
 
 
-def _write_file(path: Path, stream: Iterable[tuple[str, np.ndarray]], shapes: Mapping, dtype: np.dtype) -> None:
-    header, end = {"__metadata__": {"format": "pt"}}, 0
+def _write_file(
+    path: Path,
+    stream: Iterator[tuple[str, np.ndarray]],
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: np.dtype,
+) -> None:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
     for name, shape in shapes.items():
         start, end = end, end + math.prod(shape) * dtype.itemsize
         header[name] = {"dtype": _FORMAT_NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
@@ -140,8 +151,9 @@ def _write_file(path: Path, stream: Iterable[tuple[str, np.ndarray]], shapes: Ma
     text += b" " * (-len(text) % 8)  # numbers start on a multiple of 8 bytes
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for name, (found, tensor) in zip(shapes, stream, strict=False):
-            _check_stream(name, shapes[name], found, tensor)
+        for name, shape in shapes.items():
+            found, tensor = next(stream)
+            _check_stream(name, shape, found, tensor)
             file.write(np.ascontiguousarray(tensor.astype(dtype, copy=False)).view(np.uint8).data)
         file.flush()
         os.fsync(file.fileno())

@@ -1,8 +1,8 @@
 """From named tensors to stacked parameters and back, by the family's table of names.
 
-A `TensorSource` is what every file format offers: tensor name -> something that knows its shape and can be read.
-Everything is checked against the shapes alone; then one parameter at a time is read, layer by layer straight into
-its stacked array, so that the weights are never in memory twice.
+A `TensorSource` is what every file format offers: tensor name -> something that knows its shape and can be
+read. Everything is checked against the shapes alone; then one parameter at a time is read, layer by layer
+straight into its stacked array, so that the weights are never in memory twice.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -91,9 +91,7 @@ def check_tensors(source: TensorSource, config: DecoderConfig, *, fresh: Collect
         if path not in fresh
         for name in tensor_names(config, path)
     }
-    problems = [
-        f"{name}: missing, expected shape {shape}" for name, shape in expected.items() if name not in source
-    ]
+    problems = [f"{name}: missing, expected shape {shape}" for name, shape in expected.items() if name not in source]
     problems += [
         f"{name}: in {source[name].origin} of shape {tuple(source[name].shape)}, expected {shape}"
         for name, shape in expected.items()
@@ -124,9 +122,7 @@ def export_tensors(params: Params, config: DecoderConfig) -> Iterator[tuple[str,
 def export_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
     """Returns the shape of every tensor `export_tensors` yields, in its order."""
     return {
-        name: _file_shape(spec)
-        for path, spec in parameter_specs(config).items()
-        for name in tensor_names(config, path)
+        name: _file_shape(spec) for path, spec in parameter_specs(config).items() for name in tensor_names(config, path)
     }
 
 
@@ -154,7 +150,8 @@ def _file_shape(spec: ParameterSpec) -> tuple[int, ...]:
 
 
 def _is_redundant(name: str, config: DecoderConfig) -> bool:
-    # A tied head may be stored all the same; old files keep the rope frequencies, which follow from the config.
+    # A tied head may be stored all the same; old files keep the rope frequencies, which follow from the
+    # config.
     tied_head = config.tie_embeddings and name == family_of(config.model_type).names["head"]
     return tied_head or name.endswith("rotary_emb.inv_freq")
 
