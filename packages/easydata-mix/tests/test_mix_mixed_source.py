@@ -219,21 +219,23 @@ def test_an_edit_takes_effect_at_its_row_and_is_journalled():
     assert mixed.journal == [{"from_row": 20, "weights": {"a": 1, "b": 3}}]
 
 
-def test_an_edit_while_reading_starts_with_the_next_block_and_replays():
-    mixed = mixture({"a": 50, "b": 50}, block_size=8)
+def test_an_edit_while_reading_starts_with_the_next_rows_planned_and_replays():
+    def build():
+        return mixture({"a": 50, "b": 50}, block_size=300)
+
+    mixed = build()
     stream = mixed.rows()
     rows = list(islice(stream, 5))
     edit = mixed.edit_weights({"a": 0, "b": 1})
-    assert edit.from_row == 8
-    rows += islice(stream, 35)
+    assert edit.from_row == 300
+    rows += islice(stream, 395)
     state = stream.state()
-    assert counts(rows[8:]) == {"b": 32}
-    fresh = mixture({"a": 50, "b": 50}, block_size=8)
-    assert list(islice(fresh.rows(state), 20)) == list(islice(stream, 20))
-    replayed = mixture({"a": 50, "b": 50}, block_size=8)
+    assert counts(rows) == {"a": 150, "b": 250}
+    assert list(islice(build().rows(state), 20)) == list(islice(stream, 20))
+    replayed = build()
     for entry in state["journal"]:
         replayed.edit_weights(entry["weights"], from_row=entry["from_row"])
-    assert list(islice(replayed, 40)) == rows
+    assert list(islice(replayed, 400)) == rows
 
 
 def test_edits_lose_and_repeat_nothing():
@@ -246,15 +248,15 @@ def test_edits_lose_and_repeat_nothing():
 
 
 def test_what_cannot_be_edited():
-    mixed = mixture({"a": 50, "b": 50}, block_size=8)
+    mixed = mixture({"a": 50, "b": 50}, block_size=300)
     next(mixed.rows())
-    with pytest.raises(MixtureError, match="order is already settled up to row 8"):
+    with pytest.raises(MixtureError, match="order is already settled up to row 300"):
         mixed.edit_weights({"a": 1, "b": 1}, from_row=3)
     with pytest.raises(MixtureError, match="'c' match no source"):
         mixed.edit_weights({"a": 1, "b": 1, "c": 1})
-    mixed.edit_weights({"a": 1, "b": 2}, from_row=30)
-    with pytest.raises(MixtureError, match="Row 30 has the weights"):
-        mixed.edit_weights({"a": 1, "b": 5}, from_row=30)
+    mixed.edit_weights({"a": 1, "b": 2}, from_row=330)
+    with pytest.raises(MixtureError, match="Row 330 has the weights"):
+        mixed.edit_weights({"a": 1, "b": 5}, from_row=330)
 
 
 def test_a_state_that_knows_nothing_of_an_edit_is_refused():

@@ -38,6 +38,8 @@ class _Stage:
     """Shares at `start`, over the curve's `share_unit`."""
     change: tuple[int, ...]
     """Shares at the stage's end minus those at its start; zeros for a constant stage."""
+    ramped: bool
+    """Whether the shares change within the stage."""
     span: int
 
 
@@ -96,9 +98,9 @@ class ShareCurve:
 
     def reaches(self, source: int, target: int, *, start: int, stride: int) -> int:
         """Return the smallest j >= 0 with `cumulative_of(source, start + j·stride) >= target`; `HORIZON` if never."""
-        high = 1
         if self.cumulative_of(source, start) >= target:
             return 0
+        high = 1
         while self.cumulative_of(source, start + high * stride) < target:
             high *= 2
             if high > HORIZON:
@@ -121,7 +123,9 @@ class ShareCurve:
         for (start, share), (stop, target) in zip(points, [*points[1:], points[-1]], strict=True):
             ramped = self._interpolation != "step" and stop > start and share != target
             change = tuple(b - a for a, b in zip(share, target, strict=True)) if ramped else zeros
-            stages.append(_Stage(start=start, base=base, share=share, change=change, span=max(stop - start, 1)))
+            stages.append(
+                _Stage(start=start, base=base, share=share, change=change, ramped=ramped, span=max(stop - start, 1))
+            )
             rows = (stop - start) * self._rows_per_tick
             ramp = self._ramp(stages[-1], stop - start) * self._rows_per_tick if ramped else 0
             base = tuple(b + s * rows * self._scale + c * ramp for b, s, c in zip(base, share, change, strict=True))
@@ -133,7 +137,7 @@ class ShareCurve:
         stage = self._stages[bisect_right(self._starts, tick) - 1]
         ticks = tick - stage.start
         flat = (ticks * self._rows_per_tick + part) * self._scale
-        if not any(stage.change):
+        if not stage.ramped:
             return stage, flat, 0
         ramp = self._ramp(stage, ticks)
         step = self._ramp(stage, ticks + 1) - ramp if part else 0

@@ -174,8 +174,8 @@ class MixedShardedSource(SingleShardSource):
 
         Args:
             weights: One weight per source.
-            from_row: Index of the first row drawn by them, counted over all epochs; not before the end of the
-                block being read. `None` = the end of that block.
+            from_row: Index of the first row drawn by them, counted over all epochs; not before the
+                rows already planned. `None` = the first row not planned yet (a block, or 256 rows, further on).
 
         Returns:
             The edit, with the row it takes effect at.

@@ -1,11 +1,12 @@
 """The mixer: fills the blocks of a plan with rows of the sources.
 
-Rows are read in chunks, parts of a block of at most 1,024 rows. The position inside a chunk is computed only when
-somebody asks for it, so states cost nothing while rows flow.
+Rows are read in chunks: a part of a large block, or several small blocks. The position inside a chunk is computed only
+when somebody asks for it, so states cost nothing while rows flow.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CHUNK_ROWS = 1024
+"""Most rows in a chunk."""
+
+_GATHERED_ROWS = 256  # small blocks are planned together up to this, for speed
 
 PROVENANCE = "__source__"
 """The column that names a row's source."""
@@ -58,6 +62,21 @@ class Reading:
     save: Callable[[ReadSpot], State]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Span:
+    """The next rows of the plan: a part of a block, or several blocks."""
+
+    order: Order
+    starts: Sequence[tuple[int, Place, int]]
+    """(row of the span, block, offset in the block) where each block begins, and after the span's last row."""
+
+    def place(self, rows: int) -> tuple[Place, int]:
+        """Return the block and the offset in it after some rows of the span."""
+        index = bisect_right(self.starts, rows, key=lambda start: start[0]) - 1
+        start, place, offset = self.starts[index]
+        return place, offset + rows - start
+
+
 class Mixer:
     """Reads a mixture chunk by chunk."""
 
@@ -85,17 +104,14 @@ class Mixer:
 
     def read(self, most: int = CHUNK_ROWS) -> Chunk | None:
         """Return the next chunk, of at most `most` rows; None at the end of the mixture."""
-        planner = self._reading.planner
-        while (block := planner.block(self._place)) is not None:
-            planner.settle(block.stop)
-            order = block.order[self._offset : self._offset + most]
-            cut = self._unserved(order)
-            order = order[: cut[0]] if cut else order
-            if len(order):
-                return self._chunk(order)
-            if cut is None:
-                self._place, self._offset = planner.after(block), 0
-            elif not self._leave_out(cut[1]):
+        while (span := self._plan(most)) is not None:
+            cut = self._unserved(span.order)
+            rows = cut[0] if cut else len(span.order)
+            chunk = self._chunk(span, rows) if rows else None
+            self._place, self._offset = span.place(rows)
+            if chunk is not None:
+                return chunk
+            if cut is not None and not self._leave_out(cut[1]):
                 break
         return None
 
@@ -125,6 +141,26 @@ class Mixer:
             skipped += len(chunk.rows)
         return skipped
 
+    def _plan(self, most: int) -> _Span | None:
+        """Return the next rows of the plan; None if there are no more."""
+        planner, place, offset = self._reading.planner, self._place, self._offset
+        starts: list[tuple[int, Place, int]] = []
+        orders: list[Order] = []
+        rows = 0
+        while rows < min(most, _GATHERED_ROWS):
+            block = planner.block(place)
+            if block is None:
+                break
+            planner.settle(block.stop)
+            starts.append((rows, place, offset))
+            orders.append(block.order[offset : offset + most - rows])
+            rows += len(orders[-1])
+            offset += len(orders[-1])
+            if offset == block.stop - place.row:
+                place, offset = planner.after(block), 0
+        starts.append((rows, place, offset))
+        return _Span(order=np.concatenate(orders), starts=starts) if orders else None
+
     def _unserved(self, order: Order) -> tuple[int, int] | None:
         wanted = self._counts(order)
         available = [feed.fill(rows) for feed, rows in zip(self._feeds, wanted, strict=True)]
@@ -138,13 +174,19 @@ class Mixer:
         self._place, self._offset = self._reading.planner.without(self._place, source, row), 0
         return True
 
-    def _chunk(self, order: Order) -> Chunk:
-        start = self.spot
-        runs = [feed.take(rows) for feed, rows in zip(self._feeds, self._counts(order), strict=True)]
-        self._offset += len(order)
+    def _chunk(self, span: _Span, rows: int) -> Chunk:
+        order, before = span.order[:rows], tuple(feed.cursor for feed in self._feeds)
+        runs = [feed.take(count) for feed, count in zip(self._feeds, self._counts(order), strict=True)]
+
+        def state_after(given: int) -> State:
+            place, offset = span.place(given)
+            counts = self._counts(order[:given])
+            cursors = tuple(map(_cursor_inside, before, runs, counts))
+            return self._reading.save(ReadSpot(place=place, offset=offset, cursors=cursors))
+
         return Chunk(
             rows=_interleave(order, runs, self._reading),
-            state_after=lambda given: self._reading.save(_spot_inside(start, order, runs, given)),
+            state_after=state_after,
             place=partial(self._origin, order, runs),
         )
 
@@ -188,13 +230,6 @@ def _with_source(rows: Rows, order: Order, names: Sequence[str]) -> pa.RecordBat
     if index < 0:
         return rows.append_column(PROVENANCE, column)
     return rows.set_column(index, PROVENANCE, column)
-
-
-def _spot_inside(start: ReadSpot, order: Order, runs: Sequence[Sequence[Run]], given: int) -> ReadSpot:
-    """Return the position after the first `given` rows of a chunk."""
-    counts = np.bincount(order[:given], minlength=len(runs)).tolist()
-    cursors = map(_cursor_inside, start.cursors, runs, counts)
-    return replace(start, offset=start.offset + given, cursors=tuple(cursors))
 
 
 def _cursor_inside(start: Cursor, runs: Sequence[Run], rows: int) -> Cursor:

@@ -39,9 +39,9 @@ def block_order(quotas: Sequence[int], *, seed: int, row: int) -> Order:
         seed: The mixture's seed.
         row: Global index of the block's first row.
     """
+    if sum(quotas) == 1:
+        return np.array([quotas.index(1)], dtype=np.intp)
     sources = np.repeat(np.arange(len(quotas)), quotas)
-    if len(sources) < 2:
-        return sources
     words = np.random.Philox(key=[seed, _PURPOSE], counter=[0, row, 0, 0]).random_raw(len(sources))
     return sources[np.argsort(words, kind="stable")]
 

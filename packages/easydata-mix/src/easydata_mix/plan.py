@@ -114,7 +114,7 @@ class Planner:
         if phase.curve is None:
             return None
         stop = min(place.row + self._block_size, self._next_edit(place.row))
-        totals = phase.totals(place.given, stop, self._block_size)
+        totals = phase.totals(place.given, place.row, stop, self._block_size)
         return Block(place=place, stop=stop, totals=totals, seed=self._seed)
 
     def after(self, block: Block) -> Place:
@@ -200,20 +200,22 @@ class _Phase:
             self._latest = row, [after - before for after, before in zip(now, self._base, strict=True)]
         return self._latest[1]
 
-    def totals(self, given: Sequence[int], stop: int, block_size: int) -> tuple[int, ...]:
-        """Return each source's rows since the phase began at the end of the block that stops at `stop`."""
+    def totals(self, given: Sequence[int], start: int, stop: int, block_size: int) -> tuple[int, ...]:
+        """Return each source's rows since the phase began at the end of the block from `start` to `stop`."""
         curve = self.curve
         assert curve is not None
+        # An edit may cut the block short; deadlines stay on the grid of whole blocks, whoever asks and when.
+        end = start + block_size
 
         def deadline(source: int, row: int) -> int:
-            if self.integral(stop + block_size)[source] >= row * curve.unit:
-                return stop + block_size
             known = self._deadlines.get(source)
-            if known and known[0] == row and known[1] >= stop:
+            if known and known[0] == row:
                 return known[1]
+            if stop == end and self.integral(end + block_size)[source] >= row * curve.unit:
+                return end + block_size
             target = self._base[source] + row * curve.unit
-            blocks = curve.reaches(source, target, start=self._clock_start + stop, stride=block_size)
-            self._deadlines[source] = row, stop + blocks * block_size
+            blocks = curve.reaches(source, target, start=self._clock_start + end, stride=block_size)
+            self._deadlines[source] = row, end + blocks * block_size
             return self._deadlines[source][1]
 
         return tuple(
