@@ -5,8 +5,6 @@ import sys
 
 import pytest
 import yaml
-from easydel.cli import main as main_module
-from easydel.cli import sft as sft_module
 from easydel.cli.errors import CommandError, GoalMissedError, is_for_users, show_error
 from easydel.cli.main import COMMANDS, main
 
@@ -115,11 +113,11 @@ def test_wrong_flags_are_refused(config, capsys, flags, message):
 
 
 def test_ctrl_c_ends_with_130(monkeypatch, capsys):
-    def interrupted(words):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(main_module, "_dispatch", interrupted)
-    assert main([]) == 130
+    monkeypatch.setattr("easydel.cli.sft.parse_invocation", interrupted)
+    assert main(["sft"]) == 130
     assert "Stopped" in capsys.readouterr().err
 
 
@@ -127,7 +125,7 @@ def test_an_unexpected_error_keeps_its_traceback(config, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(sft_module, "parse_invocation", broken)
+    monkeypatch.setattr("easydel.cli.sft.parse_invocation", broken)
     with pytest.raises(ZeroDivisionError):
         main(["sft", config])
 

@@ -1,15 +1,67 @@
 """Rows: where they come from, how they are changed, mixed, tokenized and written. Needs no JAX."""
 
+from easydata_mix import MixedShardedSource as MixedShardedSource
+from easydata_mix import WeightSchedulePoint as WeightSchedulePoint
+from easydata_mix import WeightScheduler as WeightScheduler
+from easydata_mix import block_mixture_interleave as block_mixture_interleave
+from easydata_sources import ArrowShardedSource as ArrowShardedSource
+from easydata_sources import BatchTransform as BatchTransform
+from easydata_sources import ChainedTransform as ChainedTransform
+from easydata_sources import CompositeShardedSource as CompositeShardedSource
+from easydata_sources import CsvShardedSource as CsvShardedSource
+from easydata_sources import DataReport as DataReport
+from easydata_sources import DropFields as DropFields
+from easydata_sources import ExpandTransform as ExpandTransform
+from easydata_sources import FilterTransform as FilterTransform
 from easydata_sources import HFDatasetShardedSource as HFDatasetShardedSource
+from easydata_sources import HostShardedSource as HostShardedSource
+from easydata_sources import HuggingFaceShardedSource as HuggingFaceShardedSource
 from easydata_sources import JsonShardedSource as JsonShardedSource
+from easydata_sources import LimitedShardedSource as LimitedShardedSource
+from easydata_sources import MapTransform as MapTransform
+from easydata_sources import MemoryShardedSource as MemoryShardedSource
 from easydata_sources import ParquetShardedSource as ParquetShardedSource
+from easydata_sources import RenameFields as RenameFields
+from easydata_sources import SelectFields as SelectFields
 from easydata_sources import ShardedDataSource as ShardedDataSource
+from easydata_sources import ShuffledShardedSource as ShuffledShardedSource
+from easydata_sources import TextShardedSource as TextShardedSource
+from easydata_sources import Transform as Transform
 from easydata_sources import TransformedShardedSource as TransformedShardedSource
+from easydata_sources import as_sharded_source as as_sharded_source
 
 __all__ = [
-    "HFDatasetShardedSource",
-    "JsonShardedSource",
-    "ParquetShardedSource",
+    # sources
     "ShardedDataSource",
+    "ParquetShardedSource",
+    "JsonShardedSource",
+    "ArrowShardedSource",
+    "CsvShardedSource",
+    "TextShardedSource",
+    "MemoryShardedSource",
+    "HFDatasetShardedSource",
+    "HuggingFaceShardedSource",
+    "as_sharded_source",
+    # sources of sources
+    "CompositeShardedSource",
     "TransformedShardedSource",
+    "LimitedShardedSource",
+    "ShuffledShardedSource",
+    "HostShardedSource",
+    # transforms of rows
+    "Transform",
+    "ExpandTransform",
+    "BatchTransform",
+    "ChainedTransform",
+    "FilterTransform",
+    "MapTransform",
+    "SelectFields",
+    "DropFields",
+    "RenameFields",
+    "DataReport",
+    # mixtures
+    "MixedShardedSource",
+    "WeightScheduler",
+    "WeightSchedulePoint",
+    "block_mixture_interleave",
 ]

@@ -48,7 +48,7 @@ def open_rows(name: str, folder: Path) -> ShardedDataSource:
     if scheme == "demo":
         return as_sharded_source(_demo_file(rest, folder))
     if scheme == "hub":
-        return as_sharded_source(_hub_dataset(rest))
+        return _hub_rows(rest)
     if scheme == "package":
         return as_sharded_source(_package_file(rest))
     return as_sharded_source(name)
@@ -95,11 +95,8 @@ def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     unfinished.replace(path)
 
 
-def _hub_dataset(rest: str) -> Any:
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise CommandError(f"hub://{rest} needs the extra `hf`: `pip install 'easydel[hf]'`.") from None
+def _hub_rows(rest: str) -> ShardedDataSource:
+    from easydata_sources import HuggingFaceShardedSource
 
     name, _, split = rest.partition(":")
-    return load_dataset(name, split=split or "train")
+    return HuggingFaceShardedSource(name, split or "train", streaming=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -60,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _show_logs() -> None:
     """What the packages have to say goes to standard error as plain lines; other libraries only warn there."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    # transformers, which we use for its tokenizers, would start every run by missing PyTorch.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     for package in OUR_PACKAGES:
         logging.getLogger(package).setLevel(logging.INFO)
 
