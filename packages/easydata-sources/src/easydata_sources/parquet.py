@@ -55,6 +55,7 @@ class ParquetShardedSource(FileSource):
         super().__init__(data_files, storage_options, retries, PARQUET_EXTENSIONS)
         self._columns = None if columns is None else list(columns)
         self._ends: dict[int, list[int]] = {}
+        self._footers: dict[int, pq.FileMetaData] = {}
 
     def read_file(self, shard: int, position: State) -> Iterator[Chunk]:
         row = position["row"]
@@ -117,8 +118,12 @@ class ParquetShardedSource(FileSource):
 
         data_file = self.files[shard]
         try:
-            with data_file.open_for_arrow() as handle, pq.ParquetFile(handle) as file:
-                self._check_columns(data_file, file)
+            # The footer of a file with many row groups is large: it is parsed once, not per row group.
+            footer = self._footers.get(shard)
+            with data_file.open_for_arrow() as handle, pq.ParquetFile(handle, metadata=footer) as file:
+                if footer is None:
+                    self._check_columns(data_file, file)
+                    self._footers[shard] = file.metadata
                 yield file
         except pa.ArrowException as error:
             raise _damaged(data_file, error) from error

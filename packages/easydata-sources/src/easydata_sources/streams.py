@@ -27,6 +27,7 @@ Place: TypeAlias = tuple[str, int | None]
 """Where a row came from: shard, and row in it (None = unknown)."""
 
 _NEAR_ROWS = 16_384
+_DICT_ROWS = 256
 
 
 class RowStream(ABC):
@@ -99,15 +100,17 @@ class ChunkRowStream(RowStream):
         self._start = start
         self._chunks = reader.chunks(start)
         self._chunk: Chunk | None = None
-        self._rows: list[Row] | None = None  # of the chunk, once one of them has been asked for
-        self._given = 0
+        self._given = 0  # rows of the chunk given or stepped over
+        self._dicts: list[Row] = []  # the next of them, as far as they have been turned into dicts
+        self._first_dict = 0
 
     def __next__(self) -> Row:
         while self._chunk is None or self._given == len(self._chunk.rows):
-            self._chunk, self._rows, self._given = next(self._chunks), None, 0
-        if self._rows is None:
-            self._rows = rows_as_dicts(self._chunk.rows)
-        row = self._rows[self._given]
+            self._chunk, self._given, self._dicts, self._first_dict = next(self._chunks), 0, [], 0
+        if self._given >= self._first_dict + len(self._dicts):
+            self._first_dict = self._given
+            self._dicts = rows_as_dicts(slice_rows(self._chunk.rows, self._given, self._given + _DICT_ROWS))
+        row = self._dicts[self._given - self._first_dict]
         self._given += 1
         return row
 
@@ -141,7 +144,7 @@ class ChunkRowStream(RowStream):
             chunk = next(self._chunks, None)
             if chunk is None:
                 break
-            self._chunk, self._rows = chunk, None
+            self._chunk, self._dicts, self._first_dict = chunk, [], 0
             self._given = min(rows - skipped, len(chunk.rows))
             skipped += self._given
         return skipped
