@@ -71,6 +71,19 @@ def test_a_broken_line_is_found_again_after_resuming_before_it(tmp_path: Path) -
     assert caught.value.row == 2
 
 
+def test_a_stream_that_failed_fails_again_and_never_seems_to_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"id": 1}\n{"id": 2}\n{"id": 3\n{"id": 4}\n')
+    stream, batches = JsonShardedSource(path).rows(), JsonShardedSource(path).batches(10)
+    assert [next(stream), next(stream)] == next(batches).to_pylist() == [{"id": 1}, {"id": 2}]
+    for _ in range(2):
+        with pytest.raises(DataFormatError, match="row: 2"):
+            next(stream)
+        with pytest.raises(DataFormatError, match="row: 2"):
+            next(batches)
+        assert stream.state()["row"] == batches.state()["row"] == 2
+
+
 @pytest.mark.parametrize(
     ("line", "found"),
     [(b"[1, 2]", "a JSON list"), (b"7", "a JSON int"), (b'{"a": \xff}', "not UTF-8"), (b"{'a': 1}", "double quotes")],

@@ -84,6 +84,14 @@ def test_a_row_error_names_shard_and_row_of_the_source(limit: int) -> None:
     assert "mend: use 8" in str(error)
 
 
+def test_a_batch_that_failed_is_not_passed_over() -> None:
+    stream = source(600).transform(RefuseSeven()).rows()
+    for _ in range(2):
+        with pytest.raises(RowError, match="row: 7"):
+            next(stream)
+        assert stream.state() == {"source": {"shard": 0, "row": 0}, "emitted": 0}
+
+
 def test_a_row_error_inside_a_chain_and_a_shuffle_names_the_original_row() -> None:
     with pytest.raises(RowError) as caught:
         list(source(600).shuffle(1).transform(Twice() >> RefuseSeven()).rows())

@@ -40,7 +40,7 @@ from easydata_sources.transform import MapTransform as MapTransform
 from easydata_sources.transform import Transform as Transform
 from easydata_sources.transformed import TransformedShardedSource as TransformedShardedSource
 
-__all__ = [  # noqa: RUF022 - grouped by topic
+__all__ = [
     # the contract
     "ShardedDataSource",
     "ShardInfo",

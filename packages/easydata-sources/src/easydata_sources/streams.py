@@ -106,7 +106,7 @@ class ChunkRowStream(RowStream):
 
     def __next__(self) -> Row:
         while self._chunk is None or self._given == len(self._chunk.rows):
-            self._chunk, self._given, self._dicts, self._first_dict = next(self._chunks), 0, [], 0
+            self._chunk, self._given, self._dicts, self._first_dict = self._next_chunk(), 0, [], 0
         if self._given >= self._first_dict + len(self._dicts):
             self._first_dict = self._given
             self._dicts = rows_as_dicts(slice_rows(self._chunk.rows, self._given, self._given + _DICT_ROWS))
@@ -141,19 +141,30 @@ class ChunkRowStream(RowStream):
     def _step_over(self, rows: int) -> int:
         skipped = 0
         while skipped < rows:
-            chunk = next(self._chunks, None)
-            if chunk is None:
+            try:
+                self._chunk, self._dicts, self._first_dict = self._next_chunk(), [], 0
+            except StopIteration:
                 break
-            self._chunk, self._dicts, self._first_dict = chunk, [], 0
-            self._given = min(rows - skipped, len(chunk.rows))
+            self._given = min(rows - skipped, len(self._chunk.rows))
             skipped += self._given
         return skipped
+
+    def _next_chunk(self) -> Chunk:
+        try:
+            return next(self._chunks)
+        except StopIteration:
+            raise
+        except Exception:
+            # A generator that has raised looks exhausted ever after; asked again, it must fail again.
+            self._chunks = self._reader.chunks(self.state())
+            raise
 
 
 class ChunkBatchStream(BatchStream):
     """Record batches of a fixed number of rows from a chunk reader; only the last has fewer."""
 
     def __init__(self, reader: ChunkReader, start: State, rows: int) -> None:
+        self._reader = reader
         self._chunks = reader.chunks(start)
         self._state: Callable[[], State] = lambda: dict(start)
         self._size = rows
@@ -166,9 +177,10 @@ class ChunkBatchStream(BatchStream):
         where = ""
         while missing:
             if self._chunk is None or self._given == len(self._chunk.rows):
-                self._chunk, self._given = next(self._chunks, None), 0
-                if self._chunk is None:
+                chunk = self._next_chunk(runs)
+                if chunk is None:
                     break
+                self._chunk, self._given = chunk, 0
             where = self._chunk.place(self._given)[0]
             stop = min(self._given + missing, len(self._chunk.rows))
             runs.append(slice_rows(self._chunk.rows, self._given, stop))
@@ -181,6 +193,17 @@ class ChunkBatchStream(BatchStream):
 
     def state(self) -> State:
         return self._state()
+
+    def _next_chunk(self, runs: list[Rows]) -> Chunk | None:
+        """Return the next chunk; None at the end, or if it cannot be read while there are rows to give first."""
+        try:
+            return next(self._chunks, None)
+        except Exception:
+            # A generator that has raised looks exhausted ever after; asked again, it must fail again.
+            self._chunks = self._reader.chunks(self.state())
+            if not runs:
+                raise
+            return None
 
 
 class RowsAsBatches(BatchStream):

@@ -183,10 +183,12 @@ class _BatchedStream(RowStream):
         transform = self._owner.transform_applied
         try:
             self._outputs = apply_transform(transform, batch)
-        except RowError as error:
-            file, number = self._place(error.row_in_batch)
-            raise error.located(file=file, row=number) from error
-        except Exception as error:  # the user's own; passed on with the place added
+        except Exception as error:
+            # Asked again, the stream must fail again rather than go on behind the batch.
+            self._stream = self._owner.source.rows(before)
+            if isinstance(error, RowError):
+                file, number = self._place(error.row_in_batch)
+                raise error.located(file=file, row=number) from error
             file, number = self._place(0)
             span = f"rows {number} and following" if number is not None else "rows"
             error.add_note(f"while {transform_name(transform)} was given {len(batch)} {span} of {file}")
