@@ -101,7 +101,7 @@ def test_resuming_at_any_row_gives_exactly_the_rest(make):
     whole = head(make())
     stream = make().rows()
     for position in range(len(whole)):
-        if position % 7 in (0, 1):
+        if position in {0, 1, 7, 8, 9, 21, 40, ROWS - 1}:
             state = json.loads(json.dumps(stream.state()))
             fresh = make()
             assert head(fresh, state, len(whole) - position) == whole[position:]
@@ -132,7 +132,7 @@ def test_batches_hold_the_same_rows_and_share_their_positions(make):
 
 def test_skipping_is_reading_without_the_rows(make):
     whole = head(make())
-    for skipped in (0, 1, 5, 8, 17, 40):
+    for skipped in (0, 5, 7, 40):
         stream = make().rows()
         next(stream)
         assert stream.skip(skipped) == min(skipped, len(whole) - 1)

@@ -184,6 +184,13 @@ def test_a_schedule_goes_on_from_epoch_to_epoch():
     assert counts(islice(mixed.shuffle(1, epoch=1), 40)) == {"b": 40}
 
 
+def test_the_clock_counts_the_rows_that_earlier_epochs_really_had():
+    mixed = mixture({"a": 30, "b": 10}, weight_scheduler=line(60, unit="sample"), stop="first_exhausted", block_size=1)
+    first, second = (mixed.shuffle(1, epoch) for epoch in (0, 1))
+    assert (len(first), len(second)) == (len(list(first)), len(list(second)))
+    assert len(second) < len(first)  # b's share is larger by then, so its 10 rows are gone sooner
+
+
 # Shuffling
 
 
@@ -236,6 +243,14 @@ def test_an_edit_while_reading_starts_with_the_next_rows_planned_and_replays():
     for entry in state["journal"]:
         replayed.edit_weights(entry["weights"], from_row=entry["from_row"])
     assert list(islice(replayed, 400)) == rows
+
+
+def test_edits_count_rows_over_all_epochs():
+    mixed = mixture({"a": 20, "b": 20}, block_size=10)
+    mixed.edit_weights({"a": 0, "b": 1}, from_row=60)
+    second = list(islice(mixed.shuffle(1, epoch=1), 40))  # rows 40 to 79
+    assert counts(second[:20]) == {"a": 10, "b": 10}
+    assert counts(second[20:]) == {"b": 20}
 
 
 def test_edits_lose_and_repeat_nothing():
@@ -344,6 +359,12 @@ def test_restoring_reads_no_rows_given_before():
 def test_bad_mixtures_are_refused_before_reading(sources, options, message):
     with pytest.raises(MixtureError, match=message):
         MixedShardedSource(sources, **options)
+
+
+def test_an_empty_file_is_refused_before_reading(tmp_path):
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(MixtureError, match="'a' is empty"):
+        MixedShardedSource({"a": tmp_path / "empty.jsonl"})
 
 
 def test_something_that_is_no_data_set_is_refused_with_its_name():

@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 from easydata_sources import ShardedDataSource, State
 from easydata_sources.rows import Rows, concat_rows, rows_as_dicts, take_rows
 from easydata_sources.streams import Chunk
 from easydata_sources.streams import Place as RowPlace
 
 from easydata_mix.feed import Cursor, Feed, Run
-from easydata_mix.order import Order, first_unserved
+from easydata_mix.order import Order, concatenate, counts_of, first_unserved
 from easydata_mix.plan import Place, Planner
 from easydata_mix.walk import Spot, Stop, drawn_at, walk
 
@@ -159,7 +158,7 @@ class Mixer:
             if offset == block.stop - place.row:
                 place, offset = planner.after(block), 0
         starts.append((rows, place, offset))
-        return _Span(order=np.concatenate(orders), starts=starts) if orders else None
+        return _Span(order=concatenate(orders), starts=starts) if orders else None
 
     def _unserved(self, order: Order) -> tuple[int, int] | None:
         wanted = self._counts(order)
@@ -191,13 +190,13 @@ class Mixer:
         )
 
     def _counts(self, order: Order) -> list[int]:
-        return np.bincount(order, minlength=len(self._feeds)).tolist()
+        return counts_of(order, len(self._feeds))
 
     def _origin(self, order: Order, runs: Sequence[Sequence[Run]], given: int) -> RowPlace:
         """Return where row `given` of a chunk came from."""
         source = int(order[given])
         name = self._reading.names[source]
-        rank = int(np.count_nonzero(order[:given] == source))
+        rank = int((order[:given] == source).sum())
         for run in runs[source]:
             if rank < len(run.rows):
                 shard, row = run.first_place or (f"pass {run.start.turn + 1} over", run.start.row)
@@ -215,8 +214,7 @@ def _interleave(order: Order, runs: Sequence[Sequence[Run]], reading: Reading) -
         if reading.provenance:
             return [{**next(queues[source]), PROVENANCE: names[source]} for source in order.tolist()]
         return [next(queues[source]) for source in order.tolist()]
-    places = np.empty_like(order)
-    places[np.argsort(order, kind="stable")] = np.arange(len(order))
+    places = order.argsort(kind="stable").argsort(kind="stable")
     rows = take_rows(concat_rows(parts, where="mixture of " + ", ".join(names)), places.tolist())
     return _with_source(rows, order, names) if reading.provenance else rows
 

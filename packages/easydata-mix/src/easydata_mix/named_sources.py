@@ -40,7 +40,8 @@ def named_sources(sources: Mapping[str, Any] | Sequence[Any]) -> dict[str, Shard
 
 def _refuse_empty(name: str, source: ShardedDataSource) -> None:
     """Raise if a source says of itself, without being read, that it holds nothing."""
-    infos = [source.get_shard_info(shard) for shard in source.shard_names]
+    # A generator: the first shard that holds something spares asking the others.
+    infos = (source.get_shard_info(shard) for shard in source.shard_names)
     if all(info is not None and 0 in (info.num_rows, info.byte_size) for info in infos):
         raise MixtureError(
             f"The source {name!r} is empty, so no share of it can be given. Remove it, or check its files and filters."

@@ -8,14 +8,16 @@ seed 42, while seeding a generator with `seed + block` would make one the other 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from numbers import Integral
+from typing import TYPE_CHECKING, TypeAlias
 
 from easydata_mix.errors import MixtureError
 
-Order: TypeAlias = NDArray[np.intp]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Order: TypeAlias = "NDArray[np.intp]"
 """Source index of every row of a block, shape [rows]."""
 
 _PURPOSE = 0x6D69782D6F726465  # separates these words from other users of the same seed
@@ -23,7 +25,7 @@ _PURPOSE = 0x6D69782D6F726465  # separates these words from other users of the s
 
 def check_seed(seed: int) -> int:
     """Return the seed, or raise if it is not a whole number that fits the cipher's key."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 1 << 64:
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 1 << 64:
         raise MixtureError(
             f"`seed` must be a whole number from 0 to 2**64 - 1; found {seed!r}. "
             "The order of a mixture is a function of its seed, so there is no unseeded one."
@@ -39,11 +41,27 @@ def block_order(quotas: Sequence[int], *, seed: int, row: int) -> Order:
         seed: The mixture's seed.
         row: Global index of the block's first row.
     """
+    import numpy as np
+
     if sum(quotas) == 1:
         return np.array([quotas.index(1)], dtype=np.intp)
     sources = np.repeat(np.arange(len(quotas)), quotas)
     words = np.random.Philox(key=[seed, _PURPOSE], counter=[0, row, 0, 0]).random_raw(len(sources))
     return sources[np.argsort(words, kind="stable")]
+
+
+def counts_of(order: Order, sources: int) -> list[int]:
+    """Return how often each source occurs in an order."""
+    import numpy as np
+
+    return np.bincount(order, minlength=sources).tolist()
+
+
+def concatenate(orders: Sequence[Order]) -> Order:
+    """Return one order after the other."""
+    import numpy as np
+
+    return np.concatenate(orders)
 
 
 def first_unserved(order: Order, available: Sequence[int]) -> tuple[int, int] | None:
@@ -53,6 +71,8 @@ def first_unserved(order: Order, available: Sequence[int]) -> tuple[int, int] | 
         order: Sources of the draws.
         available: Rows each source can still give.
     """
+    import numpy as np
+
     wanted = np.bincount(order, minlength=len(available))
     short = np.flatnonzero(wanted > np.asarray(available)).tolist()
     cuts = [(int(np.flatnonzero(order == source)[available[source]]), source) for source in short]

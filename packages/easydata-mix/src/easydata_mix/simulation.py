@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
-
-import numpy as np
-from numpy.typing import ArrayLike
+from typing import TYPE_CHECKING, TypeAlias
 
 from easydata_mix.errors import MixtureError
 from easydata_mix.plan import Planner
 from easydata_mix.walk import Spot, Stop, drawn_at, walk
 from easydata_mix.weights import listed
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike
 
 TokenLengths: TypeAlias = "float | ArrayLike"
 """Tokens of a source's rows: their mean, or one number per row in the source's order."""
@@ -41,6 +42,8 @@ class Simulation:
 
     def plot(self, width: int = 60) -> str:
         """Return a chart of the shares over time: one line per moment, one glyph per source."""
+        import numpy as np
+
         lines = [f"{_glyph(index)} {name}" for index, name in enumerate(self.rows)]
         before = dict.fromkeys(self.rows, 0)
         for step, rows in self.timeline:
@@ -96,6 +99,8 @@ def simulate(
 
 
 def _tokens(rows: dict[str, int], lengths: Mapping[str, TokenLengths] | None) -> dict[str, int] | None:
+    import numpy as np
+
     if lengths is None:
         return None
     missing = [name for name in rows if name not in lengths]
@@ -113,7 +118,7 @@ def _tokens_of(rows: int, lengths: np.ndarray) -> int:
     if not len(lengths):
         raise MixtureError("`lengths` of a source is empty; give one number per row, or their mean.")
     passes, rest = divmod(rows, len(lengths))
-    return passes * int(lengths.sum(dtype=np.int64)) + int(lengths[:rest].sum(dtype=np.int64))
+    return passes * int(lengths.sum(dtype="int64")) + int(lengths[:rest].sum(dtype="int64"))
 
 
 def _glyph(index: int) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from easydata_mix.curve import HORIZON
-from easydata_mix.order import first_unserved
+from easydata_mix.order import counts_of, first_unserved
 from easydata_mix.plan import Block, Place, Planner
 
 Stop: TypeAlias = Literal["restart", "first_exhausted", "all_exhausted"]
@@ -78,10 +78,7 @@ def drawn_at(planner: Planner, spot: Spot) -> list[int]:
 
 
 def _counts(block: Block, rows: int) -> list[int]:
-    counts = [0] * len(block.totals)
-    for source in block.order[:rows].tolist():
-        counts[source] += 1
-    return counts
+    return counts_of(block.order[:rows], len(block.totals))
 
 
 def _cut(block: Block, available: Sequence[int]) -> tuple[int, int] | None:
