@@ -421,6 +421,36 @@ def test_errors_name_the_source_and_its_row():
         list(islice(mixture({"a": 9, "b": 9}, block_size=4).transform(Refuse()), 18))
 
 
+@pytest.mark.parametrize("columns", [False, True])
+def test_a_stream_that_failed_fails_again_and_loses_no_row(columns):
+    broken = [True]
+
+    def check(row):
+        if row["n"] == 300 and broken[0]:
+            raise OSError("the network is down")
+        return row
+
+    mixed = MixedShardedSource(
+        {"a": MemoryShardedSource(rows_of("a", 500)).map(check), "b": rows_of("b", 500)},
+        block_size=100,
+        stop="all_exhausted",
+    )
+    whole = list(mixture({"a": 500, "b": 500}, block_size=100, stop="all_exhausted"))
+    stream = mixed.batches(64) if columns else mixed.rows()
+    read = []
+
+    def read_on():
+        for item in stream:
+            read.extend(item.to_pylist() if columns else [item])
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="network"):
+            read_on()
+    broken[0] = False
+    read_on()
+    assert read == whole
+
+
 def test_mixtures_of_mixtures():
     inner = mixture({"a": 4, "b": 2}, [2, 1], block_size=1, stop="all_exhausted")
     outer = MixedShardedSource({"inner": inner, "c": rows_of("c", 6)}, block_size=1, stop="all_exhausted")

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from easydata_mix.errors import MixtureError
 from easydata_mix.weights import exact_weight
 
-NumberT = TypeVar("NumberT", int, Fraction)
+RateT = TypeVar("RateT", int, Fraction)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +55,7 @@ class Clock:
         )
 
 
-def _once(name: str, present: NumberT | None, new: NumberT | None) -> NumberT | None:
+def _once(name: str, present: RateT | None, new: RateT | None) -> RateT | None:
     if None not in (present, new) and present != new:
         raise MixtureError(
             f"`{name}` is {present} already and cannot become {new}: the schedule would jump, and rows be repeated or "

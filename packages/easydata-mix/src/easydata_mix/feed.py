@@ -149,10 +149,15 @@ class Feed:
         """Return one more run; None at the end of the pass."""
         stream = self._open()
         start, place = self._end, None
-        if isinstance(stream, RowStream):
-            rows, place = _pull(stream, wanted)
-        else:
-            rows = next(stream, [])
+        try:
+            if isinstance(stream, RowStream):
+                rows, place = _pull(stream, wanted)
+            else:
+                rows = next(stream, [])
+        except Exception:
+            # Rows read just before the failure are in no queue; asked again, the feed must come to them again.
+            self._stream = None
+            raise
         if not len(rows):
             return None
         self._end = Cursor(turn=start.turn, row=start.row + len(rows), at=stream.state())
