@@ -57,9 +57,21 @@ def test_help_explains_every_key(capsys):
 
 def test_flags_outweigh_overrides_and_those_the_file(config, capsys):
     training = printed_config(
-        capsys, config, "--set", "training.max_length=32", "--set", "training.seed=5", "--training.max-length", "16"
+        capsys, config, "--set", "training.max_length=32", "--set=training.seed=5", "--training.max-length", "16"
     )["training"]
     assert (training["max_length"], training["seed"], training["learning_rate"]) == (16, 5, 1e-4)
+
+
+def test_a_flag_may_rely_on_what_the_file_says(config, capsys, tmp_path):
+    with (tmp_path / config).open("a") as file:
+        file.write("eval_dataset: held_out.jsonl\n")
+    assert printed_config(capsys, config, "--require_nll_drop", "0.1")["require_nll_drop"] == 0.1
+
+
+def test_the_file_comes_first(config, capsys):
+    assert "must come first: `easydel sft run.yaml …`" in refused(
+        capsys, "--model", "m", "--train_dataset", "d", config
+    )
 
 
 def test_flags_alone_will_do(capsys):

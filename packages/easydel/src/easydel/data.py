@@ -30,7 +30,7 @@ from easydata_sources import Transform as Transform
 from easydata_sources import TransformedShardedSource as TransformedShardedSource
 from easydata_sources import as_sharded_source as as_sharded_source
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - grouped by topic
     # sources
     "ShardedDataSource",
     "ParquetShardedSource",

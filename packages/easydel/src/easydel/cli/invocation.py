@@ -7,6 +7,7 @@ each field), so a field added there is a flag, a YAML key and a line of `--help`
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
+from easydel.cli.errors import CommandError
 from easydel.cli.settings import Setting, read_settings, with_overrides
 from easydel.cli.typed import build_config
 
@@ -49,16 +51,27 @@ def parse_invocation(kind: type[Config], arguments: Sequence[str], *, command: s
         CommandError: if the config file or an override is wrong.
         SystemExit: with 2 for wrong flags and 0 after `--help`; what there is to say has been printed.
     """
-    nothing = Setting({}, "the command line")
-    if {"-h", "--help"}.isdisjoint(arguments):
-        # The first reading only finds the file and the overrides: what they hold is the default of every
-        # flag.
-        first = _parse(kind, arguments, build_config(kind, nothing, absent=""), command)
-        settings = read_settings(first.file) if first.file else nothing
-        default = build_config(kind, with_overrides(settings, first.set), absent=tyro.MISSING)
-    else:
-        default = build_config(kind, nothing, absent=tyro.MISSING)
-    return _parse(kind, arguments, default, command)
+    file, overrides = _file_and_overrides(arguments)
+    settings = read_settings(file) if file else Setting({}, "the command line")
+    default = build_config(kind, with_overrides(settings, overrides), absent=tyro.MISSING)
+    invocation = _parse(kind, arguments, default, command)
+    if invocation.file != file:
+        raise CommandError(f"The config file {invocation.file} must come first: `{command} {invocation.file} …`.")
+    return invocation
+
+
+def _file_and_overrides(arguments: Sequence[str]) -> tuple[Path | None, tuple[str, ...]]:
+    """What has to be known before the flags are read, since it gives them their defaults."""
+    if not {"-h", "--help"}.isdisjoint(arguments):
+        return None, ()  # help is about the command, not about one file
+    file = Path(arguments[0]) if arguments and not arguments[0].startswith("-") else None
+    pairs = itertools.pairwise([*arguments, ""])
+    overrides = (after if word == "--set" else word[len("--set=") :] for word, after in pairs if _is_set(word))
+    return file, tuple(overrides)
+
+
+def _is_set(word: str) -> bool:
+    return word == "--set" or word.startswith("--set=")
 
 
 def _parse(kind: type[Config], arguments: Sequence[str], default: Config, command: str) -> Invocation[Config]:

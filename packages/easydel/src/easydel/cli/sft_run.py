@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from easydel.cli.curve import draw_curve
-from easydel.cli.errors import GoalMissedError
+from easydel.cli.errors import CommandError, GoalMissedError
 from easydel.cli.locations import model_location, open_rows
 from easydel.cli.previews import greedy_answers, questions_of
 
@@ -70,11 +70,10 @@ def _open_both(config: SFTRun, made_rows: Path) -> _Rows:
 
 
 def _build(config: SFTRun, rows: _Rows) -> tuple[SFTTrainer, Any]:
-    from easydata_tokenize import load_tokenizer
     from easydel_trainers import SFTTrainer
 
     location = model_location(config.model)
-    tokenizer = load_tokenizer(model_location(config.tokenizer) if config.tokenizer else location)
+    tokenizer = _load_tokenizer(model_location(config.tokenizer) if config.tokenizer else location)
     # The model goes in by name, so that the trainer reads it only after the rows were found to be good.
     trainer = SFTTrainer(
         model=location,
@@ -84,6 +83,15 @@ def _build(config: SFTRun, rows: _Rows) -> tuple[SFTTrainer, Any]:
         eval_dataset=rows.held_out,
     )
     return trainer, tokenizer
+
+
+def _load_tokenizer(location: str) -> Any:
+    from easydata_tokenize import load_tokenizer
+
+    try:
+        return load_tokenizer(location)
+    except (OSError, ValueError) as error:  # what it raises for a folder, file or Hub id that has none
+        raise CommandError(f"No tokenizer was read from {location}: {error}") from None
 
 
 def _held_out_loss(trainer: SFTTrainer, rows: _Rows) -> float | None:

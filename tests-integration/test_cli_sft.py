@@ -1,0 +1,71 @@
+"""`easydel sft` from rows to a model folder, on the tiny golden model: what is printed, written, resumed, demanded."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from easydata_tokenize import load_tokenizer
+from easydel.cli import main
+from easydel_models import AutoEasyDeLModelForCausalLM
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "run.yaml"
+    settings = {
+        "model": str(GOLDEN / "models" / "policy"),
+        "tokenizer": str(GOLDEN / "tokenizer"),
+        "train_dataset": str(GOLDEN / "rows" / "prompt_completion.jsonl"),
+        "eval_dataset": str(GOLDEN / "rows" / "prompt_completion.jsonl"),
+        "eval_rows": 4,
+        "preview_rows": 1,
+        "preview_questions": ["Who are you?"],
+        "preview_max_tokens": 4,
+        "training": {
+            "save_directory": "out",
+            "learning_rate": 1e-2,
+            "max_training_steps": 3,
+            "total_batch_size": 4,
+            "max_length": 64,
+            "log_steps": 1,
+        },
+    }
+    path.write_text(yaml.safe_dump(settings))
+    return str(path)
+
+
+def test_a_run_shows_that_it_learned_and_leaves_a_model_folder(config, capsys):
+    assert main(["sft", config, "--require_nll_drop", "0.01"]) == 0
+    text = capsys.readouterr().out
+    assert "Who are you?" in text
+    assert text.count("before") == 3, "two answers and the held-out loss"
+    assert "Training loss by step" in text
+    assert "Model folder: out/model" in text
+    assert "\x1b" not in text
+    tokenizer = load_tokenizer("out/model")
+    model = AutoEasyDeLModelForCausalLM.from_pretrained("out/model")
+    assert model(tokenizer("Hello", return_tensors="np")["input_ids"]).shape[-1] == model.config.vocab_size
+    records = [json.loads(line) for line in Path("out/log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records if "loss" in record] == [1, 2, 3]
+
+
+def test_a_finished_run_started_again_trains_nothing_and_says_the_same(config, capsys):
+    assert main(["sft", config]) == 0
+    before = capsys.readouterr().out
+    assert main(["sft", config]) == 0
+    again = capsys.readouterr().out
+    assert verdict(again) == verdict(before)
+
+
+def test_a_missed_goal_ends_with_1_but_keeps_the_model(config, capsys):
+    assert main(["sft", config, "--require_nll_drop", "0.99"]) == 1
+    assert "require_nll_drop demands 99.0%" in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert Path("out/model/config.json").exists()
+
+
+def verdict(text):
+    return [line for line in text.splitlines() if line.startswith("Held-out negative log-likelihood")]
