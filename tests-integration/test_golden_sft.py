@@ -8,6 +8,7 @@ gradients are tiny: absolute 1e-6 there.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,10 +16,11 @@ import pytest
 from easydata_tokenize import load_tokenizer
 from easydel_models import AutoEasyDeLModelForCausalLM
 from easydel_models.parameters import split_params
+from easydel_models.weights import export_tensors
 from easydel_trainers import SFTConfig, SFTTrainer
-from golden_set import GOLDEN
 
-ACCUMULATION = {"sft_messages_b4x2": 2}
+GOLDEN = Path(__file__).parent / "golden"
+
 TRAJECTORIES = ["sft_messages", "sft_messages_b4x2", "sft_prompt_completion", "sft_text", "sft_dft"]
 
 
@@ -36,6 +38,7 @@ def replay(trajectory: dict, **options):
             total_batch_size=config["per_device_train_batch_size"] * config["gradient_accumulation_steps"],
             shuffle_train_dataset=False,
             log_steps=1,
+            length_buckets=[128],
             **{"gradient_accumulation_steps": config["gradient_accumulation_steps"], **options},
         ),
         processing_class=load_tokenizer(GOLDEN / "tokenizer"),
@@ -79,9 +82,7 @@ def test_accumulation_gives_the_same_losses(micro_batches):
 
 def hf_tensors(model):
     """Trained parameters under their Hugging Face names, layer by layer."""
-    from easydel_models.hf import hf_tensors
-
-    return hf_tensors(model.config, split_params(model)[1])
+    return export_tensors(split_params(model)[1], model.config)
 
 
 def test_the_golden_set_is_whole():

@@ -1,17 +1,32 @@
-"""Shared by all tests of the trainers: a tiny model and strict numerics."""
+"""Shared by all tests of the trainers: a tiny model, a tiny tokenizer, rows."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
+import numpy as np
 import pytest
 from easydel_models import AutoEasyDeLModelForCausalLM, CausalLM, DecoderConfig
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+VOCABULARY = 97
 
-def tiny_config() -> DecoderConfig:
-    return DecoderConfig(
-        vocab_size=97,
+
+@pytest.fixture(scope="session", autouse=True)
+def _compile_once(tmp_path_factory):
+    """Most tests compile the same few programs; that is most of their time."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture
+def tiny_model() -> CausalLM:
+    config = DecoderConfig(
+        vocab_size=VOCABULARY,
         dim=16,
         num_layers=2,
         num_heads=2,
@@ -22,8 +37,26 @@ def tiny_config() -> DecoderConfig:
         eos_token_ids=(2,),
         pad_token_id=2,
     )
+    return AutoEasyDeLModelForCausalLM.from_config(config, seed=7)
 
 
-@pytest.fixture
-def tiny_model() -> CausalLM:
-    return AutoEasyDeLModelForCausalLM.from_config(tiny_config(), seed=7)
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Words `w3` … `w96` for their own numbers; `<s>` 1, `</s>` 2 (also the pad token), `<unk>` 0."""
+    words = {"<unk>": 0, "<s>": 1, "</s>": 2} | {f"w{number}": number for number in range(3, VOCABULARY)}
+    backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    )
+
+
+@pytest.fixture(scope="session")
+def text_rows() -> list[dict[str, Any]]:
+    """Forty texts of 3 to 30 words in which each word is one more than the last: easy to learn."""
+    rng = np.random.default_rng(11)
+    rows = []
+    for _ in range(40):
+        start, length = int(rng.integers(3, 60)), int(rng.integers(3, 31))
+        rows.append({"text": " ".join(f"w{start + k}" for k in range(length))})
+    return rows

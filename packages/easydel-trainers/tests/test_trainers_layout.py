@@ -64,9 +64,7 @@ def test_every_token_and_label_is_kept_once(lengths, micro_batches, padding_free
     for length in lengths:
         ids = rng.integers(1, 1000, length).astype(np.int32)
         rows.append({"input_ids": ids, "labels": np.where(rng.random(length) < 0.5, ids, IGNORED)})
-    arrays = layout(micro_batches=micro_batches, lines=12, padding_free=padding_free, ladder=None).arrange(
-        rows
-    )
+    arrays = layout(micro_batches=micro_batches, lines=12, padding_free=padding_free, ladder=None).arrange(rows)
     real = arrays["segment_ids"] > 0
     assert sorted(arrays["input_ids"][real]) == sorted(np.concatenate([r["input_ids"] for r in rows]))
     trained = np.concatenate([r["labels"][1:] for r in rows])

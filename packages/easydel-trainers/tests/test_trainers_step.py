@@ -35,9 +35,7 @@ def one_step(model, *, micro_batches, padding_free, loss_type="nll", ladder=None
     params = jax.tree.map(jnp.copy, params)
     config = SFTConfig(loss_type=loss_type, max_length=64)
     optimizer = optax.sgd(1.0)
-    layout = StepLayout(
-        micro_batches=micro_batches, lines=8 // micro_batches, padding_free=padding_free, ladder=ladder
-    )
+    layout = StepLayout(micro_batches=micro_batches, lines=8 // micro_batches, padding_free=padding_free, ladder=ladder)
     objective = SFTObjective(structure=structure, config=config)
     step = make_train_step(objective, optimizer, optax.constant_schedule(1.0))
     before = jax.tree.map(np.asarray, params)

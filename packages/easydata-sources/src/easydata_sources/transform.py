@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from easydata_sources.errors import DataFormatError, RowError
+from easydata_sources.report import DataReport
 from easydata_sources.rows import Row
 
 
@@ -58,6 +59,9 @@ class ExpandTransform(RowTransform):
 
 class BatchTransform(RowTransform):
     """Many rows in, for each of them any number of rows out."""
+
+    report: DataReport | None = None
+    """Counter of rows dropped or altered; its counts are part of a stream's position. `None` = nothing is counted."""
 
     @abstractmethod
     def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:

@@ -1,22 +1,31 @@
 """TransformedShardedSource: a source whose rows go through a transform as they are read.
 
-The position is a position of the *source*, and how many outputs of the rows read since then have been given
-on: `{"source": …, "emitted": n}`. So it is exact for filters and expanders, whatever they drop or add, and
-resuming repeats at most one batch of the transform.
+The position is a position of the *source*, and how many outputs of the rows read since then have been given on:
+`{"source": …, "emitted": n}`. So it is exact for filters and expanders, whatever they drop or add, and resuming
+repeats at most one batch of the transform. A transform that counts (`BatchTransform.report`) has its counts before
+that batch kept in the position too, so that a resumed run reports what an uninterrupted one would.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from easydata_sources.errors import DataError, RowError
 from easydata_sources.fields import FieldTransform
+from easydata_sources.report import DataReport
 from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo
 from easydata_sources.streams import BatchStream, Place, RowStream, State
-from easydata_sources.transform import TransformLike, apply_transform, is_row_by_row, keeps_every_row, transform_name
+from easydata_sources.transform import (
+    BatchTransform,
+    TransformLike,
+    apply_transform,
+    is_row_by_row,
+    keeps_every_row,
+    transform_name,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,7 +85,7 @@ class TransformedShardedSource(ShardedDataSource):
         if is_row_by_row(self.transform_applied):
             stream: RowStream = _RowByRowStream(self, start)
         else:
-            stream = _BatchedStream(self, start)
+            stream = _BatchedStream(self, start, None if state is None else state.get("report"))
         skip = 0 if state is None else state["emitted"]
         for _ in range(skip):
             next(stream)
@@ -147,10 +156,14 @@ class _ColumnStream(BatchStream):
 class _BatchedStream(RowStream):
     """Transforms a batch of rows at a time; the position is the source's before the batch, and outputs since."""
 
-    def __init__(self, owner: TransformedShardedSource, start: State | None) -> None:
+    def __init__(self, owner: TransformedShardedSource, start: State | None, counted: dict[str, Any] | None) -> None:
         self._owner = owner
+        self._report = _report_of(owner.transform_applied)
+        if self._report is not None and counted is not None:
+            self._report.load_dict(counted)
         self._stream = owner.source.rows(start)
         self._before = self._stream.state()
+        self._counted = self._count()
         self._outputs: list[list[Row]] = []
         self._group = 0  # input row of the batch whose outputs are being given
         self._in_group = 0
@@ -169,13 +182,16 @@ class _BatchedStream(RowStream):
             self._transform_next_batch()
 
     def state(self) -> State:
-        return {"source": self._before, "emitted": self._emitted}
+        state: State = {"source": self._before, "emitted": self._emitted}
+        if self._counted is not None:
+            state["report"] = self._counted
+        return state
 
     def origin(self) -> Place:
         return self._place(self._group)
 
     def _transform_next_batch(self) -> None:
-        before = self._stream.state()
+        before, self._counted = self._stream.state(), self._count()
         batch = list(islice(self._stream, _BATCH_ROWS))
         self._before, self._outputs, self._group, self._in_group, self._emitted = before, [], 0, 0, 0
         if not batch:
@@ -194,12 +210,19 @@ class _BatchedStream(RowStream):
             error.add_note(f"while {transform_name(transform)} was given {len(batch)} {span} of {file}")
             raise
 
+    def _count(self) -> dict[str, Any] | None:
+        return None if self._report is None else self._report.to_dict()
+
     def _place(self, row_in_batch: int) -> Place:
         # Reading up to the row again costs a moment, but only once something went wrong.
         stream = self._owner.source.rows(self._before)
         for _ in islice(stream, row_in_batch + 1):
             pass
         return stream.origin()
+
+
+def _report_of(transform: TransformLike) -> DataReport | None:
+    return transform.report if isinstance(transform, BatchTransform) else None
 
 
 def _add_place(error: Exception, transform: TransformLike, place: Place) -> None:

@@ -21,9 +21,7 @@ def load_causal_lm(model: CausalLM | str | PathLike[str], config: TrainerConfig)
         config: names the types.
     """
     if isinstance(model, str | PathLike):
-        return AutoEasyDeLModelForCausalLM.from_pretrained(
-            model, dtype=config.dtype, param_dtype=config.param_dtype
-        )
+        return AutoEasyDeLModelForCausalLM.from_pretrained(model, dtype=config.dtype, param_dtype=config.param_dtype)
     if not isinstance(model, CausalLM):
         raise ConfigError(
             "model",

@@ -86,9 +86,7 @@ class Checkpointer:
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
         try:
-            restored = self._manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-            )
+            restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))
         except ValueError as error:
             raise CheckpointError(
                 f"Checkpoint {self._directory / str(step)} does not fit this model or optimizer: {error}. "

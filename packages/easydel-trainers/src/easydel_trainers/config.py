@@ -198,10 +198,6 @@ def _require_whole(name: str, value: int | None, *, least: int) -> None:
 
 def _checked_buckets(buckets: Sequence[int]) -> tuple[int, ...]:
     ladder = tuple(buckets)
-    if (
-        not ladder
-        or any(not isinstance(b, int) or b < 1 for b in ladder)
-        or list(ladder) != sorted(set(ladder))
-    ):
+    if not ladder or any(not isinstance(b, int) or b < 1 for b in ladder) or list(ladder) != sorted(set(ladder)):
         raise ConfigError("length_buckets", buckets, "ascending whole numbers, for example [128, 256, 512]")
     return ladder

@@ -47,7 +47,5 @@ def _steps_after_warmup(config: TrainerConfig, total_steps: int | None) -> int:
             "know where it ends; or scheduler='constant'",
         )
     if config.warmup_steps >= total_steps:
-        raise ConfigError(
-            "warmup_steps", config.warmup_steps, f"fewer steps than the run has ({total_steps})"
-        )
+        raise ConfigError("warmup_steps", config.warmup_steps, f"fewer steps than the run has ({total_steps})")
     return total_steps - config.warmup_steps

@@ -77,7 +77,7 @@ def make_train_step(
         grads, ratios = _accumulated(objective, state.params, batch, total)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        result = StepResult(ratios, optax.global_norm(grads), jnp.asarray(schedule(state.step)))
+        result = StepResult(ratios, optax.tree.norm(grads), jnp.asarray(schedule(state.step)))
         return TrainState(params, opt_state, state.step + 1), result
 
     compiled = Compiled(jax.jit(train_step, donate_argnums=0))
@@ -97,9 +97,7 @@ def make_eval_step(objective: Objective) -> Compiled:
     return compiled
 
 
-def _accumulated(
-    objective: Objective, params: Params, batch: Batch, total: jax.Array
-) -> tuple[Params, Ratios]:
+def _accumulated(objective: Objective, params: Params, batch: Batch, total: jax.Array) -> tuple[Params, Ratios]:
     """Gradient and metrics of all micro-batches, one after the other."""
 
     def scaled_loss(params: Params, micro_batch: Batch) -> tuple[jax.Array, Ratios]:

@@ -175,14 +175,10 @@ class Trainer(ABC, Generic[Config]):
         with ExitStack() as stack:
             checkpointer = None
             if config.save_directory is not None:
-                checkpointer = stack.enter_context(
-                    Checkpointer(config.save_directory, keep=config.save_total_limit)
-                )
+                checkpointer = stack.enter_context(Checkpointer(config.save_directory, keep=config.save_total_limit))
                 self._resume(run, checkpointer)
             log = RunLog(config.save_directory, resumed_step=run.step)
-            bar = stack.enter_context(
-                ProgressBar(shown=config.progress_bar, total=self._total_steps, done=run.step)
-            )
+            bar = stack.enter_context(ProgressBar(shown=config.progress_bar, total=self._total_steps, done=run.step))
             steps = stack.enter_context(Prefetched(self._steps(run.data_state)))
             eval_step = make_eval_step(objective)
 
@@ -237,17 +233,12 @@ class Trainer(ABC, Generic[Config]):
 
     def _steps(self, data_state: dict[str, Any] | None) -> Iterator[PreparedStep]:
         config = self.arguments
-        report = self.data_report
-        if data_state is not None:
-            report.load_dict(data_state["report"])
-        rows = self._epoch_rows(self._transform, state=data_state and data_state["rows"])
+        rows = self._epoch_rows(self._transform, state=data_state)
         layout = self._layout(
             rows=config.total_batch_size // config.gradient_accumulation_steps,
             micro_batches=config.gradient_accumulation_steps,
         )
-        return prepared_steps(
-            rows, layout, rows_per_step=config.total_batch_size, report_state=report.to_dict
-        )
+        return prepared_steps(rows, layout, rows_per_step=config.total_batch_size)
 
     def _epoch_rows(self, transform: BatchTransform, *, state: dict[str, Any] | None) -> EpochRows:
         config = self.arguments
@@ -266,7 +257,7 @@ class Trainer(ABC, Generic[Config]):
         rows = EpochRows(source, transform, epochs=1, shuffle_seed=None)
         layout = self._layout(rows=size, micro_batches=1)
         window = MetricWindow()
-        for batch in prepared_steps(rows, layout, rows_per_step=size, report_state=transform.report.to_dict):
+        for batch in prepared_steps(rows, layout, rows_per_step=size):
             window.add(jax.device_get(eval_step(params, batch.arrays)))
         transform.report.check(final=True)
         return {f"eval_{name}": value for name, value in window.means().items()}
@@ -318,9 +309,7 @@ class Trainer(ABC, Generic[Config]):
     def _refuse_missing_parts(self) -> None:
         config = self.arguments
         if config.evaluation_steps is not None and self._eval_source is None:
-            raise ConfigError(
-                "evaluation_steps", config.evaluation_steps, "None, as there is no eval_dataset"
-            )
+            raise ConfigError("evaluation_steps", config.evaluation_steps, "None, as there is no eval_dataset")
 
     def _required_train_source(self) -> ShardedDataSource:
         if self._train_source is None:

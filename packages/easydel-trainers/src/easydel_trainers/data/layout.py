@@ -86,9 +86,7 @@ def padded_rows(rows: Sequence[Row], *, ladder: Sequence[int] | None, pad_token_
     Returns:
         `input_ids`, `attention_mask` and `labels`, each int32 `[rows, length]`.
     """
-    layout = StepLayout(
-        micro_batches=1, lines=len(rows), padding_free=False, ladder=ladder, pad_token_id=pad_token_id
-    )
+    layout = StepLayout(micro_batches=1, lines=len(rows), padding_free=False, ladder=ladder, pad_token_id=pad_token_id)
     arrays = {name: array[0] for name, array in layout.arrange(rows).items()}
     segment_ids = arrays.pop("segment_ids")
     return arrays | {"attention_mask": (segment_ids > 0).astype(np.int32)}

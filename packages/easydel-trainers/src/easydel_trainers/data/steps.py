@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -23,7 +23,7 @@ class PreparedStep:
         tokens: real tokens in it.
         places: places in its arrays, empty ones included.
         epoch: share of the data passed so far is only known for whole epochs; this is their number.
-        data_state: position behind this step, and the data report up to there.
+        data_state: position behind this step.
     """
 
     arrays: dict[str, jax.Array]
@@ -34,9 +34,7 @@ class PreparedStep:
     data_state: dict[str, Any]
 
 
-def prepared_steps(
-    rows: EpochRows, layout: StepLayout, *, rows_per_step: int, report_state: Callable[[], dict[str, Any]]
-) -> Iterator[PreparedStep]:
+def prepared_steps(rows: EpochRows, layout: StepLayout, *, rows_per_step: int) -> Iterator[PreparedStep]:
     """Steps until the rows end; the last one may hold fewer rows."""
     while taken := list(islice(rows, rows_per_step)):
         arrays = layout.arrange(taken)
@@ -46,7 +44,7 @@ def prepared_steps(
             tokens=count_tokens(arrays),
             places=arrays["input_ids"].size,
             epoch=rows.epoch,
-            data_state={"rows": rows.state(), "report": report_state()},
+            data_state=rows.state(),
         )
 
 

@@ -1,0 +1,128 @@
+"""Interrupted and continued: the same bits as never interrupted."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from easydel_models.parameters import split_params
+from easydel_trainers import CheckpointError, SFTConfig, SFTTrainer
+
+
+def config(directory: Path | None, **options) -> SFTConfig:
+    shared = {
+        "learning_rate": 1e-2,
+        "total_batch_size": 4,
+        "max_length": 32,
+        "num_train_epochs": 2,
+        "log_steps": 3,
+        "length_buckets": [128],
+        "warmup_steps": 2,
+    }
+    directory_options = {} if directory is None else {"save_directory": str(directory), "save_steps": 4}
+    return SFTConfig(**(shared | directory_options | options))
+
+
+def parameters(trainer: SFTTrainer) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(split_params(trainer.model)[1])]
+
+
+class StopAfter:
+    """A callback that breaks the run off, as a kill would, after some step's log."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_log(self, record):
+        if record["step"] >= self.step:
+            raise KeyboardInterrupt
+
+    def on_evaluate(self, record): ...
+
+
+@pytest.fixture
+def make(tiny_model, tokenizer, text_rows):
+    def make(arguments: SFTConfig, **options) -> SFTTrainer:
+        return SFTTrainer(
+            copy.deepcopy(tiny_model),
+            arguments,
+            processing_class=tokenizer,
+            **({"train_dataset": text_rows} | options),
+        )
+
+    return make
+
+
+def test_a_resumed_run_ends_with_equal_bits(make, tmp_path):
+    whole = make(config(tmp_path / "whole"))
+    expected = whole.train()
+    with pytest.raises(KeyboardInterrupt):
+        make(config(tmp_path / "broken"), callbacks=[StopAfter(9)]).train()
+    resumed = make(config(tmp_path / "broken"))
+    output = resumed.train()
+    assert output.global_step == expected.global_step == 20
+    for ours, theirs in zip(parameters(resumed), parameters(whole), strict=True):
+        assert np.array_equal(ours, theirs)
+    numbers = ("step", "loss", "grad_norm", "learning_rate", "num_tokens", "entropy", "mean_token_accuracy")
+    for ours, theirs in zip(output.history, expected.history, strict=True):
+        assert {name: ours[name] for name in numbers} == {name: theirs[name] for name in numbers}
+    assert output.data_report == expected.data_report
+
+
+def test_resuming_reads_no_row_again_from_the_start(make, tmp_path, text_rows):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in text_rows))
+    with pytest.raises(KeyboardInterrupt):
+        make(config(tmp_path / "run"), train_dataset=path, callbacks=[StopAfter(9)]).train()
+    meta = json.loads((tmp_path / "run/checkpoints/8/meta/metadata").read_text())
+    position = meta["data"]
+    assert position["epoch"] == 0
+    assert len(json.dumps(position)) < 2000
+
+
+def test_a_finished_run_repeated_does_nothing(make, tmp_path):
+    first = make(config(tmp_path))
+    first.train()
+    again = make(config(tmp_path))
+    assert again.train().global_step == 20
+    for ours, theirs in zip(parameters(again), parameters(first), strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_a_checkpoint_of_another_config_is_refused_naming_what_differs(make, tmp_path):
+    make(config(tmp_path, max_training_steps=4)).train()
+    with pytest.raises(CheckpointError, match=r"learning_rate: 0.01 then, 0.5 now"):
+        make(config(tmp_path, max_training_steps=4, learning_rate=0.5)).train()
+
+
+def test_a_checkpoint_of_another_number_of_rows_is_refused(make, tmp_path, text_rows):
+    make(config(tmp_path, max_training_steps=4)).train()
+    with pytest.raises(CheckpointError, match="training rows: 40 then, 39 now"):
+        make(config(tmp_path, max_training_steps=4), train_dataset=text_rows[1:]).train()
+
+
+def test_never_refuses_to_touch_an_old_run(make, tmp_path):
+    make(config(tmp_path, max_training_steps=4)).train()
+    with pytest.raises(CheckpointError, match="resume='never'"):
+        make(config(tmp_path, max_training_steps=4, resume="never")).train()
+
+
+def test_a_half_written_checkpoint_is_passed_over(make, tmp_path):
+    """Orbax renames a finished checkpoint into place; what a kill leaves has another name or no commit mark."""
+    make(config(tmp_path, max_training_steps=8)).train()
+    whole = tmp_path / "checkpoints" / "8"
+    torn = tmp_path / "checkpoints" / "9.orbax-checkpoint-tmp-1"
+    shutil.copytree(whole, torn)
+    (torn / "commit_success.txt").unlink()
+    assert make(config(tmp_path, max_training_steps=8)).train().global_step == 8
+
+
+def test_only_the_newest_checkpoints_are_kept(make, tmp_path):
+    make(config(tmp_path, save_total_limit=2)).train()
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["16", "20"]
