@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
@@ -39,6 +41,9 @@ _EXTRAS = {
 }
 
 
+_MEMORY_BYTES = 1 << 26  # a copy of a larger file goes to the disk
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataFile:
     """One file: its name and how to reach it."""
@@ -53,6 +58,8 @@ class DataFile:
     def open(self) -> BinaryIO:
         """Open for reading bytes."""
         filesystem, path = _filesystem(self.url, self.storage_options)
+        if _is_web(self.url) and not filesystem.info(path).get("partial"):
+            return _fetch_whole(filesystem, path)
         return cast(BinaryIO, filesystem.open(path, "rb"))
 
     def open_for_arrow(self) -> pa.NativeFile:
@@ -141,6 +148,21 @@ def _raise_refusal(filesystem: AbstractFileSystem, path: str) -> None:
         filesystem.ls(folder)
 
 
+def _fetch_whole(filesystem: AbstractFileSystem, path: str) -> BinaryIO:
+    """Return a temporary copy of a file whose server cannot read from the middle."""
+    with contextlib.ExitStack() as on_failure:
+        copy = on_failure.enter_context(tempfile.SpooledTemporaryFile(_MEMORY_BYTES))
+        with filesystem.open(path, "rb", block_size=0) as stream:
+            shutil.copyfileobj(cast(BinaryIO, stream), copy)
+        copy.seek(0)
+        on_failure.pop_all()  # whole: from here on the caller closes it
+    return cast(BinaryIO, copy)
+
+
+def _is_web(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
 def _is_data_file(relative: str, extensions: Sequence[str]) -> bool:
     hidden = any(part.startswith((".", "_")) for part in relative.strip("/").split("/"))
     return not hidden and relative.lower().endswith(tuple(extensions))
@@ -148,7 +170,7 @@ def _is_data_file(relative: str, extensions: Sequence[str]) -> bool:
 
 def _is_glob(pattern: str) -> bool:
     # In a web address "?" begins the query.
-    magic = "*[" if pattern.startswith(("http://", "https://")) else "*?["
+    magic = "*[" if _is_web(pattern) else "*?["
     return any(character in pattern for character in magic)
 
 

@@ -8,6 +8,7 @@ lost or repeated.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class RetryPolicy:
         if self.attempts < 1 or self.first_delay < 0 or self.max_delay < 0:
             raise DataError(f"RetryPolicy needs attempts >= 1 and delays >= 0 seconds; got {self}.")
 
-    def wait(self, failures: int, error: OSError, what: str) -> None:
+    def wait(self, failures: int, error: Exception, what: str) -> None:
         """Sleep before try number `failures + 1`, or raise `error` when the tries are used up."""
         if failures >= self.attempts or isinstance(error, _LASTING):
             raise error
@@ -48,10 +49,16 @@ class RetryPolicy:
         time.sleep(delay)
 
 
+def transient_errors() -> tuple[type[Exception], ...]:
+    """Return the errors that may go away: the system's, and those of the web client if it is in use."""
+    client = sys.modules.get("aiohttp")  # it reports a connection that breaks off as no OSError
+    return (OSError,) if client is None else (OSError, client.ClientError)
+
+
 def read_resiliently(
     open_at: Callable[[State], Iterator[Chunk]], state: State, *, policy: RetryPolicy, what: str
 ) -> Iterator[Chunk]:
-    """Yield the chunks of `open_at(state)`; after an `OSError` reopen at the position reached.
+    """Yield the chunks of `open_at(state)`; after a transient error reopen at the position reached.
 
     Raises:
         OSError: The last failure, once `policy.attempts` tries in a row have given nothing.
@@ -62,7 +69,7 @@ def read_resiliently(
             for chunk in open_at(state):
                 yield chunk
                 state, failures = chunk.state_after(len(chunk.rows)), 0
-        except OSError as error:
+        except transient_errors() as error:
             failures += 1
             policy.wait(failures, error, what)
         else:
@@ -70,11 +77,11 @@ def read_resiliently(
 
 
 def call_resiliently(function: Callable[[], T], *, policy: RetryPolicy, what: str) -> T:
-    """Return `function()`, repeating it after an `OSError` as the policy says."""
+    """Return `function()`, repeating it after a transient error as the policy says."""
     failures = 0
     while True:
         try:
             return function()
-        except OSError as error:
+        except transient_errors() as error:
             failures += 1
             policy.wait(failures, error, what)
