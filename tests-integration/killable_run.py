@@ -1,0 +1,65 @@
+"""A small SFT run to be killed: `python killable_run.py ROWS DIRECTORY [KILL_AFTER_STEP]`.
+
+Writes the trained parameters to DIRECTORY/parameters.npz when it ends. Given a step, it kills itself with SIGKILL
+right after that step was logged, as an out-of-memory killer would: no handler runs, nothing is flushed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from easydata_tokenize import load_tokenizer
+from easydel_models import AutoEasyDeLModelForCausalLM
+from easydel_models.parameters import split_params
+from easydel_trainers import SFTConfig, SFTTrainer
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+class KillAfter:
+    """A callback that kills its own process."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_log(self, record) -> None:
+        if record["step"] >= self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def on_evaluate(self, record) -> None: ...
+
+
+def main() -> None:
+    rows, directory = sys.argv[1], Path(sys.argv[2])
+    if cache := os.environ.get("EASYDEL_TEST_COMPILED"):
+        jax.config.update("jax_compilation_cache_dir", cache)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    trainer = SFTTrainer(
+        AutoEasyDeLModelForCausalLM.from_pretrained(GOLDEN / "models" / "policy"),
+        SFTConfig(
+            learning_rate=1e-3,
+            total_batch_size=4,
+            max_training_steps=24,
+            max_length=96,
+            length_buckets=[256],
+            save_directory=str(directory),
+            save_steps=3,
+            log_steps=1,
+        ),
+        processing_class=load_tokenizer(GOLDEN / "tokenizer"),
+        train_dataset=rows,
+        callbacks=[KillAfter(int(step)) for step in sys.argv[3:]],
+    )
+    output = trainer.train()
+    assert output.global_step == 24
+    leaves = jax.tree.leaves(split_params(trainer.model)[1])
+    np.savez(directory / "parameters.npz", *[np.asarray(leaf) for leaf in leaves])
+
+
+if __name__ == "__main__":
+    main()
