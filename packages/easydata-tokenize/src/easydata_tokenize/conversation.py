@@ -91,7 +91,7 @@ def read_template_kwargs(value: Any) -> dict[str, Any]:
     """Return a row's `chat_template_kwargs`: extra variables of the chat template, for this row only."""
     if value is None:
         return {}
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         raise DataFormatError(
             "Template variables are not a dict.",
             column="chat_template_kwargs",
@@ -118,7 +118,7 @@ def with_arguments_as(messages: list[Message], kind: type[dict] | type[str]) -> 
 
 
 def _read_message(message: Any, where: str) -> Message:
-    if not isinstance(message, Mapping):
+    if not isinstance(message, dict):
         raise _bad_message("Message is not a dict.", where, f"{type(message).__name__}: {_short(message)}")
     if "role" in message:
         read = _without_nulls(message)
@@ -151,7 +151,7 @@ def _from_value_message(message: Mapping[str, Any], where: str) -> Message:
 
 def _without_nulls(value: Any) -> Any:
     # Arrow gives every struct of a column the same keys and fills the missing ones with null, at every depth.
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, (list, tuple)):
         return [_without_nulls(item) for item in value]

@@ -1,36 +1,32 @@
 """Texts and conversations to tokens and masks, a batch at a time.
 
-Every conversation is rendered once, then the whole batch goes through the Rust tokenizer in one call: with offsets
-only where masks need them. Special tokens are put at the front here and never by the tokenizer, so a rendered
-template and a text that already begins with its BOS get no second one.
+Every conversation is rendered once, then the whole batch goes through the Rust tokenizer: with offsets only where
+masks need them. Special tokens are put at the front here and never by the tokenizer, so a rendered template and a
+text that already begins with its BOS get no second one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from easydata_sources.errors import DataFormatError, RowError
 from numpy.typing import NDArray
 
+from easydata_tokenize.batch import BatchTokenizer, Tokens
 from easydata_tokenize.drafts import Draft, Drafter
 from easydata_tokenize.examples import ChatExample, TextExample
 from easydata_tokenize.masks import common_prefix, cut_at_spans, mask_spans
 from easydata_tokenize.skeleton import Span
 from easydata_tokenize.tokenizer import ChatTokenizer
 
-if TYPE_CHECKING:
-    from tokenizers import Encoding, Tokenizer
-
 __all__ = ["EncodedRow", "RowEncoder", "located"]
 
 Result = TypeVar("Result")
 
-# Leading and inner white space, a tab, a ligature, an accent and an emoji: what decoders are known to alter.
-_ROUND_TRIP = " A b\n\n  c\td ﬁ é 😀"
+Ids: TypeAlias = NDArray[np.int32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +60,7 @@ class RowEncoder:
 
     def __init__(self, tokenizer: ChatTokenizer, *, assistant_masks: bool = False) -> None:
         self._tokenizer = tokenizer
+        self._batch = BatchTokenizer(tokenizer)
         self._drafter = Drafter(tokenizer, assistant_spans=assistant_masks)
         self._assistant_masks = assistant_masks
 
@@ -79,30 +76,36 @@ class RowEncoder:
             RowError: If an example cannot be rendered or masked; `row_in_batch` is its index.
         """
         drafts = [located(index, self._drafter.draft, example) for index, example in enumerate(examples)]
-        encodings = self._encode([draft.text for draft in drafts], offsets=self._assistant_masks)
-        prompts = iter(self._encode([draft.prompt for draft in drafts if draft.prompt is not None]))
+        texts = [draft.text for draft in drafts]
+        prompts = [draft.prompt for draft in drafts if draft.prompt is not None]
+        if self._assistant_masks:
+            tokens, prompt_tokens = self._batch.encode(texts, offsets=True), self._batch.encode(prompts)
+        else:
+            both = self._batch.encode(texts + prompts)
+            tokens, prompt_tokens = both[: len(texts)], both[len(texts) :]
+        given = iter(prompt_tokens)
         rows = [
-            located(index, self._finish, draft, encoding, None if draft.prompt is None else next(prompts))
-            for index, (draft, encoding) in enumerate(zip(drafts, encodings, strict=True))
+            located(index, self._finish, draft, whole, None if draft.prompt is None else next(given).ids)
+            for index, (draft, whole) in enumerate(zip(drafts, tokens, strict=True))
         ]
-        return self._verified(drafts, rows) if self._assistant_masks and self._decodes_exactly else rows
+        return self._verified(drafts, rows) if self._assistant_masks and self._batch.decodes_exactly else rows
 
     def decode_each(self, token_ids: Sequence[int]) -> list[str]:
         """Return the text of every token by itself; half a letter shows as �."""
-        return self._backend.decode_batch([[int(token)] for token in token_ids], skip_special_tokens=False)
+        return self._batch.decode([[int(token)] for token in token_ids])
 
-    def _finish(self, draft: Draft, encoding: Encoding, prompt: Encoding | None) -> EncodedRow:
-        ids, mask, notes = encoding.ids, None, list(draft.notes)
+    def _finish(self, draft: Draft, tokens: Tokens, prompt: Ids | None) -> EncodedRow:
+        ids, mask, notes = tokens.ids, None, list(draft.notes)
         if draft.spans is not None:
-            mask = mask_spans(self._offsets(draft.text, encoding), draft.spans)
+            mask = mask_spans(tokens.offsets, draft.spans)
             if mask is None:
                 ids, mask = self._encode_pieces(draft.text, draft.spans)
                 notes.append("split_at_turn")
         front = self._front(draft, ids)
-        start = None if prompt is None else common_prefix(prompt.ids, ids)
-        if prompt is not None and start != len(prompt.ids):
+        start = None if prompt is None else common_prefix(prompt, ids)
+        if prompt is not None and start != len(prompt):
             notes.append("prefix_mismatch")
-        whole = np.array(front + ids, np.int32)
+        whole = np.concatenate([front, ids]) if len(front) else ids
         return EncodedRow(
             input_ids=whole,
             completion_start=None if start is None else start + len(front),
@@ -110,12 +113,12 @@ class RowEncoder:
             notes=(*notes, *self._special_token_notes(draft, whole)),
         )
 
-    def _front(self, draft: Draft, ids: list[int]) -> list[int]:
-        if not draft.plain or ids[: len(self._special_front)] == self._special_front:
-            return []
-        return self._special_front
+    def _front(self, draft: Draft, ids: Ids) -> Ids:
+        front = self._batch.special_front
+        needed = draft.plain and ids[: len(front)].tolist() != front
+        return np.array(front if needed else [], np.int32)
 
-    def _special_token_notes(self, draft: Draft, ids: NDArray[np.int32]) -> list[str]:
+    def _special_token_notes(self, draft: Draft, ids: Ids) -> list[str]:
         bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
         notes = []
         if bos is not None and ids[:2].tolist() == [bos, bos]:
@@ -124,33 +127,17 @@ class RowEncoder:
             notes.append("missing_stop_token")
         return notes
 
-    def _encode(self, texts: list[str], *, offsets: bool = False) -> list[Encoding]:
-        backend = self._backend
-        encode = backend.encode_batch if offsets else backend.encode_batch_fast
-        return encode(texts, add_special_tokens=False)
-
-    def _encode_pieces(self, text: str, spans: list[Span]) -> tuple[list[int], NDArray[np.bool_]]:
-        if not self._decodes_exactly:
+    def _encode_pieces(self, text: str, spans: list[Span]) -> tuple[Ids, NDArray[np.bool_]]:
+        if not self._batch.decodes_exactly:
             # Such a tokenizer puts a space before every piece, so the pieces would not say what the text says.
             raise _inexact(text, spans, "a token reaches over the edge of an assistant turn")
         pieces = cut_at_spans(text, spans)
-        parts = [encoding.ids for encoding in self._encode([piece for piece, _ in pieces])]
+        parts = [tokens.ids for tokens in self._batch.encode([piece for piece, _ in pieces])]
         inside = [np.full(len(part), trained) for part, (_, trained) in zip(parts, pieces, strict=True)]
-        return [token for part in parts for token in part], np.concatenate(inside)
-
-    def _offsets(self, text: str, encoding: Encoding) -> NDArray[np.int32]:
-        offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2)
-        if self._stripping_ids:
-            # An added token may swallow the white space beside it, which is not part of the token's own text.
-            for index in np.flatnonzero(np.isin(np.array(encoding.ids), self._stripping_ids)):
-                start, end = offsets[index]
-                token = text[start:end]
-                offsets[index] = end - len(token.lstrip()), start + len(token.rstrip())
-        return offsets
+        return np.concatenate(parts), np.concatenate(inside)
 
     def _verified(self, drafts: Sequence[Draft], rows: Sequence[EncodedRow]) -> list[EncodedRow]:
-        trained = [row.input_ids[row.assistant_mask].tolist() for row in rows]
-        heard = self._backend.decode_batch(trained, skip_special_tokens=False)
+        heard = self._batch.decode([row.input_ids[row.assistant_mask].tolist() for row in rows])
         return [
             located(index, self._compare, draft, row, text)
             for index, (draft, row, text) in enumerate(zip(drafts, rows, heard, strict=True))
@@ -159,45 +146,13 @@ class RowEncoder:
     def _compare(self, draft: Draft, row: EncodedRow, heard: str) -> EncodedRow:
         spans = draft.spans or []
         said = [draft.text[start:end] for start, end in spans]
-        if heard == self._normalized("".join(said)):
+        if heard == self._batch.normalized("".join(said)):
             return row
         # Some vocabularies lack a byte or two and leave such letters out; the mask is as right as it can be then.
-        sayable = [token for encoding in self._encode(said) for token in encoding.ids]
-        if heard != self._backend.decode(sayable, skip_special_tokens=False):
+        sayable = [token for tokens in self._batch.encode(said) for token in tokens.ids.tolist()]
+        if self._batch.decode([sayable]) != [heard]:
             raise _inexact(draft.text, spans, f"the trained tokens say {heard[:80]!r}")
         return replace(row, notes=(*row.notes, "letters_without_token"))
-
-    def _normalized(self, text: str) -> str:
-        normalizer = self._backend.normalizer
-        return text if normalizer is None else normalizer.normalize_str(text)
-
-    @property
-    def _backend(self) -> Tokenizer:
-        backend = self._tokenizer.backend_tokenizer
-        # Both are left behind on the backend by earlier calls of the tokenizer with padding or truncation.
-        if backend.truncation is not None:
-            backend.no_truncation()
-        if backend.padding is not None:
-            backend.no_padding()
-        return backend
-
-    @cached_property
-    def _special_front(self) -> list[int]:
-        bare = self._backend.encode("a", add_special_tokens=False).ids
-        framed = self._backend.encode("a", add_special_tokens=True).ids
-        starts = range(len(framed) - len(bare) + 1)
-        return next((framed[:at] for at in starts if framed[at : at + len(bare)] == bare), [])
-
-    @cached_property
-    def _stripping_ids(self) -> list[int]:
-        added = self._backend.get_added_tokens_decoder()
-        return [index for index, token in added.items() if token.lstrip or token.rstrip]
-
-    @cached_property
-    def _decodes_exactly(self) -> bool:
-        backend = self._backend
-        ids = backend.encode(_ROUND_TRIP, add_special_tokens=False).ids
-        return not self._stripping_ids and backend.decode(ids) == self._normalized(_ROUND_TRIP)
 
 
 def located(row_in_batch: int, function: Callable[..., Result], *arguments: object) -> Result:

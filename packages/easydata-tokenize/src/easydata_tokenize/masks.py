@@ -59,7 +59,7 @@ def cut_at_spans(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[str,
     return [(piece, inside) for piece, inside in pieces if piece]
 
 
-def common_prefix(left: Sequence[Any], right: Sequence[Any]) -> int:
+def common_prefix(left: str | Sequence[int] | NDArray[Any], right: str | Sequence[int] | NDArray[Any]) -> int:
     """Return how many elements at the start of two sequences (tokens, letters) are the same.
 
     On the tokens of a prompt and of the whole row this is where the completion starts. The prompt's own length would
@@ -70,9 +70,10 @@ def common_prefix(left: Sequence[Any], right: Sequence[Any]) -> int:
     2
     """
     shorter = min(len(left), len(right))
-    if left[:shorter] == right[:shorter]:
-        return shorter
-    return next(index for index in range(shorter) if left[index] != right[index])
+    if isinstance(left, str) or isinstance(right, str):
+        return next((index for index in range(shorter) if left[index] != right[index]), shorter)
+    differing = np.flatnonzero(np.asarray(left[:shorter]) != np.asarray(right[:shorter]))
+    return int(differing[0]) if len(differing) else shorter
 
 
 def _without_gaps(offsets: Offsets) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

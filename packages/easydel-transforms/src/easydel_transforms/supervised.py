@@ -72,6 +72,10 @@ class SFTPreprocessTransform(BatchTransform):
         DataFormatError: If `assistant_only_loss` is asked of a tokenizer without a usable chat template.
     """
 
+    # This transform always counts, so it narrows the optional report of its base; nothing assigns None to it.
+    report: DataReport  # pyright: ignore[reportIncompatibleVariableOverride]
+    """What was dropped or altered so far, by reason."""
+
     def __init__(
         self,
         tokenizer: ChatTokenizer,
