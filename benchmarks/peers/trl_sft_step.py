@@ -1,7 +1,7 @@
 """The same SFT steps in TRL, for a ratio in one sitting. Needs an environment of its own:
 
     python -m venv trl && trl/bin/pip install torch==2.13.0 trl==1.16.0
-    trl/bin/python benchmarks/sft_step_trl.py --model FOLDER --rows chats.jsonl
+    trl/bin/python benchmarks/peers/trl_sft_step.py --model FOLDER --rows chats.jsonl
 
 FOLDER is a Hugging Face folder of the same model, for instance what `save_pretrained` of ours wrote.
 """
