@@ -66,9 +66,7 @@ def integration(session: nox.Session) -> None:
 def wheels(session: nox.Session, package: str) -> None:
     """Build the wheels without the workspace, install one alone in an empty environment, import its menu."""
     with tempfile.TemporaryDirectory() as folder:
-        session.run(
-            UV, "build", "--all-packages", "--no-sources", "--quiet", "--out-dir", folder, external=True
-        )
+        session.run(UV, "build", "--all-packages", "--no-sources", "--quiet", "--out-dir", folder, external=True)
         constraints = Path(folder, "constraints.txt")
         # Siblings come from this build, never from an index that may hold other projects of the same names.
         built = sorted(Path(folder).glob("*.whl"))
