@@ -10,7 +10,6 @@ from functools import cached_property
 from easydata_sources.errors import DataFormatError
 
 from easydata_tokenize.chat import ChatTemplate, ChatTemplates, special_token_texts
-from easydata_tokenize.conversation import Message
 from easydata_tokenize.examples import ChatExample, TextExample
 from easydata_tokenize.masks import common_prefix
 from easydata_tokenize.skeleton import Span
@@ -130,7 +129,8 @@ class Drafter:
             yield "tools_not_rendered"
         if called and not template.renders_tool_calls:
             yield "tool_calls_not_rendered"
-        if self._control_tokens is not None and any(self._speaks_control_tokens(m) for m in example.messages):
+        contents = (message["content"] for message in example.messages)
+        if any(isinstance(content, str) and self._control_tokens.search(content) for content in contents):
             yield "control_token_in_content"
         last = example.messages[-1]
         if last["role"] == "assistant" and not last.get("tool_calls"):
@@ -140,14 +140,10 @@ class Drafter:
             elif text.rfind(rule.stop) < len(text) - len(rule.tail):
                 yield "missing_stop_token"
 
-    def _speaks_control_tokens(self, message: Message) -> bool:
-        content = message["content"]
-        return isinstance(content, str) and self._control_tokens.search(content) is not None  # type: ignore[union-attr]
-
     @cached_property
-    def _control_tokens(self) -> re.Pattern[str] | None:
+    def _control_tokens(self) -> re.Pattern[str]:
         texts = sorted(special_token_texts(self._tokenizer), key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, texts))) if texts else None
+        return re.compile("|".join(map(re.escape, texts)) or r"(?!)")  # no special tokens: matches nowhere
 
 
 def _render_prompt(template: ChatTemplate, example: ChatExample, text: str) -> str:

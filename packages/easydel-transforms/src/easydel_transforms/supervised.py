@@ -3,10 +3,10 @@
 What is trained, unless told otherwise, is what TRL trains: every token of text and messages, the completion of rows
 that have a prompt of their own. Nothing is padded here; the trainer pads whole batches.
 
->>> from easydata_tokenize import load_tokenizer
->>> transform = SFTPreprocessTransform(tokenizer=load_tokenizer(folder), max_length=512)  # doctest: +SKIP
->>> transform({"prompt": "1 + 1 =", "completion": " 2"})  # doctest: +SKIP
-{'input_ids': array([33, 1232, 216, 33, 446, 216, 34, 2]), 'labels': array([-100, -100, -100, -100, -100, 216, 34, 2])}
+With SmolLM2's tokenizer `{"prompt": "1 + 1 =", "completion": " 2"}` becomes
+
+    input_ids  33 1232 216 33 446 216 34 2      "1" " +" " " "1" " =" " " "2" "<|im_end|>"
+    labels     -100 -100 -100 -100 -100 216 34 2
 """
 
 from __future__ import annotations
@@ -72,10 +72,6 @@ class SFTPreprocessTransform(BatchTransform):
         DataFormatError: If `assistant_only_loss` is asked of a tokenizer without a usable chat template.
     """
 
-    # This transform always counts, so it narrows the optional report of its base; nothing assigns None to it.
-    report: DataReport  # pyright: ignore[reportIncompatibleVariableOverride]
-    """What was dropped or altered so far, by reason."""
-
     def __init__(
         self,
         tokenizer: ChatTokenizer,
@@ -96,7 +92,8 @@ class SFTPreprocessTransform(BatchTransform):
             raise ValueError(
                 f"`truncation_mode` must be one of {', '.join(get_args(TruncationMode))}; found {truncation_mode!r}."
             )
-        self.report = report if report is not None else DataReport()
+        # This transform always counts, so it narrows the optional report of its base; nothing assigns None to it.
+        self.report: DataReport = report if report is not None else DataReport()  # pyright: ignore[reportIncompatibleVariableOverride]
         self._max_length = max_length
         self._truncation_mode: TruncationMode = truncation_mode
         self._completion_only_loss = completion_only_loss
