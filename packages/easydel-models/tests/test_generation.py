@@ -7,6 +7,7 @@ import pytest
 from easydel_models.config import DecoderConfig
 from easydel_models.generation import generate
 from easydel_models.heads import CausalLM
+from easydel_models.parameters import full_shape, nested, parameter_specs
 
 CONFIG = DecoderConfig(
     vocab_size=61,
@@ -18,15 +19,23 @@ CONFIG = DecoderConfig(
     max_positions=96,
     tie_embeddings=True,
     eos_token_ids=(2,),
-    initializer_range=0.4,
 )
 PROMPTS = [[5], [7, 8, 9, 10, 11, 12, 13], [3, 4], [60, 1, 30, 20]]
 NEVER = {"eos_token_id": []}
 
 
+def random_model(config, seed):
+    """Drawn by NumPy: JAX would compile a program for every shape."""
+    rng, flat = np.random.default_rng(seed), {}
+    for path, spec in parameter_specs(config).items():
+        values = rng.normal(scale=0.3, size=full_shape(spec, config)) + (spec.kind == "norm")
+        flat[path] = jnp.asarray(values, jnp.float32)
+    return CausalLM(config, nested(flat))
+
+
 @pytest.fixture(scope="module")
 def model():
-    return CausalLM.from_config(CONFIG, seed=1)
+    return random_model(CONFIG, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +186,7 @@ def test_cache_is_updated_in_place(model):
         ([[1]], {"max_new_tokens": 0}, "`max_new_tokens` must be >= 1"),
         ([[1]], {"block_size": 0}, "`block_size` must be >= 1"),
         ([[1]], {"temperature": 0.5}, "no effect without sampling; set do_sample=True"),
-        ([[1]], {"do_sample": True, "temperature": 0}, "`temperature` must be > 0"),
+        ([[1]], {"do_sample": True, "temperature": 0.0}, "`temperature` must be > 0"),
         ([[1]], {"eos_token_id": 61}, "`eos_token_id` 61 is outside the vocabulary"),
         (np.ones((2, 3)), {"attention_mask": np.ones((2, 4))}, "must have the shape of `prompts`"),
     ],

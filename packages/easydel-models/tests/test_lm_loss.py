@@ -1,3 +1,5 @@
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,8 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 N, D, V = 13, 6, 48
+# Without the run-time type checks of these tests, which would refuse some bad input before the function does.
+unchecked_ce = inspect.unwrap(fused_linear_ce)
 
 
 def problem(n=N, d=D, v=V, ignored=0.4, seed=0, dtype=jnp.float32):
@@ -86,9 +90,7 @@ class TestFusedLinearCE:
         _, stats = fused_linear_ce(hidden, head, labels, chunk=4)
         assert int(stats.count) == trained.sum()
         assert int(stats.correct) == (logps.argmax(-1) == np.asarray(labels))[trained].sum()
-        np.testing.assert_allclose(
-            stats.entropy_sum, -(np.exp(logps) * logps).sum(-1)[trained].sum(), rtol=1e-6
-        )
+        np.testing.assert_allclose(stats.entropy_sum, -(np.exp(logps) * logps).sum(-1)[trained].sum(), rtol=1e-6)
 
     def test_correct_labels_are_counted(self):
         hidden, head, _ = problem()
@@ -135,13 +137,17 @@ class TestFusedLinearCE:
 
     def test_jit_equals_eager_and_other_masks_do_not_recompile(self):
         hidden, head, labels = problem()
-        fused = jax.jit(lambda h, w, y: fused_linear_ce(h, w, y, chunk=4))
-        np.testing.assert_array_equal(
-            fused(hidden, head, labels)[0], fused_linear_ce(hidden, head, labels, chunk=4)[0]
-        )
+        traces = []
+
+        @jax.jit
+        def fused(h, w, y):
+            traces.append(1)
+            return fused_linear_ce(h, w, y, chunk=4)[0]
+
+        np.testing.assert_array_equal(fused(hidden, head, labels), fused_linear_ce(hidden, head, labels, chunk=4)[0])
         fused(hidden, head, jnp.full(N, -100, jnp.int32))
         fused(hidden, head, jnp.arange(N, dtype=jnp.int32))
-        assert fused._cache_size() == 1
+        assert len(traces) == 1
 
     def test_a_frozen_head_costs_no_head_gradient(self):
         hidden, head, labels = problem(n=64, d=16, v=2048, ignored=0)
@@ -174,9 +180,9 @@ class TestFusedLinearCE:
 
             batches = (h[:12].reshape(3, 4, D), labels[:12].reshape(3, 4))
             (loss, count), _ = jax.lax.scan(micro, (jnp.float32(0), jnp.int32(0)), batches)
-            return loss / count
+            return loss / count.astype(jnp.float32)
 
-        want = jax.grad(lambda h, w: dense_ce(h[:12], w, labels[:12]) / (labels[:12] != -100).sum(), (0, 1))
+        want = jax.grad(lambda h, w: dense_ce(h[:12], w, labels[:12]) / float((labels[:12] != -100).sum()), (0, 1))
         for mine, dense in zip(jax.grad(mean, (0, 1))(hidden, head), want(hidden, head), strict=True):
             np.testing.assert_allclose(mine, dense, atol=1e-6)
 
@@ -203,7 +209,7 @@ class TestFusedLinearCE:
         want = np.log(np.exp(logits).sum(-1)) - logits[np.arange(8), np.asarray(labels)]
         np.testing.assert_allclose(-token_logps(hidden, head, labels), want, atol=1e-5)
 
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=5, deadline=None)
     @given(
         n=st.integers(1, 9),
         v=st.sampled_from([1, 3, 16, 50]),
@@ -226,14 +232,14 @@ class TestFusedLinearCE:
     )
     def test_bad_options_are_refused(self, options, message):
         with pytest.raises(ValueError, match=message):
-            fused_linear_ce(*problem(), **options)
+            unchecked_ce(*problem(), **options)
 
     def test_unflattened_or_unequal_shapes_are_refused(self):
         hidden, head, labels = problem()
         with pytest.raises(ValueError, match="flatten batch and time"):
-            fused_linear_ce(hidden[None], head, labels)
+            unchecked_ce(hidden[None], head, labels)
         with pytest.raises(ValueError, match="the tokens of labels"):
-            fused_linear_ce(hidden, head, labels[:-1])
+            unchecked_ce(hidden, head, labels[:-1])
         with pytest.raises(ValueError, match="no tokens"):
             fused_linear_ce(hidden[:0], head, labels[:0])
 
@@ -262,8 +268,14 @@ class TestTokenLogps:
 
     def test_gradients_agree_with_finite_differences(self):
         hidden, head, labels = problem(n=5, d=3, v=16)
+
+        def run(h, w):
+            return token_logps(
+                jnp.asarray(h), jnp.asarray(w), labels, softcap=4.0, temperature=0.8, with_entropy=True, chunk=2
+            )
+
         check_grads(
-            lambda h, w: token_logps(h, w, labels, softcap=4.0, temperature=0.8, with_entropy=True, chunk=2),
+            run,
             (hidden, head),
             order=1,
             modes=["rev"],
@@ -286,16 +298,12 @@ class TestTokenLogps:
 
     def test_nothing_asked_for_is_zero_with_zero_gradients(self):
         hidden, head, _ = problem()
-        grads = jax.grad(lambda h, w: token_logps(h, w, jnp.full(N, -100, jnp.int32)).sum(), (0, 1))(
-            hidden, head
-        )
+        grads = jax.grad(lambda h, w: token_logps(h, w, jnp.full(N, -100, jnp.int32)).sum(), (0, 1))(hidden, head)
         assert all(not np.any(g) for g in grads)
 
     def test_jit_equals_eager(self):
         hidden, head, labels = problem()
-        np.testing.assert_array_equal(
-            jax.jit(token_logps)(hidden, head, labels), token_logps(hidden, head, labels)
-        )
+        np.testing.assert_array_equal(jax.jit(token_logps)(hidden, head, labels), token_logps(hidden, head, labels))
 
     def test_temperature_must_be_positive(self):
         with pytest.raises(ValueError, match="`temperature` must be > 0"):

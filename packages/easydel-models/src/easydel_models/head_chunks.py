@@ -41,8 +41,7 @@ def check_shapes(hidden: Array, head: Array, labels: Array, chunk: int) -> None:
         )
     if hidden.shape[1] != head.shape[1] or hidden.shape[0] != labels.shape[0]:
         raise ValueError(
-            f"hidden {hidden.shape} must have the width of head {head.shape} "
-            f"and the tokens of labels {labels.shape}"
+            f"hidden {hidden.shape} must have the width of head {head.shape} and the tokens of labels {labels.shape}"
         )
     if labels.shape[0] == 0:
         raise ValueError("no tokens: hidden and labels are empty along their first axis")
@@ -80,9 +79,7 @@ def put_rows(values: Array, rows: Int[Array, " C"], new: Array) -> Array:
     return values.at[rows].set(new.astype(values.dtype), mode="drop")
 
 
-def logits_of(
-    h: Float[Array, "C D"], weights: Float[Array, "V D"], *, softcap: float | None
-) -> Float[Array, "C V"]:
+def logits_of(h: Float[Array, "C D"], weights: Float[Array, "V D"], *, softcap: float | None) -> Float[Array, "C V"]:
     """Soft-capped logits, accumulated in float32."""
     logits = _dot(h, weights, (1, 1))
     return logits if softcap is None else softcap * jnp.tanh(logits / softcap)
@@ -121,9 +118,7 @@ def put_hidden_gradient(
     return None if d_hidden is None else put_rows(d_hidden, rows, _dot(d_logits, weights, (1, 0)))
 
 
-def add_head_gradient(
-    d_head: Array | None, d_logits: Float[Array, "C V"], h: Float[Array, "C D"]
-) -> Array | None:
+def add_head_gradient(d_head: Array | None, d_logits: Float[Array, "C V"], h: Float[Array, "C D"]) -> Array | None:
     """Adds the chunk's `d_logits.T @ h`; None stays None."""
     return None if d_head is None else d_head + _dot(d_logits, h, (0, 0))
 

@@ -124,9 +124,7 @@ def _backward(options: _Options, residuals: tuple, cotangents: tuple[Any, Any]):
         if d_logp is not None:
             d_logits += _through_logp(chunks.take_rows(d_logp, rows), y, logp_all)
         if d_entropy is not None:
-            d_logits += _through_entropy(
-                chunks.take_rows(d_entropy, rows), chunks.take_rows(entropy, rows), logp_all
-            )
+            d_logits += _through_entropy(chunks.take_rows(d_entropy, rows), chunks.take_rows(entropy, rows), logp_all)
         d_logits = chunks.softcap_backward(d_logits / options.temperature, capped, options.softcap)
         d_logits = d_logits.astype(hidden.dtype)
         return _Gradients(
@@ -167,7 +165,8 @@ def _run(options: _Options, hidden: Array, head: Array, labels: Array) -> _PerTo
 
 
 def _through_logp(d_logp: Array, labels: Array, logp_all: Array) -> Array:
-    return d_logp[:, None] * (chunks.is_label(labels, logp_all.shape) - jnp.exp(logp_all))
+    target = jnp.where(chunks.is_label(labels, logp_all.shape), 1.0, 0.0)
+    return d_logp[:, None] * (target - jnp.exp(logp_all))
 
 
 def _through_entropy(d_entropy: Array, entropy: Array, logp_all: Array) -> Array:

@@ -83,7 +83,8 @@ def fused_linear_ce(
     if label_smoothing and loss_type != "nll":
         raise ValueError(f"`label_smoothing` belongs to loss_type 'nll'; set it to 0 with {loss_type!r}")
     options = _Options(loss_type, label_smoothing, softcap, min(chunk, labels.shape[0]))
-    return _jitted(options, hidden, head, labels)
+    loss, stats = _jitted(options, hidden, head, labels)
+    return loss, CEStats(*stats)
 
 
 class _Options(NamedTuple):
@@ -102,16 +103,20 @@ class _Carry(NamedTuple):
     d_head: Array | None
 
 
-def _value(options: _Options, hidden: Array, head: Array, labels: Array) -> tuple[Array, CEStats]:
+_Result = tuple[Array, tuple[Array, Array, Array]]
+"""The loss, and what `CEStats` is made of."""
+
+
+def _value(options: _Options, hidden: Array, head: Array, labels: Array) -> _Result:
     count, end = _run(options, hidden, head, labels, hidden_grad=False, head_grad=False)
-    return end.loss, CEStats(count, end.correct, end.entropy)
+    return end.loss, (count, end.correct, end.entropy)
 
 
 def _forward(options: _Options, hidden: CustomVJPPrimal, head: CustomVJPPrimal, labels: CustomVJPPrimal):
     asked = {"hidden_grad": hidden.perturbed, "head_grad": head.perturbed}
     count, end = _run(options, hidden.value, head.value, labels.value, **asked)
     d_head = None if end.d_head is None else end.d_head.astype(head.value.dtype)
-    return (end.loss, CEStats(count, end.correct, end.entropy)), (end.d_hidden, d_head)
+    return (end.loss, (count, end.correct, end.entropy)), (end.d_hidden, d_head)
 
 
 def _backward(_: _Options, gradients: tuple[Array | None, Array | None], cotangents: tuple[Any, Any]):
@@ -119,7 +124,8 @@ def _backward(_: _Options, gradients: tuple[Array | None, Array | None], cotange
     scale = cotangents[0]
     if isinstance(scale, SymbolicZero):
         return None, None, None
-    return *(None if g is None else (scale * g).astype(g.dtype) for g in gradients), None
+    d_hidden, d_head = (None if g is None else (scale * g.astype(jnp.float32)).astype(g.dtype) for g in gradients)
+    return d_hidden, d_head, None
 
 
 _fused = jax.custom_vjp(_value, nondiff_argnums=(0,))
