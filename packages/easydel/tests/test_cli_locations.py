@@ -6,6 +6,7 @@ import pytest
 from easydel.cli.errors import CommandError
 from easydel.cli.locations import model_location, open_rows
 from easydel.demo.python_docs import python_docs_rows
+from easydel.package_files import PackageFileError
 
 
 @pytest.fixture
@@ -28,13 +29,13 @@ def test_a_packages_file_is_found_without_importing_it(package):
 
 
 def test_a_file_the_package_lacks_is_refused_with_those_it_has(package):
-    with pytest.raises(CommandError, match=r"has no file `big\.gguf`; it has tiny\.gguf"):
+    with pytest.raises(PackageFileError, match=r"has no file `big\.gguf`; it has tiny\.gguf"):
         model_location("package://carries_a_model/big.gguf")
 
 
 @pytest.mark.parametrize("name", ["package://no_such_package_here/x.gguf", "package://not-a-name/x.gguf"])
 def test_a_package_that_is_not_installed_is_refused(name):
-    with pytest.raises(CommandError, match="no Python package"):
+    with pytest.raises(PackageFileError, match="No Python package"):
         model_location(name)
 
 

@@ -8,6 +8,7 @@ from easydata_sources import ArrowShardedSource as ArrowShardedSource
 from easydata_sources import BatchTransform as BatchTransform
 from easydata_sources import ChainedTransform as ChainedTransform
 from easydata_sources import CompositeShardedSource as CompositeShardedSource
+from easydata_sources import CountingTransform as CountingTransform
 from easydata_sources import CsvShardedSource as CsvShardedSource
 from easydata_sources import DataReport as DataReport
 from easydata_sources import DropFields as DropFields
@@ -52,6 +53,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "Transform",
     "ExpandTransform",
     "BatchTransform",
+    "CountingTransform",
     "ChainedTransform",
     "FilterTransform",
     "MapTransform",

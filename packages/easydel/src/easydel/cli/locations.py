@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import json
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from easydel.cli.errors import CommandError
+from easydel.package_files import package_file
 
 if TYPE_CHECKING:
     from easydata_sources import ShardedDataSource
@@ -26,7 +26,7 @@ def model_location(name: str) -> str:
     """The path or Hub id behind a model's name; only `package://` names are changed.
 
     Raises:
-        CommandError: if the package is not installed or has no such file.
+        PackageFileError: if the package is not installed or has no such file.
     """
     scheme, _, rest = name.rpartition("://")
     return str(_package_file(rest)) if scheme == "package" else name
@@ -55,23 +55,8 @@ def open_rows(name: str, folder: Path) -> ShardedDataSource:
 
 
 def _package_file(rest: str) -> Path:
-    package, _, inner = rest.partition("/")
-    # A top-level package is found without being imported: its import may need things we do not want
-    # installed.
-    spec = find_spec(package) if package.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise CommandError(
-            f"package://{rest}: no Python package `{package}` is installed here. Install the distribution "
-            "that holds it; in this repository the demo's is in a group: `uv run --group demo easydel …`."
-        )
-    folder = Path(spec.submodule_search_locations[0])
-    if not (folder / inner).is_file():
-        inside = sorted(
-            str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix not in (".py", ".pyc")
-        )
-        files = ", ".join(path for path in inside[:10] if (folder / path).is_file()) or "no data files"
-        raise CommandError(f"package://{rest}: the package `{package}` has no file `{inner}`; it has {files}.")
-    return folder / inner
+    package, _, file = rest.partition("/")
+    return package_file(package, file)
 
 
 def _demo_file(rest: str, folder: Path) -> Path:
