@@ -78,7 +78,7 @@ def test_a_row_ends_with_its_stop_token(model, logits):
         assert tokens == recomputed(logits, prompt, 20, stops)[0]
         assert len(logps) == len(tokens)
     assert result.token_ids[0][-1] in stops
-    assert generate(model, PROMPTS[:1], max_new_tokens=20, eos_token_id=stops[0]).token_ids[0][-1] == stops[0]
+    assert generate(model, PROMPTS, max_new_tokens=20, eos_token_id=stops[0]).token_ids[0][-1] == stops[0]
 
 
 def test_stop_token_of_the_configuration_is_the_default(model):
@@ -97,13 +97,13 @@ def test_sampling_does_not_depend_on_batch_layout_or_block_size(model):
 
 
 def test_seed_decides_the_draws(model):
-    sample = functools.partial(generate, model, PROMPTS, max_new_tokens=12, do_sample=True, **NEVER)
+    sample = functools.partial(generate, model, PROMPTS, max_new_tokens=12, do_sample=True, temperature=1.3, **NEVER)
     assert sample(seed=1) == sample(seed=1)
     assert sample(seed=1).token_ids != sample(seed=2).token_ids
 
 
 def test_equal_prompts_are_drawn_independently(model):
-    result = generate(model, [PROMPTS[1]] * 4, max_new_tokens=12, do_sample=True, **NEVER)
+    result = generate(model, [PROMPTS[1]] * 4, max_new_tokens=12, do_sample=True, temperature=1.3, **NEVER)
     assert len({tuple(tokens) for tokens in result.token_ids}) == 4
 
 
@@ -127,11 +127,6 @@ def test_first_tokens_follow_the_model_distribution(model, logits):
     assert (np.abs(counts / rows - p) <= 5 * np.sqrt(p * (1 - p) / rows) + 1 / rows).all()
 
 
-def test_limits_of_sampling_are_greedy(model):
-    greedy = generate(model, PROMPTS, max_new_tokens=8).token_ids
-    assert generate(model, PROMPTS, max_new_tokens=8, do_sample=True, top_k=1).token_ids == greedy
-
-
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padded_arrays_are_lists_in_disguise(model, side):
     width = max(map(len, PROMPTS))
@@ -141,7 +136,7 @@ def test_padded_arrays_are_lists_in_disguise(model, side):
         ids[row, place], mask[row, place] = prompt, 1
     expected = generate(model, PROMPTS, max_new_tokens=6)
     assert generate(model, jnp.asarray(ids), attention_mask=jnp.asarray(mask), max_new_tokens=6) == expected
-    whole = np.asarray([[7, 8, 9], [1, 2, 3]])
+    whole = np.asarray([[7, 8, 9], [1, 2, 3], [4, 5, 6], [3, 2, 1]])
     assert generate(model, whole, max_new_tokens=6) == generate(model, whole.tolist(), max_new_tokens=6)
 
 

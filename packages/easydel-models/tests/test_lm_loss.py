@@ -43,6 +43,15 @@ def dense_ce(hidden, head, labels, *, loss_type="nll", label_smoothing=0.0, soft
     return jnp.sum(jnp.where(labels == -100, 0.0, loss))
 
 
+# Compiled once per shape and options; eagerly every operation is a program of its own.
+ce = jax.jit(fused_linear_ce, static_argnames=("loss_type", "label_smoothing", "softcap", "chunk"))
+ce_grads = jax.jit(
+    jax.value_and_grad(fused_linear_ce, (0, 1), has_aux=True),
+    static_argnames=("loss_type", "label_smoothing", "softcap", "chunk"),
+)
+dense_grads = jax.jit(jax.value_and_grad(dense_ce, (0, 1)), static_argnames=("loss_type", "label_smoothing", "softcap"))
+
+
 def head_with_logps(lps):
     """Row i of the identity sees the two-word distribution (p_i, 1 - p_i) with log p_i = lps[i]."""
     p = np.exp(np.asarray(lps))
@@ -75,10 +84,8 @@ class TestFusedLinearCE:
     @pytest.mark.parametrize(("options", "chunk"), [({}, 1), ({}, 512), *((o, 4) for o in OPTIONS)])
     def test_value_and_gradients_equal_the_dense_computation(self, options, chunk):
         hidden, head, labels = problem()
-        want, want_grads = jax.value_and_grad(dense_ce, (0, 1))(hidden, head, labels, **options)
-        (got, _), grads = jax.value_and_grad(fused_linear_ce, (0, 1), has_aux=True)(
-            hidden, head, labels, chunk=chunk, **options
-        )
+        want, want_grads = dense_grads(hidden, head, labels, **options)
+        (got, _), grads = ce_grads(hidden, head, labels, chunk=chunk, **options)
         np.testing.assert_allclose(got, want, rtol=1e-6)
         for mine, dense in zip(grads, want_grads, strict=True):
             np.testing.assert_allclose(mine, dense, atol=2e-6)
@@ -102,7 +109,7 @@ class TestFusedLinearCE:
         keep = np.flatnonzero(np.asarray(labels) != -100)
 
         def run(h, y):
-            return jax.value_and_grad(fused_linear_ce, (0, 1), has_aux=True)(h, head, y, chunk=4)
+            return ce_grads(h, head, y, chunk=4)
 
         (masked, stats), (d_hidden, d_head) = run(hidden, labels)
         (dropped, _), (d_kept, d_head_dropped) = run(hidden[keep], labels[keep])
@@ -115,18 +122,14 @@ class TestFusedLinearCE:
     def test_nan_in_an_ignored_token_stays_out(self):
         hidden, head, labels = problem()
         bad = int(np.flatnonzero(np.asarray(labels) == -100)[0])
-        (loss, _), grads = jax.value_and_grad(fused_linear_ce, (0, 1), has_aux=True)(
-            hidden.at[bad].set(jnp.nan), head, labels
-        )
+        (loss, _), grads = ce_grads(hidden.at[bad].set(jnp.nan), head, labels)
         assert np.isfinite(loss)
         assert all(np.isfinite(g).all() for g in grads)
 
     @pytest.mark.parametrize("options", [{}, {"loss_type": "dft"}, {"label_smoothing": 0.1}])
     def test_nothing_trained_is_zero_with_zero_gradients(self, options):
         hidden, head, _ = problem()
-        (loss, stats), grads = jax.value_and_grad(fused_linear_ce, (0, 1), has_aux=True)(
-            hidden, head, jnp.full(N, -100, jnp.int32), **options
-        )
+        (loss, stats), grads = ce_grads(hidden, head, jnp.full(N, -100, jnp.int32), **options)
         assert (float(loss), int(stats.count), float(stats.entropy_sum)) == (0.0, 0, 0.0)
         assert all(not np.any(g) for g in grads)
 
@@ -188,10 +191,8 @@ class TestFusedLinearCE:
 
     def test_bfloat16_is_close_and_keeps_dtypes(self):
         hidden, head, labels = problem(dtype=jnp.bfloat16)
-        (loss, _), grads = jax.value_and_grad(fused_linear_ce, (0, 1), has_aux=True)(hidden, head, labels)
-        want, want_grads = jax.value_and_grad(dense_ce, (0, 1))(
-            hidden.astype(jnp.float32), head.astype(jnp.float32), labels
-        )
+        (loss, _), grads = ce_grads(hidden, head, labels)
+        want, want_grads = dense_grads(hidden.astype(jnp.float32), head.astype(jnp.float32), labels)
         assert loss.dtype == jnp.float32
         np.testing.assert_allclose(loss, want, rtol=1e-2)
         for mine, dense in zip(grads, want_grads, strict=True):
@@ -218,8 +219,8 @@ class TestFusedLinearCE:
     )
     def test_any_shape_and_chunk(self, n, v, chunk, seed):
         hidden, head, labels = problem(n, 3, v, seed=seed)
-        loss, _ = fused_linear_ce(hidden, head, labels, chunk=chunk)
-        np.testing.assert_allclose(loss, dense_ce(hidden, head, labels), rtol=2e-6, atol=2e-6)
+        loss, _ = ce(hidden, head, labels, chunk=chunk)
+        np.testing.assert_allclose(loss, dense_grads(hidden, head, labels)[0], rtol=2e-6, atol=2e-6)
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -261,8 +262,8 @@ class TestTokenLogps:
             logps = jnp.where(trained, pick(logps_all, labels), 0.0)
             return (weights[0] * logps).sum() + (weights[1] * entropy).sum(), (logps, entropy)
 
-        (_, got), grads = jax.value_and_grad(fused, (0, 1), has_aux=True)(hidden, head)
-        (_, want), want_grads = jax.value_and_grad(dense, (0, 1), has_aux=True)(hidden, head)
+        (_, got), grads = jax.jit(jax.value_and_grad(fused, (0, 1), has_aux=True))(hidden, head)
+        (_, want), want_grads = jax.jit(jax.value_and_grad(dense, (0, 1), has_aux=True))(hidden, head)
         for mine, reference in zip((*got, *grads), (*want, *want_grads), strict=True):
             np.testing.assert_allclose(mine, reference, atol=5e-6)
 

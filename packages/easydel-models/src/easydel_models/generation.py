@@ -33,6 +33,8 @@ _PROMPT_BUCKET = 32
 """Prompts are padded to a multiple of this, so that prompts of similar length share a compiled prefill."""
 _CACHE_BUCKET = 128
 """Likewise for the slots of the cache."""
+_STOP_BUCKET = 8
+"""Likewise for the number of stop tokens."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +93,7 @@ def generate(
     _check_prompts(rows, model.config, max_new_tokens)
     structure, params = split_params(model)
     plan = _Plan(structure, sampling, block_size)
-    stop_ids = np.asarray(_stop_ids(model.config, eos_token_id), np.int32)
+    stop_ids = _stop_ids(model.config, eos_token_id)
     key = jax.random.key(seed)
     token_ids: list[list[int]] = []
     logprobs: list[list[float]] = []
@@ -125,6 +127,7 @@ class _Request:
     rows: Int[Array, " B"]
     """Place of each row's prompt among all prompts."""
     stop_ids: Int[Array, " stops"]
+    """Filled up with -1, which is no token, so that their number is no new shape."""
 
 
 @jax.tree_util.register_dataclass
@@ -254,14 +257,14 @@ def _sampling(do_sample: bool, temperature: float, top_k: int, top_p: float) -> 
     return None
 
 
-def _stop_ids(config: DecoderConfig, eos_token_id: int | Sequence[int] | None) -> tuple[int, ...]:
-    if eos_token_id is None:
-        return config.eos_token_ids
-    ids = (eos_token_id,) if isinstance(eos_token_id, int) else tuple(int(i) for i in eos_token_id)
+def _stop_ids(config: DecoderConfig, eos_token_id: int | Sequence[int] | None) -> np.ndarray:
+    ids = config.eos_token_ids if eos_token_id is None else np.atleast_1d(np.asarray(eos_token_id, np.int32))
     for token in ids:
         if not 0 <= token < config.vocab_size:
             raise ValueError(f"`eos_token_id` {token} is outside the vocabulary of {config.vocab_size}")
-    return ids
+    filled = np.full(max(_round_up(len(ids), _STOP_BUCKET), _STOP_BUCKET), -1, np.int32)
+    filled[: len(ids)] = ids
+    return filled
 
 
 def _check_prompts(rows: list[np.ndarray], config: DecoderConfig, max_new_tokens: int) -> None:
