@@ -182,7 +182,7 @@ CHANGES = {
     "learning_rate": 1e-3,
     "learning_rate_end": 1e-2,
     "scheduler": "cosine",
-    "warmup_steps": 2,
+    "warmup_steps": 1,
     "optimizer": "lion",
     "weight_decay": 0.5,
     "adam_beta1": 0.5,

@@ -34,6 +34,7 @@ from easydata_sources.streams import State as State
 from easydata_sources.text import TextShardedSource as TextShardedSource
 from easydata_sources.transform import BatchTransform as BatchTransform
 from easydata_sources.transform import ChainedTransform as ChainedTransform
+from easydata_sources.transform import CountingTransform as CountingTransform
 from easydata_sources.transform import ExpandTransform as ExpandTransform
 from easydata_sources.transform import FilterTransform as FilterTransform
 from easydata_sources.transform import MapTransform as MapTransform
@@ -46,6 +47,7 @@ __all__ = [
     "BatchTransform",
     "ChainedTransform",
     "CompositeShardedSource",
+    "CountingTransform",
     "CsvShardedSource",
     "DataError",
     "DataFile",

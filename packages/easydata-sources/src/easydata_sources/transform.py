@@ -60,9 +60,6 @@ class ExpandTransform(RowTransform):
 class BatchTransform(RowTransform):
     """Many rows in, for each of them any number of rows out."""
 
-    report: DataReport | None = None
-    """Counter of rows dropped or altered; its counts are part of a stream's position. `None` = nothing is counted."""
-
     @abstractmethod
     def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Return one list of outputs per input row; an empty list drops the row.
@@ -114,6 +111,13 @@ class FilterTransform(Transform):
 
     def __call__(self, row: Row) -> Row | None:
         return row if self._predicate(row) else None
+
+
+class CountingTransform(BatchTransform):
+    """A batch transform that counts what it drops or alters; the counts become part of a stream's position."""
+
+    report: DataReport
+    """Rows seen so far, and rows dropped or altered, by reason."""
 
 
 class ChainedTransform(BatchTransform):

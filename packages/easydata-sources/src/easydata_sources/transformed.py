@@ -2,8 +2,8 @@
 
 The position is a position of the *source*, and how many outputs of the rows read since then have been given on:
 `{"source": …, "emitted": n}`. So it is exact for filters and expanders, whatever they drop or add, and resuming
-repeats at most one batch of the transform. A transform that counts (`BatchTransform.report`) has its counts before
-that batch kept in the position too, so that a resumed run reports what an uninterrupted one would.
+repeats at most one batch of the transform. The counts of a `CountingTransform` before
+that batch are part of the position too, so that a resumed run reports what an uninterrupted one would.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo
 from easydata_sources.streams import BatchStream, Place, RowStream, State
 from easydata_sources.transform import (
-    BatchTransform,
+    CountingTransform,
     TransformLike,
     apply_transform,
     is_row_by_row,
@@ -222,7 +222,7 @@ class _BatchedStream(RowStream):
 
 
 def _report_of(transform: TransformLike) -> DataReport | None:
-    return transform.report if isinstance(transform, BatchTransform) else None
+    return transform.report if isinstance(transform, CountingTransform) else None
 
 
 def _add_place(error: Exception, transform: TransformLike, place: Place) -> None:

@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
@@ -22,7 +22,8 @@ from typing import Any, Generic, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from easydata_sources import BatchTransform, DataReport, ShardedDataSource, as_sharded_source
+from easydata_mix import MixedShardedSource
+from easydata_sources import CountingTransform, DataError, DataReport, ShardedDataSource, as_sharded_source
 from easydata_tokenize import load_tokenizer
 from easydel_models.parameters import split_params, update_params
 
@@ -83,6 +84,8 @@ class Trainer(ABC, Generic[Config]):
         self._transform = self._make_transform()
         self._train_source = None if train_dataset is None else as_sharded_source(train_dataset, name="train")
         self._eval_source = None if eval_dataset is None else as_sharded_source(eval_dataset, name="eval")
+        if isinstance(self._train_source, MixedShardedSource):
+            self._train_source.bind(rows_per_step=self.arguments.total_batch_size)
         for source in (self._train_source, self._eval_source):
             self._try_first_row(source)
         self._refuse_missing_parts()
@@ -90,6 +93,9 @@ class Trainer(ABC, Generic[Config]):
         self._schedule = learning_rate_schedule(self.arguments, total_steps=self._total_steps)
         self.model = self._load_model(model)
         self._optimizer = make_optimizer(self.arguments, self._schedule)
+        objective = self._make_objective(split_params(self.model)[0])
+        self._train_step = make_train_step(objective, self._optimizer, self._schedule)
+        self._eval_step = make_eval_step(objective)
 
     # What an algorithm decides.
 
@@ -98,7 +104,7 @@ class Trainer(ABC, Generic[Config]):
         """The config of a trainer that was given none."""
 
     @abstractmethod
-    def _make_transform(self) -> BatchTransform:
+    def _make_transform(self) -> CountingTransform:
         """What turns raw rows into trainable ones; it has a `report`."""
 
     @abstractmethod
@@ -129,10 +135,10 @@ class Trainer(ABC, Generic[Config]):
             DataQualityError: when too many rows are cut, dropped or odd.
         """
         began = time.perf_counter()
-        structure, params = split_params(self.model)
+        _, params = split_params(self.model)
         run = Run(state=TrainState(params, self._optimizer.init(params), jnp.int32(0)))
         try:
-            loop, log = self._run(run, structure)
+            loop, log = self._run(run)
         finally:
             # The step donated the arrays the model held; give it the trained ones, whatever happened.
             update_params(self.model, run.state.params)
@@ -147,8 +153,7 @@ class Trainer(ABC, Generic[Config]):
         source = self._eval_source if dataset is None else as_sharded_source(dataset, name="eval")
         if source is None:
             raise ConfigError("eval_dataset", None, "held-out rows, here or when the trainer is made")
-        structure, params = split_params(self.model)
-        return self._evaluate(make_eval_step(self._make_objective(structure)), params, source)
+        return self._evaluate(split_params(self.model)[1], source)
 
     def save_pretrained(self, path: str | PathLike[str]) -> None:
         """Write model and tokenizer as a Hugging Face folder."""
@@ -169,9 +174,8 @@ class Trainer(ABC, Generic[Config]):
 
     # How a run goes.
 
-    def _run(self, run: Run, structure: Any) -> tuple[Loop, RunLog]:
+    def _run(self, run: Run) -> tuple[Loop, RunLog]:
         config = self.arguments
-        objective = self._make_objective(structure)
         with ExitStack() as stack:
             checkpointer = None
             if config.save_directory is not None:
@@ -180,7 +184,6 @@ class Trainer(ABC, Generic[Config]):
             log = RunLog(config.save_directory, resumed_step=run.step)
             bar = stack.enter_context(ProgressBar(shown=config.progress_bar, total=self._total_steps, done=run.step))
             steps = stack.enter_context(Prefetched(self._steps(run.data_state)))
-            eval_step = make_eval_step(objective)
 
             def record(entry: Record) -> None:
                 log.add(entry)
@@ -192,7 +195,7 @@ class Trainer(ABC, Generic[Config]):
                 began = time.perf_counter()
                 loop.settle()
                 assert self._eval_source is not None
-                entry = {"step": run.step, **self._evaluate(eval_step, run.state.params, self._eval_source)}
+                entry = {"step": run.step, **self._evaluate(run.state.params, self._eval_source)}
                 log.add(entry)
                 for callback in self.callbacks:
                     callback.on_evaluate(entry)
@@ -212,10 +215,9 @@ class Trainer(ABC, Generic[Config]):
                 if _due(step, config.save_steps):
                     save()
 
-            train_step = make_train_step(objective, self._optimizer, self._schedule)
             loop = Loop(
                 run,
-                train_step,
+                self._train_step,
                 Hooks(log_due=self._log_due, log=record, after_step=after_step),
                 last_step=self._total_steps,
             )
@@ -240,7 +242,7 @@ class Trainer(ABC, Generic[Config]):
         )
         return prepared_steps(rows, layout, rows_per_step=config.total_batch_size)
 
-    def _epoch_rows(self, transform: BatchTransform, *, state: dict[str, Any] | None) -> EpochRows:
+    def _epoch_rows(self, transform: CountingTransform, *, state: dict[str, Any] | None) -> EpochRows:
         config = self.arguments
         seed = config.seed if config.shuffle_seed_train is None else config.shuffle_seed_train
         return EpochRows(
@@ -251,14 +253,14 @@ class Trainer(ABC, Generic[Config]):
             state=state,
         )
 
-    def _evaluate(self, eval_step: Callable[..., Any], params: Any, source: ShardedDataSource) -> Record:
+    def _evaluate(self, params: Any, source: ShardedDataSource) -> Record:
         size = self.arguments.eval_batch_size
         transform = self._make_transform()
         rows = EpochRows(source, transform, epochs=1, shuffle_seed=None)
         layout = self._layout(rows=size, micro_batches=1)
         window = MetricWindow()
         for batch in prepared_steps(rows, layout, rows_per_step=size):
-            window.add(jax.device_get(eval_step(params, batch.arrays)))
+            window.add(jax.device_get(self._eval_step(params, batch.arrays)))
         transform.report.check(final=True)
         return {f"eval_{name}": value for name, value in window.means().items()}
 
@@ -321,6 +323,8 @@ class Trainer(ABC, Generic[Config]):
         if config.max_training_steps is not None or self._train_source is None:
             return config.max_training_steps
         rows = rows_in_all(self._train_source, config.num_train_epochs)
+        if rows == 0:
+            raise DataError("The training data has no row. Look at the file or the filter that it comes from.")
         return None if rows is None else math.ceil(rows / config.total_batch_size)
 
     def _output(self, run: Run, loop: Loop, log: RunLog, seconds: float) -> TrainOutput:

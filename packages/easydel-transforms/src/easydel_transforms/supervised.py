@@ -17,7 +17,7 @@ from typing import Any, get_args
 import numpy as np
 from easydata_sources.errors import RowError
 from easydata_sources.report import DataReport
-from easydata_sources.transform import BatchTransform
+from easydata_sources.transform import CountingTransform
 from easydata_tokenize import (
     SFT_LAYOUTS,
     ChatExample,
@@ -46,7 +46,7 @@ __all__ = ["SFTPreprocessTransform"]
 Row = dict[str, Any]
 
 
-class SFTPreprocessTransform(BatchTransform):
+class SFTPreprocessTransform(CountingTransform):
     """Turns rows into tokens and labels for supervised fine-tuning.
 
     The layout is found for every row by itself (`easydata_tokenize.formats`). Strings get the EOS text at their end if
@@ -92,8 +92,7 @@ class SFTPreprocessTransform(BatchTransform):
             raise ValueError(
                 f"`truncation_mode` must be one of {', '.join(get_args(TruncationMode))}; found {truncation_mode!r}."
             )
-        # This transform always counts, so it narrows the optional report of its base; nothing assigns None to it.
-        self.report: DataReport = report if report is not None else DataReport()  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.report = report if report is not None else DataReport()
         self._max_length = max_length
         self._truncation_mode: TruncationMode = truncation_mode
         self._completion_only_loss = completion_only_loss

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from easydata_sources import BatchTransform, DataError, RowStream, ShardedDataSource, TransformedShardedSource
+from easydata_sources import CountingTransform, DataError, RowStream, ShardedDataSource, TransformedShardedSource
 
 State = dict[str, Any]
 
@@ -32,7 +32,7 @@ class EpochRows(Iterator[Mapping[str, Any]]):
     def __init__(
         self,
         source: ShardedDataSource,
-        transform: BatchTransform,
+        transform: CountingTransform,
         *,
         epochs: float | None,
         shuffle_seed: int | None,
@@ -80,8 +80,10 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         source = self._source
         if self._shuffle_seed is not None:
             source = source.shuffle(seed=self._shuffle_seed, epoch=self._epoch)
-        if share < 1:
-            source = source.limit(math.ceil(share * len(self._source)))
+        rows = rows_in_all(self._source, min(share, 1.0))
+        if rows is not None:
+            # A mixture that restarts its sources never ends by itself; its length is one epoch.
+            source = source.limit(rows)
         return TransformedShardedSource(source, self._transform).rows(state)
 
 
