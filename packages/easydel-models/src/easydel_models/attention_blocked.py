@@ -16,7 +16,6 @@ References: Dao et al., FlashAttention, 2022, https://arxiv.org/abs/2205.14135, 
 """
 
 import dataclasses
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -43,7 +42,8 @@ def blocked_attention(
     batch, length, heads, head_dim = query.shape
     groups = key.shape[2]
     grouped = query.reshape(batch, length, groups, heads // groups, head_dim)
-    mixed = _attend(rule, grouped.transpose(0, 2, 3, 1, 4), key.swapaxes(1, 2), value.swapaxes(1, 2), places)
+    inputs = _Heads(grouped.transpose(0, 2, 3, 1, 4), key.swapaxes(1, 2), value.swapaxes(1, 2))
+    mixed = _attend(rule, _groups(rule), inputs, places)
     return jnp.transpose(mixed, (0, 3, 1, 2, 4)).reshape(query.shape)
 
 
@@ -54,14 +54,18 @@ class _Group:
     start: int
     size: int
     count: int
-    keys: slice
+    kv_start: int
+    kv_stop: int
+
+    @property
+    def keys(self) -> slice:
+        return slice(self.kv_start, self.kv_stop)
 
 
-class _Inputs(NamedTuple):
+class _Heads(NamedTuple):
     query: Float[Array, "B G R T K"]
     key: Float[Array, "B G S K"]
     value: Float[Array, "B G S K"]
-    places: Places
 
 
 class _Rows(NamedTuple):
@@ -75,60 +79,58 @@ class _Rows(NamedTuple):
     """Inner product of the result and its gradient: the mean of the weights' gradients under the weights."""
 
 
-def _mixed(
-    rule: Rule,
-    query: Float[Array, "B G R T K"],
-    key: Float[Array, "B G S K"],
-    value: Float[Array, "B G S K"],
-    places: Places,
-) -> Float[Array, "B G R T K"]:
-    return _attend_forward(rule, query, key, value, places)[0]
+def _mixed(rule: Rule, groups: tuple[_Group, ...], inputs: _Heads, places: Places) -> Float[Array, "B G R T K"]:
+    return _attend_forward(rule, groups, inputs, places)[0]
 
 
-def _attend_forward(rule, query, key, value, places):
-    inputs = _Inputs(query, key, value, places)
-    parts = [_group_forward(rule, inputs, group) for group in _groups(rule)]
+def _attend_forward(rule, groups, inputs, places):
+    parts = [_group_forward(rule, inputs, places, group) for group in groups]
     mixed = checkpoint_name(jnp.concatenate([part[0] for part in parts], axis=3), "attention")
     normaliser = checkpoint_name(jnp.concatenate([part[1] for part in parts], axis=3), "attention")
-    return mixed, (inputs, mixed, normaliser)
+    return mixed, (inputs, places, mixed, normaliser)
 
 
-def _attend_backward(rule, kept, d_mixed):
-    inputs, mixed, normaliser = kept
+def _attend_backward(rule, groups, kept, d_mixed):
+    inputs, places, mixed, normaliser = kept
     key, value = inputs.key, inputs.value
     delta = jnp.sum(d_mixed.astype(jnp.float32) * mixed.astype(jnp.float32), axis=-1)
     rows = _Rows(inputs.query, d_mixed, normaliser, delta)
     d_queries = []
     d_key, d_value = jnp.zeros(key.shape, jnp.float32), jnp.zeros(value.shape, jnp.float32)
-    for group in _groups(rule):
-        d_query, d_keys, d_values = _group_backward(rule, inputs, rows, group)
+    for group in groups:
+        d_query, d_keys, d_values = _group_backward(rule, inputs, places, rows, group)
         d_queries.append(d_query)
         d_key = d_key.at[:, :, group.keys].add(d_keys)
         d_value = d_value.at[:, :, group.keys].add(d_values)
-    return jnp.concatenate(d_queries, axis=3), d_key.astype(key.dtype), d_value.astype(value.dtype), None
+    d_query = jnp.concatenate(d_queries, axis=3)
+    return _Heads(d_query, d_key.astype(key.dtype), d_value.astype(value.dtype)), None
 
 
-_attend = jax.custom_vjp(_mixed, nondiff_argnums=(0,))
+_attend = jax.custom_vjp(_mixed, nondiff_argnums=(0, 1))
 _attend.defvjp(_attend_forward, _attend_backward)
 
 
-def _groups(rule: Rule) -> Iterator[_Group]:
+def _groups(rule: Rule) -> tuple[_Group, ...]:
     whole, rest = divmod(rule.query_length, BLOCK)
     most = max(1, -(-whole // GROUPS))
-    for first in range(0, whole, most):
-        count = min(most, whole - first)
-        keys = rule.key_range(first * BLOCK, (first + count) * BLOCK)
-        yield _Group(start=first * BLOCK, size=BLOCK, count=count, keys=keys)
+    groups = [
+        _group(rule, start=first * BLOCK, size=BLOCK, count=min(most, whole - first)) for first in range(0, whole, most)
+    ]
     if rest:
-        keys = rule.key_range(whole * BLOCK, rule.query_length)
-        yield _Group(start=whole * BLOCK, size=rest, count=1, keys=keys)
+        groups.append(_group(rule, start=whole * BLOCK, size=rest, count=1))
+    return tuple(groups)
 
 
-def _group_forward(rule: Rule, inputs: _Inputs, group: _Group) -> tuple[Array, Array]:
+def _group(rule: Rule, *, start: int, size: int, count: int) -> _Group:
+    keys = rule.key_range(start, start + size * count)
+    return _Group(start=start, size=size, count=count, kv_start=keys.start, kv_stop=keys.stop)
+
+
+def _group_forward(rule: Rule, inputs: _Heads, places: Places, group: _Group) -> tuple[Array, Array]:
     key, value = inputs.key[:, :, group.keys], inputs.value[:, :, group.keys]
 
     def block(start: int | Array) -> tuple[Array, Array]:
-        mask = _block_mask(rule, inputs.places, start, group)
+        mask = _block_mask(rule, places, start, group)
         return _block_forward(rule, _block_rows(inputs.query, start, group.size), key, value, mask)
 
     if group.count == 1:
@@ -137,12 +139,14 @@ def _group_forward(rule: Rule, inputs: _Inputs, group: _Group) -> tuple[Array, A
     return _in_a_row(mixed), _in_a_row(normaliser)
 
 
-def _group_backward(rule: Rule, inputs: _Inputs, rows: _Rows, group: _Group) -> tuple[Array, Array, Array]:
+def _group_backward(
+    rule: Rule, inputs: _Heads, places: Places, rows: _Rows, group: _Group
+) -> tuple[Array, Array, Array]:
     key, value = inputs.key[:, :, group.keys], inputs.value[:, :, group.keys]
 
     def block(sums: tuple[Array, Array], start: int | Array) -> tuple[tuple[Array, Array], Array]:
         of_block = _Rows(*(_block_rows(array, start, group.size) for array in rows))
-        mask = _block_mask(rule, inputs.places, start, group)
+        mask = _block_mask(rule, places, start, group)
         d_query, d_key, d_value = _block_backward(rule, of_block, key, value, mask)
         return (sums[0] + d_key, sums[1] + d_value), d_query
 

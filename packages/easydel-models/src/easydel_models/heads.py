@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeVar, overload
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
@@ -21,6 +22,7 @@ from easydel_models.config import DecoderConfig
 from easydel_models.decoder import Remat, decode, decode_with_cache
 from easydel_models.dtypes import resolve_dtype
 from easydel_models.errors import ConfigError
+from easydel_models.generation import GenerateResult, generate
 from easydel_models.parameters import Params, init_params, split_params
 
 Model = TypeVar("Model", bound="DecoderModel")
@@ -187,11 +189,36 @@ class CausalLM(DecoderModel):
         head = self.head_weights().astype(hidden.dtype)
         return jnp.einsum("btd,vd->btv", hidden, head, preferred_element_type=jnp.float32)
 
-    def generate(self, prompts: Sequence[Sequence[int]], **options: Any) -> Any:
-        """Continues each prompt; see `easydel_models.generation.generate` for the options and the result."""
-        from easydel_models.generation import generate
-
-        return generate(self, prompts, **options)
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]] | np.ndarray | Array,
+        *,
+        max_new_tokens: int,
+        attention_mask: np.ndarray | Array | None = None,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        eos_token_id: int | Sequence[int] | None = None,
+        batch_size: int = 64,
+        block_size: int = 32,
+    ) -> GenerateResult:
+        """Continues each prompt; every option is explained at `easydel_models.generation.generate`."""
+        return generate(
+            self,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            attention_mask=attention_mask,
+            do_sample=do_sample,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            eos_token_id=eos_token_id,
+            batch_size=batch_size,
+            block_size=block_size,
+        )
 
 
 class SequenceClassifier(DecoderModel):

@@ -1,0 +1,191 @@
+"""The scanned decoder against an unrolled one, written here in plain NumPy and float64 from the papers' formulas."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from easydel_models.cache import init_cache
+from easydel_models.config import DecoderConfig
+from easydel_models.decoder import restarting_positions
+from easydel_models.heads import CausalLM
+from easydel_models.parameters import join_params, split_params
+from easydel_models.rope import RopeConfig
+
+PLAIN = DecoderConfig(
+    vocab_size=50, dim=24, num_layers=3, num_heads=4, num_kv_heads=2, head_dim=8, mlp_dim=40, initializer_range=0.3
+)
+CONFIGS = {
+    "plain": PLAIN,
+    "sliding window": dataclasses.replace(PLAIN, model_type="mistral", sliding_window=3),
+    "llama3 rope": dataclasses.replace(
+        PLAIN, rope=RopeConfig(theta=100.0, kind="llama3", factor=4.0, original_max_positions=32)
+    ),
+    "linear rope": dataclasses.replace(PLAIN, rope=RopeConfig(kind="linear", factor=2.0)),
+    "biases": dataclasses.replace(PLAIN, attention_bias=True, mlp_bias=True, activation="gelu_tanh"),
+    "tied": dataclasses.replace(PLAIN, tie_embeddings=True, norm_eps=1e-2),
+}
+SEGMENTS = np.asarray([[1, 1, 1, 1, 2, 2, 2, 2, 2, 0, 0], [0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1]], np.int32)
+IDS = np.random.default_rng(0).integers(0, 50, SEGMENTS.shape).astype(np.int32)
+
+
+def random_model(config):
+    structure, params = split_params(CausalLM.from_config(config, seed=1))
+    rng = np.random.default_rng(2)
+    # Norms and biases away from 1 and 0, so that leaving one out shows.
+    noisy = jax.tree.map(lambda x: x + jnp.asarray(0.1 * rng.standard_normal(x.shape), x.dtype), params)
+    return join_params(structure, noisy)
+
+
+def numpy_logits(config, params, ids):
+    """Logits of one document."""
+    w = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+    x = w["embedding"][ids]
+    for layer in range(config.num_layers):
+        own = {name: stack[layer] for name, stack in w["layers"].items()}
+        x = x + numpy_attention(config, own, numpy_norm(x, own["attention_norm"], config.norm_eps))
+        h = numpy_norm(x, own["mlp_norm"], config.norm_eps)
+        gate = numpy_linear(own, "gate", h)
+        if config.activation == "silu":
+            gate = gate / (1 + np.exp(-gate))
+        else:
+            gate = 0.5 * gate * (1 + np.tanh(math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3)))
+        x = x + numpy_linear(own, "down", gate * numpy_linear(own, "up", h))
+    return numpy_norm(x, w["final_norm"], config.norm_eps) @ w.get("head", w["embedding"]).T
+
+
+def numpy_norm(x, weight, eps):
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * weight
+
+
+def numpy_linear(own, name, x):
+    return x @ own[name] + own.get(f"{name}_bias", 0.0)
+
+
+def numpy_attention(config, own, x):
+    length, width = len(x), config.head_dim
+    query = numpy_linear(own, "query", x).reshape(length, config.num_heads, width)
+    key = numpy_linear(own, "key", x).reshape(length, config.num_kv_heads, width)
+    value = numpy_linear(own, "value", x).reshape(length, config.num_kv_heads, width)
+    query, key = numpy_rope(config.rope, query), numpy_rope(config.rope, key)
+    out = np.zeros_like(query)
+    for t in range(length):
+        first = 0 if config.sliding_window is None else max(0, t - config.sliding_window + 1)
+        for head in range(config.num_heads):
+            group = head // (config.num_heads // config.num_kv_heads)
+            scores = key[first : t + 1, group] @ query[t, head] / math.sqrt(width)
+            weights = np.exp(scores - scores.max())
+            out[t, head] = weights @ value[first : t + 1, group] / weights.sum()
+    return numpy_linear(own, "output", out.reshape(length, -1))
+
+
+def numpy_rope(rope, x):
+    length, _, width = x.shape
+    out = np.zeros_like(x)
+    for pair in range(width // 2):
+        frequency = rope.theta ** (-2 * pair / width)
+        if rope.kind == "linear":
+            frequency /= rope.factor
+        if rope.kind == "llama3":
+            turns = rope.original_max_positions * frequency / (2 * math.pi)
+            share = (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
+            share = min(1.0, max(0.0, share))
+            frequency = share * frequency + (1 - share) * frequency / rope.factor
+        for t in range(length):
+            pair_value = complex(1, 0) * (x[t, :, pair] + 1j * x[t, :, pair + width // 2])
+            turned = pair_value * np.exp(1j * t * frequency)
+            out[t, :, pair], out[t, :, pair + width // 2] = turned.real, turned.imag
+    return out
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_scan_equals_the_unrolled_numpy_decoder(name):
+    config = CONFIGS[name]
+    model = random_model(config)
+    structure, params = split_params(model)
+    run = jax.jit(lambda params: join_params(structure, params)(jnp.asarray(IDS), segment_ids=jnp.asarray(SEGMENTS)))
+    logits = np.asarray(run(params))
+    for row, segments in enumerate(SEGMENTS):
+        for document in range(1, segments.max() + 1):
+            own = segments == document
+            np.testing.assert_allclose(logits[row, own], numpy_logits(config, params, IDS[row, own]), atol=2e-4)
+
+
+def test_remat_changes_neither_loss_nor_gradient():
+    structure, params = split_params(random_model(PLAIN))
+    ids, segments = jnp.asarray(IDS), jnp.asarray(SEGMENTS)
+
+    def grad(remat):
+        loss = lambda params: (  # noqa: E731
+            join_params(structure, params).hidden(ids, segment_ids=segments, remat=remat).sum()
+        )
+        return jax.jit(jax.value_and_grad(loss))(params)
+
+    expected_loss, expected = grad("none")
+    for remat in ("dots", "full"):
+        loss, found = grad(remat)
+        assert float(loss) == pytest.approx(float(expected_loss), rel=1e-6)
+        jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4), found, expected)
+
+
+def test_gradient_is_the_slope():
+    structure, params = split_params(random_model(PLAIN))
+    ids, segments = jnp.asarray(IDS), jnp.asarray(SEGMENTS)
+
+    @jax.jit
+    def loss(params):
+        return jnp.tanh(join_params(structure, params).hidden(ids, segment_ids=segments)).mean()
+
+    rng = np.random.default_rng(3)
+    direction = jax.tree.map(lambda x: jnp.asarray(rng.standard_normal(x.shape), x.dtype), params)
+    slope = sum(jax.tree.leaves(jax.tree.map(lambda g, d: jnp.sum(g * d), jax.jit(jax.grad(loss))(params), direction)))
+    step = 1e-3
+
+    def moved(distance):
+        return loss(jax.tree.map(lambda x, d: x + jnp.float32(distance) * d, params, direction))
+
+    ahead, behind = moved(step), moved(-step)
+    assert float(ahead - behind) / (2 * step) == pytest.approx(float(slope), rel=0.02, abs=1e-3)
+
+
+def test_the_pad_token_passes_its_gradient_on():
+    config = dataclasses.replace(PLAIN, pad_token_id=7)
+    structure, params = split_params(random_model(config))
+    loss = lambda params: (join_params(structure, params).hidden(jnp.asarray([[3, 7, 5]])) ** 2).sum()  # noqa: E731
+    grads = jax.jit(jax.grad(loss))(params)
+    assert np.abs(grads["embedding"][7]).max() > 0
+
+
+def test_positions_restart_in_every_run():
+    segments = jnp.asarray([[0, 0, 1, 1, 1, 2, 0], [1, 2, 2, 3, 3, 3, 3]], jnp.int32)
+    assert restarting_positions(segments).tolist() == [[0, 1, 0, 1, 2, 0, 0], [0, 0, 1, 0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize("name", ["plain", "sliding window"])
+def test_cached_steps_equal_the_whole_row(name):
+    model = random_model(CONFIGS[name])
+    ids, mask = jnp.asarray(IDS), jnp.asarray(np.minimum(SEGMENTS[[1, 1]], 1))
+    mask = mask.at[0].set(1)  # one full row, one padded on the left
+    whole = model.hidden(ids, segment_ids=mask)
+    cache = init_cache(model.config, batch=2, capacity=14, dtype=model.dtype)
+    step = jax.jit(lambda ids, mask, cache: model.hidden(ids, segment_ids=mask, cache=cache))
+    hidden, cache = step(ids[:, :7], mask[:, :7], cache)
+    parts = [hidden]
+    for t in range(7, ids.shape[1]):
+        hidden, cache = step(ids[:, t : t + 1], mask[:, t : t + 1], cache)
+        parts.append(hidden)
+    real = np.asarray(mask) > 0
+    np.testing.assert_allclose(np.concatenate(parts, 1)[real], np.asarray(whole)[real], atol=1e-4)
+    assert int(cache.next_slot) == ids.shape[1]
+    assert cache.positions[1, :5].tolist() == [0, 0, 0, 0, 1]
+
+
+def test_more_tokens_than_the_cache_holds_raise():
+    model = CausalLM.from_config(PLAIN)
+    cache = init_cache(PLAIN, batch=1, capacity=2, dtype=model.dtype)
+    with pytest.raises(ValueError, match="3 tokens do not fit a cache of 2 slots"):
+        model.hidden(jnp.ones((1, 3), jnp.int32), cache=cache)
+    with pytest.raises(ValueError, match="`remat` is 'full' together with a cache"):
+        model.hidden(jnp.ones((1, 1), jnp.int32), cache=cache, remat="full")
