@@ -189,3 +189,24 @@ def test_more_tokens_than_the_cache_holds_raise():
         model.hidden(jnp.ones((1, 3), jnp.int32), cache=cache)
     with pytest.raises(ValueError, match="`remat` is 'full' together with a cache"):
         model.hidden(jnp.ones((1, 1), jnp.int32), cache=cache, remat="full")
+
+
+def test_knowing_the_longest_segment_changes_nothing():
+    """Four documents of 96 tokens in a row: attention may leave out keys, never one that is seen."""
+    config = DecoderConfig(vocab_size=64, dim=16, num_layers=2, num_heads=2, num_kv_heads=1, mlp_dim=32)
+    model = CausalLM.from_config(config, seed=3)
+    input_ids = jax.random.randint(jax.random.key(0), (1, 384), 0, 64)
+    segment_ids = jnp.repeat(jnp.arange(1, 5, dtype=jnp.int32), 96)[None]
+
+    def gradient(**options):
+        return jax.grad(lambda embedding: _with_embedding(model, embedding, input_ids, segment_ids, options))(
+            model.embedding[...]
+        )
+
+    np.testing.assert_allclose(gradient(longest_segment=96), gradient(), rtol=1e-5, atol=1e-6)
+
+
+def _with_embedding(model, embedding, input_ids, segment_ids, options):
+    structure, params = split_params(model)
+    joined = join_params(structure, params | {"embedding": embedding})
+    return jnp.square(joined.hidden(input_ids, segment_ids=segment_ids, **options)).sum()

@@ -31,6 +31,7 @@ def decode(
     dtype: np.dtype,
     positions: Int[Array, "B T"] | None = None,
     segment_ids: Int[Array, "B T"] | None = None,
+    longest_segment: int | None = None,
     remat: Remat = "none",
     implementation: Implementation = "auto",
 ) -> Float[Array, "B T D"]:
@@ -44,6 +45,8 @@ def decode(
         positions: For rope; None = restart at 0 in every segment.
         segment_ids: 0 = padding, 1 and up = document; a token sees only its own document, which must be
             contiguous. None = one document per row.
+        longest_segment: Most tokens of any document, if known: rows of several documents then cost attention no more
+            than one document would, however long the row. The caller answers for it.
         remat: What the backward pass recomputes instead of keeping: ``none`` nothing; ``dots`` all but the
             matrix products with weights and the attention; ``full`` everything inside a layer but the
             attention's result.
@@ -60,7 +63,7 @@ def decode(
             key,
             value,
             segment_ids=segment_ids,
-            window=config.sliding_window,
+            window=_window(config, longest_segment),
             implementation=implementation,
         )
         return _finish_layer(config, layer, x, mixed), None
@@ -125,6 +128,13 @@ def restarting_positions(segment_ids: Int[Array, "B T"]) -> Int[Array, "B T"]:
 
 def _default_positions(input_ids: Array, segment_ids: Array | None) -> Array:
     return restarting_positions(jnp.ones_like(input_ids) if segment_ids is None else segment_ids)
+
+
+def _window(config: DecoderConfig, longest_segment: int | None) -> int | None:
+    # Nobody sees past the start of his own document, so a window of a document's length hides nothing; but it lets
+    # attention leave out the keys before it.
+    limits = [limit for limit in (config.sliding_window, longest_segment) if limit is not None]
+    return min(limits, default=None)
 
 
 def _embed(params: Params, input_ids: Array, dtype: np.dtype) -> Array:

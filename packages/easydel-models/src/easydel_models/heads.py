@@ -76,6 +76,7 @@ class DecoderModel(nnx.Module):
         positions: Int[Array, "B T"] | None = None,
         segment_ids: Int[Array, "B T"] | None = None,
         cache: None = None,
+        longest_segment: int | None = None,
         remat: Remat = "none",
         implementation: Implementation = "auto",
     ) -> Float[Array, "B T D"]: ...
@@ -99,6 +100,7 @@ class DecoderModel(nnx.Module):
         positions: Int[Array, "B T"] | None = None,
         segment_ids: Int[Array, "B T"] | None = None,
         cache: KVCache | None = None,
+        longest_segment: int | None = None,
         remat: Remat = "none",
         implementation: Implementation = "auto",
     ) -> Float[Array, "B T D"] | tuple[Float[Array, "B T D"], KVCache]:
@@ -110,6 +112,7 @@ class DecoderModel(nnx.Module):
                 cache, carry on in each row.
             segment_ids: 0 = padding, 1 and up = document. None = every token is real.
             cache: Tokens that came before; see `easydel_models.cache`.
+            longest_segment: Most tokens of any document, if known; keeps attention cheap in rows of many documents.
             remat: What training recomputes in its backward pass: ``none``, ``dots`` or ``full``.
             implementation: Of attention: ``auto``, ``reference`` or ``blocked``.
 
@@ -125,6 +128,7 @@ class DecoderModel(nnx.Module):
                 self.config,
                 self._decoder_params(),
                 input_ids,
+                longest_segment=longest_segment,
                 remat=remat,
                 implementation=implementation,
                 **common,

@@ -68,6 +68,7 @@ class SFTObjective:
         hidden = model.hidden(
             batch["input_ids"],
             segment_ids=batch["segment_ids"],
+            longest_segment=self.config.max_length,
             remat=self.config.gradient_checkpointing,
         )
         return sft_loss(
