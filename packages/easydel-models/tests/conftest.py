@@ -12,3 +12,11 @@ install_import_hook("easydel_models", "beartype.beartype")
 def strict_promotion():
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation():
+    # Tests compile hundreds of small programs and run each once; the golden tests run fully optimised ones.
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
