@@ -203,7 +203,7 @@ def test_knowing_the_longest_segment_changes_nothing():
             model.embedding[...]
         )
 
-    np.testing.assert_allclose(gradient(longest_segment=96), gradient(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(gradient(longest_segment=96), gradient(), rtol=1e-4, atol=1e-5)
 
 
 def _with_embedding(model, embedding, input_ids, segment_ids, options):
