@@ -32,8 +32,10 @@ def rms_norm(x: Float[Array, "B T D"], weight: Float[Array, " D"], eps: float) -
 
 def linear(layer: Layer, name: str, x: Float[Array, "B T in"]) -> Float[Array, "B T out"]:
     """Multiplies by the kernel ``name`` and adds its bias, if the layer has one; computes in the dtype of ``x``."""
-    y = x @ layer[name].astype(x.dtype)
-    bias = layer.get(f"{name}_bias")
+    kernel, bias = layer[name], layer.get(f"{name}_bias")
+    # One long matrix, not a batch of them: for a batch, XLA on CPU transposes both factors of the kernel's gradient in
+    # memory first, which makes a step of the MLP 1.4 times slower.
+    y = (x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)).reshape(*x.shape[:-1], kernel.shape[-1])
     return y if bias is None else y + bias.astype(x.dtype)[None, None, :]
 
 
