@@ -64,15 +64,11 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", required=True, help="chat rows, for example a .jsonl file of `messages`")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument(
-        "--padded", action="store_true", help="pad every row instead of laying rows end to end"
-    )
+    parser.add_argument("--padded", action="store_true", help="pad every row instead of laying rows end to end")
     parser.add_argument("--remat", default="full", choices=("none", "dots", "full"))
     return parser.parse_args()
 
