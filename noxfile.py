@@ -97,6 +97,15 @@ def parity(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def faults(session: nox.Session) -> None:
+    """Kill -9 at several random moments of a run, each time started again: equal bits at the end."""
+    sync(session, "--group", "test")
+    session.run(
+        "pytest", "tests-integration/test_kill_and_resume.py", *session.posargs, env={"EASYDEL_KILL_MOMENTS": "6"}
+    )
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Speed and memory of the training step on a real model; prints, never judges."""
     sync(session, "--group", "test", "--group", "demo")

@@ -1,8 +1,9 @@
 """How fast one SFT step is on this machine, beside what the machine can do.
 
-    uv run --group demo python benchmarks/sft_step.py --rows chats.jsonl
+    uv run --group demo python benchmarks/sft_step.py [--rows chats.jsonl]
 
-Trains SmolLM2-135M-Instruct (f32) on the rows given, batch 4, max_length 512, without packing, through the real
+Trains SmolLM2-135M-Instruct (f32) on the rows given (or on those of the demo), batch 4, max_length 512, without
+packing, through the real
 trainer: reading, templates, tokens, layout, prefetch, step. Prints real tokens per second, the share of the
 machine's own matrix-product rate that the model's arithmetic alone amounts to, peak memory and compilations.
 """
@@ -10,6 +11,7 @@ machine's own matrix-product rate that the model's arithmetic alone amounts to, 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import time
@@ -17,6 +19,7 @@ import time
 import jax
 import jax.numpy as jnp
 from easydata_tokenize import load_tokenizer
+from easydel.demo import python_docs_rows
 from easydel.package_files import package_file
 from easydel_trainers import SFTConfig, SFTTrainer
 from easydel_trainers.throughput import peak_memory_bytes
@@ -38,7 +41,7 @@ def main() -> None:
             progress_bar=True,
         ),
         processing_class=load_tokenizer(model),
-        train_dataset=options.rows,
+        train_dataset=options.rows or list(itertools.islice(python_docs_rows("train"), 4 * options.steps)),
     )
     began = time.perf_counter()
     output = trainer.train()
@@ -65,7 +68,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", required=True, help="chat rows, for example a .jsonl file of `messages`")
+    parser.add_argument("--rows", help="chat rows, for example a .jsonl file of `messages`")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--padded", action="store_true", help="pad every row instead of laying rows end to end")

@@ -30,11 +30,10 @@ CASES = {
 }
 
 
-@pytest.fixture(params=[(16, 8), (16, 1)], ids=["a group per block", "several blocks per group"])
+@pytest.fixture(params=[16, 5], ids=["few blocks", "many blocks"])
 def small_blocks(request, monkeypatch):
-    """Blocks so small that a short row has two of them and a rest."""
-    monkeypatch.setattr(blocked, "BLOCK", request.param[0])
-    monkeypatch.setattr(blocked, "GROUPS", request.param[1])
+    """Blocks so small that a short row has several of them and a rest."""
+    monkeypatch.setattr(blocked, "BLOCK", request.param)
 
 
 def heads(seed, count, *, length=LENGTH, batch=2, width=8):
@@ -214,3 +213,11 @@ def test_unequal_lengths_need_places():
 def test_heads_must_share_evenly():
     with pytest.raises(ValueError, match="3 query heads cannot share 2"):
         attention(heads(0, 3), heads(1, 2), heads(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("longest", "blocks"),
+    [(1, [0, 1]), (128, [0, 1]), (640, [0, 1, 2, 3, 4, 5]), (2048, [0, 1, 2, 3, 4, 6, 8, 12, 16])],
+)
+def test_few_stretch_lengths_are_compiled(longest, blocks):
+    assert blocked.stretch_sizes(longest) == [blocked.BLOCK * number for number in blocks]

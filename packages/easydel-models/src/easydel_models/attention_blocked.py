@@ -4,9 +4,9 @@ The forward pass keeps, beside its result, one number per query and head: the lo
 denominator. From it the backward pass rebuilds the weights of one block at a time. Both are named
 ``"attention"`` for rematerialisation policies, so that recomputing a layer need not run its attention again.
 
-Where causality follows the order in the row, keys beyond the diagonal or before the window are known before
-the run and left out: half the work at long lengths. Blocks form a few groups, each with its own static range
-of keys, so that the program stays small however long the row.
+Each block looks up, in the mask itself, the stretch of keys that any of its queries sees, and multiplies with
+no others: not those beyond the diagonal, before the window, of other documents, or of padding. The stretch is
+data, array sizes are not; so there is one compiled branch for each of a few stretch lengths.
 
 Axis letters: B batch, T query tokens, S key tokens, G key/value heads, R query heads per key/value head, K
 head_dim, t and s the queries and keys of one block.
@@ -15,20 +15,18 @@ References: Dao et al., FlashAttention, 2022, https://arxiv.org/abs/2205.14135, 
     Rabe & Staats, Self-attention Does Not Need O(n²) Memory, 2021, https://arxiv.org/abs/2112.05682.
 """
 
-import dataclasses
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
-from easydel_models.attention_mask import Places, Rule, visible
+from easydel_models.attention_mask import Places, Rule, Span, visible
 
 BLOCK = 128
 """Queries per block; of 64 to 512 the fastest on CPU at 4 rows of 512 tokens with 9 heads."""
-GROUPS = 8
-"""Most groups of whole blocks, each compiled with its own range of keys."""
 
 
 def blocked_attention(
@@ -41,25 +39,12 @@ def blocked_attention(
     """Attention in blocks of `BLOCK` queries; see `easydel_models.attention.attention`."""
     batch, length, heads, head_dim = query.shape
     groups = key.shape[2]
-    grouped = query.reshape(batch, length, groups, heads // groups, head_dim)
+    places = _whole_places(places, batch, length, key.shape[1])
+    query, key, value = (_whole_blocks(array) for array in (query, key, value))
+    grouped = query.reshape(batch, query.shape[1], groups, heads // groups, head_dim)
     inputs = _Heads(grouped.transpose(0, 2, 3, 1, 4), key.swapaxes(1, 2), value.swapaxes(1, 2))
-    mixed = _attend(rule, _groups(rule), inputs, places)
-    return jnp.transpose(mixed, (0, 3, 1, 2, 4)).reshape(query.shape)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class _Group:
-    """``count`` neighbouring blocks of ``size`` queries, from query ``start`` on, and the keys they may see."""
-
-    start: int
-    size: int
-    count: int
-    kv_start: int
-    kv_stop: int
-
-    @property
-    def keys(self) -> slice:
-        return slice(self.kv_start, self.kv_stop)
+    mixed = _attend(rule, inputs, places)
+    return jnp.transpose(mixed, (0, 3, 1, 2, 4)).reshape(query.shape)[:, :length]
 
 
 class _Heads(NamedTuple):
@@ -79,83 +64,81 @@ class _Rows(NamedTuple):
     """Inner product of the result and its gradient: the mean of the weights' gradients under the weights."""
 
 
-def _mixed(rule: Rule, groups: tuple[_Group, ...], inputs: _Heads, places: Places) -> Float[Array, "B G R T K"]:
-    return _attend_forward(rule, groups, inputs, places)[0]
+def _mixed(rule: Rule, inputs: _Heads, places: Places) -> Float[Array, "B G R T K"]:
+    return _attend_forward(rule, inputs, places)[0]
 
 
-def _attend_forward(rule, groups, inputs, places):
-    parts = [_group_forward(rule, inputs, places, group) for group in groups]
-    mixed = checkpoint_name(jnp.concatenate([part[0] for part in parts], axis=3), "attention")
-    normaliser = checkpoint_name(jnp.concatenate([part[1] for part in parts], axis=3), "attention")
+def _attend_forward(rule, inputs, places):
+    def block(start):
+        def branch(keys: Span):
+            if not keys.size:
+                return jnp.zeros_like(_rows_of(inputs.query, start)), jnp.zeros((*inputs.query.shape[:3], BLOCK))
+            mask = visible(rule, places, Span(start, BLOCK), keys)[:, None, None]
+            of_block, key, value = (
+                _rows_of(inputs.query, start),
+                _keys_of(inputs.key, keys),
+                _keys_of(inputs.value, keys),
+            )
+            return _block_forward(rule, of_block, key, value, mask)
+
+        return _with_seen_keys(rule, places, start, inputs.key.shape[2], branch)
+
+    mixed, normaliser = jax.lax.map(block, _starts(inputs))
+    mixed = checkpoint_name(_in_a_row(mixed), "attention")
+    normaliser = checkpoint_name(_in_a_row(normaliser), "attention")
     return mixed, (inputs, places, mixed, normaliser)
 
 
-def _attend_backward(rule, groups, kept, d_mixed):
+def _attend_backward(rule, kept, d_mixed):
     inputs, places, mixed, normaliser = kept
     key, value = inputs.key, inputs.value
     delta = jnp.sum(d_mixed.astype(jnp.float32) * mixed.astype(jnp.float32), axis=-1)
     rows = _Rows(inputs.query, d_mixed, normaliser, delta)
-    d_queries = []
-    d_key, d_value = jnp.zeros(key.shape, jnp.float32), jnp.zeros(value.shape, jnp.float32)
-    for group in groups:
-        d_query, d_keys, d_values = _group_backward(rule, inputs, places, rows, group)
-        d_queries.append(d_query)
-        d_key = d_key.at[:, :, group.keys].add(d_keys)
-        d_value = d_value.at[:, :, group.keys].add(d_values)
-    d_query = jnp.concatenate(d_queries, axis=3)
-    return _Heads(d_query, d_key.astype(key.dtype), d_value.astype(value.dtype)), None
+
+    def block(sums: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], Array]:
+        def branch(keys: Span):
+            if not keys.size:
+                return sums, jnp.zeros_like(_rows_of(inputs.query, start))
+            of_block = _Rows(*(_rows_of(array, start) for array in rows))
+            mask = visible(rule, places, Span(start, BLOCK), keys)[:, None, None]
+            d_query, *d_parts = _block_backward(rule, of_block, _keys_of(key, keys), _keys_of(value, keys), mask)
+            added = [_add_to_keys(total, part, keys) for total, part in zip(sums, d_parts, strict=True)]
+            return tuple(added), d_query
+
+        return _with_seen_keys(rule, places, start, key.shape[2], branch)
+
+    zeros = jnp.zeros(key.shape, jnp.float32), jnp.zeros(value.shape, jnp.float32)
+    (d_key, d_value), d_queries = jax.lax.scan(block, zeros, _starts(inputs))
+    return _Heads(_in_a_row(d_queries), d_key.astype(key.dtype), d_value.astype(value.dtype)), None
 
 
-_attend = jax.custom_vjp(_mixed, nondiff_argnums=(0, 1))
+_attend = jax.custom_vjp(_mixed, nondiff_argnums=(0,))
 _attend.defvjp(_attend_forward, _attend_backward)
 
 
-def _groups(rule: Rule) -> tuple[_Group, ...]:
-    whole, rest = divmod(rule.query_length, BLOCK)
-    most = max(1, -(-whole // GROUPS))
-    groups = [
-        _group(rule, start=first * BLOCK, size=BLOCK, count=min(most, whole - first)) for first in range(0, whole, most)
+def _with_seen_keys(
+    rule: Rule, places: Places, start: Int[Array, ""], length: int, function: Callable[[Span], Any]
+) -> Any:
+    """Calls ``function`` with a stretch of keys that holds all that the block from ``start`` on sees."""
+    seen = visible(rule, places, Span(start, BLOCK), Span(0, length)).any(axis=(0, 1))
+    seen = jnp.broadcast_to(seen, (length,))
+    first = jnp.argmax(seen).astype(jnp.int32)
+    end = jnp.int32(length) - jnp.argmax(seen[::-1]).astype(jnp.int32)
+    needed = jnp.where(seen.any(), end - first, jnp.int32(0))
+    sizes = stretch_sizes(min(length, rule.longest_view(BLOCK)))
+    branches = [
+        lambda end, size=size: function(Span(jnp.maximum(end - jnp.int32(size), jnp.int32(0)), size)) for size in sizes
     ]
-    if rest:
-        groups.append(_group(rule, start=whole * BLOCK, size=rest, count=1))
-    return tuple(groups)
+    return jax.lax.switch(jnp.searchsorted(jnp.asarray(sizes, jnp.int32), needed), branches, end)
 
 
-def _group(rule: Rule, *, start: int, size: int, count: int) -> _Group:
-    keys = rule.key_range(start, start + size * count)
-    return _Group(start=start, size=size, count=count, kv_start=keys.start, kv_stop=keys.stop)
-
-
-def _group_forward(rule: Rule, inputs: _Heads, places: Places, group: _Group) -> tuple[Array, Array]:
-    key, value = inputs.key[:, :, group.keys], inputs.value[:, :, group.keys]
-
-    def block(start: int | Array) -> tuple[Array, Array]:
-        mask = _block_mask(rule, places, start, group)
-        return _block_forward(rule, _block_rows(inputs.query, start, group.size), key, value, mask)
-
-    if group.count == 1:
-        return block(group.start)
-    mixed, normaliser = jax.lax.map(block, _starts(group))
-    return _in_a_row(mixed), _in_a_row(normaliser)
-
-
-def _group_backward(
-    rule: Rule, inputs: _Heads, places: Places, rows: _Rows, group: _Group
-) -> tuple[Array, Array, Array]:
-    key, value = inputs.key[:, :, group.keys], inputs.value[:, :, group.keys]
-
-    def block(sums: tuple[Array, Array], start: int | Array) -> tuple[tuple[Array, Array], Array]:
-        of_block = _Rows(*(_block_rows(array, start, group.size) for array in rows))
-        mask = _block_mask(rule, places, start, group)
-        d_query, d_key, d_value = _block_backward(rule, of_block, key, value, mask)
-        return (sums[0] + d_key, sums[1] + d_value), d_query
-
-    zeros = jnp.zeros(key.shape, jnp.float32), jnp.zeros(value.shape, jnp.float32)
-    if group.count == 1:
-        (d_key, d_value), d_query = block(zeros, group.start)
-        return d_query, d_key, d_value
-    (d_key, d_value), d_queries = jax.lax.scan(block, zeros, _starts(group))
-    return _in_a_row(d_queries), d_key, d_value
+def stretch_sizes(longest: int) -> list[int]:
+    """Returns the stretch lengths that are compiled: none, 1, 2, 3, 4, 6, 8, 12, … blocks, up to ``longest``."""
+    most = -(-longest // BLOCK)
+    steps = {1, most} | {
+        step for k in range(most.bit_length()) for step in (2**k, 3 * 2 ** max(k - 1, 0)) if step < most
+    }
+    return [0, *(step * BLOCK for step in sorted(steps))]
 
 
 def _block_forward(
@@ -214,18 +197,38 @@ def _sum_over_rows(left: Float[Array, "B G R t s"], right: Float[Array, "B G R t
     return jnp.einsum("bgrts,bgrtk->bgsk", left, right, preferred_element_type=jnp.float32)
 
 
-def _block_rows(array: Array, start: int | Int[Array, ""], size: int) -> Array:
-    return jax.lax.dynamic_slice_in_dim(array, start, size, axis=3)
+def _rows_of(array: Array, start: Int[Array, ""]) -> Array:
+    return jax.lax.dynamic_slice_in_dim(array, start, BLOCK, axis=3)
 
 
-def _block_mask(rule: Rule, places: Places, start: int | Int[Array, ""], group: _Group) -> Array:
-    return visible(rule, places, start, group.size, group.keys)[:, None, None]
+def _keys_of(array: Float[Array, "B G S K"], keys: Span) -> Float[Array, "B G s K"]:
+    return jax.lax.dynamic_slice_in_dim(array, keys.start, keys.size, axis=2)
 
 
-def _starts(group: _Group) -> Int[Array, " blocks"]:
-    return group.start + group.size * jnp.arange(group.count, dtype=jnp.int32)
+def _add_to_keys(total: Float[Array, "B G S K"], part: Float[Array, "B G s K"], keys: Span) -> Float[Array, "B G S K"]:
+    return jax.lax.dynamic_update_slice_in_dim(total, _keys_of(total, keys) + part, keys.start, axis=2)
+
+
+def _starts(inputs: _Heads) -> Int[Array, " blocks"]:
+    return jnp.arange(0, inputs.query.shape[3], BLOCK, dtype=jnp.int32)
 
 
 def _in_a_row(blocks: Float[Array, "blocks B G R t ..."]) -> Float[Array, "B G R T ..."]:
     moved = jnp.moveaxis(blocks, 0, 3)
     return moved.reshape(*moved.shape[:3], -1, *moved.shape[5:])
+
+
+def _whole_blocks(array: Array) -> Array:
+    """Fills axis 1 up to a multiple of `BLOCK` with zeros."""
+    missing = -array.shape[1] % BLOCK
+    return jnp.pad(array, [(0, 0), (0, missing)] + [(0, 0)] * (array.ndim - 2)) if missing else array
+
+
+def _whole_places(places: Places, batch: int, length: int, kv_length: int) -> Places:
+    """Places of whole blocks: what was filled in belongs to no document."""
+    if places.segment_ids is None and not (length % BLOCK or kv_length % BLOCK):
+        return places
+    if places.segment_ids is None:
+        ones = (jnp.ones((batch, size), jnp.int32) for size in (length, kv_length))
+        places = places._replace(segment_ids=next(ones), kv_segment_ids=next(ones))
+    return Places(*(None if array is None else _whole_blocks(array) for array in places))

@@ -35,11 +35,11 @@ class Rule:
         if self.window is not None and (self.window < 1 or not self.causal):
             raise ValueError(f"`window` is {self.window} with `causal` {self.causal}; expected at least 1, and True.")
 
-    def key_range(self, start: int, stop: int) -> slice:
-        """Returns the keys that queries start..stop-1 may see, all others being certainly unseen."""
-        if not (self.causal and self.in_row_order):
-            return slice(0, self.kv_length)
-        return slice(0 if self.window is None else max(0, start - self.window + 1), stop)
+    def longest_view(self, queries: int) -> int:
+        """Returns how many neighbouring keys at most so many neighbouring queries see between them."""
+        if not (self.in_row_order and self.window is not None):
+            return self.kv_length
+        return min(self.kv_length, self.window + queries - 1)
 
 
 class Places(NamedTuple):
@@ -78,26 +78,36 @@ class Places(NamedTuple):
         return Places(segment_ids, kv_segment_ids, positions, kv_positions)
 
 
-def visible(rule: Rule, places: Places, start: int | Int[Array, ""], size: int, keys: slice) -> Bool[Array, "#B #t #s"]:
-    """Returns which of queries start..start+size-1 see which of ``keys``.
+class Span(NamedTuple):
+    """``size`` neighbours from ``start`` on; ``start`` may be traced."""
 
-    ``start`` may be traced. An axis is 1 where the answer does not depend on it.
-    """
+    start: int | Int[Array, ""]
+    size: int
+
+
+def visible(rule: Rule, places: Places, queries: Span, keys: Span) -> Bool[Array, "#B #t #s"]:
+    """Returns which of ``queries`` see which of ``keys``; an axis is 1 where the answer does not depend on it."""
     seen = jnp.ones((1, 1, 1), bool)
     if places.segment_ids is not None and places.kv_segment_ids is not None:
-        of_query = jax.lax.dynamic_slice_in_dim(places.segment_ids, start, size, axis=1)[:, :, None]
-        seen = (of_query == places.kv_segment_ids[:, None, keys]) & (of_query > 0)
+        of_query, of_key = _cut(places.segment_ids, queries), _cut(places.kv_segment_ids, keys)
+        seen = (of_query[:, :, None] == of_key[:, None, :]) & (of_query > 0)[:, :, None]
     if rule.causal:
-        behind = _distance(places, start, size, keys)
+        behind = _distance(places, queries, keys)
         seen = seen & (behind >= 0)
         if rule.window is not None:
             seen = seen & (behind < rule.window)
     return seen
 
 
-def _distance(places: Places, start: int | Int[Array, ""], size: int, keys: slice) -> Int[Array, "#B t s"]:
+def _distance(places: Places, queries: Span, keys: Span) -> Int[Array, "#B t s"]:
     if places.positions is not None and places.kv_positions is not None:
-        of_query = jax.lax.dynamic_slice_in_dim(places.positions, start, size, axis=1)
-        return of_query[:, :, None] - places.kv_positions[:, None, keys]
-    of_query = jnp.asarray(start, jnp.int32) + jnp.arange(size, dtype=jnp.int32)
-    return (of_query[:, None] - jnp.arange(keys.start, keys.stop, dtype=jnp.int32)[None, :])[None]
+        return _cut(places.positions, queries)[:, :, None] - _cut(places.kv_positions, keys)[:, None, :]
+    return (_numbers(queries)[:, None] - _numbers(keys)[None, :])[None]
+
+
+def _cut(array: Int[Array, "B T"], span: Span) -> Int[Array, "B t"]:
+    return jax.lax.dynamic_slice_in_dim(array, span.start, span.size, axis=1)
+
+
+def _numbers(span: Span) -> Int[Array, " t"]:
+    return jnp.asarray(span.start, jnp.int32) + jnp.arange(span.size, dtype=jnp.int32)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from easydel_models.attention_mask import Places, Rule, visible
+from easydel_models.attention_mask import Places, Rule, Span, visible
 
 
 def reference_attention(
@@ -19,7 +19,7 @@ def reference_attention(
     places: Places,
 ) -> Float[Array, "B T H K"]:
     """Attention over all keys at once; see `easydel_models.attention.attention`."""
-    mask = visible(rule, places, 0, rule.query_length, slice(0, rule.kv_length))
+    mask = visible(rule, places, Span(0, rule.query_length), Span(0, rule.kv_length))
     batch, length, heads, head_dim = query.shape
     groups = key.shape[2]
     grouped = query.reshape(batch, length, groups, heads // groups, head_dim)

@@ -124,7 +124,8 @@ def refuse_other_run(found: Meta, expected: Meta, *, step: int) -> None:
 
 def _handlers() -> ocp.handlers.CheckpointHandlerRegistry:
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
-    standard, json = ocp.StandardCheckpointHandler(), ocp.JsonCheckpointHandler()
+    # One gigabyte is copied to the host at a time, not the whole state beside the state itself.
+    standard, json = ocp.StandardCheckpointHandler(save_concurrent_gb=1), ocp.JsonCheckpointHandler()
     registry.add("state", ocp.args.StandardSave, standard)
     registry.add("state", ocp.args.StandardRestore, standard)
     registry.add("meta", ocp.args.JsonSave, json)

@@ -142,6 +142,7 @@ class Trainer(ABC, Generic[Config]):
         finally:
             # The step donated the arrays the model held; give it the trained ones, whatever happened.
             update_params(self.model, run.state.params)
+            run.state = run.state._replace(opt_state=())  # twice the model's size, and of no more use
         return self._output(run, loop, log, time.perf_counter() - began)
 
     def evaluate(self, dataset: Any = None) -> Record:
