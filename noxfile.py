@@ -97,6 +97,20 @@ def parity(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def learn(session: nox.Session) -> None:
+    """The whole demo: a real model must lower its held-out loss by a tenth."""
+    sync(session, "--group", "demo")
+    session.run("easydel", "sft", "examples/smollm2_sft.yaml", *session.posargs)
+
+
+@nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Examples in docstrings, run."""
+    sync(session, "--group", "test")
+    session.run("pytest", "--doctest-modules", *(str(path) for path in ROOT.glob("packages/*/src")), *session.posargs)
+
+
+@nox.session(default=False)
 def faults(session: nox.Session) -> None:
     """Kill -9 at several random moments of a run, each time started again: equal bits at the end."""
     sync(session, "--group", "test")
