@@ -80,7 +80,7 @@ def test_greedy_answer(model, tokenizer):
 def test_answers_do_not_depend_on_the_batch_and_equal_recomputation(model, tokenizer):
     questions = ["What is the capital of France?", "What is 7 + 5?", "Explain in two sentences why the sky is blue."]
     prompts = [chat(tokenizer, question) for question in questions]
-    together = model.generate(prompts, max_new_tokens=24)
+    together = model.generate(prompts, max_new_tokens=28)
     for prompt, tokens, logps in zip(prompts, together.token_ids, together.logprobs, strict=True):
         # One pass over the finished text repeats every choice; the zeros behind it are seen by none of its tokens.
         text = prompt + tokens
@@ -89,5 +89,7 @@ def test_answers_do_not_depend_on_the_batch_and_equal_recomputation(model, token
         assert logits.argmax(-1).tolist() == tokens
         shifted = logits - logits.max(-1, keepdims=True)
         np.testing.assert_allclose(logps, -np.log(np.exp(shifted).sum(-1)), atol=1e-4)
-    assert "12" in tokenizer.decode(together.token_ids[1])
+    # What transformers 5.23 on torch 2.13 answers, greedily, from the folder that we export.
+    expected = "To add 7 and 5, you simply add them together: 7 + 5 = 12.<|im_end|>"
+    assert tokenizer.decode(together.token_ids[1]) == expected
     assert "scatter" in tokenizer.decode(together.token_ids[2])
