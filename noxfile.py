@@ -58,7 +58,9 @@ def tests(session: nox.Session, package: str) -> None:
 def integration(session: nox.Session) -> None:
     """The packages together: parity with recorded runs, whole command lines, the demo in short."""
     sync(session, "--group", "test", "--group", "demo")
-    session.run("pytest", "tests-integration", "--ignore=tests-integration/parity", *session.posargs)
+    own_sessions = ("parity", "storage")
+    ignored = [f"--ignore=tests-integration/{name}" for name in own_sessions]
+    session.run("pytest", "tests-integration", *ignored, *session.posargs)
 
 
 @nox.session
@@ -94,6 +96,13 @@ def parity(session: nox.Session) -> None:
     # while pip also looks where the machine's owner told it to look for a CPU build.
     session.install("torch==2.13.0", "transformers==5.23.0", "pytest", "./packages/easydel-models")
     session.run("pytest", "tests-integration/parity", *session.posargs)
+
+
+@nox.session(default=False)
+def storage(session: nox.Session) -> None:
+    """Buckets of an S3 server on this machine, read like local files."""
+    sync(session, "--only-group", "test", "--only-group", "storage")
+    session.run("pytest", "tests-integration/storage", *session.posargs)
 
 
 @nox.session(default=False)
