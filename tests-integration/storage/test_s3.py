@@ -18,7 +18,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from easydata_sources import DataFilesNotFoundError, as_sharded_source
+from easydata_sources import DataAccessError, DataFilesNotFoundError, as_sharded_source
 
 SETTING_UP = 3  # requests that the server takes from anyone: those that make the user
 START_SECONDS = 60
@@ -166,9 +166,11 @@ def test_what_is_not_there_is_named_on_one_screen(path, server, bucket):
 )
 def test_wrong_credentials_are_refused_with_the_reason(path, wrong, server, bucket):
     options = server.options(**wrong)
-    with pytest.raises(PermissionError, match=r"signature|Access Key Id") as refusal:
+    with pytest.raises(DataAccessError, match=r"signature|Access Key Id") as refusal:
         as_sharded_source(f"{bucket}/{path}", storage_options=options)
     text = str(refusal.value)
+    assert f"{bucket}/{path}" in text
+    assert "mend:" in text
     assert options["secret"] not in text
     assert len(text.splitlines()) <= SCREEN_LINES
 

@@ -4,6 +4,7 @@ from easydata_sources.arrow import ArrowShardedSource as ArrowShardedSource
 from easydata_sources.composite import CompositeShardedSource as CompositeShardedSource
 from easydata_sources.convert import as_sharded_source as as_sharded_source
 from easydata_sources.delimited import CsvShardedSource as CsvShardedSource
+from easydata_sources.errors import DataAccessError as DataAccessError
 from easydata_sources.errors import DataError as DataError
 from easydata_sources.errors import DataFilesNotFoundError as DataFilesNotFoundError
 from easydata_sources.errors import DataFormatError as DataFormatError
@@ -49,6 +50,7 @@ __all__ = [
     "CompositeShardedSource",
     "CountingTransform",
     "CsvShardedSource",
+    "DataAccessError",
     "DataError",
     "DataFile",
     "DataFilesNotFoundError",

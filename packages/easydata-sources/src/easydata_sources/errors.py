@@ -22,6 +22,10 @@ class DataFilesNotFoundError(DataError, FileNotFoundError):
     """A path does not exist, or a glob or folder matches no file."""
 
 
+class DataAccessError(DataError, PermissionError):
+    """The server or the system refuses to show what was asked for."""
+
+
 class DataQualityError(DataError):
     """Too many rows were lost or altered for one reason (see `DataReport`)."""
 

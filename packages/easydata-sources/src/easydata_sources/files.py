@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
-from easydata_sources.errors import DataError, DataFilesNotFoundError, MissingExtraError
+from easydata_sources.errors import DataAccessError, DataError, DataFilesNotFoundError, MissingExtraError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,6 +93,7 @@ def expand_data_files(
 
     Raises:
         DataFilesNotFoundError: If one of them matches nothing.
+        DataAccessError: If looking for them is refused, as with wrong credentials.
         MissingExtraError: If the protocol needs a package that is not installed.
     """
     patterns = [data_files] if isinstance(data_files, str | os.PathLike) else list(data_files)
@@ -111,7 +112,13 @@ def _expand(pattern: str, options: dict[str, Any], extensions: Sequence[str]) ->
     remote = not _is_local(filesystem)
     if "::" in pattern:  # a chained URL (zip://…::s3://…) names one file; its parts are not ours to expand
         return [DataFile(url=pattern, remote=remote, storage_options=options)]
-    paths = _matches(filesystem, path, pattern, extensions)
+    try:
+        paths = _matches(filesystem, path, pattern, extensions)
+    except PermissionError as error:
+        raise DataAccessError(
+            f"Looking for {pattern!r} was refused: {error}\n"
+            "  mend: check the credentials (storage_options or the environment) and what they may read"
+        ) from error
     urls = [filesystem.unstrip_protocol(name) if remote else name for name in paths]
     return [DataFile(url=url, remote=remote, storage_options=options) for url in urls]
 
