@@ -160,6 +160,11 @@ def test_bad_rows_are_refused_before_anything_is_compiled(tiny_model, tokenizer,
         make(tiny_model, tokenizer, rows).train()
 
 
+def test_a_model_object_without_tokenizer_is_refused(tiny_model, text_rows):
+    with pytest.raises(ConfigError, match="processing_class"):
+        SFTTrainer(tiny_model, config(), train_dataset=text_rows)
+
+
 def test_evaluation_steps_without_rows_are_refused(tiny_model, tokenizer, text_rows):
     with pytest.raises(ConfigError, match="evaluation_steps"):
         make(tiny_model, tokenizer, text_rows, config(evaluation_steps=2))

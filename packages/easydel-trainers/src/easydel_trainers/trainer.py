@@ -355,6 +355,13 @@ def _due(step: int, every: int | None) -> bool:
 
 
 def _tokenizer(processing_class: Any, model: Any) -> Any:
-    if processing_class is None and isinstance(model, str | PathLike):
-        return load_tokenizer(model)
-    return processing_class
+    if processing_class is not None:
+        return processing_class
+    if not isinstance(model, str | PathLike):
+        raise ConfigError(
+            "processing_class",
+            None,
+            "a tokenizer (easydata_tokenize.load_tokenizer makes one), since the model was given as an object and "
+            "not as the folder, Hub id or .gguf file that would hold one",
+        )
+    return load_tokenizer(model)
