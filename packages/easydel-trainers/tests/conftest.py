@@ -18,7 +18,8 @@ VOCABULARY = 97
 
 @pytest.fixture(scope="session", autouse=True)
 def _compile_once(tmp_path_factory):
-    """Most tests compile the same few programs; that is most of their time."""
+    """Compiling is most of the tests' time: do it once, and lightly. The golden runs compile in full."""
+    jax.config.update("jax_disable_most_optimizations", True)
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 

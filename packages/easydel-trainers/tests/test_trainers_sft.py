@@ -195,7 +195,7 @@ CHANGES = {
     "adam_epsilon": 1e-1,
     "clip_grad": 1e-4,
     "num_train_epochs": 2,
-    "max_training_steps": 3,
+    "max_training_steps": 2,
     "total_batch_size": 4,
     "max_length": 6,
     "length_buckets": [512],
@@ -213,7 +213,8 @@ def test_every_field_changes_the_run(tiny_model, tokenizer, text_rows, field):
     """Promise 11: a field that changes nothing would be decoration. Seen in log records, batch shapes included."""
     import copy
 
-    rows = [row | {"other": "w5 w6 w7"} for row in text_rows[:16]]
+    # Three steps: what a moment's decay does to the second update is seen in the third loss.
+    rows = [row | {"other": "w5 w6 w7"} for row in text_rows[:24]]
 
     def records(**options):
         arguments = config(**({"num_train_epochs": 1} | options))
