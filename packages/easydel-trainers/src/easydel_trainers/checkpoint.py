@@ -7,7 +7,6 @@ training goes on meanwhile and a kill leaves either the whole checkpoint or none
 
 from __future__ import annotations
 
-import logging
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +18,6 @@ import orbax.checkpoint as ocp
 from easydel_trainers.errors import CheckpointError
 from easydel_trainers.step import TrainState
 
-_LOG = logging.getLogger(__name__)
 _PACKAGES = ("easydel-trainers", "easydel-models", "easydel-transforms", "easydata-sources", "jax", "optax")
 
 Meta = dict[str, Any]

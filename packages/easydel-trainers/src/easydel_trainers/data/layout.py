@@ -20,8 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from easydel_transforms import IGNORED
 
-IGNORED = -100  # the label of a token that is not trained
 _SMALLEST = 64
 
 Row = Mapping[str, np.ndarray]

@@ -19,15 +19,13 @@ class PreparedStep:
 
     Attributes:
         arrays: on the device, `[micro-batches, lines, length]` each.
-        rows: source-order rows in it.
         tokens: real tokens in it.
         places: places in its arrays, empty ones included.
-        epoch: share of the data passed so far is only known for whole epochs; this is their number.
+        epoch: number of the epoch that its last row belongs to, from 0.
         data_state: position behind this step.
     """
 
     arrays: dict[str, jax.Array]
-    rows: int
     tokens: int
     places: int
     epoch: int
@@ -40,7 +38,6 @@ def prepared_steps(rows: EpochRows, layout: StepLayout, *, rows_per_step: int) -
         arrays = layout.arrange(taken)
         yield PreparedStep(
             arrays=jax.device_put(arrays),
-            rows=len(taken),
             tokens=count_tokens(arrays),
             places=arrays["input_ids"].size,
             epoch=rows.epoch,

@@ -9,10 +9,9 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from easydel_models.lm_loss import IGNORE_INDEX as IGNORED
 from easydel_models.lm_loss import fused_linear_ce
 from jaxtyping import Array, Float, Int
-
-IGNORED = -100
 
 Ratios = dict[str, tuple[jax.Array, jax.Array]]
 
