@@ -20,6 +20,8 @@ nox.options.sessions = ["lint", "types", "imports", "tests", "wheels(easydata-so
 ROOT = Path(__file__).parent
 PACKAGES = sorted(path.parent.name for path in ROOT.glob("packages/*/pyproject.toml"))
 WITHOUT_JAX = {"easydata-sources", "easydata-mix", "easydata-tokenize", "easydel-transforms"}
+# Two files of tests at a time; a file's tests stay together, because they share compiled programs.
+IN_PARALLEL = ("-n", "2", "--dist", "loadfile")
 UV = os.environ.get("UV", "uv")  # `uv run` names its own binary here, which need not be on the PATH
 
 
@@ -51,7 +53,7 @@ def imports(session: nox.Session) -> None:
 def tests(session: nox.Session, package: str) -> None:
     """Tests of one package, with only that package and its own dependencies installed."""
     sync(session, "--package", package, "--group", "test")
-    session.run("pytest", f"packages/{package}/tests", *session.posargs)
+    session.run("pytest", *IN_PARALLEL, f"packages/{package}/tests", *session.posargs)
 
 
 @nox.session
@@ -60,7 +62,7 @@ def integration(session: nox.Session) -> None:
     sync(session, "--group", "test", "--group", "demo")
     own_sessions = ("parity", "storage")
     ignored = [f"--ignore=tests-integration/{name}" for name in own_sessions]
-    session.run("pytest", "tests-integration", *ignored, *session.posargs)
+    session.run("pytest", *IN_PARALLEL, "tests-integration", *ignored, *session.posargs)
 
 
 @nox.session
