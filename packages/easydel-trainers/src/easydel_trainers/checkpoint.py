@@ -7,12 +7,14 @@ training goes on meanwhile and a kill leaves either the whole checkpoint or none
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from easydel_trainers.errors import CheckpointError
@@ -21,6 +23,7 @@ from easydel_trainers.step import TrainState
 _PACKAGES = ("easydel-trainers", "easydel-models", "easydel-transforms", "easydata-sources", "jax", "optax")
 
 Meta = dict[str, Any]
+HostArrays = Mapping[str, np.ndarray]
 
 
 class Checkpointer:
@@ -56,24 +59,31 @@ class Checkpointer:
         """Step of the newest whole checkpoint, if there is one."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, meta: Meta, *, step: int) -> None:
-        """Write a checkpoint of `step` in the background. Writing one that is there already does nothing."""
+    def save(self, state: TrainState, meta: Meta, extras: HostArrays, *, step: int) -> None:
+        """Write a checkpoint of `step` in the background. Writing one that is there already does nothing.
+
+        Args:
+            state: what the step changes.
+            meta: plain values: position, metrics so far, what identifies the run.
+            extras: arrays of any shapes that the algorithm keeps on the host.
+            step: optimizer steps taken.
+        """
         if step == self.latest_step:
             return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state._asdict()),
-                meta=ocp.args.JsonSave(meta | {"versions": installed_versions()}),
-            ),
-        )
+        items = {
+            "state": ocp.args.StandardSave(state._asdict()),
+            "meta": ocp.args.JsonSave(meta | {"versions": installed_versions()}),
+        }
+        if extras:
+            items["extras"] = ocp.args.StandardSave(dict(extras))
+        self._manager.save(step, args=ocp.args.Composite(**items))
 
     def meta(self, step: int) -> Meta:
         """The JSON document of a checkpoint."""
         return dict(self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"])
 
-    def restore(self, like: TrainState, *, step: int) -> TrainState:
-        """The arrays of a checkpoint.
+    def restore(self, like: TrainState, *, step: int) -> tuple[TrainState, HostArrays]:
+        """The arrays of a checkpoint, and the algorithm's own.
 
         Args:
             like: a state of the same shapes, types and placement; its values are not used.
@@ -90,7 +100,13 @@ class Checkpointer:
                 f"Checkpoint {self._directory / str(step)} does not fit this model or optimizer: {error}. "
                 "Continue with the model it was written for, or choose another save_directory."
             ) from error
-        return TrainState(**restored["state"])
+        return TrainState(**restored["state"]), self._extras(step)
+
+    def _extras(self, step: int) -> HostArrays:
+        if not (self._directory / str(step) / "extras").exists():
+            return {}
+        restored = self._manager.restore(step, args=ocp.args.Composite(extras=ocp.args.StandardRestore()))
+        return {name: np.asarray(array) for name, array in restored["extras"].items()}
 
 
 def installed_versions() -> dict[str, str]:
@@ -126,6 +142,8 @@ def _handlers() -> ocp.handlers.CheckpointHandlerRegistry:
     standard, json = ocp.StandardCheckpointHandler(save_concurrent_gb=1), ocp.JsonCheckpointHandler()
     registry.add("state", ocp.args.StandardSave, standard)
     registry.add("state", ocp.args.StandardRestore, standard)
+    registry.add("extras", ocp.args.StandardSave, standard)
+    registry.add("extras", ocp.args.StandardRestore, standard)
     registry.add("meta", ocp.args.JsonSave, json)
     registry.add("meta", ocp.args.JsonRestore, json)
     return registry

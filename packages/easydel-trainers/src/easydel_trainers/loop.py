@@ -16,7 +16,7 @@ from typing import Any
 from easydel_trainers.data.steps import PreparedStep
 from easydel_trainers.errors import DivergedError
 from easydel_trainers.metrics import MetricWindow
-from easydel_trainers.step import Compiled, StepResult, TrainState
+from easydel_trainers.step import Batch, Compiled, StepResult, TrainState
 from easydel_trainers.throughput import Throughput
 
 Record = dict[str, float]
@@ -24,7 +24,7 @@ _LATE = 2  # steps in flight before the oldest is settled
 
 
 @dataclass(slots=True, kw_only=True)
-class Run:
+class RunState:
     """Where a run stands: everything a checkpoint holds, apart from versions.
 
     Attributes:
@@ -48,6 +48,8 @@ class Run:
 class Hooks:
     """What happens beside the steps."""
 
+    annotate: Callable[[Batch], Batch]
+    """Called on every batch right before its step; may add arrays that a step needs beside the rows."""
     log_due: Callable[[int], bool]
     log: Callable[[Record], None]
     after_step: Callable[[int], None]
@@ -55,11 +57,12 @@ class Hooks:
 
 
 class Loop:
-    """Runs steps until the input ends or `last_step` is reached."""
+    """Runs steps until the input ends, `last_step` is reached or someone calls `stop`."""
 
-    def __init__(self, run: Run, train_step: Compiled, hooks: Hooks, *, last_step: int | None):
+    def __init__(self, run: RunState, train_step: Compiled, hooks: Hooks, *, last_step: int | None):
         self._run, self._train_step, self._hooks, self._last_step = run, train_step, hooks, last_step
         self._in_flight: deque[tuple[int, PreparedStep, StepResult]] = deque()
+        self._stopping = False
         self.throughput = Throughput()
 
     def run(self, steps: Iterable[PreparedStep]) -> None:
@@ -72,6 +75,10 @@ class Loop:
             self._take(prepared)
             self._hooks.after_step(self._run.step)
         self.settle()
+
+    def stop(self) -> None:
+        """Take no further step."""
+        self._stopping = True
 
     def settle(self) -> None:
         """Wait for all steps in flight and take in their results."""
@@ -87,7 +94,7 @@ class Loop:
         }
 
     def _timed(self, steps: Iterator[PreparedStep]) -> Iterator[PreparedStep]:
-        while self._last_step is None or self._run.step < self._last_step:
+        while not self._stopping and (self._last_step is None or self._run.step < self._last_step):
             began = time.perf_counter()
             prepared = next(steps, None)
             self.throughput.waited_for_data(time.perf_counter() - began)
@@ -97,7 +104,7 @@ class Loop:
 
     def _take(self, prepared: PreparedStep) -> None:
         run, before, began = self._run, self._train_step.compilations, time.perf_counter()
-        run.state, result = self._train_step(run.state, prepared.arrays)
+        run.state, result = self._train_step(run.state, self._hooks.annotate(prepared.arrays))
         if self._train_step.compilations > before:
             self.throughput.compiled(time.perf_counter() - began)
         run.step += 1

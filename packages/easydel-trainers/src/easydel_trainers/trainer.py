@@ -1,23 +1,20 @@
 """What all trainers share: from model, config and rows to a trained model.
 
 `Trainer` is abstract. An algorithm's trainer says three things: how rows become trainable (`_make_transform`),
-what is minimised (`_make_objective`), and how a batch is laid out (`_layout`). Everything else is here or in the
-modules this one wires together: `data/`, `step`, `loop`, `checkpoint`, `run_log`.
+what is minimised (`_make_objective`), and how a batch is laid out (`_layout`). It may also add to how a run goes:
+where steps come from, what a batch is given before its step, what else a checkpoint holds. One call of `train()` is a
+`TrainingRun`.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
-import logging
 import math
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from os import PathLike
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -28,24 +25,18 @@ from easydata_tokenize import load_tokenizer
 from easydel_models.parameters import split_params, update_params
 
 from easydel_trainers.callbacks import Callback
-from easydel_trainers.checkpoint import Checkpointer, refuse_other_run
-from easydel_trainers.config import TrainerConfig, numeric_identity
+from easydel_trainers.config import TrainerConfig
 from easydel_trainers.data.epochs import EpochRows, rows_in_all
 from easydel_trainers.data.layout import StepLayout, padded_rows
-from easydel_trainers.data.prefetch import Prefetched
 from easydel_trainers.data.steps import PreparedStep, prepared_steps
-from easydel_trainers.errors import CheckpointError, ConfigError
-from easydel_trainers.loop import Hooks, Loop, Record, Run
+from easydel_trainers.errors import ConfigError
+from easydel_trainers.loop import Record
 from easydel_trainers.metrics import MetricWindow
 from easydel_trainers.optimizer import make_optimizer
 from easydel_trainers.output import TrainOutput
-from easydel_trainers.progress import ProgressBar
-from easydel_trainers.run_log import RunLog
 from easydel_trainers.schedule import learning_rate_schedule
-from easydel_trainers.step import Objective, TrainState, make_eval_step, make_train_step
-from easydel_trainers.throughput import peak_memory_bytes
-
-_LOG = logging.getLogger(__name__)
+from easydel_trainers.step import Batch, Objective, Params, TrainState, make_eval_step, make_train_step
+from easydel_trainers.training_run import TrainingRun
 
 Config = TypeVar("Config", bound=TrainerConfig)
 
@@ -126,6 +117,11 @@ class Trainer(ABC, Generic[Config]):
         """Counts of rows read, cut, dropped or odd so far, by reason."""
         return self._transform.report
 
+    @property
+    def total_steps(self) -> int | None:
+        """Optimizer steps of a whole run; `None` where the rows cannot be counted."""
+        return self._total_steps
+
     def train(self) -> TrainOutput:
         """Train to the end, from the newest checkpoint if there is one and `resume` allows it.
 
@@ -134,16 +130,15 @@ class Trainer(ABC, Generic[Config]):
             DivergedError: when the loss is no longer finite.
             DataQualityError: when too many rows are cut, dropped or odd.
         """
-        began = time.perf_counter()
-        _, params = split_params(self.model)
-        run = Run(state=TrainState(params, self._optimizer.init(params), jnp.int32(0)))
-        try:
-            loop, log = self._run(run)
-        finally:
-            # The step donated the arrays the model held; give it the trained ones, whatever happened.
-            update_params(self.model, run.state.params)
-            run.state = run.state._replace(opt_state=())  # twice the model's size, and of no more use
-        return self._output(run, loop, log, time.perf_counter() - began)
+        with ExitStack() as resources:
+            run = TrainingRun(self, resources)
+            try:
+                run.take_steps()
+            finally:
+                # The step donated the arrays the model held; give it the trained ones, whatever happened.
+                update_params(self.model, run.params)
+                run.release()
+        return run.output()
 
     def evaluate(self, dataset: Any = None) -> Record:
         """Metrics on held-out rows, weighted by their tokens, with the prefix `eval_`.
@@ -173,75 +168,55 @@ class Trainer(ABC, Generic[Config]):
             layout = self._layout(rows=config.total_batch_size, micro_batches=1)
             yield padded_rows(batch, ladder=layout.ladder, pad_token_id=layout.pad_token_id)
 
-    # How a run goes.
+    # What an algorithm may add to a run. The defaults are those of one that needs nothing special.
 
-    def _run(self, run: Run) -> tuple[Loop, RunLog]:
+    _reads_ahead: ClassVar[bool] = True
+    """Whether a thread may prepare steps ahead of the one being taken. Not where a step needs the live parameters."""
+
+    def _initial_state(self, params: Params) -> TrainState:
+        """What the step changes, before the first one."""
+        return TrainState(params, self._optimizer.init(params), jnp.int32(0))
+
+    def _prepared_steps(self, run: TrainingRun) -> Iterator[PreparedStep]:
+        """The run's steps from its data position on: `run.progress.data_state`, `None` = from the start.
+
+        Each names the position behind itself, from which it must be possible to go on.
+        """
         config = self.arguments
-        with ExitStack() as stack:
-            checkpointer = None
-            if config.save_directory is not None:
-                checkpointer = stack.enter_context(Checkpointer(config.save_directory, keep=config.save_total_limit))
-                self._resume(run, checkpointer)
-            log = RunLog(config.save_directory, resumed_step=run.step)
-            bar = stack.enter_context(ProgressBar(shown=config.progress_bar, total=self._total_steps, done=run.step))
-            steps = stack.enter_context(Prefetched(self._steps(run.data_state)))
-
-            def record(entry: Record) -> None:
-                log.add(entry)
-                bar.show(entry)
-                for callback in self.callbacks:
-                    callback.on_log(entry)
-
-            def evaluate() -> None:
-                began = time.perf_counter()
-                loop.settle()
-                assert self._eval_source is not None
-                entry = {"step": run.step, **self._evaluate(run.state.params, self._eval_source)}
-                log.add(entry)
-                for callback in self.callbacks:
-                    callback.on_evaluate(entry)
-                loop.throughput.paused(time.perf_counter() - began)
-
-            def save() -> None:
-                began = time.perf_counter()
-                loop.settle()
-                if checkpointer is not None:
-                    checkpointer.save(run.state, self._meta(run), step=run.step)
-                loop.throughput.paused(time.perf_counter() - began)
-
-            def after_step(step: int) -> None:
-                bar.step()
-                if _due(step, config.evaluation_steps):
-                    evaluate()
-                if _due(step, config.save_steps):
-                    save()
-
-            loop = Loop(
-                run,
-                self._train_step,
-                Hooks(log_due=self._log_due, log=record, after_step=after_step),
-                last_step=self._total_steps,
-            )
-            began_at = run.step
-            loop.run(steps)
-            if run.step > began_at:
-                if config.evaluation_steps is not None and not _due(run.step, config.evaluation_steps):
-                    evaluate()
-                save()
-            self.data_report.check(final=True)
-        return loop, log
-
-    def _log_due(self, step: int) -> bool:
-        return step in (1, self._total_steps) or step % self.arguments.log_steps == 0
-
-    def _steps(self, data_state: dict[str, Any] | None) -> Iterator[PreparedStep]:
-        config = self.arguments
-        rows = self._epoch_rows(self._transform, state=data_state)
+        rows = self._epoch_rows(self._transform, state=run.progress.data_state)
         layout = self._layout(
             rows=config.total_batch_size // config.gradient_accumulation_steps,
             micro_batches=config.gradient_accumulation_steps,
         )
         return prepared_steps(rows, layout, rows_per_step=config.total_batch_size)
+
+    def _annotate(self, batch: Batch, run: TrainingRun | None) -> Batch:
+        """A step's arrays with what must be computed from them beforehand, such as reference log-probabilities.
+
+        Also called for every batch of an evaluation; `run` is `None` when that is outside a run.
+        """
+        return batch
+
+    def _after_step(self, run: TrainingRun) -> None:
+        """Called behind every step, before anything is evaluated or saved; `run.params` are the new parameters."""
+
+    def _extra_meta(self) -> dict[str, Any]:
+        """What the algorithm needs to go on from here beside `TrainState` and the data position: plain JSON values."""
+        return {}
+
+    def _extra_arrays(self) -> Mapping[str, np.ndarray]:
+        """The same, as arrays on the host, of any shapes. Arrays on the device belong into `TrainState`."""
+        return {}
+
+    def _restore_extras(self, meta: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Take back what `_extra_meta` and `_extra_arrays` gave."""
+
+    def _evaluate_during(self, run: TrainingRun) -> Record:
+        """The evaluation that falls due during a run."""
+        assert self._eval_source is not None
+        return self._evaluate(run.params, self._eval_source, run)
+
+    # Rows.
 
     def _epoch_rows(self, transform: CountingTransform, *, state: dict[str, Any] | None) -> EpochRows:
         config = self.arguments
@@ -254,53 +229,16 @@ class Trainer(ABC, Generic[Config]):
             state=state,
         )
 
-    def _evaluate(self, params: Any, source: ShardedDataSource) -> Record:
+    def _evaluate(self, params: Params, source: ShardedDataSource, run: TrainingRun | None = None) -> Record:
         size = self.arguments.eval_batch_size
         transform = self._make_transform()
         rows = EpochRows(source, transform, epochs=1, shuffle_seed=None)
         layout = self._layout(rows=size, micro_batches=1)
         window = MetricWindow()
         for batch in prepared_steps(rows, layout, rows_per_step=size):
-            window.add(jax.device_get(self._eval_step(params, batch.arrays)))
+            window.add(jax.device_get(self._eval_step(params, self._annotate(batch.arrays, run))))
         transform.report.check(final=True)
         return {f"eval_{name}": value for name, value in window.means().items()}
-
-    # Checkpoints.
-
-    def _resume(self, run: Run, checkpointer: Checkpointer) -> None:
-        step = checkpointer.latest_step
-        if step is None:
-            return
-        if self.arguments.resume == "never":
-            raise CheckpointError(
-                f"`{self.arguments.save_directory}` holds a checkpoint of step {step}, and resume='never' was "
-                "asked for. Choose another save_directory, or remove the folder."
-            )
-        meta = checkpointer.meta(step)
-        refuse_other_run(meta["identity"], self._identity(run.state), step=step)
-        run.state = checkpointer.restore(run.state, step=step)
-        run.step, run.num_tokens, run.data_state = step, meta["num_tokens"], meta["data"]
-        run.window, run.overall = MetricWindow(meta["window"]), MetricWindow(meta["overall"])
-        _LOG.info("Continuing from step %d of %s", step, self.arguments.save_directory)
-
-    def _meta(self, run: Run) -> dict[str, Any]:
-        return {
-            "identity": self._identity(run.state),
-            "num_tokens": run.num_tokens,
-            "data": run.data_state,
-            "window": run.window.state(),
-            "overall": run.overall.state(),
-        }
-
-    def _identity(self, state: TrainState) -> dict[str, Any]:
-        """What must be equal for a checkpoint to continue this run, as flat plain values."""
-        source = self._required_train_source()
-        shapes = {
-            "parameter " + jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}"
-            for path, leaf in jax.tree_util.tree_leaves_with_path(state.params)
-        }
-        data = {"training shards": source.num_shards(), "training rows": rows_in_all(source, 1)}
-        return {"trainer": type(self).__name__, **numeric_identity(self.arguments), **data, **shapes}
 
     # Checks at the door.
 
@@ -327,31 +265,6 @@ class Trainer(ABC, Generic[Config]):
         if rows == 0:
             raise DataError("The training data has no row. Look at the file or the filter that it comes from.")
         return None if rows is None else math.ceil(rows / config.total_batch_size)
-
-    def _output(self, run: Run, loop: Loop, log: RunLog, seconds: float) -> TrainOutput:
-        metrics = {
-            **{f"train_{name}": value for name, value in run.overall.means().items()},
-            "train_runtime": seconds,
-            "num_tokens": run.num_tokens,
-            **loop.totals(),
-            "peak_memory_bytes": peak_memory_bytes(),
-        }
-        report = self.data_report
-        output = TrainOutput(
-            global_step=run.step,
-            metrics=metrics,
-            history=log.records,
-            data_report={"rows": report.rows, **report.counts},
-        )
-        if self.arguments.save_directory is not None:
-            summary = {"global_step": run.step, **metrics, "data_report": output.data_report}
-            path = Path(self.arguments.save_directory) / "summary.json"
-            path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        return output
-
-
-def _due(step: int, every: int | None) -> bool:
-    return every is not None and step % every == 0
 
 
 def _tokenizer(processing_class: Any, model: Any) -> Any:
