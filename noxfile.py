@@ -60,7 +60,7 @@ def tests(session: nox.Session, package: str) -> None:
 def integration(session: nox.Session) -> None:
     """The packages together: parity with recorded runs, whole command lines, the demo in short."""
     sync(session, "--group", "test", "--group", "demo")
-    own_sessions = ("parity", "storage")
+    own_sessions = ("parity", "storage", "docs")
     ignored = [f"--ignore=tests-integration/{name}" for name in own_sessions]
     session.run("pytest", *IN_PARALLEL, "tests-integration", *ignored, *session.posargs)
 
@@ -116,9 +116,11 @@ def learn(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
-    """Examples in docstrings, run."""
-    sync(session, "--group", "test")
-    session.run("pytest", "--doctest-modules", *(str(path) for path in ROOT.glob("packages/*/src")), *session.posargs)
+    """The site, built strictly; every block of README and docs, and every example in docstrings, run."""
+    sync(session, "--group", "test", "--group", "docs", "--all-extras")
+    session.run("mkdocs", "build", "--strict", "--quiet")
+    session.run("pytest", *IN_PARALLEL, "tests-integration/docs", *session.posargs)
+    session.run("pytest", "--doctest-modules", *(str(path) for path in ROOT.glob("packages/*/src")))
 
 
 @nox.session(default=False)
