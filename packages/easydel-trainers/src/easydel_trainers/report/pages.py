@@ -1,0 +1,27 @@
+"""Templates to pages; other packages may add folders of templates that extend `page.html.jinja`."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import jinja2
+
+
+def render(template: str, *, package: str = "easydel_trainers.report", **values: object) -> str:
+    """Fill in a template; every value is escaped unless it is markup already.
+
+    Args:
+        template: its file name.
+        package: where that file is; `page.html.jinja` is always found.
+        values: what the template names.
+    """
+    return _environment(package).get_template(template).render(values)
+
+
+@cache
+def _environment(package: str) -> jinja2.Environment:
+    places = dict.fromkeys((package, "easydel_trainers.report"))
+    loaders = [jinja2.PackageLoader(place, package_path="") for place in places]
+    return jinja2.Environment(
+        loader=jinja2.ChoiceLoader(loaders), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
