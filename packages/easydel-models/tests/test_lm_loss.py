@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from easydel_models.lm_loss import fused_linear_ce, token_logps
+from easydel_models.lm_loss import fused_linear_ce, token_logps, token_stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
@@ -309,3 +309,28 @@ class TestTokenLogps:
     def test_temperature_must_be_positive(self):
         with pytest.raises(ValueError, match="`temperature` must be > 0"):
             token_logps(*problem(), temperature=0.0)
+
+
+def test_token_stats_tell_what_dense_logits_tell():
+    hidden, head, labels = problem(seed=5)
+    stats = token_stats(hidden, head, labels, temperature=0.7, with_collision=True, chunk=4)
+    dense = dense_logps(hidden, head, temperature=0.7)
+    trained = labels != -100
+    np.testing.assert_allclose(stats.logp, jnp.where(trained, pick(dense, labels), 0), rtol=1e-5)
+    np.testing.assert_allclose(stats.entropy, jnp.where(trained, -(jnp.exp(dense) * dense).sum(-1), 0), rtol=1e-4)
+    np.testing.assert_array_equal(stats.correct, trained & (dense.argmax(-1) == labels))
+    np.testing.assert_allclose(
+        stats.collision, jnp.where(trained, jax.nn.logsumexp(2 * dense, axis=-1), 0), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_token_stats_pass_the_gradient_of_logps():
+    hidden, head, labels = problem(seed=6)
+    weights = jnp.arange(N, dtype=jnp.float32)
+
+    def weighted(function):
+        return jax.grad(lambda h, w: jnp.sum(weights * function(h, w, labels)), (0, 1))(hidden, head)
+
+    both = weighted(lambda *args: token_stats(*args, with_collision=True).logp), weighted(token_logps)
+    for ours, theirs in zip(*both, strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -103,6 +103,11 @@ def statistics(logits: Float[Array, "C V"], labels: Int[Array, " C"]) -> Statist
     return Statistics(lse, label_logit - lse, lse - weighted / total, label_logit >= top)
 
 
+def collision(logits: Float[Array, "C V"], lse: Float[Array, " C"]) -> Float[Array, " C"]:
+    """Logarithm of sum_v p_v^2 of every token."""
+    return jnp.log(jnp.sum(jnp.exp(2.0 * (logits - lse[:, None])), axis=-1))
+
+
 def is_label(labels: Int[Array, " C"], shape: tuple[int, ...]) -> Bool[Array, "C V"]:
     """One-hot labels as booleans."""
     return lax.broadcasted_iota(labels.dtype, shape, 1) == labels[:, None]

@@ -7,14 +7,28 @@ logits chunk by chunk.
 Axes: N tokens, D model width, V vocabulary, C tokens of one chunk.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from easydel_models import head_chunks as chunks
+
+
+class TokenStats(NamedTuple):
+    """What `token_stats` knows of every position; 0 or False where the label is ignored."""
+
+    logp: Float[Array, " N"]
+    """Log-probability of the label."""
+    entropy: Float[Array, " N"]
+    """Of the predicted distribution, in nats."""
+    correct: Bool[Array, " N"]
+    """No word is likelier than the label."""
+    collision: Float[Array, " N"]
+    """log sum_v p_v^2: how likely two draws are the same word. Zeros unless asked for."""
 
 
 @overload
@@ -72,25 +86,66 @@ def token_logps(
     Raises:
         ValueError: shapes do not fit, or an option is out of range.
     """
-    chunks.check_shapes(hidden, head, labels, chunk)
-    if temperature <= 0:
-        raise ValueError(f"`temperature` must be > 0, got {temperature}")
-    options = _Options(temperature, softcap, with_entropy, min(chunk, labels.shape[0]))
-    logps, entropy = _jitted(options, hidden, head, labels)
+    options = _checked(hidden, head, labels, _Options(temperature, softcap, chunk, with_entropy=with_entropy))
+    logps, entropy, _, _ = _jitted(options, hidden, head, labels)
     return logps if entropy is None else (logps, entropy)
+
+
+def token_stats(
+    hidden: Float[Array, "N D"],
+    head: Float[Array, "V D"],
+    labels: Int[Array, " N"],
+    *,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    with_collision: bool = False,
+    chunk: int = 512,
+) -> TokenStats:
+    """`token_logps` with everything else that a chunk's logits tell.
+
+    Differentiable through `logp` and `entropy`; the other two pass no gradient.
+
+    Args:
+        hidden: see `token_logps`, as the arguments below.
+        head: output embedding.
+        labels: the word each position has to predict, -100 where it is of no interest.
+        temperature: > 0; divides the (soft-capped) logits.
+        softcap: `c` of `c * tanh(logits / c)`; None = no cap.
+        with_collision: also compute `TokenStats.collision`.
+        chunk: tokens whose logits exist at one time.
+
+    Raises:
+        ValueError: shapes do not fit, or an option is out of range.
+    """
+    options = _Options(temperature, softcap, chunk, with_entropy=True, with_correct=True, with_collision=with_collision)
+    logp, entropy, correct, collision = _jitted(_checked(hidden, head, labels, options), hidden, head, labels)
+    return TokenStats(logp, entropy, correct > 0, jnp.zeros_like(logp) if collision is None else collision)
 
 
 class _Options(NamedTuple):
     temperature: float
     softcap: float | None
-    with_entropy: bool
     chunk: int
+    with_entropy: bool = False
+    with_correct: bool = False
+    with_collision: bool = False
 
 
 class _PerToken(NamedTuple):
+    """None = not asked for."""
+
     logp: Array
     entropy: Array | None
+    correct: Array | None
+    collision: Array | None
     lse: Array
+
+
+def _checked(hidden: Array, head: Array, labels: Array, options: _Options) -> _Options:
+    chunks.check_shapes(hidden, head, labels, options.chunk)
+    if options.temperature <= 0:
+        raise ValueError(f"`temperature` must be > 0, got {options.temperature}")
+    return options._replace(chunk=min(options.chunk, labels.shape[0]))
 
 
 class _Gradients(NamedTuple):
@@ -100,20 +155,21 @@ class _Gradients(NamedTuple):
     head: Array | None
 
 
-def _value(options: _Options, hidden: Array, head: Array, labels: Array) -> tuple[Array, Array | None]:
-    return _run(options, hidden, head, labels)[:2]
+def _value(options: _Options, hidden: Array, head: Array, labels: Array) -> tuple[Array | None, ...]:
+    return _run(options, hidden, head, labels)[:4]
 
 
 def _forward(options: _Options, hidden: CustomVJPPrimal, head: CustomVJPPrimal, labels: CustomVJPPrimal):
-    logp, entropy, lse = _run(options, hidden.value, head.value, labels.value)
+    *results, lse = _run(options, hidden.value, head.value, labels.value)
     # Residuals are arrays only: what is asked for travels as presence (an empty tuple) or absence.
     asked = (() if hidden.perturbed else None, () if head.perturbed else None)
-    return (logp, entropy), (hidden.value, head.value, labels.value, entropy, lse, asked)
+    return tuple(results), (hidden.value, head.value, labels.value, results[1], lse, asked)
 
 
-def _backward(options: _Options, residuals: tuple, cotangents: tuple[Any, Any]):
+def _backward(options: _Options, residuals: tuple, cotangents: tuple[Any, ...]):
     hidden, head, labels, entropy, lse, (asked_hidden, asked_head) = residuals
-    d_logp, d_entropy = (None if isinstance(g, SymbolicZero) else g for g in cotangents)
+    # Correctness and collision pass no gradient on.
+    d_logp, d_entropy = (None if isinstance(g, SymbolicZero) else g for g in cotangents[:2])
     weights = head.astype(hidden.dtype)
 
     def body(rows: Array, grads: _Gradients) -> _Gradients:
@@ -155,13 +211,25 @@ def _run(options: _Options, hidden: Array, head: Array, labels: Array) -> _PerTo
         stats = chunks.statistics(logits, y)
         return _PerToken(
             logp=chunks.put_rows(carry.logp, rows, stats.logp),
-            entropy=None if carry.entropy is None else chunks.put_rows(carry.entropy, rows, stats.entropy),
+            entropy=_put(carry.entropy, rows, lambda: stats.entropy),
+            correct=_put(carry.correct, rows, lambda: stats.correct),
+            collision=_put(carry.collision, rows, lambda: chunks.collision(logits, stats.lse)),
             lse=chunks.put_rows(carry.lse, rows, stats.lse),
         )
 
     zeros = jnp.zeros(labels.shape, jnp.float32)
-    init = _PerToken(zeros, zeros if options.with_entropy else None, zeros)
+    init = _PerToken(
+        logp=zeros,
+        entropy=zeros if options.with_entropy else None,
+        correct=zeros if options.with_correct else None,
+        collision=zeros if options.with_collision else None,
+        lse=zeros,
+    )
     return chunks.fold_trained(labels, options.chunk, body, init)[1]
+
+
+def _put(values: Array | None, rows: Array, new: Callable[[], Array]) -> Array | None:
+    return None if values is None else chunks.put_rows(values, rows, new())
 
 
 def _through_logp(d_logp: Array, labels: Array, logp_all: Array) -> Array:

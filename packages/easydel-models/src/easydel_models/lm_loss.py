@@ -8,7 +8,8 @@ program.
 
 - `fused_linear_ce` returns one sum. It computes its gradients while the logits of a chunk are at hand.
 - `token_logps` returns one number per token, for losses that combine them later. It keeps the log-normaliser
-  of every token and recomputes a chunk's logits when the backward pass asks for them.
+  of every token and recomputes a chunk's logits when the backward pass asks for them. `token_stats` is the same with
+  everything else that the logits tell.
 
 Nothing is averaged: sums and counts come back, so that a step can be split over micro-batches and devices.
 Tokens sharded over devices should be handed over inside `jax.shard_map`, else every device works through
@@ -22,9 +23,11 @@ everybody's chunks.
 """
 
 from easydel_models.head_chunks import IGNORE_INDEX as IGNORE_INDEX
+from easydel_models.label_logps import TokenStats as TokenStats
 from easydel_models.label_logps import token_logps as token_logps
+from easydel_models.label_logps import token_stats as token_stats
 from easydel_models.linear_ce import CEStats as CEStats
 from easydel_models.linear_ce import LossType as LossType
 from easydel_models.linear_ce import fused_linear_ce as fused_linear_ce
 
-__all__ = ["IGNORE_INDEX", "CEStats", "LossType", "fused_linear_ce", "token_logps"]
+__all__ = ["IGNORE_INDEX", "CEStats", "LossType", "TokenStats", "fused_linear_ce", "token_logps", "token_stats"]

@@ -1,12 +1,19 @@
 """One compiled optimizer step.
 
-The loss of a step is `sum of the micro-batches' loss sums / sum of their weights`: the weight (trained tokens,
-pairs, …) is known from the batch alone, so it is summed over the *whole* step first, and however the rows are
-split, loss and gradient are those of one big batch.
+The loss of a step is a sum of terms, each `sum over the micro-batches / sum of their weights`. The weights (trained
+tokens, pairs, …) are known from the batch alone, so they are summed over the *whole* step first, and however the rows
+are split, loss and gradient are those of one big batch.
+
+Some losses compare the rows of a step with each other (they sort them, or subtract their mean). Split over
+micro-batches they need the scores of all rows before the gradient of any: a first pass computes only scores, the
+loss's gradient with respect to the scores is taken once, and a second pass carries it back to the parameters, one
+micro-batch after the other (Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup",
+2021, https://arxiv.org/abs/2101.06983).
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -15,22 +22,65 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from easydel_trainers.metrics import Ratios, add_ratios
+from easydel_trainers.metrics import Ratios, Terms, add_ratios, loss_ratios
 
 Params = Any
-Batch = dict[str, jax.Array]
+Extras = Any
+"""Arrays that an objective carries from step to step, such as a running mean; `()` where it has none."""
+Batch = dict[str, Any]
+"""Arrays `[micro-batches, lines, length]` of tokens; under `rows`, arrays `[micro-batches, …, rows]` of rows."""
+Scores = dict[str, jax.Array]
 
 
 class Objective(Protocol):
     """What a trainer minimises."""
 
-    def weight(self, batch: Batch) -> jax.Array:
-        """What one micro-batch adds to the denominator of the step's loss: a scalar, without the model."""
+    def weights(self, batch: Batch) -> Terms:
+        """What one micro-batch adds to the denominator of each term of the loss: scalars, without the model."""
         ...
 
-    def loss(self, params: Params, batch: Batch) -> tuple[jax.Array, Ratios]:
-        """Loss *sum* of one micro-batch `[lines, length]` and its metrics as (numerator, denominator)."""
+    def loss(self, params: Params, batch: Batch) -> tuple[Terms, Ratios]:
+        """*Sum* of each term over one micro-batch, and its metrics as (numerator, denominator)."""
         ...
+
+
+class ScoredObjective(ABC):
+    """A loss of a few numbers per row: of the model's scores, and of what the batch says under `rows`.
+
+    Where the loss of a row depends on nothing but that row and the extras, `coupled` is False and the loss is summed
+    micro-batch by micro-batch. Else it is True and the loss is computed once, over all rows of a step.
+    """
+
+    @property
+    @abstractmethod
+    def coupled(self) -> bool:
+        """Whether the loss of a row depends on other rows of the step."""
+
+    @abstractmethod
+    def weights(self, batch: Batch) -> Terms:
+        """See `Objective`."""
+
+    @abstractmethod
+    def scores(self, params: Params, batch: Batch) -> Scores:
+        """Float arrays `[…, rows]` of one micro-batch, differentiable."""
+
+    @abstractmethod
+    def score_loss(self, scores: Scores, rows: Scores, extras: Extras) -> tuple[Terms, Ratios, Extras]:
+        """Sums of the terms over rows, metrics, and the extras behind these rows.
+
+        Args:
+            scores: what `scores` gave, of one micro-batch or of a whole step: `[…, rows]`.
+            rows: the batch's arrays of the same rows.
+            extras: those before the step.
+        """
+
+    def initial_extras(self) -> Extras:
+        """The extras before the first step."""
+        return ()
+
+    def prepare(self, params: Params, batch: Batch) -> Batch:
+        """A whole step's batch with what must be known before its first micro-batch. Passes no gradient."""
+        return batch
 
 
 class TrainState(NamedTuple):
@@ -40,6 +90,7 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
     step: jax.Array
     """Steps taken, int32 scalar."""
+    extras: Extras = ()
 
 
 class StepResult(NamedTuple):
@@ -63,7 +114,7 @@ class Compiled:
 
 
 def make_train_step(
-    objective: Objective, optimizer: optax.GradientTransformation, schedule: optax.Schedule
+    objective: Objective | ScoredObjective, optimizer: optax.GradientTransformation, schedule: optax.Schedule
 ) -> Compiled:
     """A function `(TrainState, batch [micro-batches, lines, length]) -> (TrainState, StepResult)`.
 
@@ -73,48 +124,106 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepResult]:
         compiled.compilations += 1
-        total = jnp.maximum(jax.vmap(objective.weight)(batch).sum(), 1)
-        grads, ratios = _accumulated(objective, state.params, batch, total)
+        grads, ratios, extras = _gradient(objective, state, batch)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         result = StepResult(ratios, optax.tree.norm(grads), jnp.asarray(schedule(state.step)))
-        return TrainState(params, opt_state, state.step + 1), result
+        return TrainState(params, opt_state, state.step + 1, extras), result
 
     compiled = Compiled(jax.jit(train_step, donate_argnums=0))
     return compiled
 
 
-def make_eval_step(objective: Objective) -> Compiled:
-    """A function `(params, batch [1, lines, length]) -> Ratios`."""
+def make_eval_step(objective: Objective | ScoredObjective) -> Compiled:
+    """A function `(params, batch [1, lines, length], extras) -> Ratios`."""
 
-    def eval_step(params: Params, batch: Batch) -> Ratios:
+    def eval_step(params: Params, batch: Batch, extras: Extras = ()) -> Ratios:
         compiled.compilations += 1
-        micro_batch = {name: array[0] for name, array in batch.items()}
-        loss_sum, ratios = objective.loss(params, micro_batch)
-        return {"loss": (loss_sum, objective.weight(micro_batch)), **ratios}
+        if isinstance(objective, ScoredObjective):
+            batch = objective.prepare(params, batch)
+        micro_batch = _first(batch)
+        sums, ratios, _ = _loss_of(objective, params, micro_batch, extras)
+        return {**loss_ratios(sums, objective.weights(micro_batch)), **ratios}
 
     compiled = Compiled(jax.jit(eval_step))
     return compiled
 
 
-def _accumulated(objective: Objective, params: Params, batch: Batch, total: jax.Array) -> tuple[Params, Ratios]:
+def _gradient(objective: Any, state: TrainState, batch: Batch) -> tuple[Params, Ratios, Extras]:
+    if isinstance(objective, ScoredObjective):
+        batch = objective.prepare(jax.lax.stop_gradient(state.params), batch)
+    totals = jax.tree.map(jnp.sum, jax.vmap(objective.weights)(batch))
+    if isinstance(objective, ScoredObjective) and objective.coupled and _micro_batches(batch) > 1:
+        return _two_passes(objective, state, batch, totals)
+    return _accumulated(objective, state, batch, totals)
+
+
+def _accumulated(objective: Any, state: TrainState, batch: Batch, totals: Terms) -> tuple[Params, Ratios, Extras]:
     """Gradient and metrics of all micro-batches, one after the other."""
 
-    def scaled_loss(params: Params, micro_batch: Batch) -> tuple[jax.Array, Ratios]:
-        loss_sum, ratios = objective.loss(params, micro_batch)
-        loss = loss_sum / total
-        return loss, {"loss": (loss_sum, objective.weight(micro_batch).astype(jnp.float32)), **ratios}
+    def scaled_loss(params: Params, micro_batch: Batch) -> tuple[jax.Array, tuple[Ratios, Extras]]:
+        sums, ratios, extras = _loss_of(objective, params, micro_batch, state.extras)
+        shown = loss_ratios(sums, objective.weights(micro_batch))
+        return _total(sums, totals), ({**shown, **ratios}, extras)
 
     gradient = jax.grad(scaled_loss, has_aux=True)
-    first = jax.tree.map(lambda array: array[0], batch)
-    micro_batches = next(iter(batch.values())).shape[0]
-    if micro_batches == 1:
-        return gradient(params, first)
+    if _micro_batches(batch) == 1:
+        grads, (ratios, extras) = gradient(state.params, _first(batch))
+        return grads, ratios, extras
 
     def add(carry: tuple[Params, Ratios], micro_batch: Batch) -> tuple[tuple[Params, Ratios], None]:
-        grads, ratios = gradient(params, micro_batch)
+        grads, (ratios, _) = gradient(state.params, micro_batch)
         return (jax.tree.map(jnp.add, carry[0], grads), add_ratios(carry[1], ratios)), None
 
-    shapes = jax.eval_shape(gradient, params, first)
-    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-    return jax.lax.scan(add, zeros, batch)[0]
+    grads, (ratios, _) = jax.eval_shape(gradient, state.params, _first(batch))
+    (grads, ratios), _ = jax.lax.scan(add, _zeros((grads, ratios)), batch)
+    return grads, ratios, state.extras
+
+
+def _two_passes(
+    objective: ScoredObjective, state: TrainState, batch: Batch, totals: Terms
+) -> tuple[Params, Ratios, Extras]:
+    """Scores of all rows, the loss's gradient by the scores, and that carried back to the parameters."""
+
+    def step_loss(scores: Scores) -> tuple[jax.Array, tuple[Ratios, Extras]]:
+        rows = jax.tree.map(_joined, batch["rows"])
+        sums, ratios, extras = objective.score_loss(jax.tree.map(_joined, scores), rows, state.extras)
+        return _total(sums, totals), ({**loss_ratios(sums, totals), **ratios}, extras)
+
+    def carry_back(grads: Params, part: tuple[Batch, Scores]) -> tuple[Params, None]:
+        micro_batch, by_scores = part
+        pull_back = jax.vjp(lambda params: objective.scores(params, micro_batch), state.params)[1]
+        return jax.tree.map(jnp.add, grads, pull_back(by_scores)[0]), None
+
+    scores = jax.lax.map(lambda micro_batch: objective.scores(state.params, micro_batch), batch)
+    by_scores, (ratios, extras) = jax.grad(step_loss, has_aux=True)(scores)
+    grads, _ = jax.lax.scan(carry_back, _zeros(state.params), (batch, by_scores))
+    return grads, ratios, extras
+
+
+def _loss_of(objective: Any, params: Params, micro_batch: Batch, extras: Extras) -> tuple[Terms, Ratios, Extras]:
+    if isinstance(objective, ScoredObjective):
+        return objective.score_loss(objective.scores(params, micro_batch), micro_batch["rows"], extras)
+    return *objective.loss(params, micro_batch), extras
+
+
+def _total(sums: Terms, totals: Terms) -> jax.Array:
+    return sum((sums[name] / jnp.where(totals[name] > 0, totals[name], 1) for name in sums), jnp.float32(0))
+
+
+def _micro_batches(batch: Batch) -> int:
+    return batch["input_ids"].shape[0]
+
+
+def _first(batch: Batch) -> Batch:
+    return jax.tree.map(lambda array: array[0], batch)
+
+
+def _zeros(shapes: Any) -> Any:
+    return jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+
+
+def _joined(array: jax.Array) -> jax.Array:
+    """`[micro-batches, …, rows]` to `[…, micro-batches * rows]`."""
+    moved = jnp.moveaxis(array, 0, -2)
+    return moved.reshape(*moved.shape[:-2], -1)

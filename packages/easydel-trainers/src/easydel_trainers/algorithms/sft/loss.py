@@ -9,9 +9,10 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from easydel_models.lm_loss import IGNORE_INDEX as IGNORED
 from easydel_models.lm_loss import fused_linear_ce
 from jaxtyping import Array, Float, Int
+
+from easydel_trainers.targets import next_labels
 
 Ratios = dict[str, tuple[jax.Array, jax.Array]]
 
@@ -62,14 +63,3 @@ def sft_loss(
         "entropy": (stats.entropy_sum, count),
         "mean_token_accuracy": (stats.correct.astype(jnp.float32), count),
     }
-
-
-def next_labels(labels: Int[Array, "*batch seq"]) -> Int[Array, "*batch seq"]:
-    """What each place predicts: the label after it; nothing at the end of a line."""
-    end = jnp.full_like(labels[..., :1], IGNORED)
-    return jnp.concatenate([labels[..., 1:], end], axis=-1)
-
-
-def trained_tokens(labels: Int[Array, "*batch seq"]) -> Int[Array, ""]:
-    """Number of labels that are trained."""
-    return (next_labels(labels) != IGNORED).sum()

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, final
 
-import jax
 from easydel_models.parameters import join_params
 from easydel_transforms import SFTPreprocessTransform
 
 from easydel_trainers.algorithms.sft.config import SFTConfig
-from easydel_trainers.algorithms.sft.loss import sft_loss, trained_tokens
+from easydel_trainers.algorithms.sft.loss import sft_loss
 from easydel_trainers.causal_lm import load_causal_lm
 from easydel_trainers.data.layout import StepLayout
-from easydel_trainers.metrics import Ratios
+from easydel_trainers.metrics import Ratios, Terms
 from easydel_trainers.step import Batch, Objective, Params
+from easydel_trainers.targets import trained_tokens
 from easydel_trainers.trainer import Trainer
 
 
@@ -58,11 +58,11 @@ class SFTObjective:
     structure: Any
     config: SFTConfig
 
-    def weight(self, batch: Batch) -> jax.Array:
+    def weights(self, batch: Batch) -> Terms:
         """Number of trained tokens."""
-        return trained_tokens(batch["labels"])
+        return {"loss": trained_tokens(batch["labels"])}
 
-    def loss(self, params: Params, batch: Batch) -> tuple[jax.Array, Ratios]:
+    def loss(self, params: Params, batch: Batch) -> tuple[Terms, Ratios]:
         """Loss sum of one micro-batch and its metrics."""
         model = join_params(self.structure, params)
         hidden = model.hidden(
@@ -71,10 +71,11 @@ class SFTObjective:
             longest_segment=self.config.max_length,
             remat=self.config.gradient_checkpointing,
         )
-        return sft_loss(
+        loss_sum, ratios = sft_loss(
             hidden,
             model.head_weights(),
             batch["labels"],
             loss_type=self.config.loss_type,
             label_smoothing_factor=self.config.label_smoothing_factor,
         )
+        return {"loss": loss_sum}, ratios
