@@ -60,7 +60,7 @@ def tests(session: nox.Session, package: str) -> None:
 def integration(session: nox.Session) -> None:
     """The packages together: parity with recorded runs, whole command lines, the demo in short."""
     sync(session, "--group", "test", "--group", "demo")
-    own_sessions = ("parity", "storage", "docs")
+    own_sessions = ("parity", "storage", "docs", "pages")
     ignored = [f"--ignore=tests-integration/{name}" for name in own_sessions]
     session.run("pytest", *IN_PARALLEL, "tests-integration", *ignored, *session.posargs)
 
@@ -121,6 +121,13 @@ def docs(session: nox.Session) -> None:
     session.run("mkdocs", "build", "--strict", "--quiet")
     session.run("pytest", *IN_PARALLEL, "tests-integration/docs", *session.posargs)
     session.run("pytest", "--doctest-modules", *(str(path) for path in ROOT.glob("packages/*/src")))
+
+
+@nox.session(default=False)
+def pages(session: nox.Session) -> None:
+    """The pages we write, in a real browser: needs a Chromium on the machine."""
+    sync(session, "--group", "test", "--group", "pages")
+    session.run("pytest", "tests-integration/pages", *session.posargs)
 
 
 @nox.session(default=False)
