@@ -1,0 +1,76 @@
+import inspect
+from dataclasses import dataclass
+
+import jax
+import pytest
+from easydel_trainers.errors import ConfigError
+from easydel_trainers.trl_names import AcceptsTRLNames, native_config_names
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config(metaclass=AcceptsTRLNames):
+    total_batch_size: int = 8
+    gradient_accumulation_steps: int = 1
+    save_directory: str | None = None
+    max_training_steps: int | None = None
+    clip_grad: float | None = 1.0
+    dtype: str | None = None
+    gradient_checkpointing: str = "full"
+    optimizer: str = "adamw"
+    progress_bar: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Further(Config):
+    num_return_sequences: int = 4
+
+
+def test_other_words_for_the_same_thing_are_translated():
+    assert Config(output_dir="runs", max_steps=7, max_grad_norm=0.5) == Config(
+        save_directory="runs", max_training_steps=7, clip_grad=0.5
+    )
+    assert Further(num_generations=8).num_return_sequences == 8
+
+
+def test_other_ways_to_write_a_value_are_translated():
+    config = Config(max_steps=-1, max_grad_norm=0, bf16=True, gradient_checkpointing=False, optim="adamw_torch")
+    assert config == Config(clip_grad=None, dtype="bfloat16", gradient_checkpointing="none")
+    assert Config(disable_tqdm=True).progress_bar is False
+
+
+def test_their_batch_size_multiplies():
+    config = Config(per_device_train_batch_size=4, gradient_accumulation_steps=2)
+    assert config.total_batch_size == 8 * jax.device_count()
+    assert config.gradient_accumulation_steps == 2
+
+
+def test_accumulation_alone_splits():
+    assert Config(total_batch_size=32, gradient_accumulation_steps=8).total_batch_size == 32
+
+
+def test_both_ways_at_once_are_refused():
+    with pytest.raises(ConfigError, match="only one of it and `total_batch_size`"):
+        Config(per_device_train_batch_size=4, total_batch_size=8)
+    with pytest.raises(ConfigError, match="only one of `max_steps` and `max_training_steps`"):
+        Config(max_steps=4, max_training_steps=4)
+
+
+def test_what_has_no_counterpart_is_refused_with_the_reason():
+    with pytest.raises(ConfigError, match=r"warmup_ratio.*give `warmup_steps`"):
+        Config(warmup_ratio=0.1)
+
+
+def test_a_name_nobody_knows_is_the_dataclass_s_own_error():
+    with pytest.raises(TypeError, match="learning_rat"):
+        Config(learning_rat=1)
+
+
+def test_the_note_names_the_native_name(caplog):
+    with caplog.at_level("INFO", logger="easydel_trainers"):
+        native_config_names(Config, {"output_dir": "runs"})
+    assert caplog.messages == ["`output_dir` is called `save_directory` here."]
+
+
+def test_the_signature_stays_that_of_the_dataclass():
+    assert "num_return_sequences" in inspect.signature(Further).parameters
+    assert "self" not in inspect.signature(Further).parameters
