@@ -1,0 +1,100 @@
+"""Options that the trainers on preferences share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from easydel_trainers.config import TrainerConfig
+from easydel_trainers.errors import ConfigError
+
+DEFAULT_MAX_LENGTH = 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreferenceConfig(TrainerConfig):
+    """What every trainer on preferences needs to know; each adds its own fields."""
+
+    max_length: int | None = None
+    """Longest prompt and completion together, in tokens. `None` = the sum of the two budgets below where both are
+    given, else 1024. Smaller than that sum is refused."""
+    max_prompt_length: int | None = None
+    """Longest prompt; longer ones lose their beginning (but keep BOS and the system turn). `None` = no such limit."""
+    max_completion_length: int | None = None
+    """Longest completion; longer ones lose their end. `None` = no such limit."""
+
+    padding_free: bool = True
+    """Lay the sequences of a batch end to end instead of padding each: same loss and gradients, less work."""
+    padding_value: int | None = None
+    """Token id that empty places of a batch hold. `None` = the tokenizer's pad token. Never looked at."""
+    label_pad_token_id: int = -100
+    """Label of a token that is not trained; the loss head knows no other than -100."""
+
+    def __post_init__(self) -> None:
+        """Check lengths after the shared options, and settle `max_length`."""
+        self._settle_max_length()
+        TrainerConfig.__post_init__(self)
+        if self.label_pad_token_id != -100:
+            raise ConfigError("label_pad_token_id", self.label_pad_token_id, "-100, the only ignored label there is")
+        require_whole("padding_value", self.padding_value, least=0)
+
+    def _settle_max_length(self) -> None:
+        budgets = (self.max_prompt_length, self.max_completion_length)
+        for name in ("max_prompt_length", "max_completion_length"):
+            require_whole(name, getattr(self, name), least=1)
+        whole = sum(budget for budget in budgets if budget is not None)
+        if self.max_length is None:
+            object.__setattr__(self, "max_length", DEFAULT_MAX_LENGTH if None in budgets else whole)
+        elif isinstance(self.max_length, int) and self.max_length < whole:
+            raise ConfigError(
+                "max_length",
+                self.max_length,
+                f"at least {whole}, which is max_prompt_length ({budgets[0]}) + max_completion_length ({budgets[1]}): "
+                "raise it, lower one of the two, or leave max_length out to get their sum",
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReferenceConfig(PreferenceConfig):
+    """What every trainer that compares the policy with a reference model needs to know."""
+
+    precompute_ref_log_probs: bool = False
+    """Score all rows with the reference model before the first step, and keep only the scores in memory."""
+    ref_log_probs_directory: str | None = None
+    """Folder in which precomputed scores are kept between runs, by row and reference model. `None` = `reference` in
+    `save_directory`; without that, they are not kept."""
+
+    sync_ref_model: bool = False
+    """Let the reference model follow the policy (TR-DPO)."""
+    ref_model_mixup_alpha: float = 0.6
+    """Share of the policy in the reference at each sync, in (0, 1]."""
+    ref_model_sync_steps: int = 512
+    """Steps between two syncs."""
+
+    def __post_init__(self) -> None:
+        """Check the reference's options after those of preferences."""
+        PreferenceConfig.__post_init__(self)
+        require_whole("ref_model_sync_steps", self.ref_model_sync_steps, least=1)
+        if not 0 < self.ref_model_mixup_alpha <= 1:
+            raise ConfigError("ref_model_mixup_alpha", self.ref_model_mixup_alpha, "a number in (0, 1]")
+        if self.sync_ref_model and self.precompute_ref_log_probs:
+            raise ConfigError("sync_ref_model", True, "False with precompute_ref_log_probs: scores cannot follow")
+        if self.ref_log_probs_directory is not None and not self.precompute_ref_log_probs:
+            raise ConfigError("ref_log_probs_directory", self.ref_log_probs_directory, "None without precomputing")
+
+
+def require_whole(name: str, value: int | None, *, least: int) -> None:
+    """Refuse what is not a whole number of at least `least`; `None` passes."""
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+        raise ConfigError(name, value, f"a whole number of at least {least}")
+
+
+def require_positive(name: str, value: float) -> None:
+    """Refuse what is not a positive number."""
+    if not value > 0:
+        raise ConfigError(name, value, "a number larger than 0")
+
+
+def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse what is not one of `choices`."""
+    if value not in choices:
+        raise ConfigError(name, value, "one of " + ", ".join(repr(choice) for choice in choices))

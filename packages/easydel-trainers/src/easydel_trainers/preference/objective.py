@@ -1,0 +1,93 @@
+"""Losses of sequence scores, and the metrics that all of them show."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+from easydel_models.lm_loss import IGNORE_INDEX as IGNORED
+from easydel_models.parameters import join_params
+from jaxtyping import Array, Float
+
+from easydel_trainers.metrics import Ratios
+from easydel_trainers.preference.config import PreferenceConfig
+from easydel_trainers.preference.scores import sequence_scores
+from easydel_trainers.step import Batch, Params, ScoredObjective, Scores
+
+Rows = Mapping[str, Array]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalObjective(ScoredObjective):
+    """A loss of a causal language model's sequence scores. Abstract."""
+
+    structure: Any
+    config: Any
+
+    @property
+    def coupled(self) -> bool:
+        """No row looks at another one."""
+        return False
+
+    @property
+    @abstractmethod
+    def sequences(self) -> int:
+        """Sequences of a row."""
+
+    @property
+    def score_options(self) -> dict[str, Any]:
+        """Further options of `sequence_scores`."""
+        return {}
+
+    def scores(self, params: Params, batch: Batch) -> Scores:
+        """Sequence scores of one micro-batch, `[sequences, rows]` each."""
+        model = join_params(self.structure, params)
+        how = model_options(self.config)
+        return sequence_scores(model, batch, sequences=self.sequences, **self.score_options, **how)
+
+
+def model_options(config: PreferenceConfig) -> dict[str, Any]:
+    """Options of `model.hidden` in training."""
+    return {"longest_segment": config.max_length, "remat": config.gradient_checkpointing}
+
+
+def label_count(batch: Batch, *, sequence: int) -> Float[Array, ""]:
+    """Labels of all rows' sequences of one kind (0 = the first of each row) in a micro-batch."""
+    rows = batch["rows"]["real"].shape[-1]
+    kind = (batch["segment_ids"] - 1) // rows
+    is_label = (batch["labels"] != IGNORED) & (batch["segment_ids"] > 0) & (kind == sequence)
+    return is_label.sum().astype(jnp.float32)
+
+
+def pair_metrics(
+    scores: Scores, rows: Rows, chosen_rewards: Float[Array, " R"], rejected_rewards: Float[Array, " R"]
+) -> Ratios:
+    """Metrics of pairs under TRL's names: over pairs, or over the completions' tokens.
+
+    Args:
+        scores: sequence scores `[2, R]`, chosen and rejected.
+        rows: with `real` `[R]`.
+        chosen_rewards: implicit rewards of the chosen completions; anything where there is no pair.
+        rejected_rewards: of the rejected ones.
+    """
+    real = rows["real"]
+    pairs = real.sum()
+
+    def over_pairs(values: Array) -> tuple[Array, Array]:
+        return jnp.where(real > 0, values, 0.0).sum(), pairs
+
+    return {
+        "rewards/chosen": over_pairs(chosen_rewards),
+        "rewards/rejected": over_pairs(rejected_rewards),
+        "rewards/accuracies": over_pairs((chosen_rewards > rejected_rewards).astype(jnp.float32)),
+        "rewards/margins": over_pairs(chosen_rewards - rejected_rewards),
+        "logps/chosen": over_pairs(scores["logps"][0]),
+        "logps/rejected": over_pairs(scores["logps"][1]),
+        "logits/chosen": (scores["logits"][0].sum(), scores["lengths"][0].sum()),
+        "logits/rejected": (scores["logits"][1].sum(), scores["lengths"][1].sum()),
+        "mean_token_accuracy": (scores["correct"][0].sum(), scores["lengths"][0].sum()),
+        "entropy": (scores["entropies"].sum(), scores["lengths"].sum()),
+    }

@@ -1,0 +1,178 @@
+"""Trainers that compare the policy with a reference model: where its log-probabilities come from.
+
+A model given, or a copy of the policy, is held beside the policy and scores every batch. Precomputed, all rows are
+scored once before the first step; then no reference parameters are held.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import jax
+import numpy as np
+from easydel_models.parameters import split_params
+
+from easydel_trainers.causal_lm import load_causal_lm
+from easydel_trainers.data.epochs import EpochRows
+from easydel_trainers.data.groups import Group
+from easydel_trainers.errors import ConfigError
+from easydel_trainers.output import TrainOutput
+from easydel_trainers.preference.config import ReferenceConfig
+from easydel_trainers.preference.reference import ReferenceModel, copied_params, make_reference_step
+from easydel_trainers.preference.reference_cache import ReferenceCache, fingerprint
+from easydel_trainers.preference.trainer import PreferenceTrainer
+from easydel_trainers.step import Batch, Params
+from easydel_trainers.training_run import TrainingRun
+
+_LOG = logging.getLogger(__name__)
+
+Config = TypeVar("Config", bound=ReferenceConfig)
+
+
+class ReferencedTrainer(PreferenceTrainer[Config]):
+    """A trainer on preferences with a reference model. Abstract.
+
+    Args:
+        model: see `Trainer`.
+        arguments: see `Trainer`.
+        reference_model: what the policy is compared with: a model, or a folder, Hub id or `.gguf` file. `None` = the
+            policy as it is before training. It must know the same tokens.
+        options: the others of `Trainer`.
+    """
+
+    _groups_depend_on_order: ClassVar[bool] = False
+    """Whether the sequences of a row depend on the rows it shares a step with."""
+
+    def __init__(self, model: Any, arguments: Config | None = None, *, reference_model: Any = None, **options: Any):
+        super().__init__(model, arguments, **options)
+        self._reference: ReferenceModel | None = None
+        self._cache: ReferenceCache | None = None
+        self._unscored: Any = None
+        if not self._compares:
+            return
+        self._unscored = reference = self.model if reference_model is None else self._load_reference(reference_model)
+        structure, params = split_params(reference)
+        self._reference_step = make_reference_step(
+            structure, sequences=self._sequences, ld_alpha=self._ld_alpha, longest=self.arguments.max_length
+        )
+        if self.arguments.precompute_ref_log_probs:
+            self._cache = ReferenceCache(self._cache_folder(params))
+        else:
+            # The step gives away the arrays it trains; a model that was given apart has its own.
+            held = copied_params(params) if reference is self.model else params
+            self._reference, self._unscored = ReferenceModel(held, self._reference_step), None
+
+    @property
+    def _compares(self) -> bool:
+        """Whether the loss needs a reference model at all."""
+        return True
+
+    @property
+    def _ld_alpha(self) -> float | None:
+        """See `sequence_scores`."""
+        return None
+
+    # What a user calls.
+
+    def train(self) -> TrainOutput:
+        """See `Trainer.train`. With `precompute_ref_log_probs` all rows are scored first."""
+        self._score_beforehand()
+        return super().train()
+
+    def evaluate(self, dataset: Any = None) -> dict[str, float]:
+        """See `Trainer.evaluate`."""
+        if dataset is None:
+            self._score_beforehand()
+        return super().evaluate(dataset)
+
+    # Hooks of a run.
+
+    def _annotate(self, batch: Batch, run: TrainingRun | None) -> Batch:
+        return batch if self._reference is None else self._reference.annotate(batch)
+
+    def _after_step(self, run: TrainingRun) -> None:
+        config = self.arguments
+        if self._reference is not None and config.sync_ref_model and run.step % config.ref_model_sync_steps == 0:
+            self._reference.follow(run.params, alpha=config.ref_model_mixup_alpha)
+
+    def _extra_arrays(self) -> Mapping[str, np.ndarray]:
+        follows = self._reference is not None and self.arguments.sync_ref_model
+        return self._reference.arrays() if self._reference is not None and follows else {}
+
+    def _restore_extras(self, meta: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        if self._reference is not None and self.arguments.sync_ref_model:
+            self._reference.restore(arrays)
+
+    def _complete(self, groups: Sequence[Group]) -> Sequence[Group]:
+        return groups if self._cache is None else self._cache.annotated(groups)
+
+    # Scoring all rows before the first step.
+
+    def _scored_groups(self, rows: Sequence[Any]) -> list[Group]:
+        """Every group of a step that needs the reference's log-probabilities."""
+        return self._groups(rows)
+
+    def _score_beforehand(self) -> None:
+        if self._cache is None or self._unscored is None:
+            return
+        params, before = split_params(self._unscored)[1], len(self._cache)
+        for rows in self._rows_to_score():
+            missing = [group for group in self._scored_groups(rows) if self._cache.lacks(group)]
+            if missing:
+                self._cache.add(missing, self._logps(params, missing))
+        _LOG.info("Reference scores: %d sequences scored, %d known before.", len(self._cache) - before, before)
+        self._unscored = None
+
+    def _rows_to_score(self) -> Iterator[list[Any]]:
+        """Rows of all steps of the run, as far as they differ, and of all evaluations."""
+        config, steps = self.arguments, self._total_steps
+        if self._train_source is not None:
+            rows = self._epoch_rows(self._make_transform(), state=None)
+            for _ in itertools.count() if steps is None else range(steps):
+                taken = list(itertools.islice(rows, config.total_batch_size))
+                if not taken or (rows.epoch > 0 and not self._groups_depend_on_order):
+                    yield taken
+                    break
+                yield taken
+        for source in self._eval_sources.values():
+            held_out = EpochRows(source, self._make_transform(), epochs=1, shuffle_seed=None)
+            while taken := list(itertools.islice(held_out, config.eval_batch_size)):
+                yield taken
+
+    def _logps(self, params: Params, groups: Sequence[Group]) -> np.ndarray:
+        """Log-probabilities `[groups, sequences]`."""
+        numbered = [replace(group, values={"number": number}) for number, group in enumerate(groups)]
+        layout = replace(self._layout(rows=len(groups), micro_batches=1), complete=None)
+        arrays = layout.arrange_groups(numbered)
+        scored = jax.device_get(self._reference_step(params, jax.device_put(arrays)))[0]
+        order = arrays["rows"]["number"][0].astype(int)
+        logps = np.empty((len(groups), self._sequences), np.float32)
+        logps[order] = scored.T
+        return logps
+
+    def _cache_folder(self, params: Params) -> Path | None:
+        config = self.arguments
+        folder = config.ref_log_probs_directory
+        if folder is None and config.save_directory is not None:
+            folder = Path(config.save_directory) / "reference"
+        how = (str(self.model.dtype), self._ld_alpha)
+        return None if folder is None else Path(folder) / fingerprint(params, *how)
+
+    def _load_reference(self, reference_model: Any) -> Any:
+        if reference_model is self.model:
+            return reference_model
+        reference = load_causal_lm(reference_model, self.arguments)
+        theirs, ours = reference.config.vocab_size, self.model.config.vocab_size
+        if theirs != ours:
+            raise ConfigError(
+                "reference_model",
+                f"a model of {theirs} tokens",
+                f"one of {ours} tokens, as the policy has: log-probabilities over other vocabularies do not compare. "
+                "Leave reference_model out to compare with the policy as it is now",
+            )
+        return reference

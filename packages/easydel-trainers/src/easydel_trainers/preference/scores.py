@@ -1,0 +1,102 @@
+"""What a language model says of every sequence of a micro-batch, from one forward pass.
+
+Axis letters: S sequences of a row, R rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from easydel_models.lm_loss import IGNORE_INDEX as IGNORED
+from easydel_models.lm_loss import token_logps, token_stats
+from jaxtyping import Array, Float
+
+from easydel_trainers.preference.sequences import PROMPT, TAIL
+from easydel_trainers.step import Batch, Scores
+from easydel_trainers.targets import next_labels, of_next
+
+
+def sequence_scores(
+    model: Any,
+    batch: Batch,
+    *,
+    sequences: int,
+    ld_alpha: float | None = None,
+    with_log_weights: bool = False,
+    **how: Any,
+) -> Scores:
+    """Scores of a micro-batch that `GroupLayout` arranged.
+
+    Args:
+        model: a `CausalLM`.
+        batch: `input_ids`, `labels`, `part` and `segment_ids` `[lines, length]`, and `rows`.
+        sequences: S.
+        ld_alpha: weight of a tail's tokens in `logps`, in [0, 1]; `None` = 1.
+        with_log_weights: also compute `log_weights`.
+        how: further options of `model.hidden`.
+
+    Returns:
+        Float32 arrays `[S, R]`; only the first two pass a gradient.
+
+        - `logps`: log-probability of the completion given the prompt: a sum over its tokens, tails weighted.
+        - `nll`: negative log-likelihood summed over all labels (the completion's, and the prompt's where trained).
+        - `lengths`: tokens of the completion. `label_counts`: labels.
+        - `entropies`: entropy summed over the completion's tokens, in nats.
+        - `correct`: tokens of the completion that no other token is likelier than.
+        - `logits`: mean logit over the vocabulary, summed over the completion's tokens.
+        - `log_weights`: mean over the completion of log p_t - log sum_v p_tv^2: how on-policy it is.
+    """
+    hidden = model.hidden(batch["input_ids"], segment_ids=batch["segment_ids"], **how)
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    head, targets, part = model.head_weights(), _flat_targets(batch), of_next(batch["part"]).reshape(-1)
+    stats = token_stats(flat, head, targets, with_collision=with_log_weights)
+    in_completion = ((targets != IGNORED) & (part != PROMPT)).astype(jnp.float32)
+
+    def per_sequence(values: jax.Array) -> jax.Array:
+        return _per_sequence(values, batch, sequences)
+
+    lengths = per_sequence(in_completion)
+    fixed = jax.lax.stop_gradient
+    mean_logits = fixed(flat).astype(jnp.float32) @ fixed(head).astype(jnp.float32).mean(0)
+    log_weights = per_sequence(fixed(stats.logp - stats.collision) * in_completion) / jnp.maximum(lengths, 1)
+    return {
+        "logps": per_sequence(stats.logp * _token_weights(in_completion, part, ld_alpha)),
+        "nll": -per_sequence(stats.logp),
+        "lengths": lengths,
+        "label_counts": per_sequence((targets != IGNORED).astype(jnp.float32)),
+        "entropies": per_sequence(fixed(stats.entropy) * in_completion),
+        "correct": per_sequence(stats.correct.astype(jnp.float32) * in_completion),
+        "logits": per_sequence(mean_logits * in_completion),
+        "log_weights": log_weights if with_log_weights else jnp.zeros_like(lengths),
+    }
+
+
+def sequence_logps(
+    model: Any, batch: Batch, *, sequences: int, ld_alpha: float | None = None, **how: Any
+) -> Float[Array, "S R"]:
+    """`logps` of `sequence_scores` alone, for a model that is not trained."""
+    hidden = model.hidden(batch["input_ids"], segment_ids=batch["segment_ids"], **how)
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    targets, part = _flat_targets(batch), of_next(batch["part"]).reshape(-1)
+    # Prompts that are trained elsewhere count for nothing here.
+    targets = jnp.where(part == PROMPT, IGNORED, targets)
+    logps = token_logps(flat, model.head_weights(), targets)
+    weights = _token_weights((targets != IGNORED).astype(jnp.float32), part, ld_alpha)
+    return _per_sequence(logps * weights, batch, sequences)
+
+
+def _flat_targets(batch: Batch) -> jax.Array:
+    return next_labels(batch["labels"]).reshape(-1)
+
+
+def _token_weights(in_completion: jax.Array, part: jax.Array, ld_alpha: float | None) -> jax.Array:
+    return in_completion if ld_alpha is None else jnp.where(part == TAIL, ld_alpha * in_completion, in_completion)
+
+
+def _per_sequence(values: jax.Array, batch: Batch, sequences: int) -> jax.Array:
+    """Sums over every sequence's tokens; a place and the one it predicts are of the same sequence."""
+    rows = batch["rows"]["real"].shape[-1]
+    sums = jax.ops.segment_sum(values, batch["segment_ids"].reshape(-1), num_segments=1 + sequences * rows)
+    return sums[1:].reshape(sequences, rows)

@@ -1,0 +1,60 @@
+"""A prompt and a completion as one sequence of tokens, and rows of preferences as groups of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from easydel_transforms import IGNORED
+
+from easydel_trainers.data.groups import Group
+
+PROMPT, COMPLETION, TAIL = 0, 1, 2
+"""Parts of a sequence, as its array `part` has them; the tail of a completion is what reaches beyond the length of the
+shorter completion of its pair."""
+
+PairRow = Mapping[str, Any]
+
+
+def pair_groups(rows: Sequence[PairRow], *, train_prompts: bool = False) -> list[Group]:
+    """Rows of `prompt_ids`, `chosen_ids`, `rejected_ids` (and perhaps `margin`) as groups (chosen, rejected).
+
+    Args:
+        rows: a step's.
+        train_prompts: whether prompt tokens are labels too.
+    """
+    return [_pair_group(row, train_prompts) for row in rows]
+
+
+def completion_sequence(
+    prompt_ids: Any, completion_ids: Any, *, shared: int | None = None, train_prompt: bool = False
+) -> dict[str, np.ndarray]:
+    """One sequence: `input_ids`, `labels` and `part`, int32 `[prompt + completion]` each.
+
+    Args:
+        prompt_ids: tokens before the completion. The first token of all is never a label: nothing comes before it.
+        completion_ids: what is scored.
+        shared: length of the shorter completion of the pair; `None` = there is no pair.
+        train_prompt: whether prompt tokens are labels too.
+    """
+    prompt, completion = np.asarray(prompt_ids, np.int32), np.asarray(completion_ids, np.int32)
+    input_ids = np.concatenate([prompt, completion])
+    part = np.full(len(input_ids), COMPLETION, np.int32)
+    part[: len(prompt)] = PROMPT
+    if shared is not None:
+        part[len(prompt) + shared :] = TAIL
+    part[:1] = PROMPT
+    labels = np.where((part == PROMPT) & (not train_prompt), IGNORED, input_ids).astype(np.int32)
+    labels[:1] = IGNORED
+    return {"input_ids": input_ids, "labels": labels, "part": part}
+
+
+def _pair_group(row: PairRow, train_prompts: bool) -> Group:
+    shared = min(len(row["chosen_ids"]), len(row["rejected_ids"]))
+    answers = (row["chosen_ids"], row["rejected_ids"])
+    sequences = tuple(
+        completion_sequence(row["prompt_ids"], answer, shared=shared, train_prompt=train_prompts) for answer in answers
+    )
+    margin = row.get("margin")
+    return Group(sequences=sequences, values={"margin": 0.0 if margin is None else float(margin)})
