@@ -16,22 +16,20 @@ import numpy as np
 from easydata_tokenize import load_tokenizer
 from easydel_models import AutoEasyDeLModelForCausalLM
 from easydel_models.parameters import split_params
-from easydel_trainers import SFTConfig, SFTTrainer
+from easydel_trainers import Callback, SFTConfig, SFTTrainer
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
-class KillAfter:
+class KillAfter(Callback):
     """A callback that kills its own process."""
 
     def __init__(self, step: int):
         self.step = step
 
-    def on_log(self, record) -> None:
+    def on_log(self, record, run) -> None:
         if record["step"] >= self.step:
             os.kill(os.getpid(), signal.SIGKILL)
-
-    def on_evaluate(self, record) -> None: ...
 
 
 def main() -> None:

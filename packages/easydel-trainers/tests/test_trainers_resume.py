@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 from easydel_models.parameters import split_params
-from easydel_trainers import CheckpointError, SFTConfig, SFTTrainer
+from easydel_trainers import Callback, CheckpointError, SFTConfig, SFTTrainer
 
 
 def config(directory: Path | None, **options) -> SFTConfig:
@@ -32,17 +32,15 @@ def parameters(trainer: SFTTrainer) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(split_params(trainer.model)[1])]
 
 
-class StopAfter:
+class StopAfter(Callback):
     """A callback that breaks the run off, as a kill would, after some step's log."""
 
     def __init__(self, step: int):
         self.step = step
 
-    def on_log(self, record):
+    def on_log(self, record, run):
         if record["step"] >= self.step:
             raise KeyboardInterrupt
-
-    def on_evaluate(self, record): ...
 
 
 @pytest.fixture

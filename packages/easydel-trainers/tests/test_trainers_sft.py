@@ -11,7 +11,7 @@ import pytest
 from easydata_sources import DataError
 from easydel_models import AutoEasyDeLModelForCausalLM
 from easydel_models.parameters import split_params
-from easydel_trainers import ConfigError, DivergedError, SFTConfig, SFTTrainer
+from easydel_trainers import Callback, ConfigError, DivergedError, SFTConfig, SFTTrainer
 
 
 def config(**options) -> SFTConfig:
@@ -85,10 +85,8 @@ def test_evaluation_is_weighted_by_tokens_whatever_the_batch(tiny_model, tokeniz
 def test_evaluation_steps_log_and_call_back(tiny_model, tokenizer, text_rows):
     seen = []
 
-    class Listener:
-        def on_log(self, record): ...
-
-        def on_evaluate(self, record):
+    class Listener(Callback):
+        def on_evaluate(self, record, run):
             seen.append(record["step"])
 
     trainer = make(
@@ -181,6 +179,12 @@ FIELDS_SEEN_ELSEWHERE = {
     "save_directory", "save_steps", "save_total_limit", "resume",  # test_trainers_resume
     "evaluation_steps", "eval_batch_size", "log_steps", "progress_bar", "gradient_accumulation_steps",
     "gradient_checkpointing", "padding_free", "param_dtype", "dtype",
+    "on_save_error",  # test_trainers_faults
+    "metric_for_best_model", "greater_is_better", "load_best_model_at_end",  # test_trainers_evaluation
+    "preview_prompts", "preview_steps", "preview_max_new_tokens",  # test_trainers_evaluation
+    "report_to", "run_name", "profile_steps", "loss_spike_factor", "skip_batches",  # test_trainers_watching
+    "decay_steps", "ema_decay", "frozen_parameters",  # test_trainers_optimizer
+    "max_tokens_per_micro_batch",  # test_trainers_micro_batches
 }  # fmt: skip
 
 CHANGES = {

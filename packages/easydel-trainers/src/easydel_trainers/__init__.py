@@ -12,25 +12,31 @@ if TYPE_CHECKING:
     from easydel_trainers.algorithms.sft.loss import sft_loss as sft_loss
     from easydel_trainers.algorithms.sft.trainer import SFTTrainer as SFTTrainer
     from easydel_trainers.callbacks import Callback as Callback
+    from easydel_trainers.callbacks import EarlyStopping as EarlyStopping
     from easydel_trainers.config import TrainerConfig as TrainerConfig
     from easydel_trainers.errors import CheckpointError as CheckpointError
     from easydel_trainers.errors import ConfigError as ConfigError
     from easydel_trainers.errors import DivergedError as DivergedError
     from easydel_trainers.errors import TrainerError as TrainerError
     from easydel_trainers.output import TrainOutput as TrainOutput
+    from easydel_trainers.signals import Interrupted as Interrupted
     from easydel_trainers.trainer import Trainer as Trainer
+    from easydel_trainers.training_run import TrainingRun as TrainingRun
 
 __all__ = [
     "Callback",
     "CheckpointError",
     "ConfigError",
     "DivergedError",
+    "EarlyStopping",
+    "Interrupted",
     "SFTConfig",
     "SFTTrainer",
     "TrainOutput",
     "Trainer",
     "TrainerConfig",
     "TrainerError",
+    "TrainingRun",
     "sft_loss",
 ]
 
@@ -39,12 +45,15 @@ _HOMES = {
     "CheckpointError": "errors",
     "ConfigError": "errors",
     "DivergedError": "errors",
+    "EarlyStopping": "callbacks",
+    "Interrupted": "signals",
     "SFTConfig": "algorithms.sft.config",
     "SFTTrainer": "algorithms.sft.trainer",
     "TrainOutput": "output",
     "Trainer": "trainer",
     "TrainerConfig": "config",
     "TrainerError": "errors",
+    "TrainingRun": "training_run",
     "sft_loss": "algorithms.sft.loss",
 }
 

@@ -1,21 +1,110 @@
-"""What a user can hang into a run, without subclassing a trainer."""
+"""What a user can hang into a run, without subclassing a trainer.
+
+A callback overrides what it wants to be told. Each method gets the live run: its step, its parameters, and
+`run.stop()`, which ends the run behind the present step as if it were the last.
+
+    class StopWhenGoodEnough(Callback):
+        def on_evaluate(self, record, run):
+            if record["eval_loss"] < 1.0:
+                run.stop()
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, final
+
+from easydel_trainers.errors import ConfigError
+
+if TYPE_CHECKING:
+    from easydel_trainers.training_run import TrainingRun
 
 Record = Mapping[str, float]
 
 
-@runtime_checkable
-class Callback(Protocol):
+class Callback:
     """Told about a run as it goes. Records are plain numbers by name; they always hold `step`."""
 
-    def on_log(self, record: Record) -> None:
-        """A training record was logged."""
-        ...
+    def on_begin(self, run: TrainingRun) -> None:
+        """The run is about to take its first step, or the first after a resume."""
 
-    def on_evaluate(self, record: Record) -> None:
-        """An evaluation ended."""
-        ...
+    def on_step(self, run: TrainingRun) -> None:
+        """A step was given to the device; its loss is not known yet. Reading `run.params` waits for it."""
+
+    def on_log(self, record: Record, run: TrainingRun) -> None:
+        """A training record was logged."""
+
+    def on_evaluate(self, record: Record, run: TrainingRun) -> None:
+        """An evaluation ended. Called before the checkpoint of this step is written."""
+
+    def on_end(self, run: TrainingRun) -> None:
+        """The last step was taken, and saved."""
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must hold for the callback to go on from it: plain JSON values."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what `state` gave."""
+
+
+@final
+class EarlyStopping(Callback):
+    """Ends a run once a metric of its evaluations has stopped getting better.
+
+    Args:
+        metric: name in the evaluation's record.
+        patience: evaluations without a new best that are still waited for. At least 1.
+        min_delta: by how much a value must beat the best one to count as better. >= 0.
+        greater_is_better: whether larger values are better.
+
+    Raises:
+        ConfigError: if a value is out of range, or an evaluation has no such metric.
+    """
+
+    def __init__(
+        self,
+        metric: str = "eval_loss",
+        *,
+        patience: int = 3,
+        min_delta: float = 0.0,
+        greater_is_better: bool = False,
+    ):
+        if patience < 1:
+            raise ConfigError("patience", patience, "a whole number of at least 1")
+        if min_delta < 0:
+            raise ConfigError("min_delta", min_delta, "a number that is 0 or larger")
+        self._metric, self._patience, self._min_delta = metric, patience, min_delta
+        self._sign = 1.0 if greater_is_better else -1.0
+        self._best: float | None = None
+        self._misses = 0
+
+    def on_evaluate(self, record: Record, run: TrainingRun) -> None:
+        """Count evaluations since the best one."""
+        value = metric_of(record, self._metric)
+        if self._best is None or self._sign * (value - self._best) > self._min_delta:
+            self._best, self._misses = value, 0
+            return
+        self._misses += 1
+        if self._misses >= self._patience:
+            run.stop()
+
+    def state(self) -> dict[str, Any]:
+        """Best value and evaluations since."""
+        return {"best": self._best, "misses": self._misses}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._best, self._misses = state["best"], state["misses"]
+
+
+def metric_of(record: Record, name: str) -> float:
+    """A metric of an evaluation.
+
+    Raises:
+        ConfigError: naming the metrics there are, if this one is not among them.
+    """
+    if name not in record:
+        names = ", ".join(sorted(key for key in record if key != "step"))
+        raise ConfigError("metric", name, f"a metric of the evaluation: {names}")
+    return record[name]

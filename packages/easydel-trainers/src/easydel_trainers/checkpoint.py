@@ -7,7 +7,9 @@ training goes on meanwhile and a kill leaves either the whole checkpoint or none
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -16,14 +18,30 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
+from easydel_trainers.checkpoint_manifest import damage, write_manifest
 from easydel_trainers.errors import CheckpointError
 from easydel_trainers.step import TrainState
 
+_LOG = logging.getLogger(__name__)
 _PACKAGES = ("easydel-trainers", "easydel-models", "easydel-transforms", "easydata-sources", "jax", "optax")
 
 Meta = dict[str, Any]
 HostArrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """Which checkpoint counts as the best.
+
+    Attributes:
+        metric: name in an evaluation's record.
+        greater: whether larger values are better.
+    """
+
+    metric: str
+    greater: bool
 
 
 class Checkpointer:
@@ -32,14 +50,20 @@ class Checkpointer:
     Args:
         directory: the run's folder; checkpoints go to `checkpoints/<step>` in it.
         keep: how many to keep, newest first; `None` = all.
+        best: keep the best one too, however old.
     """
 
-    def __init__(self, directory: str | Path, *, keep: int | None):
-        self._directory = Path(directory).absolute() / "checkpoints"
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+    def __init__(self, directory: str | Path, *, keep: int | None, best: Best | None = None):
+        self._run_directory = Path(directory).absolute()
+        self._directory = self._run_directory / "checkpoints"
         self._manager = ocp.CheckpointManager(
             self._directory,
-            options=options,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=_kept(keep, best),
+                create=True,
+                cleanup_tmp_directories=True,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._before_rename),
+            ),
             handler_registry=_handlers(),
         )
 
@@ -51,15 +75,33 @@ class Checkpointer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Finish writing."""
-        self._manager.wait_until_finished()
         self._manager.close()
 
     @property
     def latest_step(self) -> int | None:
-        """Step of the newest whole checkpoint, if there is one."""
+        """Step of the newest checkpoint, if there is one."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, meta: Meta, extras: HostArrays, *, step: int) -> None:
+    @property
+    def steps(self) -> list[int]:
+        """Steps of all checkpoints there are."""
+        return list(self._manager.all_steps())
+
+    def newest_whole_step(self) -> int | None:
+        """Step of the newest checkpoint whose files are all as they were written, if there is one.
+
+        Newer ones that are damaged are moved to `damaged/` in the run's folder, and a warning says so.
+        """
+        while (step := self.latest_step) is not None:
+            found = self._damage(step)
+            if found is None:
+                return step
+            self._move_aside(step, found)
+        return None
+
+    def save(
+        self, state: TrainState, meta: Meta, extras: HostArrays, *, step: int, metrics: Mapping[str, float] | None
+    ) -> None:
         """Write a checkpoint of `step` in the background. Writing one that is there already does nothing.
 
         Args:
@@ -67,6 +109,10 @@ class Checkpointer:
             meta: plain values: position, metrics so far, what identifies the run.
             extras: arrays of any shapes that the algorithm keeps on the host.
             step: optimizer steps taken.
+            metrics: by which the best checkpoint is known; `None` = not evaluated.
+
+        Raises:
+            CheckpointError: if this one, or the one before in the background, could not be written.
         """
         if step == self.latest_step:
             return
@@ -76,11 +122,25 @@ class Checkpointer:
         }
         if extras:
             items["extras"] = ocp.args.StandardSave(dict(extras))
-        self._manager.save(step, args=ocp.args.Composite(**items))
+        try:
+            self._manager.save(step, metrics=None if metrics is None else dict(metrics), args=_composite(items))
+        except Exception as error:  # whatever the file system said, in the words of several libraries: told, raised
+            raise self._not_written(error) from error
+
+    def wait(self) -> None:
+        """Wait until everything is written.
+
+        Raises:
+            CheckpointError: if something could not be.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:  # as above
+            raise self._not_written(error) from error
 
     def meta(self, step: int) -> Meta:
         """The JSON document of a checkpoint."""
-        return dict(self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"])
+        return dict(self._manager.restore(step, args=_composite({"meta": ocp.args.JsonRestore()}))["meta"])
 
     def restore(self, like: TrainState, *, step: int) -> tuple[TrainState, HostArrays]:
         """The arrays of a checkpoint, and the algorithm's own.
@@ -94,7 +154,7 @@ class Checkpointer:
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
         try:
-            restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))
+            restored = self._manager.restore(step, args=_composite({"state": ocp.args.StandardRestore(abstract)}))
         except ValueError as error:
             raise CheckpointError(
                 f"Checkpoint {self._directory / str(step)} does not fit this model or optimizer: {error}. "
@@ -105,8 +165,43 @@ class Checkpointer:
     def _extras(self, step: int) -> HostArrays:
         if not (self._directory / str(step) / "extras").exists():
             return {}
-        restored = self._manager.restore(step, args=ocp.args.Composite(extras=ocp.args.StandardRestore()))
+        restored = self._manager.restore(step, args=_composite({"extras": ocp.args.StandardRestore()}))
         return {name: np.asarray(array) for name, array in restored["extras"].items()}
+
+    def _before_rename(self) -> None:
+        """Called in the writing thread when all items are there, on the one process that will rename the folder."""
+        for folder in self._directory.glob("*.orbax-checkpoint-tmp*"):
+            write_manifest(folder)
+
+    def _damage(self, step: int) -> str | None:
+        """One process reads the files; all must hear the same answer, or they would resume from different steps."""
+        if jax.process_count() == 1:
+            return damage(self._directory / str(step))
+        found = damage(self._directory / str(step)) if jax.process_index() == 0 else None
+        damaged = multihost_utils.broadcast_one_to_all(np.int32(found is not None))
+        return (found or "process 0 found it damaged") if damaged else None
+
+    def _move_aside(self, step: int, found: str) -> None:
+        target = self._run_directory / "damaged" / str(step)
+        if jax.process_index() == 0:
+            target.parent.mkdir(exist_ok=True)
+            (self._directory / str(step)).rename(_unused(target))
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("damaged checkpoint moved aside")
+        _LOG.warning(
+            "DAMAGED CHECKPOINT: that of step %d in %s is not used, since %s. It was moved to %s; an older one is "
+            "tried. Look for the cause before you trust the disk.",
+            *(step, self._directory, found, target),
+        )
+        self._manager.reload()
+
+    def _not_written(self, error: Exception) -> CheckpointError:
+        # Orbax counts a checkpoint as there once it has begun to write it: look at the disk again.
+        self._manager.reload()
+        return CheckpointError(
+            f"A checkpoint could not be written to {self._directory}: {error}. The newest whole one is of step "
+            f"{self.latest_step}. Make room, or choose another save_directory."
+        )
 
 
 def installed_versions() -> dict[str, str]:
@@ -114,26 +209,62 @@ def installed_versions() -> dict[str, str]:
     return {package: version(package) for package in _PACKAGES}
 
 
-def refuse_other_run(found: Meta, expected: Meta, *, step: int) -> None:
-    """Compare what identifies a run with what a checkpoint says.
+def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """One line for every name whose value in a checkpoint is not the present one."""
+    names = sorted(found.keys() | expected.keys())
+    return [
+        f"{name}: {found.get(name)!r} then, {expected.get(name)!r} now"
+        for name in names
+        if found.get(name) != expected.get(name)
+    ]
+
+
+def refuse_other_run(meta: Meta, identity: Mapping[str, Any], *, step: int) -> None:
+    """Compare what identifies a run, and the versions its numbers depend on, with what a checkpoint says.
 
     Args:
-        found: `identity` of the checkpoint: nested plain values.
-        expected: the same of this run.
+        meta: the checkpoint's JSON document.
+        identity: nested plain values of this run.
         step: step of the checkpoint, for the message.
 
     Raises:
         CheckpointError: naming every value that differs.
     """
-    names = sorted(found.keys() | expected.keys())
-    differing = [name for name in names if found.get(name) != expected.get(name)]
-    if differing:
-        lines = [f"  {name}: {found.get(name)!r} then, {expected.get(name)!r} now" for name in differing]
+    lines = differences(meta["identity"], identity) + differences(meta["versions"], installed_versions())
+    if lines:
         raise CheckpointError(
             f"The checkpoint of step {step} belongs to another run:\n"
-            + "\n".join(lines)
-            + "\nUse the values of then, or another save_directory, or resume='never' after removing the old one."
+            + "\n".join("  " + line for line in lines)
+            + "\nUse the values of then, or another save_directory. resume='force' goes on all the same, from there "
+            "with the values of now."
         )
+
+
+def _kept(keep: int | None, best: Best | None) -> Any:
+    policies = ocp.checkpoint_managers
+    latest = policies.LatestN(keep)
+    if best is None:
+        return latest
+    name = best.metric
+    return policies.AnyPreservationPolicy(
+        [
+            latest,
+            policies.BestN(
+                get_metric_fn=lambda metrics: metrics[name] if best.greater else -metrics[name],
+                n=1,
+                keep_checkpoints_without_metrics=False,
+            ),
+        ]
+    )
+
+
+def _unused(path: Path) -> Path:
+    numbered = (path.with_name(f"{path.name}-{count}") for count in range(1, 1000))
+    return next(candidate for candidate in (path, *numbered) if not candidate.exists())
+
+
+def _composite(items: Mapping[str, Any]) -> ocp.args.Composite:
+    return ocp.args.Composite(**items)
 
 
 def _handlers() -> ocp.handlers.CheckpointHandlerRegistry:

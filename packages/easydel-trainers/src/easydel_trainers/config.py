@@ -8,14 +8,17 @@ way round and multiplies.)
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from easydel_trainers.errors import ConfigError
 
-OptimizerName = Literal["adamw", "lion", "sgd"]
-SchedulerName = Literal["constant", "linear", "cosine"]
+OptimizerName = Literal["adamw", "lion", "adafactor", "muon", "sgd", "schedule_free"]
+SchedulerName = Literal["constant", "linear", "cosine", "wsd"]
+TrackerName = Literal["tensorboard", "wandb", "trackio"]
 RematPolicy = Literal["none", "dots", "full"]
 DTypeName = Literal["float32", "bfloat16"]
 
@@ -32,24 +35,32 @@ class TrainerConfig:
     learning_rate: float = 1e-6
     """Peak learning rate, reached after warm-up. > 0."""
     learning_rate_end: float = 0.0
-    """Learning rate that a `linear` or `cosine` schedule ends at. Must be 0 for `constant`."""
+    """Learning rate that a `linear`, `cosine` or `wsd` schedule ends at. Must be 0 for `constant`."""
     scheduler: SchedulerName = "linear"
-    """Shape of the learning rate after warm-up: `constant`, `linear` or `cosine`."""
+    """Shape of the learning rate after warm-up: `constant`, `linear`, `cosine` or `wsd` (stable, then linear decay)."""
     warmup_steps: int = 0
     """Steps in which the learning rate rises linearly from 0. 0 = no warm-up."""
+    decay_steps: int | None = None
+    """Last steps of a run, in which a `wsd` schedule decays. `None` = a tenth of the run. `wsd` only."""
 
     optimizer: OptimizerName = "adamw"
-    """Update rule: `adamw`, `lion` or `sgd` (plain, without momentum)."""
+    """Update rule: `adamw`, `lion`, `adafactor`, `muon` (kernels; adamw for the rest), `sgd` (plain, without
+    momentum) or `schedule_free` (adamw; wants scheduler='constant')."""
     weight_decay: float = 0.0
     """Decoupled weight decay, per learning rate. Norm weights and biases are never decayed."""
     adam_beta1: float = 0.9
-    """Decay of the first moment (adamw, lion)."""
+    """Decay of the first moment (adamw, lion, muon's adamw), or the weight of the average (schedule_free)."""
     adam_beta2: float = 0.999
-    """Decay of the second moment (adamw), or of the momentum (lion)."""
+    """Decay of the second moment (adamw, muon's adamw, schedule_free), or of the momentum (lion)."""
     adam_epsilon: float = 1e-8
-    """Added to the root of the second moment (adamw)."""
+    """Added to the root of the second moment (adamw, muon's adamw, schedule_free)."""
     clip_grad: float | None = 1.0
     """Largest global gradient norm; larger gradients are scaled down to it. `None` = no clipping."""
+    ema_decay: float | None = None
+    """Keep a moving average of the parameters with this decay, in (0, 1), evaluate it, and leave it in the model when
+    training ends. `None` = the parameters themselves."""
+    frozen_parameters: Sequence[str] = ()
+    """Regular expressions; a parameter whose dotted path, such as `layers.query`, contains a match is not trained."""
 
     num_train_epochs: float = 1
     """Passes over the training rows. May be a fraction. Ignored where `max_training_steps` is given."""
@@ -59,6 +70,9 @@ class TrainerConfig:
     """Rows of one optimizer step, over all devices and micro-batches."""
     gradient_accumulation_steps: int = 1
     """Micro-batches that one step is split into; must divide `total_batch_size`. Saves memory only."""
+    max_tokens_per_micro_batch: int | None = None
+    """Split a step into as many micro-batches as it needs for each to hold at most so many places, whatever its rows'
+    lengths. `None` = `gradient_accumulation_steps` of them. Saves memory only."""
     max_length: int | None = 1024
     """Longest row in tokens; longer ones are cut and counted. `None` = never cut."""
     length_buckets: Sequence[int] | None = None
@@ -79,10 +93,28 @@ class TrainerConfig:
     shuffle_seed_train: int | None = None
     """Seed of that order. `None` = `seed`."""
 
+    skip_batches: Sequence[int] = ()
+    """Numbers of batches, from 1, whose rows are read but not trained: those that a divergence named, say."""
+    loss_spike_factor: float | None = None
+    """Report steps, with their rows, whose loss is more than so many times the median of the 32 before. `None` = no
+    watch; a loss that is not finite always ends the run."""
+
     eval_batch_size: int = 8
     """Rows of one evaluation batch."""
     evaluation_steps: int | None = None
     """Evaluate every so many steps, and at the end. `None` = only when `evaluate()` is called."""
+    metric_for_best_model: str | None = None
+    """Metric of the evaluations, such as `eval_loss`, by which the best step is known; its checkpoint is kept."""
+    greater_is_better: bool = False
+    """Whether a larger `metric_for_best_model` is better."""
+    load_best_model_at_end: bool = False
+    """Leave the parameters of the best evaluation, not of the last step, in the model when training ends."""
+    preview_prompts: Sequence[str] = ()
+    """Texts that the model answers as it is trained, greedily; written to `previews.jsonl` and the trackers."""
+    preview_steps: int | None = None
+    """Answer `preview_prompts` every so many steps, and at the end. Required with them."""
+    preview_max_new_tokens: int = 64
+    """Longest answer to a preview prompt, in tokens."""
 
     save_directory: str | None = None
     """Folder of checkpoints, the log and the summary. `None` = nothing is written."""
@@ -90,18 +122,30 @@ class TrainerConfig:
     """Checkpoint every so many steps, and at the end. `None` = only at the end."""
     save_total_limit: int | None = 2
     """Checkpoints kept, newest first. `None` = all."""
-    resume: Literal["auto", "never"] = "auto"
-    """`auto` continues from the newest whole checkpoint of `save_directory`; `never` refuses to overwrite one."""
+    on_save_error: Literal["stop", "continue"] = "stop"
+    """When a checkpoint or log cannot be written: `stop` the run, or `continue` without and count it."""
+    resume: Literal["auto", "never", "force"] = "auto"
+    """`auto` continues from the newest whole checkpoint of `save_directory`, if it is of the same config, data and
+    versions; `force` does so even if not; `never` refuses to touch a folder that holds one."""
 
     log_steps: int = 10
     """Log every so many steps (and the first and last one)."""
     progress_bar: bool | None = None
     """Show a progress bar. `None` = only on a terminal."""
+    report_to: Sequence[TrackerName] = ()
+    """Trackers that records go to beside `log.jsonl`: `tensorboard`, `wandb`, `trackio`; each an extra to install."""
+    run_name: str | None = None
+    """Name of the run in trackers. `None` = the last part of `save_directory`."""
+    profile_steps: tuple[int, int] | None = None
+    """First and last step to record with JAX's profiler into `profile/` of `save_directory`. `None` = no recording."""
 
     def __post_init__(self) -> None:
         """Check ranges and combinations."""
         self._check_choices()
         self._check_ranges()
+        self._check_sequences()
+        self._check_update_fields()
+        self._check_dependent_fields()
         if self.total_batch_size % self.gradient_accumulation_steps:
             raise ConfigError(
                 "gradient_accumulation_steps",
@@ -109,40 +153,84 @@ class TrainerConfig:
                 f"a divisor of total_batch_size ({self.total_batch_size}): one step of total_batch_size rows "
                 "is split into that many equal micro-batches",
             )
-        if self.scheduler == "constant" and self.learning_rate_end:
-            raise ConfigError(
-                "learning_rate_end",
-                self.learning_rate_end,
-                "0 for a constant schedule, which never ends lower",
-            )
-        if self.save_steps is not None and self.save_directory is None:
-            raise ConfigError("save_steps", self.save_steps, "None without a save_directory to save in")
-        if self.length_buckets is not None:
-            object.__setattr__(self, "length_buckets", _checked_buckets(self.length_buckets))
 
     def _check_choices(self) -> None:
-        _require_choice("optimizer", self.optimizer, ("adamw", "lion", "sgd"))
-        _require_choice("scheduler", self.scheduler, ("constant", "linear", "cosine"))
-        _require_choice("gradient_checkpointing", self.gradient_checkpointing, ("none", "dots", "full"))
-        _require_choice("dtype", self.dtype, (None, "float32", "bfloat16"))
-        _require_choice("param_dtype", self.param_dtype, ("float32", "bfloat16"))
-        _require_choice("resume", self.resume, ("auto", "never"))
+        for name, kind in (("optimizer", OptimizerName), ("scheduler", SchedulerName)):
+            _require_choice(name, getattr(self, name), get_args(kind))
+        _require_choice("gradient_checkpointing", self.gradient_checkpointing, get_args(RematPolicy))
+        _require_choice("dtype", self.dtype, (None, *get_args(DTypeName)))
+        _require_choice("param_dtype", self.param_dtype, get_args(DTypeName))
+        _require_choice("resume", self.resume, ("auto", "never", "force"))
+        _require_choice("on_save_error", self.on_save_error, ("stop", "continue"))
+        for name in self.report_to:
+            _require_choice("report_to", name, get_args(TrackerName))
 
     def _check_ranges(self) -> None:
         for name in ("learning_rate", "num_train_epochs", "adam_epsilon", "clip_grad"):
             _require_positive(name, getattr(self, name))
         for name in _WHOLE_POSITIVE:
             _require_whole(name, getattr(self, name), least=1)
-        _require_whole("warmup_steps", self.warmup_steps, least=0)
-        _require_whole("seed", self.seed, least=0)
-        _require_whole("shuffle_seed_train", self.shuffle_seed_train, least=0)
+        for name in ("warmup_steps", "seed", "shuffle_seed_train"):
+            _require_whole(name, getattr(self, name), least=0)
         for name in ("weight_decay", "learning_rate_end"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(name, getattr(self, name), "a number that is 0 or larger")
         for name in ("adam_beta1", "adam_beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(name, getattr(self, name), "a number in [0, 1)")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ConfigError("ema_decay", self.ema_decay, "a number between 0 and 1, for example 0.999")
+        if self.loss_spike_factor is not None and not self.loss_spike_factor > 1:
+            raise ConfigError("loss_spike_factor", self.loss_spike_factor, "a number larger than 1, for example 3")
 
+    def _check_sequences(self) -> None:
+        if self.length_buckets is not None:
+            object.__setattr__(self, "length_buckets", _checked_buckets(self.length_buckets))
+        for name in ("frozen_parameters", "preview_prompts", "report_to"):
+            object.__setattr__(self, name, _checked_texts(name, getattr(self, name)))
+        for pattern in self.frozen_parameters:
+            _require_pattern("frozen_parameters", pattern)
+        for number in self.skip_batches:
+            _require_whole("skip_batches", number, least=1)
+        object.__setattr__(self, "skip_batches", tuple(self.skip_batches))
+        if self.profile_steps is not None:
+            object.__setattr__(self, "profile_steps", _checked_window(self.profile_steps))
+
+    def _check_update_fields(self) -> None:
+        if self.scheduler == "constant" and self.learning_rate_end:
+            raise ConfigError(
+                "learning_rate_end", self.learning_rate_end, "0 for a constant schedule, which never ends lower"
+            )
+        if self.scheduler != "wsd" and self.decay_steps is not None:
+            raise ConfigError("decay_steps", self.decay_steps, "None, or scheduler='wsd', which alone has such steps")
+        if self.optimizer == "schedule_free" and self.scheduler != "constant":
+            raise ConfigError("scheduler", self.scheduler, "'constant' for schedule_free, which averages instead")
+        if self.ema_decay is not None and self.optimizer == "schedule_free":
+            raise ConfigError("ema_decay", self.ema_decay, "None for schedule_free, which is an average already")
+        if self.max_tokens_per_micro_batch is not None and self.gradient_accumulation_steps > 1:
+            raise ConfigError(
+                "max_tokens_per_micro_batch",
+                self.max_tokens_per_micro_batch,
+                "None where gradient_accumulation_steps says how many micro-batches there are",
+            )
+
+    def _check_dependent_fields(self) -> None:
+        """Fields that mean nothing without another."""
+        if self.save_directory is None:
+            for name in _FOR_A_FOLDER:
+                if getattr(self, name):
+                    raise ConfigError(name, getattr(self, name), "None without a save_directory to write to")
+        if self.metric_for_best_model is None:
+            for name in ("load_best_model_at_end", "greater_is_better"):
+                if getattr(self, name):
+                    raise ConfigError(name, True, "False without a metric_for_best_model to tell which is better")
+        elif self.evaluation_steps is None:
+            raise ConfigError("metric_for_best_model", self.metric_for_best_model, "None without evaluation_steps")
+        if bool(self.preview_prompts) != (self.preview_steps is not None):
+            raise ConfigError("preview_steps", self.preview_steps, "given together with preview_prompts")
+
+
+_FOR_A_FOLDER = ("save_steps", "metric_for_best_model", "profile_steps")
 
 _WHOLE_POSITIVE = (
     "max_training_steps",
@@ -154,6 +242,10 @@ _WHOLE_POSITIVE = (
     "save_steps",
     "save_total_limit",
     "log_steps",
+    "decay_steps",
+    "max_tokens_per_micro_batch",
+    "preview_steps",
+    "preview_max_new_tokens",
 )
 
 #: Fields that choose where and how often something is written or shown, and so may differ on resume.
@@ -167,6 +259,18 @@ FREE_ON_RESUME = frozenset(
         "progress_bar",
         "eval_batch_size",
         "evaluation_steps",
+        "metric_for_best_model",
+        "greater_is_better",
+        "load_best_model_at_end",
+        "preview_prompts",
+        "preview_steps",
+        "preview_max_new_tokens",
+        "on_save_error",
+        "report_to",
+        "run_name",
+        "profile_steps",
+        "loss_spike_factor",
+        "skip_batches",  # what was trained stays trained; what is ahead may be skipped
     }
 )
 
@@ -175,6 +279,11 @@ def numeric_identity(config: TrainerConfig) -> dict[str, Any]:
     """The fields of `config` that a run's numbers depend on, as plain JSON values."""
     names = [field.name for field in fields(config) if field.name not in FREE_ON_RESUME]
     return {name: _plain(getattr(config, name)) for name in names}
+
+
+def shown_fields(config: TrainerConfig) -> dict[str, Any]:
+    """All fields of `config` as plain JSON values, for people to read."""
+    return {field.name: _plain(getattr(config, field.name)) for field in fields(config)}
 
 
 def _plain(value: Any) -> Any:
@@ -194,6 +303,26 @@ def _require_positive(name: str, value: float | None) -> None:
 def _require_whole(name: str, value: int | None, *, least: int) -> None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
         raise ConfigError(name, value, f"a whole number of at least {least}")
+
+
+def _checked_texts(name: str, values: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        raise ConfigError(name, values, "a list of strings")
+    return tuple(values)
+
+
+def _require_pattern(name: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(name, pattern, f"regular expressions ({error})") from None
+
+
+def _checked_window(steps: Sequence[int]) -> tuple[int, int]:
+    first, last = steps if len(steps) == 2 else (0, 0)
+    if not 1 <= first <= last:
+        raise ConfigError("profile_steps", steps, "the first and last step to record, for example (10, 12)")
+    return first, last
 
 
 def _checked_buckets(buckets: Sequence[int]) -> tuple[int, ...]:

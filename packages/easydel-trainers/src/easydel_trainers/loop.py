@@ -6,7 +6,6 @@ checkpoint, an evaluation and the end wait for everything.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,8 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from easydel_trainers.data.steps import PreparedStep
-from easydel_trainers.errors import DivergedError
-from easydel_trainers.metrics import MetricWindow
+from easydel_trainers.metrics import MetricWindow, means
 from easydel_trainers.step import Batch, Compiled, StepResult, TrainState
 from easydel_trainers.throughput import Throughput
 
@@ -31,6 +29,7 @@ class RunState:
         state: parameters, optimizer state, step.
         step: steps taken, on the host.
         data_state: position behind the last step taken.
+        batch: number of the last batch taken, from 1; more than `step` where batches were skipped.
         num_tokens: real tokens trained on so far.
         window: metrics since the last log.
         overall: metrics of the whole run.
@@ -39,6 +38,7 @@ class RunState:
     state: TrainState
     step: int = 0
     data_state: dict[str, Any] | None = None
+    batch: int = 0
     num_tokens: int = 0
     window: MetricWindow = field(default_factory=MetricWindow)
     overall: MetricWindow = field(default_factory=MetricWindow)
@@ -50,6 +50,8 @@ class Hooks:
 
     annotate: Callable[[Batch], Batch]
     """Called on every batch right before its step; may add arrays that a step needs beside the rows."""
+    judge: Callable[[int, PreparedStep, float, float], None]
+    """Given every step's number, input, loss and gradient norm when they are known, in order; may raise."""
     log_due: Callable[[int], bool]
     log: Callable[[Record], None]
     after_step: Callable[[int], None]
@@ -59,11 +61,14 @@ class Hooks:
 class Loop:
     """Runs steps until the input ends, `last_step` is reached or someone calls `stop`."""
 
-    def __init__(self, run: RunState, train_step: Compiled, hooks: Hooks, *, last_step: int | None):
+    def __init__(
+        self, run: RunState, train_step: Compiled, hooks: Hooks, throughput: Throughput, *, last_step: int | None
+    ):
         self._run, self._train_step, self._hooks, self._last_step = run, train_step, hooks, last_step
         self._in_flight: deque[tuple[int, PreparedStep, StepResult]] = deque()
         self._stopping = False
-        self.throughput = Throughput()
+        self._unlogged: Record | None = None
+        self.throughput = throughput
 
     def run(self, steps: Iterable[PreparedStep]) -> None:
         """Take every step of `steps`.
@@ -75,6 +80,12 @@ class Loop:
             self._take(prepared)
             self._hooks.after_step(self._run.step)
         self.settle()
+
+    def finish(self) -> None:
+        """Log what was not logged yet: the last step of rows of unknown number, say."""
+        self.settle()
+        if self._unlogged is not None:
+            self._log()
 
     def stop(self) -> None:
         """Take no further step."""
@@ -108,7 +119,7 @@ class Loop:
         if self._train_step.compilations > before:
             self.throughput.compiled(time.perf_counter() - began)
         run.step += 1
-        run.data_state = prepared.data_state
+        run.data_state, run.batch = prepared.data_state, prepared.batch
         self._in_flight.append((run.step, prepared, result))
         if len(self._in_flight) > _LATE:
             self._settle_oldest()
@@ -116,34 +127,26 @@ class Loop:
     def _settle_oldest(self) -> None:
         step, prepared, result = self._in_flight.popleft()
         run = self._run
-        grad_norm = float(result.grad_norm)
-        _refuse_divergence(step, result, grad_norm)
+        loss = means(result.ratios)["loss"]
+        numbers = {"grad_norm": float(result.grad_norm), "learning_rate": float(result.learning_rate)}
+        self._hooks.judge(step, prepared, loss, numbers["grad_norm"])
         run.num_tokens += prepared.tokens
         run.window.add(result.ratios)
         run.overall.add(result.ratios)
-        self.throughput.finished_step(tokens=prepared.tokens, places=prepared.places)
+        self.throughput.finished_step(prepared)
+        self._unlogged = {"step": step, "epoch": prepared.epoch, **numbers}
         if self._hooks.log_due(step):
-            self._hooks.log(self._record(step, prepared, float(result.learning_rate), grad_norm))
-            run.window.clear()
+            self._log()
 
-    def _record(self, step: int, prepared: PreparedStep, learning_rate: float, grad_norm: float) -> Record:
-        return {
-            "step": step,
-            "epoch": prepared.epoch,
+    def _log(self) -> None:
+        assert self._unlogged is not None
+        record = {
+            **self._unlogged,
             **self._run.window.means(),
-            "grad_norm": grad_norm,
-            "learning_rate": learning_rate,
             "num_tokens": self._run.num_tokens,
             **self.throughput.take(),
             "compilations": self._train_step.compilations,
         }
-
-
-def _refuse_divergence(step: int, result: StepResult, grad_norm: float) -> None:
-    loss_sum, weight = (float(value) for value in result.ratios["loss"])
-    if not (math.isfinite(loss_sum) and math.isfinite(grad_norm)):
-        raise DivergedError(
-            f"Step {step}: the loss sum is {loss_sum} over a weight of {weight}, the gradient norm {grad_norm}. "
-            "Expected finite numbers. A lower learning_rate, a longer warmup_steps or dtype='float32' are the "
-            "usual remedies; the last checkpoint is from before this step."
-        )
+        self._unlogged = None
+        self._run.window.clear()
+        self._hooks.log(record)

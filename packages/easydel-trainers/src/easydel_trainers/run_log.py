@@ -43,8 +43,16 @@ def _read(path: Path) -> list[Record]:
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    # A kill may have left half a line at the end.
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    records = (_record(line) for line in lines if line.endswith("\n"))
+    return [record for record in records if record is not None]
+
+
+def _record(line: str) -> Record | None:
+    """A kill may have left half a line at the end, a full disk one in the middle."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def _replace(path: Path, records: list[Record]) -> None:

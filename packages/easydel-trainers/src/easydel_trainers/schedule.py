@@ -31,11 +31,22 @@ def learning_rate_schedule(config: TrainerConfig, *, total_steps: int | None) ->
         steps = _steps_after_warmup(config, total_steps)
         if config.scheduler == "linear":
             after = optax.linear_schedule(peak, end, steps)
+        elif config.scheduler == "wsd":
+            after = _stable_then_decay(config, steps)
         else:
             after = optax.cosine_decay_schedule(peak, steps, alpha=end / peak)
     if not warmup:
         return after
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+
+def _stable_then_decay(config: TrainerConfig, steps: int) -> optax.Schedule:
+    decay = max(1, steps // 10) if config.decay_steps is None else config.decay_steps
+    if decay > steps:
+        raise ConfigError("decay_steps", decay, f"at most the {steps} steps that warm-up leaves of the run")
+    peak = optax.constant_schedule(config.learning_rate)
+    down = optax.linear_schedule(config.learning_rate, config.learning_rate_end, decay)
+    return optax.join_schedules([peak, down], [steps - decay])
 
 
 def _steps_after_warmup(config: TrainerConfig, total_steps: int | None) -> int:

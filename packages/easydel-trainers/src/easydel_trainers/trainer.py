@@ -22,12 +22,13 @@ import numpy as np
 from easydata_mix import MixedShardedSource
 from easydata_sources import CountingTransform, DataError, DataReport, ShardedDataSource, as_sharded_source
 from easydata_tokenize import load_tokenizer
-from easydel_models.parameters import split_params, update_params
+from easydel_models.parameters import join_params, split_params, update_params
 
 from easydel_trainers.callbacks import Callback
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.data.epochs import EpochRows, rows_in_all
-from easydel_trainers.data.layout import StepLayout, padded_rows
+from easydel_trainers.data.layout import Arrays, Layout, Row
+from easydel_trainers.data.micro_batches import arrange_by_budget
 from easydel_trainers.data.steps import PreparedStep, prepared_steps
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.loop import Record
@@ -35,8 +36,18 @@ from easydel_trainers.metrics import MetricWindow
 from easydel_trainers.optimizer import make_optimizer
 from easydel_trainers.output import TrainOutput
 from easydel_trainers.schedule import learning_rate_schedule
-from easydel_trainers.step import Batch, Objective, Params, TrainState, make_eval_step, make_train_step
+from easydel_trainers.step import (
+    Batch,
+    Objective,
+    Params,
+    ScoredObjective,
+    TrainState,
+    make_eval_step,
+    make_train_step,
+)
 from easydel_trainers.training_run import TrainingRun
+
+_SHOWN_TOKENS = 24  # of each row in messages
 
 Config = TypeVar("Config", bound=TrainerConfig)
 
@@ -51,8 +62,8 @@ class Trainer(ABC, Generic[Config]):
         processing_class: the tokenizer; `None` = the one beside the model, if the model was named by a path.
         train_dataset: HF `Dataset` or `IterableDataset`, any `ShardedDataSource`, a list of dicts, or a path or
             glob; raw or tokenized rows.
-        eval_dataset: the same, held out.
-        callbacks: told of every log record and evaluation.
+        eval_dataset: the same, held out; or a dict of several by name, whose metrics become `eval_<name>_…`.
+        callbacks: told of every step, log record and evaluation; they may stop the run.
 
     Raises:
         ConfigError: if model, config and data cannot go together.
@@ -74,10 +85,10 @@ class Trainer(ABC, Generic[Config]):
         self.callbacks = tuple(callbacks)
         self._transform = self._make_transform()
         self._train_source = None if train_dataset is None else as_sharded_source(train_dataset, name="train")
-        self._eval_source = None if eval_dataset is None else as_sharded_source(eval_dataset, name="eval")
+        self._eval_sources = _eval_sources(eval_dataset)
         if isinstance(self._train_source, MixedShardedSource):
             self._train_source.bind(rows_per_step=self.arguments.total_batch_size)
-        for source in (self._train_source, self._eval_source):
+        for source in (self._train_source, *self._eval_sources.values()):
             self._try_first_row(source)
         self._refuse_missing_parts()
         self._total_steps = self._count_steps()
@@ -85,6 +96,7 @@ class Trainer(ABC, Generic[Config]):
         self.model = self._load_model(model)
         self._optimizer = make_optimizer(self.arguments, self._schedule)
         objective = self._make_objective(split_params(self.model)[0])
+        self._extras = objective.initial_extras() if isinstance(objective, ScoredObjective) else ()
         self._train_step = make_train_step(objective, self._optimizer, self._schedule)
         self._eval_step = make_eval_step(objective)
 
@@ -103,11 +115,11 @@ class Trainer(ABC, Generic[Config]):
         """The model of this algorithm's kind, in the config's types."""
 
     @abstractmethod
-    def _make_objective(self, structure: Any) -> Objective:
+    def _make_objective(self, structure: Any) -> Objective | ScoredObjective:
         """What is minimised, for a model of this structure."""
 
     @abstractmethod
-    def _layout(self, *, rows: int, micro_batches: int) -> StepLayout:
+    def _layout(self, *, rows: int, micro_batches: int) -> Layout:
         """How `rows` rows are arranged into `micro_batches`."""
 
     # What a user calls.
@@ -136,20 +148,34 @@ class Trainer(ABC, Generic[Config]):
                 run.take_steps()
             finally:
                 # The step donated the arrays the model held; give it the trained ones, whatever happened.
-                update_params(self.model, run.params)
-                run.release()
+                self._extras = run.progress.state.extras
+                update_params(self.model, run.release())
         return run.output()
 
     def evaluate(self, dataset: Any = None) -> Record:
         """Metrics on held-out rows, weighted by their tokens, with the prefix `eval_`.
 
         Args:
-            dataset: rows as for `train_dataset`; `None` = the trainer's `eval_dataset`.
+            dataset: rows as for `eval_dataset`; `None` = those of the trainer.
         """
-        source = self._eval_source if dataset is None else as_sharded_source(dataset, name="eval")
-        if source is None:
+        sources = self._eval_sources if dataset is None else _eval_sources(dataset)
+        if not sources:
             raise ConfigError("eval_dataset", None, "held-out rows, here or when the trainer is made")
-        return self._evaluate(split_params(self.model)[1], source)
+        return self._evaluate_all(split_params(self.model)[1], sources, run=None)
+
+    def describe_batch(self, position: Mapping[str, Any] | None) -> list[str]:
+        """The rows of the batch that begins at a data position: where each comes from, and how its text begins.
+
+        Args:
+            position: as a divergence or a loss spike names it, or a checkpoint's `data`; `None` = the beginning.
+        """
+        rows = self._epoch_rows(self._make_transform(), state=None if position is None else dict(position))
+        lines = []
+        for row in itertools.islice(rows, self.arguments.total_batch_size):
+            file, number = rows.origin()
+            text = self.processing_class.decode(row["input_ids"][:_SHOWN_TOKENS])
+            lines.append(f"{file} row {number}, {len(row['input_ids'])} tokens: {text!r}")
+        return lines
 
     def save_pretrained(self, path: str | PathLike[str]) -> None:
         """Write model and tokenizer as a Hugging Face folder."""
@@ -166,7 +192,7 @@ class Trainer(ABC, Generic[Config]):
         rows = self._epoch_rows(self._make_transform(), state=None)
         while batch := list(itertools.islice(rows, config.total_batch_size)):
             layout = self._layout(rows=config.total_batch_size, micro_batches=1)
-            yield padded_rows(batch, ladder=layout.ladder, pad_token_id=layout.pad_token_id)
+            yield layout.padded(batch)
 
     # What an algorithm may add to a run. The defaults are those of one that needs nothing special.
 
@@ -175,20 +201,21 @@ class Trainer(ABC, Generic[Config]):
 
     def _initial_state(self, params: Params) -> TrainState:
         """What the step changes, before the first one."""
-        return TrainState(params, self._optimizer.init(params), jnp.int32(0))
+        # A copy of the extras: the step gives the state's arrays away, and a second run begins with these again.
+        return TrainState(params, self._optimizer.init(params), jnp.int32(0), jax.tree.map(jnp.copy, self._extras))
 
     def _prepared_steps(self, run: TrainingRun) -> Iterator[PreparedStep]:
         """The run's steps from its data position on: `run.progress.data_state`, `None` = from the start.
 
         Each names the position behind itself, from which it must be possible to go on.
         """
-        config = self.arguments
-        rows = self._epoch_rows(self._transform, state=run.progress.data_state)
-        layout = self._layout(
-            rows=config.total_batch_size // config.gradient_accumulation_steps,
-            micro_batches=config.gradient_accumulation_steps,
+        return prepared_steps(
+            self._epoch_rows(self._transform, state=run.progress.data_state),
+            self._arrange,
+            rows_per_step=self.arguments.total_batch_size,
+            batches_done=run.progress.batch,
+            skip=self.arguments.skip_batches,
         )
-        return prepared_steps(rows, layout, rows_per_step=config.total_batch_size)
 
     def _annotate(self, batch: Batch, run: TrainingRun | None) -> Batch:
         """A step's arrays with what must be computed from them beforehand, such as reference log-probabilities.
@@ -213,10 +240,26 @@ class Trainer(ABC, Generic[Config]):
 
     def _evaluate_during(self, run: TrainingRun) -> Record:
         """The evaluation that falls due during a run."""
-        assert self._eval_source is not None
-        return self._evaluate(run.params, self._eval_source, run)
+        return self._evaluate_all(run.judged_params, self._eval_sources, run)
+
+    def _model_with(self, params: Params) -> Any:
+        """The model with other parameters, its own left as they are."""
+        return join_params(split_params(self.model)[0], params)
 
     # Rows.
+
+    def _arrange(self, rows: Sequence[Row]) -> Arrays:
+        """One step's rows as arrays `[micro-batches, lines, length]`."""
+        config = self.arguments
+        if config.max_tokens_per_micro_batch is not None:
+            return arrange_by_budget(
+                rows,
+                lambda lines, micro_batches: self._layout(rows=lines, micro_batches=micro_batches),
+                rows_per_step=config.total_batch_size,
+                budget=config.max_tokens_per_micro_batch,
+            )
+        micro_batches = config.gradient_accumulation_steps
+        return self._layout(rows=config.total_batch_size // micro_batches, micro_batches=micro_batches).arrange(rows)
 
     def _epoch_rows(self, transform: CountingTransform, *, state: dict[str, Any] | None) -> EpochRows:
         config = self.arguments
@@ -229,16 +272,26 @@ class Trainer(ABC, Generic[Config]):
             state=state,
         )
 
-    def _evaluate(self, params: Params, source: ShardedDataSource, run: TrainingRun | None = None) -> Record:
+    def _evaluate_all(
+        self, params: Params, sources: Mapping[str, ShardedDataSource], run: TrainingRun | None
+    ) -> Record:
+        record: Record = {}
+        for name, source in sources.items():
+            prefix = f"eval_{name}_" if name else "eval_"
+            record |= {prefix + metric: value for metric, value in self._evaluate(params, source, run).items()}
+        return record
+
+    def _evaluate(self, params: Params, source: ShardedDataSource, run: TrainingRun | None) -> Record:
         size = self.arguments.eval_batch_size
         transform = self._make_transform()
         rows = EpochRows(source, transform, epochs=1, shuffle_seed=None)
         layout = self._layout(rows=size, micro_batches=1)
         window = MetricWindow()
-        for batch in prepared_steps(rows, layout, rows_per_step=size):
-            window.add(jax.device_get(self._eval_step(params, self._annotate(batch.arrays, run))))
+        extras = self._extras if run is None else run.progress.state.extras
+        for batch in prepared_steps(rows, layout.arrange, rows_per_step=size):
+            window.add(jax.device_get(self._eval_step(params, self._annotate(batch.arrays, run), extras)))
         transform.report.check(final=True)
-        return {f"eval_{name}": value for name, value in window.means().items()}
+        return window.means()
 
     # Checks at the door.
 
@@ -249,7 +302,7 @@ class Trainer(ABC, Generic[Config]):
 
     def _refuse_missing_parts(self) -> None:
         config = self.arguments
-        if config.evaluation_steps is not None and self._eval_source is None:
+        if config.evaluation_steps is not None and not self._eval_sources:
             raise ConfigError("evaluation_steps", config.evaluation_steps, "None, as there is no eval_dataset")
 
     def _required_train_source(self) -> ShardedDataSource:
@@ -264,7 +317,22 @@ class Trainer(ABC, Generic[Config]):
         rows = rows_in_all(self._train_source, config.num_train_epochs)
         if rows == 0:
             raise DataError("The training data has no row. Look at the file or the filter that it comes from.")
-        return None if rows is None else math.ceil(rows / config.total_batch_size)
+        if rows is None:
+            return None
+        batches = math.ceil(rows / config.total_batch_size)
+        return batches - sum(number <= batches for number in config.skip_batches)
+
+
+def _eval_sources(dataset: Any) -> dict[str, ShardedDataSource]:
+    """Held-out sources by name; a single one has the name ""."""
+    if dataset is None:
+        return {}
+    if not isinstance(dataset, Mapping):
+        return {"": as_sharded_source(dataset, name="eval")}
+    for name in dataset:
+        if not isinstance(name, str) or not name:
+            raise ConfigError("eval_dataset", name, "names of held-out sets, such as {'chat': …, 'code': …}")
+    return {name: as_sharded_source(rows, name=f"eval set {name}") for name, rows in dataset.items()}
 
 
 def _tokenizer(processing_class: Any, model: Any) -> Any:

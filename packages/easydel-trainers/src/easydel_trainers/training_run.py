@@ -1,6 +1,6 @@
 """One call of `train()`: what it holds open, what happens between two steps, how it begins and ends.
 
-The loop takes steps; the trainer knows the algorithm; this class ties both to checkpoints, log, progress bar and
+The loop takes steps; the trainer knows the algorithm; this class ties both to checkpoints, news, signals and
 callbacks. Hooks of a trainer that need the live run (the current parameters, the step) are given this object.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,19 +17,26 @@ from typing import TYPE_CHECKING, Any
 import jax
 from easydel_models.parameters import split_params
 
-from easydel_trainers.checkpoint import Checkpointer, refuse_other_run
+from easydel_trainers.announcer import Announcer, restore_told, told_states
+from easydel_trainers.averaging import judged_params
+from easydel_trainers.best_model import BestModel
+from easydel_trainers.checkpoint import Best, Checkpointer, differences, installed_versions, refuse_other_run
 from easydel_trainers.config import numeric_identity
 from easydel_trainers.data.epochs import rows_in_all
 from easydel_trainers.data.prefetch import Prefetched
 from easydel_trainers.data.steps import PreparedStep
-from easydel_trainers.errors import CheckpointError
+from easydel_trainers.errors import CheckpointError, DivergedError
+from easydel_trainers.flops import attention_dims, matmul_parameters, peak_flops_per_second
 from easydel_trainers.loop import Hooks, Loop, Record, RunState
+from easydel_trainers.loss_watch import LossWatch
 from easydel_trainers.metrics import MetricWindow
 from easydel_trainers.output import TrainOutput
-from easydel_trainers.progress import ProgressBar
-from easydel_trainers.run_log import RunLog
-from easydel_trainers.step import Params
-from easydel_trainers.throughput import peak_memory_bytes
+from easydel_trainers.previews import greedy_answers
+from easydel_trainers.profile_window import ProfileWindow
+from easydel_trainers.run_lock import lock_folder
+from easydel_trainers.signals import Interrupted, StopSignals
+from easydel_trainers.step import Batch, Params
+from easydel_trainers.throughput import Throughput, peak_memory_bytes
 
 if TYPE_CHECKING:
     from easydel_trainers.trainer import Trainer
@@ -45,29 +52,33 @@ class TrainingRun:
         resources: what the run opens is closed with it: checkpoints still being written, threads, the bar.
 
     Raises:
-        CheckpointError: if the checkpoint found belongs to another run.
+        CheckpointError: if the checkpoint found belongs to another run, or the folder cannot be used.
     """
 
     def __init__(self, trainer: Trainer[Any], resources: ExitStack):
         self._trainer, self._config = trainer, trainer.arguments
         self._began = time.perf_counter()
         self.progress = RunState(state=trainer._initial_state(split_params(trainer.model)[1]))
+        self._best = BestModel(self._config.metric_for_best_model, greater=self._config.greater_is_better)
+        self._folder = None if self._config.save_directory is None else Path(self._config.save_directory)
         self._checkpointer = self._open_checkpoints(resources)
         self._resume()
-        self._log = RunLog(self._config.save_directory, resumed_step=self.step)
-        self._bar = resources.enter_context(
-            ProgressBar(shown=self._config.progress_bar, total=trainer.total_steps, done=self.step)
+        self._news = Announcer(
+            self._config,
+            trainer.callbacks,
+            done=self.step,
+            total=trainer.total_steps,
+            resources=resources,
         )
-        hooks = Hooks(
-            annotate=lambda arrays: trainer._annotate(arrays, self),
-            log_due=self._log_due,
-            log=self._record,
-            after_step=self._after_step,
-        )
-        self._loop = Loop(self.progress, trainer._train_step, hooks, last_step=trainer.total_steps)
+        self._watch = LossWatch(self._config.loss_spike_factor)
+        self._spikes = 0
+        self._evaluation: Record | None = None
+        self._profile = ProfileWindow((self._folder or Path()) / "profile", self._config.profile_steps, resources)
+        self._signals = resources.enter_context(StopSignals())
+        self._loop = self._make_loop()
         self._steps = self._open_steps(resources)
 
-    # What hooks may look at and ask for.
+    # What hooks and callbacks may look at and ask for.
 
     @property
     def step(self) -> int:
@@ -78,6 +89,11 @@ class TrainingRun:
     def params(self) -> Params:
         """The parameters behind the last step. The next step consumes them: use them now, do not keep them."""
         return self.progress.state.params
+
+    @property
+    def judged_params(self) -> Params:
+        """The parameters to evaluate: an average where the config asks for one, else `params`."""
+        return judged_params(self.params, self.progress.state.opt_state)
 
     def stop(self) -> None:
         """End the run behind the step just taken, as if it were the last: evaluate, save, return."""
@@ -91,18 +107,29 @@ class TrainingRun:
         Raises:
             DivergedError: when the loss is no longer finite.
             DataQualityError: when too many rows are cut, dropped or odd.
+            Interrupted: when a signal or the cluster asked to stop; a checkpoint is written by then.
         """
         began_at = self.step
+        self._tell(lambda callback: callback.on_begin(self))
         self._loop.run(self._steps)
+        if self._signals.received is not None:
+            self._interrupt(self._signals.received)
+        self._loop.finish()
         if self.step > began_at:
-            if self._config.evaluation_steps is not None and not _due(self.step, self._config.evaluation_steps):
-                self._evaluate()
-            self._save()
+            self._finish()
         self._trainer.data_report.check(final=True)
+        self._tell(lambda callback: callback.on_end(self))
 
-    def release(self) -> None:
-        """Forget the optimizer's state: twice the model's size, and of no more use."""
-        self.progress.state = self.progress.state._replace(opt_state=())
+    def release(self) -> Params:
+        """Give up the arrays.
+
+        Returns:
+            The parameters the model is to hold: those of the best evaluation, an average, or the last ones.
+        """
+        params = self._final_params()
+        # The optimizer's state is twice the model's size, and of no more use.
+        self.progress.state = self.progress.state._replace(params=params, opt_state=())
+        return params
 
     def output(self) -> TrainOutput:
         """What the run gives back; also written to `summary.json`."""
@@ -113,68 +140,167 @@ class TrainingRun:
             "num_tokens": progress.num_tokens,
             **self._loop.totals(),
             "peak_memory_bytes": peak_memory_bytes(),
+            "loss_spikes": self._spikes,
+            "failed_writes": self._news.failed_writes,
         }
+        if self._best.step is not None and self._best.value is not None:
+            metrics |= {"best_step": self._best.step, "best_value": self._best.value}
         output = TrainOutput(
             global_step=self.step,
             metrics=metrics,
-            history=self._log.records,
+            history=self._news.history,
             data_report={"rows": report.rows, **report.counts},
         )
-        if self._config.save_directory is not None:
+        if self._folder is not None:
             summary = {"global_step": self.step, **metrics, "data_report": output.data_report}
-            path = Path(self._config.save_directory) / "summary.json"
-            path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+            path, text = self._folder / "summary.json", json.dumps(summary, indent=2) + "\n"
+            self._news.writing(lambda: path.write_text(text, encoding="utf-8"))
         return output
+
+    def _make_loop(self) -> Loop:
+        trainer = self._trainer
+        hooks = Hooks(
+            annotate=self._annotate,
+            judge=self._judge,
+            log_due=self._log_due,
+            log=lambda record: self._news.logged(record, self),
+            after_step=self._after_step,
+        )
+        throughput = Throughput(
+            matmul_parameters(trainer.model, self.params), attention_dims(trainer.model), peak_flops_per_second()
+        )
+        return Loop(self.progress, trainer._train_step, hooks, throughput, last_step=trainer.total_steps)
 
     def _open_steps(self, resources: ExitStack) -> Iterable[PreparedStep]:
         steps = self._trainer._prepared_steps(self)
-        return resources.enter_context(Prefetched(steps)) if self._trainer._reads_ahead else steps
+        if not self._trainer._reads_ahead:
+            return steps
+        return resources.enter_context(Prefetched(steps, give_up=lambda: self._signals.received is not None))
+
+    def _annotate(self, batch: Batch) -> Batch:
+        self._profile.before_step(self.step + 1)
+        return self._trainer._annotate(batch, self)
+
+    def _judge(self, step: int, prepared: PreparedStep, loss: float, grad_norm: float) -> None:
+        try:
+            spike = self._watch.is_spike(step, prepared, loss=loss, grad_norm=grad_norm)
+        except DivergedError as error:
+            error.add_note(self._rows_of(prepared))
+            raise
+        if spike:
+            self._spikes += 1
+            _LOG.warning("LOSS SPIKE at step %d: %.4g. %s", step, loss, self._rows_of(prepared))
+
+    def _rows_of(self, prepared: PreparedStep) -> str:
+        rows = "\n".join(f"  {line}" for line in self._trainer.describe_batch(prepared.position))
+        return f"Batch {prepared.batch} begins at data position {json.dumps(prepared.position)} and holds:\n{rows}"
 
     def _after_step(self, step: int) -> None:
-        self._bar.step()
+        self._evaluation = None
+        self._news.step(self)
         self._trainer._after_step(self)
+        if self._profile.ends_behind(step):
+            self._loop.settle()
+            self._profile.end()
+        if _due(step, self._config.preview_steps):
+            self._preview()
         if _due(step, self._config.evaluation_steps):
             self._evaluate()
         if _due(step, self._config.save_steps):
             self._save()
+        if self._signals.asked_to_stop(step):
+            self._loop.stop()
+
+    def _finish(self) -> None:
+        if self._config.preview_steps is not None and not _due(self.step, self._config.preview_steps):
+            self._preview()
+        if self._config.evaluation_steps is not None and not _due(self.step, self._config.evaluation_steps):
+            self._evaluate()
+        self._save()
+        if self._checkpointer is not None:
+            self._news.writing(self._checkpointer.wait)
+
+    def _interrupt(self, reason: str) -> None:
+        self._save()
+        if self._checkpointer is None:
+            _LOG.warning("%s: stopped behind step %d. Nothing is saved: there is no save_directory.", reason, self.step)
+        elif self._news.writing(self._checkpointer.wait):
+            _LOG.warning("%s: stopped and saved behind step %d. Run again to go on.", reason, self.step)
+        raise Interrupted(reason, self.step)
 
     def _log_due(self, step: int) -> bool:
         return step in (1, self._trainer.total_steps) or step % self._config.log_steps == 0
 
-    def _record(self, entry: Record) -> None:
-        self._log.add(entry)
-        self._bar.show(entry)
+    def _tell(self, tell: Callable[[Any], None]) -> None:
         for callback in self._trainer.callbacks:
-            callback.on_log(entry)
+            tell(callback)
 
     def _evaluate(self) -> None:
         began = time.perf_counter()
         self._loop.settle()
-        entry = {"step": self.step, **self._trainer._evaluate_during(self)}
-        self._log.add(entry)
-        for callback in self._trainer.callbacks:
-            callback.on_evaluate(entry)
+        self._evaluation = {"step": self.step, **self._trainer._evaluate_during(self)}
+        better = self._best.improved_by(self._evaluation)
+        self._news.evaluated(self._evaluation, self)
+        if better:
+            self._save()
         self._loop.throughput.paused(time.perf_counter() - began)
+
+    def _preview(self) -> None:
+        began = time.perf_counter()
+        self._loop.settle()
+        config, trainer = self._config, self._trainer
+        answers = greedy_answers(
+            trainer._model_with(self.judged_params),
+            trainer.processing_class,
+            config.preview_prompts,
+            max_new_tokens=config.preview_max_new_tokens,
+        )
+        self._news.previewed(self.step, config.preview_prompts, answers)
+        self._loop.throughput.paused(time.perf_counter() - began)
+
+    def _final_params(self) -> Params:
+        best, checkpointer = self._best.step, self._checkpointer
+        if not self._config.load_best_model_at_end or best in (None, self.step) or checkpointer is None:
+            return self.judged_params
+        if best not in checkpointer.steps:
+            _LOG.error("The best checkpoint, of step %d, was not saved: the model holds the last parameters.", best)
+            return self.judged_params
+        state, _ = checkpointer.restore(self.progress.state, step=best)
+        return judged_params(state.params, state.opt_state)
 
     # Checkpoints.
 
     def _open_checkpoints(self, resources: ExitStack) -> Checkpointer | None:
-        config = self._config
-        if config.save_directory is None:
+        config, folder = self._config, self._folder
+        if folder is None:
             return None
-        return resources.enter_context(Checkpointer(config.save_directory, keep=config.save_total_limit))
+        metric = config.metric_for_best_model
+        best = None if metric is None else Best(metric=metric, greater=config.greater_is_better)
+        try:
+            if jax.process_index() == 0:
+                lock_folder(folder, resources)
+            return resources.enter_context(Checkpointer(folder, keep=config.save_total_limit, best=best))
+        except OSError as error:
+            raise CheckpointError(
+                f"save_directory `{folder}` cannot be written to: {error}. Choose another, or None to save nothing."
+            ) from error
 
     def _save(self) -> None:
+        checkpointer = self._checkpointer
+        if checkpointer is None:
+            return
         began = time.perf_counter()
         self._loop.settle()
-        if self._checkpointer is not None:
-            arrays = self._trainer._extra_arrays()
-            self._checkpointer.save(self.progress.state, self._meta(), arrays, step=self.step)
+        progress, arrays = self.progress, self._trainer._extra_arrays()
+        metrics = self._best.metrics(self._evaluation)
+        self._news.writing(
+            lambda: checkpointer.save(progress.state, self._meta(), arrays, step=self.step, metrics=metrics)
+        )
         self._loop.throughput.paused(time.perf_counter() - began)
 
     def _resume(self) -> None:
         checkpointer, progress = self._checkpointer, self.progress
-        step = None if checkpointer is None else checkpointer.latest_step
+        step = None if checkpointer is None else checkpointer.newest_whole_step()
         if checkpointer is None or step is None:
             return
         if self._config.resume == "never":
@@ -183,21 +309,36 @@ class TrainingRun:
                 "asked for. Choose another save_directory, or remove the folder."
             )
         meta = checkpointer.meta(step)
-        refuse_other_run(meta["identity"], self._identity(), step=step)
+        self._compare(meta, step)
         progress.state, arrays = checkpointer.restore(progress.state, step=step)
-        progress.step, progress.num_tokens, progress.data_state = step, meta["num_tokens"], meta["data"]
+        progress.step, progress.batch, progress.num_tokens = step, meta["batch"], meta["num_tokens"]
+        progress.data_state = meta["data"]
         progress.window, progress.overall = MetricWindow(meta["window"]), MetricWindow(meta["overall"])
+        self._best.restore(meta["best"])
+        restore_told(self._trainer.callbacks, meta["callbacks"])
         self._trainer._restore_extras(meta["extras"], arrays)
         _LOG.info("Continuing from step %d of %s", step, self._config.save_directory)
+
+    def _compare(self, meta: dict[str, Any], step: int) -> None:
+        if self._config.resume != "force":
+            refuse_other_run(meta, self._identity(), step=step)
+            return
+        lines = differences(meta["identity"], self._identity())
+        lines += differences(meta["versions"], installed_versions())
+        if lines:
+            _LOG.warning("resume='force': going on from step %d although %s", step, "; ".join(lines))
 
     def _meta(self) -> dict[str, Any]:
         progress = self.progress
         return {
             "identity": self._identity(),
             "num_tokens": progress.num_tokens,
+            "batch": progress.batch,
             "data": progress.data_state,
             "window": progress.window.state(),
             "overall": progress.overall.state(),
+            "best": self._best.state(),
+            "callbacks": told_states(self._trainer.callbacks),
             "extras": self._trainer._extra_meta(),
         }
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from easydata_sources import CountingTransform, DataError, RowStream, ShardedDataSource, TransformedShardedSource
+from easydata_sources.streams import Place
 
 State = dict[str, Any]
 
@@ -58,6 +59,12 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         """Where the stream is: small, JSON-able, and enough to go on with the next row."""
         rows = None if self._rows is None else self._rows.state()
         return {"epoch": self._epoch, "given": self._given, "rows": rows}
+
+    def origin(self) -> Place:
+        """Where the row just given comes from; reads it again, so it is for error messages."""
+        if self._rows is None:
+            raise ValueError("no row has been given of which to say where it comes from")
+        return self._rows.origin()
 
     @property
     def epoch(self) -> int:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
+
+_PATIENCE = 0.2  # seconds between two looks at whether to wait on
 
 
 class Prefetched(Generic[Item]):
@@ -23,10 +25,11 @@ class Prefetched(Generic[Item]):
     Args:
         items: what to read, only ever touched by the thread.
         depth: items held ready. At least 1.
+        give_up: asked while waiting for the next item; once it is true, iteration ends without it.
     """
 
-    def __init__(self, items: Iterator[Item], *, depth: int = 2):
-        self._items = items
+    def __init__(self, items: Iterator[Item], *, depth: int = 2, give_up: Callable[[], bool] = lambda: False):
+        self._items, self._give_up = items, give_up
         self._ready: queue.Queue[_Item[Item] | _End] = queue.Queue(maxsize=depth)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
@@ -37,21 +40,28 @@ class Prefetched(Generic[Item]):
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Stop reading ahead and wait for the thread to end."""
+        """Stop reading ahead and wait for the thread to end, unless it was given up."""
         self._stop.set()
-        while self._thread.is_alive():
+        while self._thread.is_alive() and not self._give_up():
             self._drain()
             self._thread.join(timeout=0.05)
 
     def __iter__(self) -> Iterator[Item]:
         """The items in order."""
-        while True:
-            got = self._ready.get()
+        while (got := self._next_ready()) is not None:
             if isinstance(got, _End):
                 if got.error is not None:
                     raise got.error
                 return
             yield got.value
+
+    def _next_ready(self) -> _Item[Item] | _End | None:
+        while True:
+            try:
+                return self._ready.get(timeout=_PATIENCE)
+            except queue.Empty:
+                if self._give_up():
+                    return None
 
     def _run(self) -> None:
         error: BaseException | None = None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import jax
+import numpy as np
 
 from easydel_trainers.data.epochs import EpochRows
-from easydel_trainers.data.layout import Arrays, StepLayout
+from easydel_trainers.data.layout import Arrays, Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,9 @@ class PreparedStep:
         places: places in its arrays, empty ones included.
         epoch: number of the epoch that its last row belongs to, from 0.
         data_state: position behind this step.
+        position: position before it, from which its rows can be read again; `None` = the beginning.
+        batch: its number in data order, from 1. Steps and batches differ where batches are skipped.
+        attended: pairs of tokens that attention compares, were every token to see its whole row.
     """
 
     arrays: dict[str, jax.Array]
@@ -30,21 +34,55 @@ class PreparedStep:
     places: int
     epoch: int
     data_state: dict[str, Any]
+    position: dict[str, Any] | None = None
+    batch: int = 0
+    attended: int = 0
 
 
-def prepared_steps(rows: EpochRows, layout: StepLayout, *, rows_per_step: int) -> Iterator[PreparedStep]:
-    """Steps until the rows end; the last one may hold fewer rows."""
+def prepared_steps(
+    rows: EpochRows,
+    arrange: Callable[[Sequence[Row]], Arrays],
+    *,
+    rows_per_step: int,
+    batches_done: int = 0,
+    skip: Collection[int] = (),
+) -> Iterator[PreparedStep]:
+    """Steps until the rows end; the last one may hold fewer rows.
+
+    Args:
+        rows: in training order.
+        arrange: a step's rows to arrays `[micro-batches, lines, length]`.
+        rows_per_step: how many make a step.
+        batches_done: batches that lie before `rows`.
+        skip: numbers of batches that are read and left out.
+    """
+    batch, position = batches_done, rows.state()
     while taken := list(islice(rows, rows_per_step)):
-        arrays = layout.arrange(taken)
+        batch, before, position = batch + 1, position, rows.state()
+        if batch in skip:
+            continue
+        arrays = arrange(taken)
         yield PreparedStep(
             arrays=jax.device_put(arrays),
             tokens=count_tokens(arrays),
             places=arrays["input_ids"].size,
             epoch=rows.epoch,
-            data_state=rows.state(),
+            data_state=position,
+            position=before,
+            batch=batch,
+            attended=count_attended(arrays),
         )
 
 
 def count_tokens(arrays: Arrays) -> int:
     """Real tokens in an arrangement."""
     return int((arrays["segment_ids"] > 0).sum())
+
+
+def count_attended(arrays: Arrays) -> int:
+    """Sum over rows of the square of their tokens."""
+    segments = arrays["segment_ids"].reshape(-1, arrays["segment_ids"].shape[-1])
+    rows_per_line = int(segments.max()) + 1
+    numbered = segments + rows_per_line * np.arange(len(segments))[:, None]
+    lengths = np.bincount(numbered[segments > 0])
+    return int((lengths.astype(np.int64) ** 2).sum())

@@ -1,0 +1,38 @@
+"""What the model answers to a few texts as it is trained, for people to read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+PREVIEWS_NAME = "previews.jsonl"
+
+
+def greedy_answers(model: Any, tokenizer: Any, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
+    """The most probable answer to each text, token by token, without special tokens.
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer; where it has a chat template, a text is put as a user's message.
+        prompts: plain texts.
+        max_new_tokens: an answer that is longer is cut there.
+    """
+    ids = [_prompt_ids(tokenizer, prompt) for prompt in prompts]
+    result = model.generate(ids, max_new_tokens=max_new_tokens, eos_token_id=tokenizer.eos_token_id)
+    return [tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in result.token_ids]
+
+
+def write_previews(folder: Path, step: int, prompts: Sequence[str], answers: Sequence[str]) -> None:
+    """Append one line with the answers of a step to `previews.jsonl`."""
+    previews = [{"prompt": prompt, "answer": answer} for prompt, answer in zip(prompts, answers, strict=True)]
+    with (folder / PREVIEWS_NAME).open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": step, "previews": previews}, ensure_ascii=False) + "\n")
+
+
+def _prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
+    if tokenizer.chat_template is None:
+        return tokenizer.encode(prompt)
+    messages = [{"role": "user", "content": prompt}]
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)

@@ -1,0 +1,1 @@
+"""Where records of a run may go beside its own log: TensorBoard, Weights & Biases, trackio."""

@@ -1,0 +1,66 @@
+"""The one protocol that every tracker speaks, and how they are found by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from easydel_trainers.errors import ConfigError
+
+#: name in `report_to` -> what to import before it can work
+_LIBRARIES = {"tensorboard": "tensorboardX", "wandb": "wandb", "trackio": "trackio"}
+
+
+class Tracker(Protocol):
+    """Takes a run's records somewhere. A record is plain numbers by name, with `step` among them."""
+
+    def log(self, record: Mapping[str, float]) -> None:
+        """Take one record of a training log or an evaluation."""
+        ...
+
+    def log_texts(self, name: str, texts: Mapping[str, str], *, step: int) -> None:
+        """Take texts by their titles, such as answers by their prompts."""
+        ...
+
+    def close(self) -> None:
+        """Send what is still waiting."""
+        ...
+
+
+def open_trackers(
+    names: Sequence[str], *, folder: Path, run_name: str, config: Mapping[str, Any], resources: ExitStack
+) -> list[Tracker]:
+    """One tracker for each name, closed with `resources`.
+
+    Args:
+        names: of `report_to`.
+        folder: the run's folder; trackers that write files write below it.
+        run_name: how the run is called there.
+        config: plain values to show beside the run.
+        resources: close the trackers when they close.
+
+    Raises:
+        ConfigError: naming the extra to install, if a tracker's library is missing.
+    """
+    trackers: list[Tracker] = []
+    for name in names:
+        _require_library(name)
+        module = import_module(f"easydel_trainers.trackers.{name}_tracker")
+        tracker: Tracker = module.open_tracker(folder=folder, run_name=run_name, config=config)
+        resources.callback(tracker.close)
+        trackers.append(tracker)
+    return trackers
+
+
+def _require_library(name: str) -> None:
+    try:
+        import_module(_LIBRARIES[name])
+    except ModuleNotFoundError as error:
+        if error.name != _LIBRARIES[name]:
+            raise
+        raise ConfigError(
+            "report_to", name, f"the library {_LIBRARIES[name]} (pip install 'easydel-trainers[{name}]')"
+        ) from None

@@ -1,0 +1,38 @@
+"""trackio: a local database that its dashboard shows (`trackio show`). Needs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+import trackio
+
+_PROJECT = "easydel"
+
+
+def open_tracker(*, folder: Path, run_name: str, config: Mapping[str, Any]) -> TrackioTracker:
+    """Begin a run, or go on with that of the same name. The database is trackio's own, not in `folder`."""
+    del folder
+    values = {name: value for name, value in config.items() if not name.startswith("_")}
+    return TrackioTracker(trackio.init(project=_PROJECT, name=run_name, config=values, resume="allow"))
+
+
+@final
+class TrackioTracker:
+    """Numbers and texts by step."""
+
+    def __init__(self, run: Any):
+        self._run = run
+
+    def log(self, record: Mapping[str, float]) -> None:
+        """Log all numbers at their step."""
+        self._run.log({name: value for name, value in record.items() if name != "step"}, step=int(record["step"]))
+
+    def log_texts(self, name: str, texts: Mapping[str, str], *, step: int) -> None:
+        """Log each text under its title."""
+        self._run.log({f"{name}/{title[:60]}": text for title, text in texts.items()}, step=step)
+
+    def close(self) -> None:
+        """End the run."""
+        self._run.finish()
