@@ -18,6 +18,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         cases = [case for case in index if case["trainer"] == "sft"]
         assert len(cases) == 7
         metafunc.parametrize("sft_case", cases, ids=[case["name"] for case in cases])
+    if "preference_case" in metafunc.fixturenames:
+        names = ("index.json", "index_bco.json")
+        index = [case for name in names for case in json.loads((GOLDEN / "tokenized" / name).read_text())]
+        cases = [case for case in index if case["trainer"] != "sft"]
+        assert len(cases) == 14
+        metafunc.parametrize("preference_case", cases, ids=[case["name"] for case in cases])
 
 
 @pytest.fixture(scope="session")

@@ -75,6 +75,26 @@ class Drafter:
             )
         return self._text(example)
 
+    def draft_prompt(self, example: TextExample | ChatExample) -> Draft:
+        """Return the example as a text to be continued: with the header of the assistant's turn, without an end.
+
+        A conversation whose last turn is the assistant's is continued within that turn.
+
+        Raises:
+            DataFormatError: If the template refuses it.
+        """
+        if isinstance(example, TextExample):
+            return Draft(text=(example.prompt or "") + example.text, plain=True)
+        template = self._templates.choose(example.tools)
+        continued = bool(example.messages) and example.messages[-1]["role"] == "assistant"
+        text = template.render(
+            example.messages,
+            tools=example.tools,
+            template_kwargs=example.template_kwargs,
+            add_generation_prompt=not continued,
+        )
+        return Draft(text=text.removesuffix(template.stop_rule.tail) if continued else text)
+
     def _text(self, example: TextExample) -> Draft:
         eos = self._tokenizer.eos_token
         if not eos:

@@ -90,6 +90,19 @@ class RowEncoder:
         ]
         return self._verified(drafts, rows) if self._assistant_masks and self._batch.decodes_exactly else rows
 
+    def encode_prompts(self, examples: Sequence[TextExample | ChatExample]) -> list[NDArray[np.int32]]:
+        """Return the tokens of every example as a prompt to be continued, in order: int32 `[tokens]` each.
+
+        Raises:
+            RowError: If an example cannot be rendered; `row_in_batch` is its index.
+        """
+        drafts = [located(index, self._drafter.draft_prompt, example) for index, example in enumerate(examples)]
+        tokens = self._batch.encode([draft.text for draft in drafts])
+        return [
+            np.concatenate([self._front(draft, whole.ids), whole.ids])
+            for draft, whole in zip(drafts, tokens, strict=True)
+        ]
+
     def decode_each(self, token_ids: Sequence[int]) -> list[str]:
         """Return the text of every token by itself; half a letter shows as �."""
         return self._batch.decode([[int(token)] for token in token_ids])

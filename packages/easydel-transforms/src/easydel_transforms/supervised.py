@@ -33,6 +33,7 @@ from easydata_tokenize import (
 )
 from numpy.typing import NDArray
 
+from easydel_transforms.excerpts import excerpt
 from easydel_transforms.labels import (
     IGNORED,
     TokenView,
@@ -133,7 +134,7 @@ class SFTPreprocessTransform(CountingTransform):
         outputs: list[list[Row]] = []
         for index, example in enumerate(examples):
             if _is_empty(example):
-                report.count("dropped_empty", example=_excerpt(rows[index]))
+                report.count("dropped_empty", example=excerpt(rows[index]))
                 outputs.append([])
                 continue
             ids, labels = located(index, self._label, example, encoded.get(index))
@@ -144,7 +145,7 @@ class SFTPreprocessTransform(CountingTransform):
             ids, labels = ids[kept], labels[kept]
             masked = trains_nothing(labels)
             for reason in [*reasons, "fully_masked"] if masked else reasons:
-                report.count(reason, example=_excerpt(rows[index]))
+                report.count(reason, example=excerpt(rows[index]))
             outputs.append([] if masked and drop else [{"input_ids": ids, "labels": labels}])
         return outputs
 
@@ -180,8 +181,3 @@ def _is_empty(example: Example) -> bool:
     if isinstance(example, ChatExample):
         return not example.messages
     return not example.text and not example.prompt
-
-
-def _excerpt(row: Row) -> str:
-    text = str(row)
-    return text if len(text) <= 200 else text[:199] + "…"
