@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from easydel_trainers.averaging import moving_average
@@ -53,6 +54,13 @@ def frozen(params: Any, patterns: Sequence[str]) -> Any:
     if all(jax.tree.leaves(mask)):
         raise ConfigError("frozen_parameters", list(patterns), "patterns that leave a parameter to train")
     return mask
+
+
+def without_frozen(grads: Any, patterns: Sequence[str]) -> Any:
+    """Gradients with those of frozen parameters zeroed."""
+    if not patterns:
+        return grads
+    return jax.tree.map(lambda g, still: jnp.zeros_like(g) if still else g, grads, frozen(grads, patterns))
 
 
 def _labels(params: Any, patterns: Sequence[str]) -> Any:

@@ -65,13 +65,16 @@ class ScoredObjective(ABC):
         """Float arrays `[…, rows]` of one micro-batch, differentiable."""
 
     @abstractmethod
-    def score_loss(self, scores: Scores, rows: Scores, extras: Extras) -> tuple[Terms, Ratios, Extras]:
+    def score_loss(
+        self, scores: Scores, rows: Scores, extras: Extras, *, training: bool
+    ) -> tuple[Terms, Ratios, Extras]:
         """Sums of the terms over rows, metrics, and the extras behind these rows.
 
         Args:
             scores: what `scores` gave, of one micro-batch or of a whole step: `[…, rows]`.
             rows: the batch's arrays of the same rows.
             extras: those before the step.
+            training: whether the extras may learn from these rows.
         """
 
     def initial_extras(self) -> Extras:
@@ -114,17 +117,29 @@ class Compiled:
 
 
 def make_train_step(
-    objective: Objective | ScoredObjective, optimizer: optax.GradientTransformation, schedule: optax.Schedule
+    objective: Objective | ScoredObjective,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    *,
+    trained: Callable[[Params], Params] = lambda grads: grads,
 ) -> Compiled:
     """A function `(TrainState, batch [micro-batches, lines, length]) -> (TrainState, StepResult)`.
 
     The state is donated: its arrays must not be used again. A step without any trained token leaves a loss of 0
     and zero gradients.
+
+    Args:
+        objective: what is minimised.
+        optimizer: what makes updates of gradients.
+        schedule: learning rate of a step, for the record.
+        trained: zeroes the gradients of parameters that are not trained, which then count in no norm and are not
+            even computed.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepResult]:
         compiled.compilations += 1
         grads, ratios, extras = _gradient(objective, state, batch)
+        grads = trained(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         result = StepResult(ratios, optax.tree.norm(grads), jnp.asarray(schedule(state.step)))
@@ -142,7 +157,7 @@ def make_eval_step(objective: Objective | ScoredObjective) -> Compiled:
         if isinstance(objective, ScoredObjective):
             batch = objective.prepare(params, batch)
         micro_batch = _first(batch)
-        sums, ratios, _ = _loss_of(objective, params, micro_batch, extras)
+        sums, ratios, _ = _loss_of(objective, params, micro_batch, extras, training=False)
         return {**loss_ratios(sums, objective.weights(micro_batch)), **ratios}
 
     compiled = Compiled(jax.jit(eval_step))
@@ -162,7 +177,7 @@ def _accumulated(objective: Any, state: TrainState, batch: Batch, totals: Terms)
     """Gradient and metrics of all micro-batches, one after the other."""
 
     def scaled_loss(params: Params, micro_batch: Batch) -> tuple[jax.Array, tuple[Ratios, Extras]]:
-        sums, ratios, extras = _loss_of(objective, params, micro_batch, state.extras)
+        sums, ratios, extras = _loss_of(objective, params, micro_batch, state.extras, training=True)
         shown = loss_ratios(sums, objective.weights(micro_batch))
         return _total(sums, totals), ({**shown, **ratios}, extras)
 
@@ -187,7 +202,8 @@ def _two_passes(
 
     def step_loss(scores: Scores) -> tuple[jax.Array, tuple[Ratios, Extras]]:
         rows = jax.tree.map(_joined, batch["rows"])
-        sums, ratios, extras = objective.score_loss(jax.tree.map(_joined, scores), rows, state.extras)
+        joined = jax.tree.map(_joined, scores)
+        sums, ratios, extras = objective.score_loss(joined, rows, state.extras, training=True)
         return _total(sums, totals), ({**loss_ratios(sums, totals), **ratios}, extras)
 
     def carry_back(grads: Params, part: tuple[Batch, Scores]) -> tuple[Params, None]:
@@ -201,9 +217,12 @@ def _two_passes(
     return grads, ratios, extras
 
 
-def _loss_of(objective: Any, params: Params, micro_batch: Batch, extras: Extras) -> tuple[Terms, Ratios, Extras]:
+def _loss_of(
+    objective: Any, params: Params, micro_batch: Batch, extras: Extras, *, training: bool
+) -> tuple[Terms, Ratios, Extras]:
     if isinstance(objective, ScoredObjective):
-        return objective.score_loss(objective.scores(params, micro_batch), micro_batch["rows"], extras)
+        scores = objective.scores(params, micro_batch)
+        return objective.score_loss(scores, micro_batch["rows"], extras, training=training)
     return *objective.loss(params, micro_batch), extras
 
 

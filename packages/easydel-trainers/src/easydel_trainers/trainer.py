@@ -33,7 +33,7 @@ from easydel_trainers.data.steps import PreparedStep, prepared_steps
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.loop import Record
 from easydel_trainers.metrics import MetricWindow
-from easydel_trainers.optimizer import make_optimizer
+from easydel_trainers.optimizer import make_optimizer, without_frozen
 from easydel_trainers.output import TrainOutput
 from easydel_trainers.schedule import learning_rate_schedule
 from easydel_trainers.step import (
@@ -97,7 +97,12 @@ class Trainer(ABC, Generic[Config]):
         self._optimizer = make_optimizer(self.arguments, self._schedule)
         objective = self._make_objective(split_params(self.model)[0])
         self._extras = objective.initial_extras() if isinstance(objective, ScoredObjective) else ()
-        self._train_step = make_train_step(objective, self._optimizer, self._schedule)
+        self._train_step = make_train_step(
+            objective,
+            self._optimizer,
+            self._schedule,
+            trained=lambda grads: without_frozen(grads, self.arguments.frozen_parameters),
+        )
         self._eval_step = make_eval_step(objective)
 
     # What an algorithm decides.
@@ -173,8 +178,9 @@ class Trainer(ABC, Generic[Config]):
         lines = []
         for row in itertools.islice(rows, self.arguments.total_batch_size):
             file, number = rows.origin()
-            text = self.processing_class.decode(row["input_ids"][:_SHOWN_TOKENS])
-            lines.append(f"{file} row {number}, {len(row['input_ids'])} tokens: {text!r}")
+            ids = np.concatenate([row[name] for name in row if name.endswith("_ids")])
+            text = self.processing_class.decode(ids[:_SHOWN_TOKENS])
+            lines.append(f"{file} row {number}, {len(ids)} tokens: {text!r}")
         return lines
 
     def save_pretrained(self, path: str | PathLike[str]) -> None:
