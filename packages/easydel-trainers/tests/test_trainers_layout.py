@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from easydel_trainers.data.layout import IGNORED, StepLayout, bucket_length, padded_rows
+from easydel_trainers.data.layout import IGNORED, StepLayout, bucket_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,7 +80,9 @@ def test_padding_free_lines_are_balanced():
 
 
 def test_padded_rows_for_people_have_an_attention_mask():
-    batch = padded_rows([row(5, 6), row(7)], ladder=(4,), pad_token_id=9)
+    batch = StepLayout(micro_batches=2, lines=1, padding_free=True, ladder=(4,), pad_token_id=9).padded(
+        [row(5, 6), row(7)]
+    )
     assert batch["input_ids"].tolist() == [[5, 6, 9, 9], [7, 9, 9, 9]]
     assert batch["attention_mask"].tolist() == [[1, 1, 0, 0], [1, 0, 0, 0]]
     assert batch["labels"].tolist() == [[IGNORED, 6, IGNORED, IGNORED], [IGNORED] * 4]

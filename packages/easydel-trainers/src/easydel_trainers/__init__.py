@@ -8,6 +8,24 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from easydel_trainers.algorithms.bco.config import BCOConfig as BCOConfig
+    from easydel_trainers.algorithms.bco.loss import bco_losses as bco_losses
+    from easydel_trainers.algorithms.bco.trainer import BCOTrainer as BCOTrainer
+    from easydel_trainers.algorithms.cpo.config import CPOConfig as CPOConfig
+    from easydel_trainers.algorithms.cpo.loss import cpo_losses as cpo_losses
+    from easydel_trainers.algorithms.cpo.trainer import CPOTrainer as CPOTrainer
+    from easydel_trainers.algorithms.dpo.config import DPOConfig as DPOConfig
+    from easydel_trainers.algorithms.dpo.loss import dpo_losses as dpo_losses
+    from easydel_trainers.algorithms.dpo.trainer import DPOTrainer as DPOTrainer
+    from easydel_trainers.algorithms.kto.config import KTOConfig as KTOConfig
+    from easydel_trainers.algorithms.kto.loss import kto_losses as kto_losses
+    from easydel_trainers.algorithms.kto.trainer import KTOTrainer as KTOTrainer
+    from easydel_trainers.algorithms.orpo.config import ORPOConfig as ORPOConfig
+    from easydel_trainers.algorithms.orpo.loss import orpo_losses as orpo_losses
+    from easydel_trainers.algorithms.orpo.trainer import ORPOTrainer as ORPOTrainer
+    from easydel_trainers.algorithms.reward.config import RewardConfig as RewardConfig
+    from easydel_trainers.algorithms.reward.loss import reward_losses as reward_losses
+    from easydel_trainers.algorithms.reward.trainer import RewardTrainer as RewardTrainer
     from easydel_trainers.algorithms.sft.config import SFTConfig as SFTConfig
     from easydel_trainers.algorithms.sft.loss import sft_loss as sft_loss
     from easydel_trainers.algorithms.sft.trainer import SFTTrainer as SFTTrainer
@@ -24,12 +42,24 @@ if TYPE_CHECKING:
     from easydel_trainers.training_run import TrainingRun as TrainingRun
 
 __all__ = [
+    "BCOConfig",
+    "BCOTrainer",
+    "CPOConfig",
+    "CPOTrainer",
     "Callback",
     "CheckpointError",
     "ConfigError",
+    "DPOConfig",
+    "DPOTrainer",
     "DivergedError",
     "EarlyStopping",
     "Interrupted",
+    "KTOConfig",
+    "KTOTrainer",
+    "ORPOConfig",
+    "ORPOTrainer",
+    "RewardConfig",
+    "RewardTrainer",
     "SFTConfig",
     "SFTTrainer",
     "TrainOutput",
@@ -37,16 +67,34 @@ __all__ = [
     "TrainerConfig",
     "TrainerError",
     "TrainingRun",
+    "bco_losses",
+    "cpo_losses",
+    "dpo_losses",
+    "kto_losses",
+    "orpo_losses",
+    "reward_losses",
     "sft_loss",
 ]
 
 _HOMES = {
+    "BCOConfig": "algorithms.bco.config",
+    "BCOTrainer": "algorithms.bco.trainer",
+    "CPOConfig": "algorithms.cpo.config",
+    "CPOTrainer": "algorithms.cpo.trainer",
     "Callback": "callbacks",
     "CheckpointError": "errors",
     "ConfigError": "errors",
+    "DPOConfig": "algorithms.dpo.config",
+    "DPOTrainer": "algorithms.dpo.trainer",
     "DivergedError": "errors",
     "EarlyStopping": "callbacks",
     "Interrupted": "signals",
+    "KTOConfig": "algorithms.kto.config",
+    "KTOTrainer": "algorithms.kto.trainer",
+    "ORPOConfig": "algorithms.orpo.config",
+    "ORPOTrainer": "algorithms.orpo.trainer",
+    "RewardConfig": "algorithms.reward.config",
+    "RewardTrainer": "algorithms.reward.trainer",
     "SFTConfig": "algorithms.sft.config",
     "SFTTrainer": "algorithms.sft.trainer",
     "TrainOutput": "output",
@@ -54,6 +102,12 @@ _HOMES = {
     "TrainerConfig": "config",
     "TrainerError": "errors",
     "TrainingRun": "training_run",
+    "bco_losses": "algorithms.bco.loss",
+    "cpo_losses": "algorithms.cpo.loss",
+    "dpo_losses": "algorithms.dpo.loss",
+    "kto_losses": "algorithms.kto.loss",
+    "orpo_losses": "algorithms.orpo.loss",
+    "reward_losses": "algorithms.reward.loss",
     "sft_loss": "algorithms.sft.loss",
 }
 

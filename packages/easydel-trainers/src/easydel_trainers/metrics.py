@@ -3,8 +3,12 @@
 A metric is a pair `(numerator, denominator)`. Pairs of micro-batches, devices and steps are added; the quotient
 is taken once, when it is logged. A mean of means never happens.
 
-A loss may be a sum of several such quotients (token losses over tokens plus pair losses over pairs). Its terms are
-then kept under names of their own, `loss:…`, and added up where a number is wanted.
+Two kinds of names mean more. `loss:pairs` and `loss:tokens` are two summands of `loss`: each is a quotient of its own,
+and they are added up where a number is wanted. Names that begin with `min_` or `max_` keep the extreme of what they
+are given instead of a sum; their denominator says whether there is a value at all.
+
+>>> means({"loss:pairs": (6.0, 3.0), "loss:tokens": (5.0, 10.0)})
+{'loss': 2.5}
 """
 
 from __future__ import annotations
@@ -24,25 +28,23 @@ _LOSS = "loss"
 
 
 def add_ratios(left: Ratios, right: Ratios) -> Ratios:
-    """Add numerators and denominators of equal names."""
-    return jax.tree.map(jnp.add, left, right)
+    """Join what two parts of a batch measured."""
+    return {name: _joined(name, left[name], right[name]) for name in left}
 
 
 def loss_ratios(sums: Terms, weights: Terms) -> Ratios:
-    """The terms of a loss as metrics that `means` knows again: the only term is called `loss`."""
+    """The terms of a loss as metrics that `means` adds up; an only term may be called `loss` itself."""
     names = {name: name if name == _LOSS else f"{_LOSS}:{name}" for name in sums}
     return {names[name]: (total, weights[name].astype(jnp.float32)) for name, total in sums.items()}
 
 
 def means(ratios: Mapping[str, Any]) -> dict[str, float]:
-    """The quotient of every pair, and of all the terms of the loss their sum, as `loss`.
-
-    0 / 0 is 0, since a window without a trained token has no loss.
-    """
-    quotients = {name: _quotient(float(total), float(count)) for name, (total, count) in ratios.items()}
-    terms = [name for name in quotients if name == _LOSS or name.startswith(f"{_LOSS}:")]
-    rest = {name: value for name, value in quotients.items() if name not in terms}
-    return {_LOSS: sum(quotients[name] for name in terms), **rest} if terms else rest
+    """The quotient of every pair, summands added up. 0 / 0 is 0: a window without a trained token has no loss."""
+    found: dict[str, float] = {}
+    for name, (numerator, denominator) in ratios.items():
+        whole = name.split(":")[0]
+        found[whole] = found.get(whole, 0.0) + _quotient(float(numerator), float(denominator))
+    return found
 
 
 class MetricWindow:
@@ -56,10 +58,10 @@ class MetricWindow:
 
     def add(self, ratios: Mapping[str, tuple[Any, Any]]) -> None:
         """Add one step's pairs; waits for the device if they are not computed yet."""
-        for name, (numerator, denominator) in ratios.items():
-            sums = self._sums.setdefault(name, [0.0, 0.0])
-            sums[0] += float(numerator)
-            sums[1] += float(denominator)
+        for name, pair in ratios.items():
+            new = [float(number) for number in pair]
+            old = self._sums.get(name)
+            self._sums[name] = new if old is None else [float(number) for number in _joined(name, old, new)]
 
     def means(self) -> dict[str, float]:
         """Every metric of the window; see `means`."""
@@ -72,6 +74,21 @@ class MetricWindow:
     def state(self) -> dict[str, list[float]]:
         """The sums, JSON-able."""
         return {name: list(pair) for name, pair in self._sums.items()}
+
+
+def _joined(name: str, left: Any, right: Any) -> Any:
+    if name.startswith("min_"):
+        return _extreme(jnp.minimum, left, right)
+    if name.startswith("max_"):
+        return _extreme(jnp.maximum, left, right)
+    return left[0] + right[0], left[1] + right[1]
+
+
+def _extreme(pick: Any, left: Any, right: Any) -> Any:
+    """Of two values, where a denominator of 0 says that there is none."""
+    either = jnp.where(left[1] > 0, left[0], right[0])
+    both = (left[1] > 0) & (right[1] > 0)
+    return jnp.where(both, pick(left[0], right[0]), either), jnp.maximum(left[1], right[1])
 
 
 def _quotient(numerator: float, denominator: float) -> float:

@@ -67,11 +67,12 @@ class GroupLayout:
     ladder: Sequence[int] | None = None
     pad_token_id: int = 0
 
-    def arrange(self, rows: Sequence[Row]) -> Arrays:
+    def arrange(self, rows: Sequence[Row], *, at_least: int = 1) -> Arrays:
         """Arrange one step's rows.
 
         Args:
             rows: at most `micro_batches * rows` of them; fewer in the last step of a run.
+            at_least: lines shall be at least so long.
 
         Returns:
             Arrays `[micro_batches, lines, length]` of tokens, int32 or float32: `input_ids`, `segment_ids` (0 =
@@ -80,7 +81,8 @@ class GroupLayout:
             `[micro_batches, sequences, rows]`.
         """
         groups = self.group(rows)
-        return self.arrange_groups(groups if self.complete is None else self.complete(groups))
+        groups = groups if self.complete is None else self.complete(groups)
+        return self.arrange_groups(groups, at_least=at_least)
 
     def arrange_groups(self, groups: Sequence[Group], *, at_least: int = 1) -> Arrays:
         """The same for rows that are groups already.

@@ -17,15 +17,28 @@ Left out on purpose: rows are never split or dropped here, and which rows form a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 from easydel_transforms import IGNORED
 
 _SMALLEST = 64
 
-Row = Mapping[str, np.ndarray]
-Arrays = dict[str, np.ndarray]
+Row = Mapping[str, Any]
+Arrays = dict[str, Any]
+
+
+class Layout(Protocol):
+    """How the rows of a step become arrays."""
+
+    def arrange(self, rows: Sequence[Row]) -> Arrays:
+        """Arrays `[micro-batches, lines, length]`, among them `input_ids` and `segment_ids`."""
+        ...
+
+    def padded(self, rows: Sequence[Row]) -> Arrays:
+        """The same rows as a plain padded batch `[rows, length]`, for people to look at."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +78,15 @@ class StepLayout:
             _write_line(arrays, line, group)
         return {name: array.reshape(self.micro_batches, -1, length) for name, array in arrays.items()}
 
+    def padded(self, rows: Sequence[Row]) -> Arrays:
+        """The same rows as a plain padded batch, for people to look at.
+
+        Returns:
+            `input_ids`, `attention_mask` and `labels`, each int32 `[rows, length]`.
+        """
+        layout = replace(self, micro_batches=1, lines=len(rows), padding_free=False)
+        return without_segments(layout.arrange(rows))
+
     def _one_per_line(self, rows: Sequence[Row]) -> list[list[Row]]:
         places = self.micro_batches * self.lines
         return [[row] for row in rows] + [[]] * (places - len(rows))
@@ -80,16 +102,10 @@ class StepLayout:
         return groups
 
 
-def padded_rows(rows: Sequence[Row], *, ladder: Sequence[int] | None, pad_token_id: int) -> Arrays:
-    """The same rows as a plain padded batch, for people to look at.
-
-    Returns:
-        `input_ids`, `attention_mask` and `labels`, each int32 `[rows, length]`.
-    """
-    layout = StepLayout(micro_batches=1, lines=len(rows), padding_free=False, ladder=ladder, pad_token_id=pad_token_id)
-    arrays = {name: array[0] for name, array in layout.arrange(rows).items()}
-    segment_ids = arrays.pop("segment_ids")
-    return arrays | {"attention_mask": (segment_ids > 0).astype(np.int32)}
+def without_segments(arrays: Arrays) -> Arrays:
+    """The first micro-batch, with an attention mask in place of segments."""
+    first = {name: array[0] for name, array in arrays.items()}
+    return {**first, "attention_mask": (first.pop("segment_ids") > 0).astype(np.int32)}
 
 
 def bucket_length(longest: int, *, ladder: Sequence[int] | None = None) -> int:

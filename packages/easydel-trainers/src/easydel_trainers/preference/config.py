@@ -21,6 +21,8 @@ class PreferenceConfig(TrainerConfig):
     """Longest prompt; longer ones lose their beginning (but keep BOS and the system turn). `None` = no such limit."""
     max_completion_length: int | None = None
     """Longest completion; longer ones lose their end. `None` = no such limit."""
+    keep_stop_token: bool = False
+    """Whether a completion that is cut keeps its stop token, and loses the tokens before it instead."""
 
     padding_free: bool = True
     """Lay the sequences of a batch end to end instead of padding each: same loss and gradients, less work."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,6 @@ from easydel_trainers.metrics import Ratios
 from easydel_trainers.preference.config import PreferenceConfig
 from easydel_trainers.preference.scores import sequence_scores
 from easydel_trainers.step import Batch, Params, ScoredObjective, Scores
-
-Rows = Mapping[str, Array]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,31 +60,56 @@ def label_count(batch: Batch, *, sequence: int) -> Float[Array, ""]:
 
 
 def pair_metrics(
-    scores: Scores, rows: Rows, chosen_rewards: Float[Array, " R"], rejected_rewards: Float[Array, " R"]
+    scores: Scores,
+    rows: Scores,
+    rewards: tuple[Float[Array, " R"], Float[Array, " R"]],
+    logps: tuple[Float[Array, " R"], Float[Array, " R"]] | None = None,
 ) -> Ratios:
     """Metrics of pairs under TRL's names: over pairs, or over the completions' tokens.
 
     Args:
         scores: sequence scores `[2, R]`, chosen and rejected.
         rows: with `real` `[R]`.
-        chosen_rewards: implicit rewards of the chosen completions; anything where there is no pair.
-        rejected_rewards: of the rejected ones.
+        rewards: implicit rewards of the chosen and of the rejected completions; anything where there is no pair.
+        logps: what is shown as log-probabilities; `None` = those of the whole completions.
     """
     real = rows["real"]
     pairs = real.sum()
+    chosen, rejected = rewards
+    chosen_logps, rejected_logps = scores["logps"] if logps is None else logps
 
     def over_pairs(values: Array) -> tuple[Array, Array]:
         return jnp.where(real > 0, values, 0.0).sum(), pairs
 
     return {
-        "rewards/chosen": over_pairs(chosen_rewards),
-        "rewards/rejected": over_pairs(rejected_rewards),
-        "rewards/accuracies": over_pairs((chosen_rewards > rejected_rewards).astype(jnp.float32)),
-        "rewards/margins": over_pairs(chosen_rewards - rejected_rewards),
-        "logps/chosen": over_pairs(scores["logps"][0]),
-        "logps/rejected": over_pairs(scores["logps"][1]),
+        "rewards/chosen": over_pairs(chosen),
+        "rewards/rejected": over_pairs(rejected),
+        "rewards/accuracies": over_pairs((chosen > rejected).astype(jnp.float32)),
+        "rewards/margins": over_pairs(chosen - rejected),
+        "logps/chosen": over_pairs(chosen_logps),
+        "logps/rejected": over_pairs(rejected_logps),
         "logits/chosen": (scores["logits"][0].sum(), scores["lengths"][0].sum()),
         "logits/rejected": (scores["logits"][1].sum(), scores["lengths"][1].sum()),
         "mean_token_accuracy": (scores["correct"][0].sum(), scores["lengths"][0].sum()),
         "entropy": (scores["entropies"].sum(), scores["lengths"].sum()),
     }
+
+
+def unpaired_metrics(scores: Scores, rows: Scores, rewards: Float[Array, " R"]) -> Ratios:
+    """Metrics of single completions under TRL's names: each over the rows, or tokens, of its class.
+
+    Args:
+        scores: sequence scores `[1, R]`.
+        rows: with `real` and `label` `[R]` (1 = desirable).
+        rewards: implicit rewards; anything where there is no row.
+    """
+    desirable = rows["real"] * rows["label"]
+    classes = {"chosen": desirable, "rejected": rows["real"] - desirable}
+    metrics: Ratios = {"entropy": (scores["entropies"].sum(), scores["lengths"].sum())}
+    for name, members in classes.items():
+        reward = jnp.where(members > 0, rewards, 0.0).sum()
+        metrics[f"rewards/{name}"] = (reward, members.sum())
+        metrics[f"rewards/margins:{name}"] = (reward if name == "chosen" else -reward, members.sum())
+        metrics[f"logps/{name}"] = ((scores["logps"][0] * members).sum(), members.sum())
+        metrics[f"logits/{name}"] = ((scores["logits"][0] * members).sum(), (scores["lengths"][0] * members).sum())
+    return metrics

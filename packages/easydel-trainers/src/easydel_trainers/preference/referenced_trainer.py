@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -45,9 +45,6 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
         options: the others of `Trainer`.
     """
 
-    _groups_depend_on_order: ClassVar[bool] = False
-    """Whether the sequences of a row depend on the rows it shares a step with."""
-
     def __init__(self, model: Any, arguments: Config | None = None, *, reference_model: Any = None, **options: Any):
         super().__init__(model, arguments, **options)
         self._reference: ReferenceModel | None = None
@@ -76,6 +73,11 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
     def _ld_alpha(self) -> float | None:
         """See `sequence_scores`."""
         return None
+
+    @property
+    def _groups_depend_on_order(self) -> bool:
+        """Whether the sequences of a row depend on the rows it shares a step with."""
+        return False
 
     # What a user calls.
 
@@ -147,7 +149,7 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
     def _logps(self, params: Params, groups: Sequence[Group]) -> np.ndarray:
         """Log-probabilities `[groups, sequences]`."""
         numbered = [replace(group, values={"number": number}) for number, group in enumerate(groups)]
-        layout = replace(self._layout(rows=len(groups), micro_batches=1), complete=None)
+        layout = replace(self._group_layout(rows=len(groups), micro_batches=1), complete=None)
         arrays = layout.arrange_groups(numbered)
         scored = jax.device_get(self._reference_step(params, jax.device_put(arrays)))[0]
         order = arrays["rows"]["number"][0].astype(int)

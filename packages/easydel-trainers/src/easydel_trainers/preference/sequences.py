@@ -17,14 +17,14 @@ shorter completion of its pair."""
 PairRow = Mapping[str, Any]
 
 
-def pair_groups(rows: Sequence[PairRow], *, train_prompts: bool = False) -> list[Group]:
+def pair_groups(rows: Sequence[PairRow], *, train_prompt: bool = False) -> list[Group]:
     """Rows of `prompt_ids`, `chosen_ids`, `rejected_ids` (and perhaps `margin`) as groups (chosen, rejected).
 
     Args:
         rows: a step's.
-        train_prompts: whether prompt tokens are labels too.
+        train_prompt: whether the prompt's tokens are labels too, before the chosen answer.
     """
-    return [_pair_group(row, train_prompts) for row in rows]
+    return [_pair_group(row, train_prompt) for row in rows]
 
 
 def completion_sequence(
@@ -50,11 +50,13 @@ def completion_sequence(
     return {"input_ids": input_ids, "labels": labels, "part": part}
 
 
-def _pair_group(row: PairRow, train_prompts: bool) -> Group:
-    shared = min(len(row["chosen_ids"]), len(row["rejected_ids"]))
-    answers = (row["chosen_ids"], row["rejected_ids"])
-    sequences = tuple(
-        completion_sequence(row["prompt_ids"], answer, shared=shared, train_prompt=train_prompts) for answer in answers
+def _pair_group(row: PairRow, train_prompt: bool) -> Group:
+    prompt, chosen, rejected = row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]
+    shared, margin = min(len(chosen), len(rejected)), row.get("margin")
+    return Group(
+        sequences=(
+            completion_sequence(prompt, chosen, shared=shared, train_prompt=train_prompt),
+            completion_sequence(prompt, rejected, shared=shared),
+        ),
+        values={"margin": 0.0 if margin is None else float(margin)},
     )
-    margin = row.get("margin")
-    return Group(sequences=sequences, values={"margin": 0.0 if margin is None else float(margin)})

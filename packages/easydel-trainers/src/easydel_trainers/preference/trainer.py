@@ -10,6 +10,7 @@ import numpy as np
 
 from easydel_trainers.causal_lm import load_causal_lm
 from easydel_trainers.data.groups import Group, GroupLayout
+from easydel_trainers.data.layout import Layout
 from easydel_trainers.preference.config import PreferenceConfig
 from easydel_trainers.preference.sequences import PROMPT
 from easydel_trainers.trainer import Trainer
@@ -44,7 +45,11 @@ class PreferenceTrainer(Trainer[Config]):
     def _load_model(self, model: Any) -> Any:
         return load_causal_lm(model, self.arguments)
 
-    def _layout(self, *, rows: int, micro_batches: int) -> GroupLayout:
+    def _layout(self, *, rows: int, micro_batches: int) -> Layout:
+        return self._group_layout(rows=rows, micro_batches=micro_batches)
+
+    def _group_layout(self, *, rows: int, micro_batches: int) -> GroupLayout:
+        """How groups are arranged."""
         config = self.arguments
         return GroupLayout(
             micro_batches=micro_batches,
@@ -57,13 +62,14 @@ class PreferenceTrainer(Trainer[Config]):
             pad_token_id=self._pad_token_id(),
         )
 
-    def _budgets(self) -> dict[str, int | None]:
-        """Lengths, as the transforms take them."""
+    def _budgets(self) -> dict[str, Any]:
+        """Lengths and how to cut to them, as the transforms take them."""
         config = self.arguments
         return {
             "max_length": config.max_length,
             "max_prompt_length": config.max_prompt_length,
             "max_completion_length": config.max_completion_length,
+            "keep_stop_token": config.keep_stop_token,
         }
 
     def _pad_token_id(self) -> int:

@@ -1,0 +1,1 @@
+"""Binary classifier optimisation: `BCOConfig`, `BCOTrainer`, `bco_losses`."""

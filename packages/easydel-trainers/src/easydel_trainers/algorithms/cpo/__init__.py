@@ -1,0 +1,1 @@
+"""Contrastive preference optimisation, SimPO and AlphaPO: `CPOConfig`, `CPOTrainer`, `cpo_losses`."""

@@ -1,0 +1,1 @@
+"""Direct preference optimisation: `DPOConfig`, `DPOTrainer`, `dpo_losses`."""

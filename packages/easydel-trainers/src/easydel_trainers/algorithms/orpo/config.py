@@ -1,0 +1,20 @@
+"""Options of odds ratio preference optimisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from easydel_trainers.preference.config import PreferenceConfig, require_positive
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ORPOConfig(PreferenceConfig):
+    """Odds ratio preference optimisation: fine-tuning and preferences in one loss, without a reference model."""
+
+    beta: float = 0.1
+    """Weight of the odds ratio term beside the negative log-likelihood (lambda in the paper). > 0."""
+
+    def __post_init__(self) -> None:
+        """Check the options of ORPO after the shared ones."""
+        PreferenceConfig.__post_init__(self)
+        require_positive("beta", self.beta)

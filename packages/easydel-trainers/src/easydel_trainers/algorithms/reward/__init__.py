@@ -1,0 +1,1 @@
+"""Reward modelling: `RewardConfig`, `RewardTrainer`, `reward_losses`."""

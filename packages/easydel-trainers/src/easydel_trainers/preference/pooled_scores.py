@@ -1,0 +1,44 @@
+"""The score that a classifier gives every sequence of a micro-batch, wherever it lies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from easydel_trainers.step import Batch
+
+
+def pooled_scores(model: Any, batch: Batch, *, sequences: int, **how: Any) -> Float[Array, "S R"]:
+    """The first label's score of every sequence; see `SequenceClassifier` for the token it is taken at.
+
+    Args:
+        model: a `SequenceClassifier`.
+        batch: `input_ids` and `segment_ids` `[lines, length]`, as `GroupLayout` arranged them, and `rows`.
+        sequences: S, sequences of a row.
+        how: further options of `model.hidden`.
+    """
+    hidden = model.hidden(batch["input_ids"], segment_ids=batch["segment_ids"], **how)
+    flat, rows = hidden.reshape(-1, hidden.shape[-1]), batch["rows"]["real"].shape[-1]
+    places = _last_places(batch, model.config.pad_token_id, count=sequences * rows)
+    scores = jnp.einsum("sd,d->s", flat[places], model.score[0].astype(flat.dtype), preferred_element_type=jnp.float32)
+    return scores.reshape(sequences, rows)
+
+
+def _last_places(batch: Batch, pad_token_id: int | None, *, count: int) -> jax.Array:
+    """The last place of every sequence that does not hold the pad token, or its last one if all do."""
+    segments, tokens = batch["segment_ids"].reshape(-1), batch["input_ids"].reshape(-1)
+    places = jnp.arange(len(tokens), dtype=jnp.int32)
+
+    def last(wanted: jax.Array) -> jax.Array:
+        numbers = jnp.where(wanted, places, -1)
+        return jax.ops.segment_max(numbers, segments, num_segments=1 + count)[1:]
+
+    anywhere = last(jnp.ones_like(tokens, bool))
+    if pad_token_id is not None:
+        preferred = last(tokens != pad_token_id)
+        anywhere = jnp.where(preferred >= 0, preferred, anywhere)
+    # Places without a sequence read any hidden state; nobody looks at their score.
+    return jnp.maximum(anywhere, 0)

@@ -1,0 +1,135 @@
+"""Eight optimizer steps of TRL's preference trainers, replayed by ours.
+
+Every trajectory of the golden set is one real TRL run; `golden/README.md` says how it was made. DPO, KTO and Reward are
+replayed from the raw rows. CPO, ORPO and BCO are replayed from the token ids that their files hold, because TRL ends
+their chat rows twice and we do not. Loss and gradient norm must agree over all eight steps, 2e-5 and 5e-4 relative.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import easydel_trainers
+import pytest
+from easydata_tokenize import load_tokenizer
+from easydel_models import AutoEasyDeLModelForCausalLM, AutoEasyDeLModelForSequenceClassification
+
+GOLDEN = Path(__file__).parent / "golden"
+TOKENIZER = load_tokenizer(GOLDEN / "tokenizer")
+TRAJECTORIES = sorted(
+    path.stem
+    for path in (GOLDEN / "trajectories").glob("*.json")
+    if not path.stem.startswith("sft_") and not path.stem.endswith("_b4x2")
+)
+ACCUMULATED = ["dpo_sigmoid", "reward_plain"]
+# TRL shows these as means over padding too, over sums, or over micro-batches of single classes.
+NOT_COMPARED = {"cpo": ["logits/"], "orpo": ["logits/"], "bco": ["logits/"]}
+NAMES = {"reward": "Reward"}
+
+
+def read(name: str) -> dict:
+    return json.loads((GOLDEN / "trajectories" / f"{name}.json").read_text())
+
+
+def load(folder: str):
+    kind = AutoEasyDeLModelForSequenceClassification if "reward" in folder else AutoEasyDeLModelForCausalLM
+    return kind.from_pretrained(GOLDEN / folder, dtype="float32")
+
+
+def tokenized(trajectory: dict) -> list[dict]:
+    """The rows that TRL fed, without their padding."""
+    rows = []
+    for batch in (batch for step in trajectory["steps"] for batch in step["inputs"]):
+        prompts = real(batch, "prompt_input_ids", "prompt_attention_mask")
+        answers = {
+            kind: completions(batch, kind) for kind in ("chosen", "rejected", "completion") if kinds(batch, kind)
+        }
+        for number, prompt in enumerate(prompts):
+            row = {"prompt_ids": prompt} | {f"{kind}_ids": found[number] for kind, found in answers.items()}
+            rows.append(row | ({"label": batch["label"][number], "source_row": len(rows)} if "label" in batch else {}))
+    return rows
+
+
+def kinds(batch: dict, kind: str) -> bool:
+    return f"{kind}_labels" in batch
+
+
+def real(batch: dict, ids: str, mask: str) -> list[list[int]]:
+    pairs = zip(batch[ids], batch[mask], strict=True)
+    return [[token for token, there in zip(tokens, masks, strict=True) if there] for tokens, masks in pairs]
+
+
+def completions(batch: dict, kind: str) -> list[list[int]]:
+    return [[token for token in labels if token != -100] for labels in batch[f"{kind}_labels"]]
+
+
+def replay(trajectory: dict, **options):
+    config, kind = trajectory["config"], trajectory["trainer"]
+    name: str = NAMES.get(kind) or kind.upper()
+    trainer, config_class = (getattr(easydel_trainers, name + part) for part in ("Trainer", "Config"))
+    own = {
+        field: config[field]
+        for field in (
+            *("beta", "loss_type", "loss_weights", "label_smoothing", "f_divergence_type", "cpo_alpha", "simpo_gamma"),
+            *("alpha", "desirable_weight", "undesirable_weight", "center_rewards_coefficient"),
+        )
+        if field in config
+    }
+    fields = {
+        "learning_rate": config["learning_rate"],
+        "adam_epsilon": config["adam_epsilon"],
+        "scheduler": "constant",
+        "clip_grad": None,
+        "max_length": config["max_length"],
+        "total_batch_size": 8,
+        "gradient_accumulation_steps": 1,
+        "shuffle_train_dataset": False,
+        "log_steps": 1,
+        "length_buckets": [1280],
+        "gradient_checkpointing": "none",
+        **own,
+    }
+    rows = tokenized(trajectory) if "inputs" in trajectory["steps"][0] else GOLDEN / trajectory["rows"]
+    reference = trajectory.get("reference_model")
+    run = trainer(
+        load(trajectory["model"]),
+        config_class(**fields | options),
+        processing_class=TOKENIZER,
+        train_dataset=rows,
+        **({} if reference is None else {"reference_model": load(reference)}),
+    )
+    return run.train().history
+
+
+@pytest.fixture(scope="module")
+def unaccumulated():
+    """Our own runs in one micro-batch, by name."""
+    return {}
+
+
+@pytest.mark.parametrize("name", TRAJECTORIES)
+def test_a_trajectory_is_reproduced(name, unaccumulated):
+    trajectory = read(name)
+    history = unaccumulated.setdefault(name, replay(trajectory))
+    steps = trajectory["steps"]
+    assert len(history) == len(steps) == 8
+    for ours, theirs in zip(history, steps, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=2e-5)
+        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=5e-4)
+        for metric, value in compared(trajectory, theirs).items():
+            assert ours[metric] == pytest.approx(value, rel=1e-4, abs=1e-3), metric
+
+
+def compared(trajectory: dict, step: dict) -> dict:
+    skipped = (
+        "step",
+        "loss",
+        "grad_norm",
+        "micro",
+        "running",
+        "inputs",
+        "nll_loss" if "simpo" in trajectory["name"] else "?",
+    )
+    skipped += tuple(NOT_COMPARED.get(trajectory["trainer"], ()))
+    return {name: value for name, value in step.items() if not name.startswith(skipped)}
