@@ -21,6 +21,9 @@ from easydata_sources.errors import DataFormatError, RowError
 from easydata_sources.report import DataReport
 from easydata_sources.rows import Row
 
+BATCH_ROWS = 256
+"""Rows that a batch transform is given at a time."""
+
 
 class RowTransform(ABC):
     """Base of the transform classes: they can be called, and chained with `>>`."""
@@ -59,6 +62,11 @@ class ExpandTransform(RowTransform):
 
 class BatchTransform(RowTransform):
     """Many rows in, for each of them any number of rows out."""
+
+    @property
+    def batch_rows(self) -> int:
+        """Source rows handled at a time; more only where the outputs depend on the rows around (packing)."""
+        return BATCH_ROWS
 
     @abstractmethod
     def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
@@ -134,6 +142,10 @@ class ChainedTransform(BatchTransform):
     def keeps_every_row(self) -> bool:
         return all(isinstance(part, RowTransform) and part.keeps_every_row for part in self.transforms)
 
+    @property
+    def batch_rows(self) -> int:
+        return max([BATCH_ROWS, *(part.batch_rows for part in self.transforms if isinstance(part, BatchTransform))])
+
     def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
         groups = [[row] for row in rows]
         for transform in self.transforms:
@@ -146,6 +158,13 @@ def is_row_by_row(transform: TransformLike) -> bool:
     if isinstance(transform, ChainedTransform):
         return all(is_row_by_row(part) for part in transform.transforms)
     return not isinstance(transform, ExpandTransform | BatchTransform)
+
+
+def batch_rows(transform: TransformLike) -> int:
+    """How many source rows a transform is given at a time."""
+    if is_row_by_row(transform):
+        return 1
+    return transform.batch_rows if isinstance(transform, BatchTransform) else BATCH_ROWS
 
 
 def keeps_every_row(transform: TransformLike) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from easydata_sources.errors import DataError, RowError
 from easydata_sources.fields import FieldTransform
@@ -19,9 +19,12 @@ from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo
 from easydata_sources.streams import BatchStream, Place, RowStream, State
 from easydata_sources.transform import (
+    BATCH_ROWS,
+    ChainedTransform,
     CountingTransform,
     TransformLike,
     apply_transform,
+    batch_rows,
     is_row_by_row,
     keeps_every_row,
     transform_name,
@@ -30,7 +33,8 @@ from easydata_sources.transform import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_BATCH_ROWS = 256
+Counted: TypeAlias = list[dict[str, Any]]
+"""The counts of each report of a transform."""
 
 
 class TransformedShardedSource(ShardedDataSource):
@@ -54,6 +58,10 @@ class TransformedShardedSource(ShardedDataSource):
             raise DataError(
                 f"{transform.__name__} is a class; a transform must be an instance.\n  mend: {transform.__name__}(…)"
             )
+        if isinstance(source, TransformedShardedSource) and batch_rows(transform) > BATCH_ROWS:
+            # Windows that matter to a transform are windows of rows that were read, not of rows that another
+            # transform has left of them; only so do all hosts see the same windows.
+            source, transform = source.source, ChainedTransform([source.transform_applied, transform])
         self.source = source
         self.transform_applied = transform
 
@@ -71,7 +79,7 @@ class TransformedShardedSource(ShardedDataSource):
     def open_shard(self, name: str) -> Iterator[Row]:
         rows = self.source.open_shard(name)
         done = 0
-        while batch := list(islice(rows, 1 if is_row_by_row(self.transform_applied) else _BATCH_ROWS)):
+        while batch := list(islice(rows, batch_rows(self.transform_applied))):
             try:
                 outputs = apply_transform(self.transform_applied, batch)
             except RowError as error:
@@ -85,7 +93,7 @@ class TransformedShardedSource(ShardedDataSource):
         if is_row_by_row(self.transform_applied):
             stream: RowStream = _RowByRowStream(self, start)
         else:
-            stream = _BatchedStream(self, start, None if state is None else state.get("report"))
+            stream = _BatchedStream(self, start, None if state is None else state.get("reports"))
         skip = 0 if state is None else state["emitted"]
         for _ in range(skip):
             next(stream)
@@ -105,6 +113,9 @@ class TransformedShardedSource(ShardedDataSource):
         return TransformedShardedSource(shuffled, self.transform_applied)
 
     def shard(self, index: int, count: int, *, window: int = 256) -> ShardedDataSource:
+        # Whole batches, so that what depends on the rows around is the same for any number of hosts.
+        batch = batch_rows(self.transform_applied)
+        window = -(-window // batch) * batch
         return TransformedShardedSource(self.source.shard(index, count, window=window), self.transform_applied)
 
 
@@ -156,11 +167,11 @@ class _ColumnStream(BatchStream):
 class _BatchedStream(RowStream):
     """Transforms a batch of rows at a time; the position is the source's before the batch, and outputs since."""
 
-    def __init__(self, owner: TransformedShardedSource, start: State | None, counted: dict[str, Any] | None) -> None:
+    def __init__(self, owner: TransformedShardedSource, start: State | None, counted: Counted | None) -> None:
         self._owner = owner
-        self._report = _report_of(owner.transform_applied)
-        if self._report is not None and counted is not None:
-            self._report.load_dict(counted)
+        self._reports = _reports_of(owner.transform_applied)
+        for report, counts in zip(self._reports, counted or (), strict=bool(counted)):
+            report.load_dict(counts)
         self._stream = owner.source.rows(start)
         self._before = self._stream.state()
         self._counted = self._count()
@@ -183,8 +194,8 @@ class _BatchedStream(RowStream):
 
     def state(self) -> State:
         state: State = {"source": self._before, "emitted": self._emitted}
-        if self._counted is not None:
-            state["report"] = self._counted
+        if self._counted:
+            state["reports"] = self._counted
         return state
 
     def origin(self) -> Place:
@@ -192,7 +203,7 @@ class _BatchedStream(RowStream):
 
     def _transform_next_batch(self) -> None:
         before, self._counted = self._stream.state(), self._count()
-        batch = list(islice(self._stream, _BATCH_ROWS))
+        batch = list(islice(self._stream, batch_rows(self._owner.transform_applied)))
         self._before, self._outputs, self._group, self._in_group, self._emitted = before, [], 0, 0, 0
         if not batch:
             raise StopIteration
@@ -210,8 +221,8 @@ class _BatchedStream(RowStream):
             error.add_note(f"while {transform_name(transform)} was given {len(batch)} {span} of {file}")
             raise
 
-    def _count(self) -> dict[str, Any] | None:
-        return None if self._report is None else self._report.to_dict()
+    def _count(self) -> Counted:
+        return [report.to_dict() for report in self._reports]
 
     def _place(self, row_in_batch: int) -> Place:
         # Reading up to the row again costs a moment, but only once something went wrong.
@@ -221,8 +232,11 @@ class _BatchedStream(RowStream):
         return stream.origin()
 
 
-def _report_of(transform: TransformLike) -> DataReport | None:
-    return transform.report if isinstance(transform, CountingTransform) else None
+def _reports_of(transform: TransformLike) -> list[DataReport]:
+    """The reports that a transform or the parts of a chain count in, each once."""
+    parts = transform.transforms if isinstance(transform, ChainedTransform) else (transform,)
+    reports = [part.report for part in parts if isinstance(part, CountingTransform)]
+    return list({id(report): report for report in reports}.values())
 
 
 def _add_place(error: Exception, transform: TransformLike, place: Place) -> None:

@@ -25,6 +25,13 @@ from easydata_tokenize.formats import detect_layout as detect_layout
 from easydata_tokenize.masks import common_prefix as common_prefix
 from easydata_tokenize.masks import cut_at_spans as cut_at_spans
 from easydata_tokenize.masks import mask_spans as mask_spans
+from easydata_tokenize.packed_source import PackedShardedSource as PackedShardedSource
+from easydata_tokenize.packing import OverLong as OverLong
+from easydata_tokenize.packing import PackTransform as PackTransform
+from easydata_tokenize.packing import pack_columns as pack_columns
+from easydata_tokenize.packing_plan import PackingStrategy as PackingStrategy
+from easydata_tokenize.packing_plan import PackPlan as PackPlan
+from easydata_tokenize.packing_plan import plan_packs as plan_packs
 from easydata_tokenize.skeleton import Span as Span
 from easydata_tokenize.tokenizer import ChatTokenizer as ChatTokenizer
 from easydata_tokenize.tokenizer import ensure_pad_token as ensure_pad_token
@@ -45,6 +52,11 @@ __all__ = [
     "Layout",
     "Message",
     "MissingChatTemplateError",
+    "OverLong",
+    "PackPlan",
+    "PackTransform",
+    "PackedShardedSource",
+    "PackingStrategy",
     "RowEncoder",
     "Span",
     "StopRule",
@@ -59,6 +71,8 @@ __all__ = [
     "load_tokenizer",
     "located",
     "mask_spans",
+    "pack_columns",
+    "plan_packs",
     "read_example",
     "read_messages",
     "read_template_kwargs",

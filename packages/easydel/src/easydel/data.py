@@ -30,6 +30,8 @@ from easydata_sources import TextShardedSource as TextShardedSource
 from easydata_sources import Transform as Transform
 from easydata_sources import TransformedShardedSource as TransformedShardedSource
 from easydata_sources import as_sharded_source as as_sharded_source
+from easydata_tokenize import PackedShardedSource as PackedShardedSource
+from easydata_tokenize import PackTransform as PackTransform
 
 __all__ = [  # noqa: RUF022 - grouped by topic
     # sources
@@ -66,4 +68,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "WeightScheduler",
     "WeightSchedulePoint",
     "block_mixture_interleave",
+    # packing
+    "PackTransform",
+    "PackedShardedSource",
 ]
