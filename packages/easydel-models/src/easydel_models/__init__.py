@@ -1,6 +1,7 @@
 """One config-driven decoder in Flax NNX.
 
-It loads and saves Hugging Face folders and GGUF files, gives hidden states, logits and scores, and generates.
+It loads and saves Hugging Face folders and GGUF files, gives hidden states, logits and scores, generates, and carries
+low-rank adapters.
 """
 
 from easydel_models.auto import AutoEasyDeLModelForCausalLM as AutoEasyDeLModelForCausalLM
@@ -10,15 +11,31 @@ from easydel_models.auto import (
 from easydel_models.config import DecoderConfig as DecoderConfig
 from easydel_models.heads import CausalLM as CausalLM
 from easydel_models.heads import SequenceClassifier as SequenceClassifier
+from easydel_models.lora import combine_params as combine_params
+from easydel_models.lora import merge_lora as merge_lora
+from easydel_models.lora import split_trainable as split_trainable
+from easydel_models.lora import with_lora as with_lora
+from easydel_models.lora import without_lora as without_lora
+from easydel_models.lora_config import LoraConfig as LoraConfig
 from easydel_models.parameters import join_params as join_params
 from easydel_models.parameters import split_params as split_params
+from easydel_models.peft_files import load_adapter as load_adapter
+from easydel_models.peft_files import save_adapter as save_adapter
 
 __all__ = [
     "AutoEasyDeLModelForCausalLM",
     "AutoEasyDeLModelForSequenceClassification",
     "CausalLM",
     "DecoderConfig",
+    "LoraConfig",
     "SequenceClassifier",
+    "combine_params",
     "join_params",
+    "load_adapter",
+    "merge_lora",
+    "save_adapter",
     "split_params",
+    "split_trainable",
+    "with_lora",
+    "without_lora",
 ]

@@ -15,3 +15,7 @@ class WeightsError(ModelError):
 
 class ModelNotFoundError(ModelError, FileNotFoundError):
     """A folder, file or Hub repository that is not there, or lacks a file that every model needs."""
+
+
+class LoraError(ModelError):
+    """Adapters that are impossible, fit no layer of the model, or would be computed wrongly."""

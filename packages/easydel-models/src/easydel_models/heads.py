@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar, overload
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -23,6 +24,8 @@ from easydel_models.decoder import Remat, decode, decode_with_cache
 from easydel_models.dtypes import resolve_dtype
 from easydel_models.errors import ConfigError
 from easydel_models.generation import GenerateResult, generate
+from easydel_models.layers import DROPOUT, LORA_B, LoraDropout
+from easydel_models.lora_config import LoraConfig
 from easydel_models.parameters import Params, init_params, split_params
 
 Model = TypeVar("Model", bound="DecoderModel")
@@ -34,16 +37,21 @@ class DecoderModel(nnx.Module):
 
     config: DecoderConfig
     dtype: Any
+    lora: LoraConfig | None
 
-    def __init__(self, config: DecoderConfig, params: Params, *, dtype: DTypeLike | None = None):
+    def __init__(
+        self, config: DecoderConfig, params: Params, *, dtype: DTypeLike | None = None, lora: LoraConfig | None = None
+    ):
         """Wraps parameters.
 
         Args:
             config: Sizes and switches.
-            params: One array for every path of `easydel_models.parameters.parameter_specs`.
+            params: One array for every path of `easydel_models.parameters.parameter_specs`, and adapters.
             dtype: Compute dtype; None = float32 on CPU, bfloat16 on accelerators.
+            lora: What the adapters among `params` are; None = there are none.
         """
         self.config = config
+        self.lora = lora
         self.dtype = resolve_dtype(dtype)
         self.embedding = nnx.Param(params["embedding"])
         self.layers = nnx.Dict({name: nnx.Param(array) for name, array in params["layers"].items()})
@@ -78,6 +86,7 @@ class DecoderModel(nnx.Module):
         cache: None = None,
         longest_segment: int | None = None,
         remat: Remat = "none",
+        dropout_key: Array | None = None,
         implementation: Implementation = "auto",
     ) -> Float[Array, "B T D"]: ...
 
@@ -102,6 +111,7 @@ class DecoderModel(nnx.Module):
         cache: KVCache | None = None,
         longest_segment: int | None = None,
         remat: Remat = "none",
+        dropout_key: Array | None = None,
         implementation: Implementation = "auto",
     ) -> Float[Array, "B T D"] | tuple[Float[Array, "B T D"], KVCache]:
         """Returns the hidden states after the final norm, in the compute dtype: what the head is applied to.
@@ -114,6 +124,7 @@ class DecoderModel(nnx.Module):
             cache: Tokens that came before; see `easydel_models.cache`.
             longest_segment: Most tokens of any document, if known; keeps attention cheap in rows of many documents.
             remat: What training recomputes in its backward pass: ``none``, ``dots`` or ``full``.
+            dropout_key: Random key of this training pass, by which adapters leave out inputs; None = none left out.
             implementation: Of attention: ``auto``, ``reference`` or ``blocked``.
 
         Returns:
@@ -126,7 +137,7 @@ class DecoderModel(nnx.Module):
         if cache is None:
             return decode(
                 self.config,
-                self._decoder_params(),
+                self._decoder_params(dropout_key),
                 input_ids,
                 longest_segment=longest_segment,
                 remat=remat,
@@ -140,23 +151,35 @@ class DecoderModel(nnx.Module):
         )
 
     def save_pretrained(self, path: str | os.PathLike[str], *, max_shard_size: int = 5_000_000_000) -> None:
-        """Writes a Hugging Face folder that `transformers` loads; see `easydel_models.hf.save_folder`."""
+        """Writes a Hugging Face folder that `transformers` loads; see `easydel_models.hf.save_folder`.
+
+        Adapters are merged into the kernels; `easydel_models.peft_files.save_adapter` writes them by themselves.
+        """
         from easydel_models.hf import save_folder
+        from easydel_models.lora import merged_params
 
-        save_folder(path, self.config, split_params(self)[1], max_shard_size=max_shard_size)
+        params = split_params(self)[1]
+        params = params if self.lora is None else merged_params(params, self.lora)
+        save_folder(path, self.config, params, max_shard_size=max_shard_size)
 
-    def _decoder_params(self) -> Params:
-        return {
-            "embedding": self.embedding[...],
-            "layers": {name: param[...] for name, param in self.layers.items()},
-            "final_norm": self.final_norm[...],
-        }
+    def _decoder_params(self, dropout_key: Array | None = None) -> Params:
+        layers: Params = {name: param[...] for name, param in self.layers.items()}
+        if self.lora is not None:
+            # Scaled here, once: (x A) (scale B) is what an adapter adds.
+            scaled = {name: self.lora.scale * array for name, array in layers.items() if name.endswith(LORA_B)}
+            layers |= scaled
+            if dropout_key is not None and self.lora.dropout > 0:
+                keys = jax.random.split(dropout_key, self.config.num_layers)
+                layers[DROPOUT] = LoraDropout(keys, jnp.full(self.config.num_layers, self.lora.dropout, jnp.float32))
+        return {"embedding": self.embedding[...], "layers": layers, "final_norm": self.final_norm[...]}
 
 
 class CausalLM(DecoderModel):
     """Predicts the next token. Final."""
 
-    def __init__(self, config: DecoderConfig, params: Params, *, dtype: DTypeLike | None = None):
+    def __init__(
+        self, config: DecoderConfig, params: Params, *, dtype: DTypeLike | None = None, lora: LoraConfig | None = None
+    ):
         """Wraps parameters; see `DecoderModel`.
 
         Raises:
@@ -164,7 +187,7 @@ class CausalLM(DecoderModel):
         """
         if config.num_labels is not None:
             raise ConfigError(f"`num_labels` is {config.num_labels}; a CausalLM has none: use a SequenceClassifier.")
-        super().__init__(config, params, dtype=dtype)
+        super().__init__(config, params, dtype=dtype, lora=lora)
         if not config.tie_embeddings:
             self.head = nnx.Param(params["head"])
 
@@ -235,7 +258,9 @@ class SequenceClassifier(DecoderModel):
     without a ``pad_token_id`` in the configuration every row is.
     """
 
-    def __init__(self, config: DecoderConfig, params: Params, *, dtype: DTypeLike | None = None):
+    def __init__(
+        self, config: DecoderConfig, params: Params, *, dtype: DTypeLike | None = None, lora: LoraConfig | None = None
+    ):
         """Wraps parameters; see `DecoderModel`.
 
         Raises:
@@ -243,7 +268,7 @@ class SequenceClassifier(DecoderModel):
         """
         if config.num_labels is None:
             raise ConfigError("`num_labels` is None; a SequenceClassifier needs a number, 1 for a reward model.")
-        super().__init__(config, params, dtype=dtype)
+        super().__init__(config, params, dtype=dtype, lora=lora)
         self.score = nnx.Param(params["score"])
 
     def __call__(
@@ -254,6 +279,7 @@ class SequenceClassifier(DecoderModel):
         segment_ids: Int[Array, "B T"] | None = None,
         positions: Int[Array, "B T"] | None = None,
         remat: Remat = "none",
+        dropout_key: Array | None = None,
     ) -> Float[Array, "B C"]:
         """Returns one float32 score per row and label; rows hold one document each, padded on either side.
 
@@ -263,9 +289,10 @@ class SequenceClassifier(DecoderModel):
             segment_ids: See `hidden`. At most one of the two is given.
             positions: See `hidden`.
             remat: See `hidden`.
+            dropout_key: See `hidden`.
         """
         segments = segments_of(attention_mask, segment_ids)
-        hidden = self.hidden(input_ids, segment_ids=segments, positions=positions, remat=remat)
+        hidden = self.hidden(input_ids, segment_ids=segments, positions=positions, remat=remat, dropout_key=dropout_key)
         places = pooled_places(input_ids, segments, self.config.pad_token_id)
         pooled = jnp.take_along_axis(hidden, places[:, None, None], axis=1)[:, 0]
         score = self.score[...].astype(hidden.dtype)

@@ -6,7 +6,9 @@ dtype and are cast where they are used.
 Axis letters: B batch, T tokens, D dim, F mlp_dim, H query heads, G key/value heads, K head_dim.
 """
 
+import zlib
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +16,22 @@ from jaxtyping import Array, Float
 
 from easydel_models.config import Activation, DecoderConfig
 
-Layer = Mapping[str, Array]
-"""Parameters of one layer, by name."""
+Layer = Mapping[str, Any]
+"""Parameters of one layer, by name; under `DROPOUT` what training leaves out of its adapters' inputs."""
+
+LORA_A, LORA_B = "_lora_a", "_lora_b"
+"""Endings of a kernel's name that name its adapter's two matrices."""
+
+DROPOUT = "lora_dropout"
+
+
+class LoraDropout(NamedTuple):
+    """Which inputs of a layer's adapters a training pass leaves out. With a leading axis: of all layers."""
+
+    key: Array
+    """Random key."""
+    rate: Float[Array, "..."]
+    """Share left out, in [0, 1)."""
 
 
 def rms_norm(x: Float[Array, "B T D"], weight: Float[Array, " D"], eps: float) -> Float[Array, "B T D"]:
@@ -31,11 +47,18 @@ def rms_norm(x: Float[Array, "B T D"], weight: Float[Array, " D"], eps: float) -
 
 
 def linear(layer: Layer, name: str, x: Float[Array, "B T in"]) -> Float[Array, "B T out"]:
-    """Multiplies by the kernel ``name`` and adds its bias, if the layer has one; computes in the dtype of ``x``."""
+    """Multiplies by the kernel ``name``, adds what its adapter and its bias add, if there are any.
+
+    Computes in the dtype of ``x``.
+    """
     kernel, bias = layer[name], layer.get(f"{name}_bias")
     # One long matrix, not a batch of them: for a batch, XLA on CPU transposes both factors of the kernel's gradient in
     # memory first, which makes a step of the MLP 1.4 times slower.
-    y = (x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)).reshape(*x.shape[:-1], kernel.shape[-1])
+    rows = x.reshape(-1, x.shape[-1])
+    y = rows @ kernel.astype(x.dtype)
+    if name + LORA_A in layer:
+        y = y + _low_rank(layer, name, rows)
+    y = y.reshape(*x.shape[:-1], kernel.shape[-1])
     return y if bias is None else y + bias.astype(x.dtype)[None, None, :]
 
 
@@ -58,7 +81,24 @@ def gated_mlp(layer: Layer, activation: Activation, x: Float[Array, "B T D"]) ->
     return linear(layer, "down", _activate(linear(layer, "gate", x), activation) * linear(layer, "up", x))
 
 
+def is_adapter(path: str) -> bool:
+    """Whether a parameter, by its name or dotted path, belongs to an adapter."""
+    return path.endswith((LORA_A, LORA_B))
+
+
 def _activate(x: Float[Array, "B T F"], activation: Activation) -> Float[Array, "B T F"]:
     if activation == "silu":
         return jax.nn.silu(x)
     return jax.nn.gelu(x, approximate=activation == "gelu_tanh")
+
+
+def _low_rank(layer: Layer, name: str, rows: Float[Array, "N in"]) -> Float[Array, "N out"]:
+    a, b = layer[name + LORA_A].astype(rows.dtype), layer[name + LORA_B].astype(rows.dtype)
+    dropout: LoraDropout | None = layer.get(DROPOUT)
+    if dropout is not None:
+        # A stream of its own for every linear layer, folded from its name, so that adapting one more leaves the others.
+        key = jax.random.fold_in(dropout.key, zlib.crc32(name.encode()))
+        kept = 1 - dropout.rate
+        mask = jax.random.bernoulli(key, kept, rows.shape)
+        rows = jnp.where(mask, rows / kept.astype(rows.dtype), jnp.zeros((), rows.dtype))
+    return (rows @ a) @ b

@@ -76,8 +76,13 @@ def init_parameter(path: str, spec: ParameterSpec, config: DecoderConfig, root: 
         return jnp.ones(shape, dtype)
     if spec.kind == "bias":
         return jnp.zeros(shape, dtype)
-    key = jax.random.fold_in(root, int.from_bytes(path.encode(), "little") % (2**31 - 1))
+    key = parameter_key(root, path)
     return (jax.random.normal(key, shape, jnp.float32) * jnp.float32(config.initializer_range)).astype(dtype)
+
+
+def parameter_key(root: Array, path: str) -> Array:
+    """Returns the random key of one parameter: a function of ``root`` and its path alone."""
+    return jax.random.fold_in(root, int.from_bytes(path.encode(), "little") % (2**31 - 1))
 
 
 def split_params(model: nnx.Module) -> tuple[nnx.GraphDef, Params]:
@@ -101,7 +106,7 @@ def join_params(structure: nnx.GraphDef, params: Params) -> Any:
 
 
 def update_params(model: nnx.Module, params: Params) -> None:
-    """Gives a model other values for its parameters, in place; paths and shapes must be those it has."""
+    """Gives a model other values for its parameters, in place; paths left out keep theirs, shapes must be the same."""
     state = nnx.state(model)
     nnx.replace_by_pure_dict(state, params)
     nnx.update(model, state)

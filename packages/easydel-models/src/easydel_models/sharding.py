@@ -6,6 +6,7 @@ The trainer maps logical axes to mesh axes, for example ``embed`` to ``fsdp`` an
 
 import jax
 
+from easydel_models.layers import LORA_A, LORA_B
 from easydel_models.parameters import Params
 
 LOGICAL_AXES: dict[str, tuple[str, ...]] = {
@@ -34,4 +35,13 @@ LOGICAL_AXES: dict[str, tuple[str, ...]] = {
 
 def logical_axes(params: Params) -> Params:
     """Returns a tree like ``params`` whose leaves are tuples of logical axis names, one per dimension."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: LOGICAL_AXES[path[-1].key], params)
+    return jax.tree_util.tree_map_with_path(lambda path, _: _axes_of(path[-1].key), params)
+
+
+def _axes_of(name: str) -> tuple[str, ...]:
+    if name.endswith(LORA_A):
+        return (*LOGICAL_AXES[name.removesuffix(LORA_A)][:2], "rank")
+    if name.endswith(LORA_B):
+        layers, _, out = LOGICAL_AXES[name.removesuffix(LORA_B)]
+        return layers, "rank", out
+    return LOGICAL_AXES[name]

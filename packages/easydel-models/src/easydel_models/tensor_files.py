@@ -58,10 +58,24 @@ def open_tensors(folder: Path) -> dict[str, StoredTensor]:
     if (folder / INDEX).is_file():
         return _open_shards(folder)
     if (folder / SINGLE).is_file():
-        return _open_file(folder / SINGLE)
+        return open_file(folder / SINGLE)
     pickled = sorted(path.name for path in folder.iterdir() if path.suffix in {".bin", ".pt", ".pth"})
     hint = f" {', '.join(pickled[:4])} is pickled, which is never read: convert it." if pickled else ""
     raise ModelNotFoundError(f"{folder}: neither {SINGLE} nor {INDEX} is there.{hint}")
+
+
+def open_file(path: Path) -> dict[str, StoredTensor]:
+    """Returns the tensors of one file.
+
+    Raises:
+        WeightsError: If it is cut short.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is no whole safetensors file ({error}); fetch or save it again.") from error
+    return {name: StoredTensor(name, shape, path) for name, shape in shapes.items()}
 
 
 def write_tensors(
@@ -87,11 +101,35 @@ def write_tensors(
     for number, names in enumerate(shards, start=1):
         file_name = SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         weight_map |= dict.fromkeys(names, file_name)
-        _write_file(folder / file_name, stream, {name: shapes[name] for name in names}, dtype)
+        write_file(folder / file_name, stream, {name: shapes[name] for name in names}, dtype)
     if len(shards) > 1:
         total = sum(math.prod(shape) for shape in shapes.values()) * dtype.itemsize
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def write_file(
+    path: Path,
+    stream: Iterator[tuple[str, np.ndarray]],
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: np.dtype,
+) -> None:
+    """Writes one file from the next tensors of ``stream``, which have ``shapes``, in that order."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": _FORMAT_NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # numbers start on a multiple of 8 bytes
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name, shape in shapes.items():
+            found, tensor = next(stream)
+            _check_stream(name, shape, found, tensor)
+            file.write(np.ascontiguousarray(tensor.astype(dtype, copy=False)).view(np.uint8).data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def plan_shards(shapes: Mapping[str, tuple[int, ...]], *, itemsize: int, max_shard_size: int) -> list[list[str]]:
@@ -117,7 +155,7 @@ def _open_shards(folder: Path) -> dict[str, StoredTensor]:
             raise ModelNotFoundError(
                 f"{folder / INDEX} lists the shard {file_name!r}, which is not in the folder; fetch it again."
             )
-        tensors |= _open_file(folder / file_name)
+        tensors |= open_file(folder / file_name)
     lost = sorted(set(weight_map) - set(tensors))
     if lost:
         raise WeightsError(
@@ -125,38 +163,6 @@ def _open_shards(folder: Path) -> dict[str, StoredTensor]:
             "index and shards are of different models."
         )
     return tensors
-
-
-def _open_file(path: Path) -> dict[str, StoredTensor]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is no whole safetensors file ({error}); fetch or save it again.") from error
-    return {name: StoredTensor(name, shape, path) for name, shape in shapes.items()}
-
-
-def _write_file(
-    path: Path,
-    stream: Iterator[tuple[str, np.ndarray]],
-    shapes: Mapping[str, tuple[int, ...]],
-    dtype: np.dtype,
-) -> None:
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, shape in shapes.items():
-        start, end = end, end + math.prod(shape) * dtype.itemsize
-        header[name] = {"dtype": _FORMAT_NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # numbers start on a multiple of 8 bytes
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name, shape in shapes.items():
-            found, tensor = next(stream)
-            _check_stream(name, shape, found, tensor)
-            file.write(np.ascontiguousarray(tensor.astype(dtype, copy=False)).view(np.uint8).data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _check_stream(name: str, shape: Sequence[int], found: str, tensor: np.ndarray) -> None:

@@ -1,0 +1,212 @@
+"""Adapters in the files of the `peft` library: adapter_config.json beside adapter_model.safetensors.
+
+There A is [rank, in] and B [out, rank], one pair for each linear layer, under its name in transformers:
+``base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight``.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax.numpy as jnp
+import numpy as np
+
+from easydel_models.config import DecoderConfig
+from easydel_models.errors import LoraError, ModelNotFoundError
+from easydel_models.heads import DecoderModel, SequenceClassifier
+from easydel_models.layers import LORA_A, LORA_B
+from easydel_models.lora import with_adapters
+from easydel_models.lora_config import LoraConfig, adapted_kernels, linear_modules, linear_names
+from easydel_models.parameters import Params, parameter_specs, split_params, update_params
+from easydel_models.tensor_files import open_file, write_file
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+
+Model = TypeVar("Model", bound=DecoderModel)
+
+_PREFIX = "base_model.model."
+_SCORE = f"{_PREFIX}score.weight"
+_READ = frozenset({"peft_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules", "modules_to_save"})
+# What says how adapters were made or are to be served, not what they compute.
+_WITHOUT_EFFECT = frozenset(
+    {
+        "auto_mapping",
+        "base_model_name_or_path",
+        "ensure_weight_tying",
+        "exclude_modules",
+        "inference_mode",
+        "init_lora_weights",
+        "lora_ga_config",
+        "loftq_config",
+        "peft_version",
+        "qalora_group_size",
+        "revision",
+        "runtime_config",
+        "task_type",
+        "megatron_core",
+    }
+)
+_FINE = {"bias": "none"}
+
+
+def save_adapter(path: str | os.PathLike[str], model: DecoderModel, *, base_model: str | None = None) -> None:
+    """Writes the adapters as a folder that `peft.PeftModel.from_pretrained` loads, in their own dtype.
+
+    Args:
+        path: The folder; adapters in it are replaced, other files stay.
+        model: The adapted model. A classifier's score goes along, as a module that was trained whole.
+        base_model: Folder or Hub id of the base model, for whoever loads the adapters; None = not said.
+
+    Raises:
+        LoraError: If the model has no adapters.
+    """
+    lora = model.lora
+    if lora is None:
+        raise LoraError("the model has no adapters to write; `save_pretrained` writes a whole model.")
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    params = split_params(model)[1]
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+        fresh = Path(scratch)
+        tensors = dict(_tensors(params, model.config, lora))
+        write_file(fresh / WEIGHTS, iter(tensors.items()), {name: array.shape for name, array in tensors.items()}, _F32)
+        text = json.dumps(_adapter_config(model, lora, base_model), indent=2) + "\n"
+        (fresh / CONFIG).write_text(text, encoding="utf-8")
+        target.mkdir(exist_ok=True)
+        (target / CONFIG).unlink(missing_ok=True)  # without it the folder holds no adapters
+        for name in (WEIGHTS, CONFIG):
+            os.replace(fresh / name, target / name)
+
+
+def load_adapter(path: str | os.PathLike[str], model: Model) -> Model:
+    """Returns ``model`` with the adapters of a PEFT folder; the base's arrays are shared.
+
+    Args:
+        path: A folder with adapter_config.json and adapter_model.safetensors.
+        model: The base model the adapters were made for.
+
+    Raises:
+        ModelNotFoundError: If one of the two files is not there.
+        LoraError: If the adapters compute something that is not computed here, or do not fit the model.
+    """
+    folder = Path(path)
+    config = _read_config(folder)
+    if not (folder / WEIGHTS).is_file():
+        raise ModelNotFoundError(f"{folder / WEIGHTS} is not there; pickled adapters (.bin) are never read.")
+    tensors = {name: tensor.load() for name, tensor in open_file(folder / WEIGHTS).items()}
+    score = tensors.pop(_SCORE, None)
+    lora = _lora_config(config, tensors, model.config, folder)
+    adapters = _stacked(tensors, model.config, lora, folder)
+    adapted = with_adapters(model, lora, adapters)
+    if score is not None:
+        _take_score(adapted, score, folder)
+    return adapted
+
+
+_F32 = np.dtype(np.float32)
+
+
+def _tensors(params: Params, config: DecoderConfig, lora: LoraConfig) -> Iterator[tuple[str, np.ndarray]]:
+    layers = params["layers"]
+    for name in adapted_kernels(config, lora):
+        a, b = np.asarray(layers[name + LORA_A]), np.asarray(layers[name + LORA_B])
+        for layer, module in enumerate(linear_modules(config, name)):
+            yield f"{_PREFIX}{module}.lora_A.weight", np.ascontiguousarray(a[layer].T)
+            yield f"{_PREFIX}{module}.lora_B.weight", np.ascontiguousarray(b[layer].T)
+    if "score" in params:
+        yield _SCORE, np.asarray(params["score"])
+
+
+def _adapter_config(model: DecoderModel, lora: LoraConfig, base_model: str | None) -> dict[str, Any]:
+    classifier = isinstance(model, SequenceClassifier)
+    names = adapted_kernels(model.config, lora)
+    return {
+        "peft_type": "LORA",
+        "task_type": "SEQ_CLS" if classifier else "CAUSAL_LM",
+        "base_model_name_or_path": base_model,
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "use_rslora": lora.rslora,
+        "target_modules": sorted({linear_modules(model.config, name)[0].rsplit(".")[-1] for name in names}),
+        "modules_to_save": ["score"] if classifier else None,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ModelNotFoundError(f"{path} is not there; a folder of adapters needs one.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise LoraError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        kind = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
+        raise LoraError(f"{path} has the peft_type {kind!r}; only LORA is computed here.")
+    ours = _READ | _WITHOUT_EFFECT
+    odd = {key: value for key, value in config.items() if key not in ours and value and value != _FINE.get(key)}
+    if odd:
+        raise LoraError(
+            f"{path} asks for {odd}, which is not computed here; merge such adapters with peft and load the result."
+        )
+    return config
+
+
+def _lora_config(
+    config: Mapping[str, Any], tensors: Mapping[str, Any], model: DecoderConfig, folder: Path
+) -> LoraConfig:
+    """The targets are those that the file holds, whatever words the config chose them with."""
+    held = [
+        name
+        for name in linear_names(model)
+        if any(f"{_PREFIX}{module}.lora_A.weight" in tensors for module in linear_modules(model, name))
+    ]
+    if not held:
+        raise LoraError(f"{folder / WEIGHTS} holds no adapter of a linear layer that this model has.")
+    return LoraConfig(
+        rank=config["r"],
+        alpha=float(config["lora_alpha"]),
+        dropout=float(config.get("lora_dropout") or 0.0),
+        rslora=bool(config.get("use_rslora")),
+        targets=[rf"\.{linear_modules(model, name)[0].rsplit('.')[-1]}$" for name in held],
+    )
+
+
+def _stacked(tensors: Mapping[str, np.ndarray], config: DecoderConfig, lora: LoraConfig, folder: Path) -> Params:
+    specs, adapters, used = parameter_specs(config), {}, set()
+    for name in adapted_kernels(config, lora):
+        rows, columns = specs[f"layers.{name}"].shape
+        for ending, part, shape in ((LORA_A, "A", (lora.rank, rows)), (LORA_B, "B", (columns, lora.rank))):
+            keys = [f"{_PREFIX}{module}.lora_{part}.weight" for module in linear_modules(config, name)]
+            for key in keys:
+                found = tensors[key].shape if key in tensors else "missing"
+                if found != shape:
+                    raise LoraError(
+                        f"{folder / WEIGHTS}: {key} is {found}, expected {shape}; the adapters belong to another "
+                        "base model, or adapt it in some layers only."
+                    )
+            adapters[name + ending] = jnp.asarray(np.stack([tensors[key].T for key in keys]).astype(_F32))
+            used.update(keys)
+    if left := sorted(tensors.keys() - used):
+        raise LoraError(
+            f"{folder / WEIGHTS} holds {len(left)} tensors that fit nothing in this model, first {left[0]}."
+        )
+    return adapters
+
+
+def _take_score(model: DecoderModel, score: np.ndarray, folder: Path) -> None:
+    held = split_params(model)[1].get("score")
+    if held is None or held.shape != score.shape:
+        raise LoraError(
+            f"{folder / WEIGHTS} holds a score of {score.shape}, the model {'none' if held is None else held.shape}; "
+            "load the base model as a classifier of that many labels."
+        )
+    update_params(model, {"score": jnp.asarray(score, held.dtype)})
