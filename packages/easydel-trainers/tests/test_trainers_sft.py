@@ -185,6 +185,7 @@ FIELDS_SEEN_ELSEWHERE = {
     "report_to", "run_name", "profile_steps", "loss_spike_factor", "skip_batches",  # test_trainers_watching
     "decay_steps", "ema_decay", "frozen_parameters",  # test_trainers_optimizer
     "max_tokens_per_micro_batch",  # test_trainers_micro_batches
+    "lora",  # test_trainers_lora
 }  # fmt: skip
 
 CHANGES = {

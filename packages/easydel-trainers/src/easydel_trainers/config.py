@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, Literal, get_args
+
+from easydel_models.lora_config import LoraConfig
 
 from easydel_trainers.errors import ConfigError
 
@@ -83,6 +85,8 @@ class TrainerConfig:
     """Compute type. `None` = float32 on CPU, bfloat16 on accelerators."""
     param_dtype: DTypeName = "float32"
     """Type in which parameters and optimizer state are held."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters beside the linear layers, and nothing else. `None` = train the model itself."""
     gradient_checkpointing: RematPolicy = "full"
     """What the backward pass recomputes: `none`, `dots` (all but matrix products) or `full` (whole layers)."""
 
@@ -287,6 +291,8 @@ def shown_fields(config: TrainerConfig) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: _plain(part) for name, part in asdict(value).items()}
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+from easydel_models.layers import is_adapter
+from easydel_models.parameters import flattened, split_params
 
 #: Dense bfloat16 peak of one device in FLOP/s by a part of its kind's name, from the makers' data sheets (for
 #: NVIDIA without the 2:4 sparsity that doubles the advertised figure).
@@ -40,12 +42,20 @@ def step_flops(*, tokens: int, attended: int, matmul_parameters: int, attention_
     return 6 * matmul_parameters * tokens + 6 * attention_dims * attended
 
 
-def matmul_parameters(model: Any, params: Any) -> int:
-    """Scalars in the stacked kernels and the output head of a decoder."""
-    kernels = sum(leaf.size for leaf in jax.tree.leaves(params["layers"]) if leaf.ndim == 3)
+def matmul_parameters(model: Any) -> int:
+    """Scalars in the kernels, adapters and output head of a decoder; of frozen ones two thirds.
+
+    Of the six operations per token that a trained parameter costs, two are its own gradient.
+    """
+    params = split_params(model)[1]
     config = model.config
     rows = config.vocab_size if config.num_labels is None else config.num_labels
-    return kernels + rows * config.dim
+    kernels = {path: leaf.size for path, leaf in flattened(params["layers"]).items() if leaf.ndim == 3}
+    frozen = 0
+    if model.lora is not None:
+        frozen = sum(size for path, size in kernels.items() if not is_adapter(path))
+        frozen += rows * config.dim if config.num_labels is None else 0
+    return sum(kernels.values()) + rows * config.dim - frozen // 3
 
 
 def attention_dims(model: Any) -> int:

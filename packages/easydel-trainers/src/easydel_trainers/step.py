@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import optax
+from easydel_models.lora import combine_params
 
 from easydel_trainers.metrics import Ratios, Terms, add_ratios, loss_ratios
 
@@ -122,6 +123,8 @@ def make_train_step(
     schedule: optax.Schedule,
     *,
     trained: Callable[[Params], Params] = lambda grads: grads,
+    frozen: Params | None = None,
+    dropout_seed: int | None = None,
 ) -> Compiled:
     """A function `(TrainState, batch [micro-batches, lines, length]) -> (TrainState, StepResult)`.
 
@@ -134,49 +137,62 @@ def make_train_step(
         schedule: learning rate of a step, for the record.
         trained: zeroes the gradients of parameters that are not trained, which then count in no norm and are not
             even computed.
+        frozen: parameters that the objective needs beside those in the state, such as the base model of adapters.
+            They are an input of the step, neither differentiated nor given away.
+        dropout_seed: gives every micro-batch a `dropout_key`, which depends on it, the step and the number of the
+            micro-batch alone. `None` = nothing is dropped.
     """
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepResult]:
+    def train_step(state: TrainState, batch: Batch, frozen: Params) -> tuple[TrainState, StepResult]:
         compiled.compilations += 1
-        grads, ratios, extras = _gradient(objective, state, batch)
+        if dropout_seed is not None:
+            key = jax.random.fold_in(jax.random.key(dropout_seed), state.step)
+            batch = {**batch, "dropout_key": jax.random.split(key, _micro_batches(batch))}
+        grads, ratios, extras = _gradient(objective, state, frozen, batch)
         grads = trained(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         result = StepResult(ratios, optax.tree.norm(grads), jnp.asarray(schedule(state.step)))
         return TrainState(params, opt_state, state.step + 1, extras), result
 
-    compiled = Compiled(jax.jit(train_step, donate_argnums=0))
+    jitted = jax.jit(train_step, donate_argnums=0)
+    compiled = Compiled(lambda state, batch: jitted(state, batch, frozen or {}))
     return compiled
 
 
-def make_eval_step(objective: Objective | ScoredObjective) -> Compiled:
-    """A function `(params, batch [1, lines, length], extras) -> Ratios`."""
+def make_eval_step(objective: Objective | ScoredObjective, *, frozen: Params | None = None) -> Compiled:
+    """A function `(params, batch [1, lines, length], extras) -> Ratios`; `frozen` as for `make_train_step`."""
 
-    def eval_step(params: Params, batch: Batch, extras: Extras = ()) -> Ratios:
+    def eval_step(trainable: Params, batch: Batch, extras: Extras, frozen: Params) -> Ratios:
         compiled.compilations += 1
+        params = combine_params(trainable, frozen)
         if isinstance(objective, ScoredObjective):
             batch = objective.prepare(params, batch)
         micro_batch = _first(batch)
         sums, ratios, _ = _loss_of(objective, params, micro_batch, extras, training=False)
         return {**loss_ratios(sums, objective.weights(micro_batch)), **ratios}
 
-    compiled = Compiled(jax.jit(eval_step))
+    jitted = jax.jit(eval_step)
+    compiled = Compiled(lambda params, batch, extras=(): jitted(params, batch, extras, frozen or {}))
     return compiled
 
 
-def _gradient(objective: Any, state: TrainState, batch: Batch) -> tuple[Params, Ratios, Extras]:
+def _gradient(objective: Any, state: TrainState, frozen: Params, batch: Batch) -> tuple[Params, Ratios, Extras]:
     if isinstance(objective, ScoredObjective):
-        batch = objective.prepare(jax.lax.stop_gradient(state.params), batch)
+        batch = objective.prepare(jax.lax.stop_gradient(combine_params(state.params, frozen)), batch)
     totals = jax.tree.map(jnp.sum, jax.vmap(objective.weights)(batch))
     if isinstance(objective, ScoredObjective) and objective.coupled and _micro_batches(batch) > 1:
-        return _two_passes(objective, state, batch, totals)
-    return _accumulated(objective, state, batch, totals)
+        return _two_passes(objective, state, frozen, batch, totals)
+    return _accumulated(objective, state, frozen, batch, totals)
 
 
-def _accumulated(objective: Any, state: TrainState, batch: Batch, totals: Terms) -> tuple[Params, Ratios, Extras]:
+def _accumulated(
+    objective: Any, state: TrainState, frozen: Params, batch: Batch, totals: Terms
+) -> tuple[Params, Ratios, Extras]:
     """Gradient and metrics of all micro-batches, one after the other."""
 
-    def scaled_loss(params: Params, micro_batch: Batch) -> tuple[jax.Array, tuple[Ratios, Extras]]:
+    def scaled_loss(trainable: Params, micro_batch: Batch) -> tuple[jax.Array, tuple[Ratios, Extras]]:
+        params = combine_params(trainable, frozen)
         sums, ratios, extras = _loss_of(objective, params, micro_batch, state.extras, training=True)
         shown = loss_ratios(sums, objective.weights(micro_batch))
         return _total(sums, totals), ({**shown, **ratios}, extras)
@@ -196,9 +212,12 @@ def _accumulated(objective: Any, state: TrainState, batch: Batch, totals: Terms)
 
 
 def _two_passes(
-    objective: ScoredObjective, state: TrainState, batch: Batch, totals: Terms
+    objective: ScoredObjective, state: TrainState, frozen: Params, batch: Batch, totals: Terms
 ) -> tuple[Params, Ratios, Extras]:
     """Scores of all rows, the loss's gradient by the scores, and that carried back to the parameters."""
+
+    def scores_of(trainable: Params, micro_batch: Batch) -> Scores:
+        return objective.scores(combine_params(trainable, frozen), micro_batch)
 
     def step_loss(scores: Scores) -> tuple[jax.Array, tuple[Ratios, Extras]]:
         rows = jax.tree.map(_joined, batch["rows"])
@@ -208,10 +227,10 @@ def _two_passes(
 
     def carry_back(grads: Params, part: tuple[Batch, Scores]) -> tuple[Params, None]:
         micro_batch, by_scores = part
-        pull_back = jax.vjp(lambda params: objective.scores(params, micro_batch), state.params)[1]
+        pull_back = jax.vjp(lambda params: scores_of(params, micro_batch), state.params)[1]
         return jax.tree.map(jnp.add, grads, pull_back(by_scores)[0]), None
 
-    scores = jax.lax.map(lambda micro_batch: objective.scores(state.params, micro_batch), batch)
+    scores = jax.lax.map(lambda micro_batch: scores_of(state.params, micro_batch), batch)
     by_scores, (ratios, extras) = jax.grad(step_loss, has_aux=True)(scores)
     grads, _ = jax.lax.scan(carry_back, _zeros(state.params), (batch, by_scores))
     return grads, ratios, extras

@@ -22,8 +22,11 @@ import numpy as np
 from easydata_mix import MixedShardedSource
 from easydata_sources import CountingTransform, DataError, DataReport, ShardedDataSource, as_sharded_source
 from easydata_tokenize import load_tokenizer
+from easydel_models.lora import combine_params, split_trainable
 from easydel_models.parameters import join_params, split_params, update_params
+from easydel_models.peft_files import save_adapter
 
+from easydel_trainers.adapters import adapted, dropout_seed
 from easydel_trainers.callbacks import Callback
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.data.epochs import EpochRows, rows_in_all
@@ -83,6 +86,7 @@ class Trainer(ABC, Generic[Config]):
         self.arguments: Config = self._default_config() if arguments is None else arguments
         self.processing_class = _tokenizer(processing_class, model)
         self.callbacks = tuple(callbacks)
+        self._model_name = str(model) if isinstance(model, str | PathLike) else None
         self._transform = self._make_transform()
         self._train_source = None if train_dataset is None else as_sharded_source(train_dataset, name="train")
         self._eval_sources = _eval_sources(eval_dataset)
@@ -93,17 +97,21 @@ class Trainer(ABC, Generic[Config]):
         self._refuse_missing_parts()
         self._total_steps = self._count_steps()
         self._schedule = learning_rate_schedule(self.arguments, total_steps=self._total_steps)
-        self.model = self._load_model(model)
+        self.model = adapted(self._load_model(model), self.arguments)
+        structure, params = split_params(self.model)
+        self._frozen = split_trainable(params)[1]
         self._optimizer = make_optimizer(self.arguments, self._schedule)
-        objective = self._make_objective(split_params(self.model)[0])
+        objective = self._make_objective(structure)
         self._extras = objective.initial_extras() if isinstance(objective, ScoredObjective) else ()
         self._train_step = make_train_step(
             objective,
             self._optimizer,
             self._schedule,
             trained=lambda grads: without_frozen(grads, self.arguments.frozen_parameters),
+            frozen=self._frozen,
+            dropout_seed=dropout_seed(self.model, self.arguments),
         )
-        self._eval_step = make_eval_step(objective)
+        self._eval_step = make_eval_step(objective, frozen=self._frozen)
 
     # What an algorithm decides.
 
@@ -166,7 +174,7 @@ class Trainer(ABC, Generic[Config]):
         sources = self._eval_sources if dataset is None else _eval_sources(dataset)
         if not sources:
             raise ConfigError("eval_dataset", None, "held-out rows, here or when the trainer is made")
-        return self._evaluate_all(split_params(self.model)[1], sources, run=None)
+        return self._evaluate_all(self._trained_params(), sources, run=None)
 
     def describe_batch(self, position: Mapping[str, Any] | None) -> list[str]:
         """The rows of the batch that begins at a data position: where each comes from, and how its text begins.
@@ -184,10 +192,18 @@ class Trainer(ABC, Generic[Config]):
         return lines
 
     def save_pretrained(self, path: str | PathLike[str]) -> None:
-        """Write model and tokenizer as a Hugging Face folder."""
+        """Write model and tokenizer as a Hugging Face folder; adapters are merged into the kernels."""
         self.model.save_pretrained(path)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(path)
+
+    def save_adapter(self, path: str | PathLike[str]) -> None:
+        """Write the adapters alone, in the files of `peft`.
+
+        Raises:
+            LoraError: if the model has none.
+        """
+        save_adapter(path, self.model, base_model=self._model_name)
 
     def _training_batch_iterator(self) -> Iterator[dict[str, np.ndarray]]:
         """Whole batches of the training order as padded arrays, from the start; training does not advance.
@@ -249,8 +265,12 @@ class Trainer(ABC, Generic[Config]):
         return self._evaluate_all(run.judged_params, self._eval_sources, run)
 
     def _model_with(self, params: Params) -> Any:
-        """The model with other parameters, its own left as they are."""
-        return join_params(split_params(self.model)[0], params)
+        """The model with other parameters where it is trained, its own left as they are."""
+        return join_params(split_params(self.model)[0], combine_params(params, self._frozen))
+
+    def _trained_params(self) -> Params:
+        """The parameters that a step changes: all, or those of adapters."""
+        return split_trainable(split_params(self.model)[1])[0]
 
     # Rows.
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
-from easydel_models.parameters import split_params
 
 from easydel_trainers.announcer import Announcer, restore_told, told_states
 from easydel_trainers.averaging import judged_params
@@ -31,6 +30,7 @@ from easydel_trainers.loop import Hooks, Loop, Record, RunState
 from easydel_trainers.loss_watch import LossWatch
 from easydel_trainers.metrics import MetricWindow
 from easydel_trainers.output import TrainOutput
+from easydel_trainers.params_digest import params_digest
 from easydel_trainers.previews import greedy_answers
 from easydel_trainers.profile_window import ProfileWindow
 from easydel_trainers.run_lock import lock_folder
@@ -58,7 +58,7 @@ class TrainingRun:
     def __init__(self, trainer: Trainer[Any], resources: ExitStack):
         self._trainer, self._config = trainer, trainer.arguments
         self._began = time.perf_counter()
-        self.progress = RunState(state=trainer._initial_state(split_params(trainer.model)[1]))
+        self.progress = RunState(state=trainer._initial_state(trainer._trained_params()))
         self._best = BestModel(self._config.metric_for_best_model, greater=self._config.greater_is_better)
         self._folder = None if self._config.save_directory is None else Path(self._config.save_directory)
         self._checkpointer = self._open_checkpoints(resources)
@@ -167,7 +167,7 @@ class TrainingRun:
             after_step=self._after_step,
         )
         throughput = Throughput(
-            matmul_parameters(trainer.model, self.params), attention_dims(trainer.model), peak_flops_per_second()
+            matmul_parameters(trainer.model), attention_dims(trainer.model), peak_flops_per_second()
         )
         return Loop(self.progress, trainer._train_step, hooks, throughput, last_step=trainer.total_steps)
 
@@ -351,7 +351,8 @@ class TrainingRun:
             for path, leaf in jax.tree_util.tree_leaves_with_path(self.params)
         }
         data = {"training shards": source.num_shards(), "training rows": rows_in_all(source, 1)}
-        return {"trainer": type(trainer).__name__, **numeric_identity(self._config), **data, **shapes}
+        base = {"frozen parameters": params_digest(trainer._frozen)}
+        return {"trainer": type(trainer).__name__, **numeric_identity(self._config), **data, **shapes, **base}
 
 
 def _due(step: int, every: int | None) -> bool:

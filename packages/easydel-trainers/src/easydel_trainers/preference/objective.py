@@ -42,7 +42,7 @@ class CausalObjective(ScoredObjective):
     def scores(self, params: Params, batch: Batch) -> Scores:
         """Sequence scores of one micro-batch, `[sequences, rows]` each."""
         model = join_params(self.structure, params)
-        how = model_options(self.config)
+        how = {**model_options(self.config), "dropout_key": batch.get("dropout_key")}
         return sequence_scores(model, batch, sequences=self.sequences, **self.score_options, **how)
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from easydel_models.lora import without_lora
 from easydel_models.parameters import split_params
 
 from easydel_trainers.causal_lm import load_causal_lm
@@ -41,7 +42,7 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
         model: see `Trainer`.
         arguments: see `Trainer`.
         reference_model: what the policy is compared with: a model, or a folder, Hub id or `.gguf` file. `None` = the
-            policy as it is before training. It must know the same tokens.
+            policy as it is before training, without its adapters, if it has some. It must know the same tokens.
         options: the others of `Trainer`.
     """
 
@@ -52,7 +53,12 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
         self._unscored: Any = None
         if not self._compares:
             return
-        self._unscored = reference = self.model if reference_model is None else self._load_reference(reference_model)
+        if self.model.lora is not None and self.arguments.sync_ref_model:
+            raise ConfigError(
+                "sync_ref_model", True, "False for a model with adapters: its reference is the base model"
+            )
+        reference = self._own_reference() if reference_model is None else self._load_reference(reference_model)
+        self._unscored = reference
         structure, params = split_params(reference)
         self._reference_step = make_reference_step(
             structure, sequences=self._sequences, ld_alpha=self._ld_alpha, longest=self.arguments.max_length
@@ -164,6 +170,10 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
             folder = Path(config.save_directory) / "reference"
         how = (str(self.model.dtype), self._ld_alpha)
         return None if folder is None else Path(folder) / fingerprint(params, *how)
+
+    def _own_reference(self) -> Any:
+        """The policy as it is before training: under adapters, the base model, whose arrays no step gives away."""
+        return self.model if self.model.lora is None else without_lora(self.model)
 
     def _load_reference(self, reference_model: Any) -> Any:
         if reference_model is self.model:

@@ -73,7 +73,11 @@ class RewardObjective(ScoredObjective):
     def scores(self, params: Params, batch: Batch) -> Scores:
         """The score of every answer, `[2, rows]`."""
         model = join_params(self.structure, params)
-        how = {"longest_segment": self.config.max_length, "remat": self.config.gradient_checkpointing}
+        how = {
+            "longest_segment": self.config.max_length,
+            "remat": self.config.gradient_checkpointing,
+            "dropout_key": batch.get("dropout_key"),
+        }
         return {"rewards": pooled_scores(model, batch, sequences=2, **how)}
 
     def score_loss(

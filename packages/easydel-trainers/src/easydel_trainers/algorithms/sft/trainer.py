@@ -70,6 +70,7 @@ class SFTObjective:
             segment_ids=batch["segment_ids"],
             longest_segment=self.config.max_length,
             remat=self.config.gradient_checkpointing,
+            dropout_key=batch.get("dropout_key"),
         )
         loss_sum, ratios = sft_loss(
             hidden,
