@@ -13,7 +13,8 @@ from easydel_models.errors import LoraError, ModelNotFoundError
 from easydel_models.heads import CausalLM, SequenceClassifier
 from easydel_models.layers import LoraDropout, linear
 from easydel_models.lora import combine_params, merge_lora, split_trainable, with_lora, without_lora
-from easydel_models.lora_config import LoraConfig, adapted_kernels
+from easydel_models.lora_config import LoraConfig
+from easydel_models.lora_targets import adapted_kernels
 from easydel_models.parameters import flattened, join_params, split_params
 from easydel_models.peft_files import load_adapter, save_adapter
 from easydel_models.sharding import logical_axes

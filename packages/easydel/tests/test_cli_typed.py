@@ -8,6 +8,7 @@ import pytest
 from easydel.cli.errors import CommandError
 from easydel.cli.settings import Setting, with_overrides
 from easydel.cli.typed import build_config
+from easydel_models import LoraConfig
 from easydel_trainers.errors import ConfigError
 
 
@@ -54,6 +55,26 @@ def test_all_types_are_read():
         section=Section(rate=2.0, steps=3, kind="slow", ladder=(1, 2), flag=True),
     )
     assert isinstance(built.section.rate, float)
+
+
+def test_a_section_that_may_be_none_is_read_where_it_is_written():
+    @dataclass(frozen=True, kw_only=True)
+    class Training:
+        lora: LoraConfig | None = None
+
+    def training(text):
+        return build_config(Training, with_overrides(Setting({}, "run.yaml"), (text,)))
+
+    assert training("lora={rank: 4, targets: [q_proj]}").lora == LoraConfig(rank=4, targets=("q_proj",))
+    assert training("lora=null").lora is None
+    for text, words in {
+        "lora.rnk=4": "lora.rank",
+        "lora.rank=0": "`rank` is 0",
+        "lora.rank=high": "`lora.rank` is the text 'high'",
+        "lora=8": "`lora` is 8; expected a section",
+    }.items():
+        with pytest.raises(CommandError, match=words):
+            training(text)
 
 
 def test_what_is_not_set_keeps_its_default():

@@ -24,7 +24,7 @@ def run_python(code):
 
 @pytest.mark.parametrize("name", easydel.__all__)
 def test_names_are_the_packages_own_objects(name):
-    home = easydel_models if name.startswith("Auto") else easydel_trainers
+    home = easydel_models if name.startswith(("Auto", "Lora")) else easydel_trainers
     assert getattr(easydel, name) is getattr(home, name)
 
 
@@ -34,7 +34,7 @@ def test_every_trainer_and_config_is_on_the_menu():
         for name in easydel_trainers.__all__
         if name.endswith(("Trainer", "Config")) and name not in ("Trainer", "TrainerConfig")
     }
-    assert offered == {name for name in easydel.__all__ if not name.startswith("Auto")}
+    assert offered == {name for name in easydel.__all__ if not name.startswith(("Auto", "Lora"))}
     assert set(easydel.trainers.__all__) == offered
 
 

@@ -19,7 +19,8 @@ from easydel_models.errors import LoraError, ModelNotFoundError
 from easydel_models.heads import DecoderModel, SequenceClassifier
 from easydel_models.layers import LORA_A, LORA_B
 from easydel_models.lora import with_adapters
-from easydel_models.lora_config import LoraConfig, adapted_kernels, linear_modules, linear_names
+from easydel_models.lora_config import LoraConfig
+from easydel_models.lora_targets import adapted_kernels, linear_modules, linear_names
 from easydel_models.parameters import Params, parameter_specs, split_params, update_params
 from easydel_models.tensor_files import open_file, write_file
 

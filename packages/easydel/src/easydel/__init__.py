@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from easydel_models import (
         AutoEasyDeLModelForSequenceClassification as AutoEasyDeLModelForSequenceClassification,
     )
+    from easydel_models import LoraConfig as LoraConfig
     from easydel_trainers import BCOConfig as BCOConfig
     from easydel_trainers import BCOTrainer as BCOTrainer
     from easydel_trainers import CPOConfig as CPOConfig
@@ -42,6 +43,7 @@ __all__ = (  # static, so that editors and type checkers can read it
     "DPOTrainer",
     "KTOConfig",
     "KTOTrainer",
+    "LoraConfig",
     "ORPOConfig",
     "ORPOTrainer",
     "RewardConfig",
@@ -52,5 +54,5 @@ __all__ = (  # static, so that editors and type checkers can read it
 
 __getattr__, __dir__ = _lazy_menu(
     __name__,
-    {name: "easydel_models" if name.startswith("Auto") else "easydel_trainers" for name in __all__},
+    {name: "easydel_models" if name.startswith(("Auto", "Lora")) else "easydel_trainers" for name in __all__},
 )

@@ -1,8 +1,9 @@
 """From a tree of settings to a config dataclass, refusing what does not fit.
 
 The dataclass is the only description of what may be written: its field names are the keys, its annotations
-the types, nested dataclasses are sections. A key nobody knows is refused with the nearest known one, a value
-of another type with what was found and what was expected, both with the place in the file.
+the types, nested dataclasses are sections, which may stay away where `None` is allowed too. A key nobody knows is
+refused with the nearest known one, a value of another type with what was found and what was expected, both with the
+place in the file.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ class _Builder:
         return self._construct(kind, values, settings, path)
 
     def _value(self, annotation: Any, setting: Setting, path: tuple[str, ...]) -> Any:
-        if is_dataclass(annotation) and isinstance(annotation, type):
-            return self.build(annotation, setting, path)
+        section = _section_of(annotation)
+        if section is not None and (section is annotation or setting.value is not None):
+            return self.build(section, setting, path)
         try:
             return _converted(annotation, setting)
         except _Misfit:
@@ -79,6 +81,7 @@ class _Builder:
     def _construct(
         self, kind: type[Config], values: dict[str, Any], settings: Setting, path: tuple[str, ...]
     ) -> Config:
+        from easydel_models.errors import LoraError
         from easydel_trainers.errors import ConfigError
 
         try:
@@ -87,6 +90,8 @@ class _Builder:
             origin = settings.value.get(error.field, settings).where
             dotted = ".".join((*path, error.field))
             raise CommandError(f"{origin}: `{dotted}` is {error.value!r}; expected {error.expected}.") from None
+        except LoraError as error:
+            raise CommandError(f"{settings.where}: `{'.'.join(path)}`: {error}") from None
 
     def _hint(self, path: tuple[str, ...], key: str) -> str:
         """The key that was probably meant: one of this name in another section, or one spelt alike."""
@@ -104,8 +109,15 @@ def _dotted_names(kind: type, prefix: str = "") -> Iterator[str]:
     annotations = typing.get_type_hints(kind)
     for name, annotation in annotations.items():
         yield prefix + name
-        if is_dataclass(annotation) and isinstance(annotation, type):
-            yield from _dotted_names(annotation, f"{prefix}{name}.")
+        section = _section_of(annotation)
+        if section is not None:
+            yield from _dotted_names(section, f"{prefix}{name}.")
+
+
+def _section_of(annotation: Any) -> Any:
+    """The dataclass that a section is read into; `None` where the annotation is, or may be, none."""
+    kinds = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return next((kind for kind in kinds if is_dataclass(kind) and isinstance(kind, type)), None)
 
 
 def _required(kind: Any) -> list[str]:
