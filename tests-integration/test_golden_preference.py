@@ -38,7 +38,8 @@ def load(folder: str):
 
 
 def tokenized(trajectory: dict) -> list[dict]:
-    """The rows that TRL fed, without their padding."""
+    """The rows that TRL fed, without their padding; labels are those of the raw rows, in the same order."""
+    raw = [json.loads(line) for line in (GOLDEN / trajectory["rows"]).read_text().splitlines()]
     rows = []
     for batch in (batch for step in trajectory["steps"] for batch in step["inputs"]):
         prompts = real(batch, "prompt_input_ids", "prompt_attention_mask")
@@ -47,7 +48,8 @@ def tokenized(trajectory: dict) -> list[dict]:
         }
         for number, prompt in enumerate(prompts):
             row = {"prompt_ids": prompt} | {f"{kind}_ids": found[number] for kind, found in answers.items()}
-            rows.append(row | ({"label": batch["label"][number], "source_row": len(rows)} if "label" in batch else {}))
+            of_row = raw[len(rows)]
+            rows.append(row | ({"label": of_row["label"], "source_row": len(rows)} if "label" in of_row else {}))
     return rows
 
 

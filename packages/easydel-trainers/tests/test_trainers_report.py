@@ -3,6 +3,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
+from easydel_trainers import SFTConfig, SFTTrainer
 from easydel_trainers.report.charts import Line, bar_chart, histogram, line_chart, share_chart
 from easydel_trainers.report.run_report import RunReport, Sample
 from easydel_trainers.report.scales import Scale, short, ticks
@@ -144,3 +145,11 @@ def test_ticks_are_few_and_inside(low, span):
 )
 def test_numbers_are_short(value, text):
     assert short(value) == text
+
+
+def test_a_run_leaves_its_page_in_its_folder(tiny_model, tokenizer, text_rows, tmp_path):
+    config = SFTConfig(max_length=8, max_training_steps=2, log_steps=1, save_directory=str(tmp_path / "run"))
+    SFTTrainer(tiny_model, config, processing_class=tokenizer, train_dataset=text_rows).train()
+    text = " ".join(parsed((tmp_path / "run" / "report.html").read_text(encoding="utf-8")).text)
+    for shown in ("SFTTrainer", "finished behind step 2", "max_training_steps", "grad_norm", "read"):
+        assert shown in text

@@ -9,7 +9,6 @@ import logging
 import jax
 import numpy as np
 import pytest
-from easydel_models.parameters import split_params
 from easydel_trainers import Callback, ConfigError, DivergedError, SFTConfig, SFTTrainer
 from easydel_trainers.data.steps import count_attended
 from easydel_trainers.flops import attention_dims, matmul_parameters, peak_flops_per_second, step_flops
@@ -115,7 +114,6 @@ def test_no_spike_is_seen_in_the_first_losses_or_without_a_factor():
 
 def test_flops_are_those_of_the_matrix_products(tiny_model):
     """Against the products of one forward pass written out, times three for the backward pass."""
-    params = split_params(tiny_model)[1]
     tokens, dim, mlp, heads, head_dim, kv, vocabulary, layers = 10, 16, 32, 2, 8, 8, 97, 2
     per_token = dim * heads * head_dim * 2 + dim * kv * 2 + dim * mlp * 3
     forward = 2 * tokens * (layers * per_token + dim * vocabulary)
@@ -123,7 +121,7 @@ def test_flops_are_those_of_the_matrix_products(tiny_model):
     counted = step_flops(
         tokens=tokens,
         attended=tokens**2,
-        matmul_parameters=matmul_parameters(tiny_model, params),
+        matmul_parameters=matmul_parameters(tiny_model),
         attention_dims=attention_dims(tiny_model),
     )
     assert counted == 3 * (forward + attention)

@@ -91,7 +91,10 @@ def test_a_printed_config_gives_the_same_config_again(config, capsys, tmp_path):
     [
         ("training.max_lenght=3", "no key `training.max_lenght`. Did you mean `training.max_length`?"),
         ("training.max_length=0", "`training.max_length` is 0; expected a whole number of at least 1"),
-        ("training.optimizer=adma", "`training.optimizer` is the text 'adma'; expected one of adamw, lion, sgd"),
+        (
+            "training.optimizer=adma",
+            "`training.optimizer` is the text 'adma'; expected one of adamw, lion, adafactor, muon, sgd, schedule_free",
+        ),
         ("eval_rows=0", "`eval_rows` is 0"),
         ("preview_rows=2", "`preview_rows` is 2; expected an `eval_dataset` beside it"),
         ("require_nll_drop=0.1", "`require_nll_drop` is 0.1; expected an `eval_dataset`"),

@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 from easydel_models.lora_config import LoraConfig
 
 from easydel_trainers.errors import ConfigError
+from easydel_trainers.trl_names import AcceptsTRLNames
 
 OptimizerName = Literal["adamw", "lion", "adafactor", "muon", "sgd", "schedule_free"]
 SchedulerName = Literal["constant", "linear", "cosine", "wsd"]
@@ -26,7 +27,7 @@ DTypeName = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainerConfig:
+class TrainerConfig(metaclass=AcceptsTRLNames):
     """What every trainer needs to know; each algorithm adds its own fields.
 
     Raises:

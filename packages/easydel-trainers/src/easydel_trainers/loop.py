@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
+
 from easydel_trainers.data.steps import PreparedStep
 from easydel_trainers.metrics import MetricWindow, means
 from easydel_trainers.step import Batch, Compiled, StepResult, TrainState
@@ -127,9 +129,9 @@ class Loop:
     def _settle_oldest(self) -> None:
         step, prepared, result = self._in_flight.popleft()
         run = self._run
-        loss = means(result.ratios)["loss"]
+        result = jax.device_get(result)  # at once: each transfer has a price of its own
         numbers = {"grad_norm": float(result.grad_norm), "learning_rate": float(result.learning_rate)}
-        self._hooks.judge(step, prepared, loss, numbers["grad_norm"])
+        self._hooks.judge(step, prepared, means(result.ratios)["loss"], numbers["grad_norm"])
         run.num_tokens += prepared.tokens
         run.window.add(result.ratios)
         run.overall.add(result.ratios)

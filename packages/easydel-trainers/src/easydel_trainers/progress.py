@@ -1,9 +1,10 @@
-"""The progress bar: steps, loss, speed, time left."""
+"""The progress bar: steps, loss and its course so far, speed, time left."""
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -16,6 +17,24 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+_BARS = "▁▂▃▄▅▆▇█"
+_WIDTH = 24  # of the sparkline
+
+
+def sparkline(values: Sequence[float], *, width: int = _WIDTH) -> str:
+    """The course of some values in one line of text, the last `width` means of equal shares of them.
+
+    >>> sparkline([4, 3, 2, 1])
+    '█▆▃▁'
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    share = max(1, math.ceil(len(finite) / width))
+    means = [sum(part) / len(part) for part in (finite[at : at + share] for at in range(0, len(finite), share))]
+    if not means:
+        return ""
+    low, span = min(means), (max(means) - min(means)) or 1.0
+    return "".join(_BARS[round((mean - low) / span * (len(_BARS) - 1))] for mean in means)
 
 
 class ProgressBar:
@@ -30,6 +49,8 @@ class ProgressBar:
     def __init__(self, *, shown: bool | None, total: int | None, done: int = 0):
         shown = sys.stderr.isatty() if shown is None else shown
         self._total, self._done = total, done
+        console = Console(stderr=True)
+        self._unicode = console.encoding.startswith("utf")
         self._progress = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -38,10 +59,11 @@ class ProgressBar:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console,
             disable=not shown,
         )
         self._task: TaskID | None = None
+        self._losses: list[float] = []
 
     def __enter__(self) -> ProgressBar:
         """Draw it."""
@@ -63,5 +85,7 @@ class ProgressBar:
     def show(self, record: Mapping[str, float]) -> None:
         """Show the numbers of a log record."""
         assert self._task is not None
-        text = f"loss {record['loss']:.4f}  {record['tokens_per_second']:,.0f} tokens/s"
+        self._losses.append(record["loss"])
+        line = sparkline(self._losses) if self._unicode else ""
+        text = f"loss {record['loss']:.4f} {line}  {record['tokens_per_second']:,.0f} tokens/s"
         self._progress.update(self._task, numbers=text)

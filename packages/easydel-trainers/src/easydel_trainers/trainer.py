@@ -34,6 +34,7 @@ from easydel_trainers.data.layout import Arrays, Layout, Row
 from easydel_trainers.data.micro_batches import arrange_by_budget
 from easydel_trainers.data.steps import PreparedStep, prepared_steps
 from easydel_trainers.errors import ConfigError
+from easydel_trainers.explained import Explains, explained
 from easydel_trainers.loop import Record
 from easydel_trainers.metrics import MetricWindow
 from easydel_trainers.optimizer import make_optimizer, without_frozen
@@ -175,6 +176,11 @@ class Trainer(ABC, Generic[Config]):
         if not sources:
             raise ConfigError("eval_dataset", None, "held-out rows, here or when the trainer is made")
         return self._evaluate_all(self._trained_params(), sources, run=None)
+
+    def explain(self, row: Mapping[str, Any]) -> str:
+        """One raw row as training sees it: a table of its tokens with label, mask and segment. Counts nothing."""
+        assert isinstance(self._transform, Explains)
+        return explained(self._transform.explain(row))
 
     def describe_batch(self, position: Mapping[str, Any] | None) -> list[str]:
         """The rows of the batch that begins at a data position: where each comes from, and how its text begins.

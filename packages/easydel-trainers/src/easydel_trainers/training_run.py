@@ -20,7 +20,7 @@ from easydel_trainers.announcer import Announcer, restore_told, told_states
 from easydel_trainers.averaging import judged_params
 from easydel_trainers.best_model import BestModel
 from easydel_trainers.checkpoint import Best, Checkpointer, differences, installed_versions, refuse_other_run
-from easydel_trainers.config import numeric_identity
+from easydel_trainers.config import numeric_identity, shown_fields
 from easydel_trainers.data.epochs import rows_in_all
 from easydel_trainers.data.prefetch import Prefetched
 from easydel_trainers.data.steps import PreparedStep
@@ -33,6 +33,7 @@ from easydel_trainers.output import TrainOutput
 from easydel_trainers.params_digest import params_digest
 from easydel_trainers.previews import greedy_answers
 from easydel_trainers.profile_window import ProfileWindow
+from easydel_trainers.report.live import LiveReport
 from easydel_trainers.run_lock import lock_folder
 from easydel_trainers.signals import Interrupted, StopSignals
 from easydel_trainers.step import Batch, Params
@@ -70,6 +71,7 @@ class TrainingRun:
             total=trainer.total_steps,
             resources=resources,
         )
+        self._page = self._make_page()
         self._watch = LossWatch(self._config.loss_spike_factor)
         self._spikes = 0
         self._evaluation: Record | None = None
@@ -155,7 +157,20 @@ class TrainingRun:
             summary = {"global_step": self.step, **metrics, "data_report": output.data_report}
             path, text = self._folder / "summary.json", json.dumps(summary, indent=2) + "\n"
             self._news.writing(lambda: path.write_text(text, encoding="utf-8"))
+            self._write_page(f"finished behind step {self.step}")
         return output
+
+    def _make_page(self) -> LiveReport | None:
+        if self._folder is None:
+            return None
+        trainer, kind = self._trainer, type(self._trainer.model).__name__
+        return LiveReport(
+            self._folder,
+            title=" · ".join(name for name in (type(trainer).__name__, trainer._model_name) if name),
+            config=shown_fields(self._config),
+            versions=installed_versions(),
+            auto_class=f"AutoEasyDeLModelFor{'SequenceClassification' if kind == 'SequenceClassifier' else 'CausalLM'}",
+        )
 
     def _make_loop(self) -> Loop:
         trainer = self._trainer
@@ -163,7 +178,7 @@ class TrainingRun:
             annotate=self._annotate,
             judge=self._judge,
             log_due=self._log_due,
-            log=lambda record: self._news.logged(record, self),
+            log=self._logged,
             after_step=self._after_step,
         )
         throughput = Throughput(
@@ -227,6 +242,17 @@ class TrainingRun:
         elif self._news.writing(self._checkpointer.wait):
             _LOG.warning("%s: stopped and saved behind step %d. Run again to go on.", reason, self.step)
         raise Interrupted(reason, self.step)
+
+    def _logged(self, record: Record) -> None:
+        self._news.logged(record, self)
+        if self._page is not None and self._page.is_due:
+            self._write_page(f"step {self.step}" + (f" of {total}" if (total := self._trainer.total_steps) else ""))
+
+    def _write_page(self, state: str) -> None:
+        page, report = self._page, self._trainer.data_report
+        if page is not None:
+            counts = {"rows": report.rows, **report.counts}
+            self._news.writing(lambda: page.write(self._news.history, counts, state=state))
 
     def _log_due(self, step: int) -> bool:
         return step in (1, self._trainer.total_steps) or step % self._config.log_steps == 0

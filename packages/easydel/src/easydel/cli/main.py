@@ -15,9 +15,15 @@ from importlib.metadata import version
 
 from easydel.cli.errors import EXIT_INTERRUPTED, EXIT_OK, OUR_PACKAGES, CommandError, is_for_users, show_error
 
-#: command -> (module with `run(arguments)`, what the overview says about it)
+#: command -> (module with `run(arguments, command)`, what the overview says about it)
 COMMANDS = {
     "sft": ("easydel.cli.sft", "Fine-tune a model on text, conversations or prompts with completions."),
+    "dpo": ("easydel.cli.preference", "Train on chosen and rejected answers, against a reference model."),
+    "orpo": ("easydel.cli.preference", "Train on chosen and rejected answers by odds ratios, without a reference."),
+    "cpo": ("easydel.cli.preference", "Train on chosen and rejected answers without a reference (CPO, SimPO)."),
+    "kto": ("easydel.cli.preference", "Train on answers labelled good or bad."),
+    "bco": ("easydel.cli.preference", "Train on answers labelled good or bad, as a classifier."),
+    "reward": ("easydel.cli.preference", "Train a model that scores answers."),
 }
 
 _OVERVIEW = """\
@@ -80,4 +86,4 @@ def _dispatch(words: list[str]) -> int:
         near = difflib.get_close_matches(words[0], COMMANDS, n=1)
         hint = f"Did you mean `easydel {near[0]}`?" if near else f"There are: {', '.join(COMMANDS)}."
         raise CommandError(f"There is no command `{words[0]}`. {hint}")
-    return import_module(COMMANDS[words[0]][0]).run(words[1:])
+    return import_module(COMMANDS[words[0]][0]).run(words[1:], words[0])

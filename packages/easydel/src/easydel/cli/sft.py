@@ -67,9 +67,9 @@ class SFTRun:
             raise ConfigError("require_nll_drop", self.require_nll_drop, "a share between 0 and 1, for example 0.1")
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str], command: str) -> int:
     """Carry out one `easydel sft` command line; returns the exit code."""
-    invocation = parse_invocation(SFTRun, arguments, command="easydel sft")
+    invocation = parse_invocation(SFTRun, arguments, command=f"easydel {command}")
     config = invocation.run
     if config.training.save_directory is None:
         config = replace(config, training=replace(config.training, save_directory=str(Path("runs", "sft"))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +10,14 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from easydel.cli.curve import draw_curve
-from easydel.cli.errors import CommandError, GoalMissedError
-from easydel.cli.locations import model_location, open_rows
+from easydel.cli.errors import GoalMissedError
+from easydel.cli.locations import model_location, open_rows, tokenizer_at
 from easydel.cli.previews import greedy_answers, questions_of
+from easydel.cli.shown import show_curve
 
 if TYPE_CHECKING:
     from easydata_sources import ShardedDataSource
-    from easydel_trainers import SFTTrainer, TrainOutput
+    from easydel_trainers import SFTTrainer
 
     from easydel.cli.sft import SFTRun
 
@@ -54,7 +53,7 @@ def fine_tune(config: SFTRun) -> None:
 
     for question, before, after in zip(questions, answers_before, answers_after, strict=True):
         _show_answers(console, question, before, after)
-    _show_curve(console, output)
+    show_curve(console, output)
     console.print(Text(output.summary()), soft_wrap=True)
     console.print(Text(f"Model folder: {folder / 'model'}"), soft_wrap=True)
     if loss_before is not None and loss_after is not None:
@@ -73,7 +72,7 @@ def _build(config: SFTRun, rows: _Rows) -> tuple[SFTTrainer, Any]:
     from easydel_trainers import SFTTrainer
 
     location = model_location(config.model)
-    tokenizer = _load_tokenizer(model_location(config.tokenizer) if config.tokenizer else location)
+    tokenizer = tokenizer_at(model_location(config.tokenizer) if config.tokenizer else location)
     # The model goes in by name, so that the trainer reads it only after the rows were found to be good.
     trainer = SFTTrainer(
         model=location,
@@ -85,15 +84,6 @@ def _build(config: SFTRun, rows: _Rows) -> tuple[SFTTrainer, Any]:
     return trainer, tokenizer
 
 
-def _load_tokenizer(location: str) -> Any:
-    from easydata_tokenize import load_tokenizer
-
-    try:
-        return load_tokenizer(location)
-    except (OSError, ValueError) as error:  # what it raises for a folder, file or Hub id that has none
-        raise CommandError(f"No tokenizer was read from {location}: {error}") from None
-
-
 def _held_out_loss(trainer: SFTTrainer, rows: _Rows) -> float | None:
     return None if rows.held_out is None else trainer.evaluate()["eval_loss"]
 
@@ -101,16 +91,6 @@ def _held_out_loss(trainer: SFTTrainer, rows: _Rows) -> float | None:
 def _show_answers(console: Console, question: str, before: str, after: str) -> None:
     body = Text.assemble(("before  ", "bold"), before, "\n", ("after   ", "bold"), after)
     console.print(Panel(body, title=Text(question), title_align="left"))
-
-
-def _show_curve(console: Console, output: TrainOutput) -> None:
-    points = [(entry["step"], entry["loss"]) for entry in output.history if "loss" in entry]
-    if not points:
-        return  # resumed after the last step: nothing was trained, so there is nothing to draw
-    steps, losses = zip(*points, strict=True)
-    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    console.print(Text("Training loss by step", style="bold"))
-    console.print(Text("\n".join(draw_curve(steps, losses, unicode=unicode))))
 
 
 def _judge(console: Console, before: float, after: float, demanded: float | None) -> None:

@@ -55,6 +55,26 @@ def python_docs_rows(split: Split, *, library: Path | None = None) -> list[dict[
     return [_row(*pair) for pair in pairs if _is_held_out(pair[0]) == (split == "held-out")]
 
 
+def python_docs_preferences(split: Split, *, library: Path | None = None) -> list[dict[str, Any]]:
+    """Make the rows of one split for trainers on preferences.
+
+    The chosen answer explains what was asked about. The rejected one explains something else: that of the next row.
+
+    Args:
+        split: as of `python_docs_rows`.
+        library: as of `python_docs_rows`.
+
+    Returns:
+        rows of `prompt`, `chosen` and `rejected` messages, in the order of `python_docs_rows`.
+    """
+    rows = python_docs_rows(split, library=library)
+    others = [*rows[1:], *rows[:1]]
+    return [
+        {"prompt": row["prompt"], "chosen": row["completion"], "rejected": other["completion"]}
+        for row, other in zip(rows, others, strict=True)
+    ]
+
+
 @functools.cache  # parsing the library takes seconds, and both splits need it
 def _questions_and_answers(folder: Path) -> tuple[tuple[str, str], ...]:
     rows: dict[str, str] = {}
