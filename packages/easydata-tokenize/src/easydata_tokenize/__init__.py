@@ -32,7 +32,16 @@ from easydata_tokenize.packing import pack_columns as pack_columns
 from easydata_tokenize.packing_plan import PackingStrategy as PackingStrategy
 from easydata_tokenize.packing_plan import PackPlan as PackPlan
 from easydata_tokenize.packing_plan import plan_packs as plan_packs
+from easydata_tokenize.saving import IncompleteSetError as IncompleteSetError
+from easydata_tokenize.saving import SavedSetDiffersError as SavedSetDiffersError
+from easydata_tokenize.saving import WriteStats as WriteStats
+from easydata_tokenize.saving import open_saved as open_saved
+from easydata_tokenize.saving import save_dataset as save_dataset
+from easydata_tokenize.saving import save_iterator as save_iterator
 from easydata_tokenize.skeleton import Span as Span
+from easydata_tokenize.tokenize_and_save import TokenizeTransform as TokenizeTransform
+from easydata_tokenize.tokenize_and_save import tokenize_and_save as tokenize_and_save
+from easydata_tokenize.tokenize_and_save import tokenizer_fingerprint as tokenizer_fingerprint
 from easydata_tokenize.tokenizer import ChatTokenizer as ChatTokenizer
 from easydata_tokenize.tokenizer import ensure_pad_token as ensure_pad_token
 from easydata_tokenize.tokenizer import load_tokenizer as load_tokenizer
@@ -49,6 +58,7 @@ __all__ = [
     "ChatTokenizer",
     "EncodedRow",
     "Example",
+    "IncompleteSetError",
     "Layout",
     "Message",
     "MissingChatTemplateError",
@@ -58,11 +68,14 @@ __all__ = [
     "PackedShardedSource",
     "PackingStrategy",
     "RowEncoder",
+    "SavedSetDiffersError",
     "Span",
     "StopRule",
     "TextExample",
     "TokenExample",
+    "TokenizeTransform",
     "TruncationMode",
+    "WriteStats",
     "common_prefix",
     "cut_at_spans",
     "detect_layout",
@@ -71,10 +84,15 @@ __all__ = [
     "load_tokenizer",
     "located",
     "mask_spans",
+    "open_saved",
     "pack_columns",
     "plan_packs",
     "read_example",
     "read_messages",
     "read_template_kwargs",
     "read_tools",
+    "save_dataset",
+    "save_iterator",
+    "tokenize_and_save",
+    "tokenizer_fingerprint",
 ]

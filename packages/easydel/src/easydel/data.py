@@ -32,6 +32,10 @@ from easydata_sources import TransformedShardedSource as TransformedShardedSourc
 from easydata_sources import as_sharded_source as as_sharded_source
 from easydata_tokenize import PackedShardedSource as PackedShardedSource
 from easydata_tokenize import PackTransform as PackTransform
+from easydata_tokenize import open_saved as open_saved
+from easydata_tokenize import save_dataset as save_dataset
+from easydata_tokenize import save_iterator as save_iterator
+from easydata_tokenize import tokenize_and_save as tokenize_and_save
 
 __all__ = [  # noqa: RUF022 - grouped by topic
     # sources
@@ -71,4 +75,9 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     # packing
     "PackTransform",
     "PackedShardedSource",
+    # tokenized sets on disk
+    "tokenize_and_save",
+    "save_dataset",
+    "save_iterator",
+    "open_saved",
 ]

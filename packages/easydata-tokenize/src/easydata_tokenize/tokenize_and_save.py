@@ -1,0 +1,139 @@
+"""Tokenize once, train many times: files of rows to a set of tokenized shards."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+from easydata_sources.convert import as_sharded_source
+from easydata_sources.errors import RowError
+from easydata_sources.report import DataReport
+from easydata_sources.transform import CountingTransform, TransformLike
+from easydata_sources.transformed import TransformedShardedSource
+
+from easydata_tokenize.encode import RowEncoder, located
+from easydata_tokenize.examples import TokenExample, read_example
+from easydata_tokenize.formats import SFT_LAYOUTS
+from easydata_tokenize.saving import WriteStats, save_dataset
+from easydata_tokenize.tokenizer import ChatTokenizer, load_tokenizer
+from easydata_tokenize.truncate import kept_tokens
+
+__all__ = ["TokenizeTransform", "tokenize_and_save", "tokenizer_fingerprint"]
+
+
+@final
+class TokenizeTransform(CountingTransform):
+    """Rows of any layout to `input_ids`, with a `completion_mask` where a row has a prompt of its own.
+
+    What is trained stays open: the trainer's options decide, as for raw rows.
+
+    Args:
+        tokenizer: A fast tokenizer; conversations need its chat template.
+        max_length: Most tokens of a row, cut at the end; None = no limit.
+        report: Counter to use; None = a new one. Counted are `truncated` and the notes of `EncodedRow`.
+    """
+
+    def __init__(
+        self, tokenizer: ChatTokenizer, max_length: int | None = 2048, *, report: DataReport | None = None
+    ) -> None:
+        self.max_length = max_length
+        self.report = report if report is not None else DataReport()
+        self._encoder = RowEncoder(tokenizer)
+
+    def transform_batch(self, rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+        """Return the tokenized row for every row.
+
+        Raises:
+            RowError: If a row has no known layout or cannot be rendered.
+            DataQualityError: If more rows are altered than `report` allows.
+        """
+        self.report.saw(len(rows))
+        examples = [located(index, self._read, row) for index, row in enumerate(rows)]
+        for index, example in enumerate(examples):
+            if isinstance(example, TokenExample):
+                raise RowError("Row is tokenized already.", row_in_batch=index, column="input_ids")
+        outputs = []
+        for row in self._encoder.encode([example for example in examples if not isinstance(example, TokenExample)]):
+            kept = kept_tokens(len(row.input_ids), self.max_length)
+            for note in [*row.notes, *(["truncated"] if kept.stop < len(row.input_ids) else [])]:
+                self.report.count(note)
+            output: dict[str, Any] = {"input_ids": row.input_ids[kept]}
+            if row.completion_start is not None:
+                positions = range(len(output["input_ids"]))
+                output["completion_mask"] = [int(position >= row.completion_start) for position in positions]
+            outputs.append([output])
+        self.report.check()
+        return outputs
+
+    def _read(self, row: Mapping[str, Any]) -> Any:
+        return read_example(row, SFT_LAYOUTS, has_template=self._encoder.has_template)
+
+
+def tokenize_and_save(
+    data_files: Any,
+    tokenizer: str | Path | ChatTokenizer,
+    output_path: str | Path,
+    output_format: str = "parquet",
+    max_length: int | None = 2048,
+    *,
+    transform: TransformLike | None = None,
+    max_shard_size: int | str = "500MB",
+    num_shards: int | None = None,
+    compression: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> WriteStats:
+    """Tokenize rows and write them; run again after a kill, it goes on; finished, it does nothing.
+
+    Args:
+        data_files: A path, glob, folder or URL, or anything else that `as_sharded_source` takes.
+        tokenizer: A tokenizer, or a folder, Hub id or `.gguf` file of one.
+        output_path: Folder to write.
+        output_format: `parquet`, `arrow` or `jsonl`.
+        max_length: Most tokens of a row.
+        transform: What to apply instead of `TokenizeTransform`, such as a trainer's `…PreprocessTransform`; it brings
+            its own lengths.
+        max_shard_size: As of `save_dataset`.
+        num_shards: As of `save_dataset`; only where the transform keeps every row.
+        compression: As of `save_dataset`.
+        storage_options: Arguments of the file system that `data_files` is on.
+        overwrite: Begin anew, whatever the folder holds.
+
+    Raises:
+        SavedSetDiffersError: If the folder holds a set of another tokenizer, input or config.
+        DataError: If rows cannot be read, or the folder cannot be written to.
+    """
+    loaded: Any = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
+    applied = TokenizeTransform(loaded, max_length) if transform is None else transform
+    source = as_sharded_source(data_files, storage_options=storage_options)
+    return save_dataset(
+        TransformedShardedSource(source, applied),
+        output_path,
+        output_format,
+        max_shard_size,
+        num_shards,
+        compression,
+        identity={"tokenizer": tokenizer_fingerprint(loaded), "transform": _described(applied)},
+        overwrite=overwrite,
+    )
+
+
+def tokenizer_fingerprint(tokenizer: ChatTokenizer) -> dict[str, Any]:
+    """What a tokenizer's output depends on: its vocabulary and rules, its template, its special tokens."""
+    template = str(tokenizer.chat_template or "")
+    return {
+        "backend": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16],
+        "chat_template": hashlib.sha256(template.encode()).hexdigest()[:16],
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+
+
+def _described(transform: TransformLike) -> dict[str, Any]:
+    """Name and plain settings of a transform."""
+    values = vars(transform) if hasattr(transform, "__dict__") else {}
+    plain = {name: value for name, value in values.items() if isinstance(value, str | int | float | bool | None)}
+    name = getattr(transform, "__qualname__", type(transform).__name__)
+    return {"name": name, **{key.lstrip("_"): value for key, value in sorted(plain.items())}}
