@@ -9,27 +9,23 @@ With SmolLM2's tokenizer `{"prompt": "1 + 1 =", "chosen": " 2", "rejected": " 3"
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Sequence
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from easydata_sources.report import DataReport
-from easydata_sources.transform import CountingTransform
-from easydata_tokenize import ChatTokenizer, located
+from easydata_tokenize import located
 
-from easydel_transforms.answers import AnswerEncoder, EncodedAnswers
+from easydel_transforms.answers import EncodedAnswers
 from easydel_transforms.excerpts import excerpt
 from easydel_transforms.labels import TokenView
-from easydel_transforms.lengths import LengthBudgets
 from easydel_transforms.preference_rows import PromptAndAnswers, TokenAnswers, read_pair
+from easydel_transforms.preference_transform import PreferenceTransform, Row
 
 __all__ = ["CPOPreprocessTransform", "DPOPreprocessTransform", "ORPOPreprocessTransform"]
 
-Row = dict[str, Any]
 
-
-class _PairTransform(CountingTransform, ABC):
+class _PairTransform(PreferenceTransform):
     """Turns preference rows into prompt, chosen and rejected tokens.
 
     Rows have `chosen` and `rejected` (strings or messages) and may have `prompt`; without it the prompt is what both
@@ -51,31 +47,6 @@ class _PairTransform(CountingTransform, ABC):
     Raises:
         ValueError: If a length is out of range, or the budgets exceed `max_length`.
     """
-
-    def __init__(
-        self,
-        tokenizer: ChatTokenizer,
-        max_length: int | None = None,
-        max_prompt_length: int | None = None,
-        max_completion_length: int | None = None,
-        *,
-        keep_stop_token: bool = False,
-        report: DataReport | None = None,
-    ) -> None:
-        budgets = LengthBudgets(max_length, max_prompt_length, max_completion_length, keep_stop_token)
-        self.report = report if report is not None else DataReport()
-        self._encoder = AnswerEncoder(tokenizer, budgets)
-
-    def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
-        """Return the tokenized row for every row, or an empty list where it was dropped.
-
-        Raises:
-            RowError: If a row has no known layout or cannot be rendered.
-            DataQualityError: If more rows are lost or altered than `report` allows.
-        """
-        outputs = self._transform(rows, self.report)
-        self.report.check()
-        return outputs
 
     def explain(self, row: Row) -> dict[str, list[TokenView]]:
         """Return the tokens of the two rows a model would read, `chosen` and `rejected`; counts nothing.

@@ -11,27 +11,23 @@ With SmolLM2's tokenizer `{"prompt": "1 + 1 =", "completion": " 2", "label": Tru
 from __future__ import annotations
 
 import hashlib
-from abc import ABC
 from collections.abc import Sequence
-from typing import Any, final
+from typing import final
 
 from easydata_sources.errors import RowError
 from easydata_sources.report import DataReport
-from easydata_sources.transform import CountingTransform
-from easydata_tokenize import ChatTokenizer, located
+from easydata_tokenize import located
 
-from easydel_transforms.answers import AnswerEncoder, EncodedAnswers
+from easydel_transforms.answers import EncodedAnswers
 from easydel_transforms.excerpts import excerpt
 from easydel_transforms.labels import TokenView
-from easydel_transforms.lengths import LengthBudgets
 from easydel_transforms.preference_rows import PromptAndAnswers, read_unpaired
+from easydel_transforms.preference_transform import PreferenceTransform, Row
 
 __all__ = ["BCOPreprocessTransform", "KTOPreprocessTransform"]
 
-Row = dict[str, Any]
 
-
-class _UnpairedTransform(CountingTransform, ABC):
+class _UnpairedTransform(PreferenceTransform):
     """Turns labelled answers, or pairs of them, into prompt and completion tokens with a label.
 
     Rows have `prompt`, `completion` and `label`, or `chosen` and `rejected` (with or without `prompt`); a pair becomes
@@ -53,31 +49,6 @@ class _UnpairedTransform(CountingTransform, ABC):
     Raises:
         ValueError: If a length is out of range, or the budgets exceed `max_length`.
     """
-
-    def __init__(
-        self,
-        tokenizer: ChatTokenizer,
-        max_length: int | None = None,
-        max_prompt_length: int | None = None,
-        max_completion_length: int | None = None,
-        *,
-        keep_stop_token: bool = False,
-        report: DataReport | None = None,
-    ) -> None:
-        budgets = LengthBudgets(max_length, max_prompt_length, max_completion_length, keep_stop_token)
-        self.report = report if report is not None else DataReport()
-        self._encoder = AnswerEncoder(tokenizer, budgets)
-
-    def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
-        """Return for every row its one or two tokenized rows, fewer where some were dropped.
-
-        Raises:
-            RowError: If a row has no known layout or cannot be rendered.
-            DataQualityError: If more rows are lost or altered than `report` allows.
-        """
-        outputs = self._transform(rows, self.report)
-        self.report.check()
-        return outputs
 
     def explain(self, row: Row) -> dict[str, list[TokenView]]:
         """Return the tokens that a model would read, under `good` and `bad`; counts nothing."""
