@@ -81,7 +81,10 @@ OPTIONS = {
 STOPS = ["restart", "first_exhausted", "all_exhausted"]
 
 
-@pytest.fixture(params=[(s, o, stop) for s in SOURCES for o in OPTIONS for stop in STOPS], ids=str)
+CASES = [(s, o, stop) for s in SOURCES for o in OPTIONS for stop in STOPS]
+
+
+@pytest.fixture(params=CASES, ids=[f"{s.__name__}-{o}-{stop}" for s, o, stop in CASES])
 def make(request, tmp_path):
     sources, options, stop = request.param
 
