@@ -15,20 +15,23 @@ from importlib.metadata import version
 
 from easydel.cli.errors import EXIT_INTERRUPTED, EXIT_OK, OUR_PACKAGES, CommandError, is_for_users, show_error
 
-#: command -> (module with `run(arguments, command)`, what the overview says about it)
-COMMANDS = {
-    "sft": ("easydel.cli.sft", "Fine-tune a model on text, conversations or prompts with completions."),
-    "dpo": ("easydel.cli.preference", "Train on chosen and rejected answers, against a reference model."),
-    "orpo": ("easydel.cli.preference", "Train on chosen and rejected answers by odds ratios, without a reference."),
-    "cpo": ("easydel.cli.preference", "Train on chosen and rejected answers without a reference (CPO, SimPO)."),
-    "kto": ("easydel.cli.preference", "Train on answers labelled good or bad."),
-    "bco": ("easydel.cli.preference", "Train on answers labelled good or bad, as a classifier."),
-    "reward": ("easydel.cli.preference", "Train a model that scores answers."),
+#: heading -> command -> (module with `run(arguments, command) -> exit code`, what the overview says about it)
+MENU = {
+    "Train": {
+        "sft": ("easydel.cli.sft", "Fine-tune a model on text, conversations or prompts with completions."),
+        "dpo": ("easydel.cli.preference", "Train on chosen and rejected answers, against a reference model."),
+        "orpo": ("easydel.cli.preference", "Train on chosen and rejected answers by odds ratios, without a reference."),
+        "cpo": ("easydel.cli.preference", "Train on chosen and rejected answers without a reference (CPO, SimPO)."),
+        "kto": ("easydel.cli.preference", "Train on answers labelled good or bad."),
+        "bco": ("easydel.cli.preference", "Train on answers labelled good or bad, as a classifier."),
+        "reward": ("easydel.cli.preference", "Train a model that scores answers."),
+    },
 }
+
+COMMANDS = {name: entry for commands in MENU.values() for name, entry in commands.items()}
 
 _OVERVIEW = """\
 usage: easydel COMMAND [CONFIG.yaml] [--set KEY=VALUE ...] [--FLAG VALUE ...]
-
 {commands}
 
   easydel COMMAND --help    every flag and config key of a command, each explained
@@ -76,8 +79,7 @@ def _show_logs() -> None:
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
-        lines = [f"  {name:<12}{summary}" for name, (_, summary) in COMMANDS.items()]
-        print(_OVERVIEW.format(commands="\n".join(lines)), end="")
+        print(_OVERVIEW.format(commands=_listed()), end="")
         return EXIT_OK
     if words[0] == "--version":
         print(f"easydel {version('easydel')}")
@@ -87,3 +89,11 @@ def _dispatch(words: list[str]) -> int:
         hint = f"Did you mean `easydel {near[0]}`?" if near else f"There are: {', '.join(COMMANDS)}."
         raise CommandError(f"There is no command `{words[0]}`. {hint}")
     return import_module(COMMANDS[words[0]][0]).run(words[1:], words[0])
+
+
+def _listed() -> str:
+    lines: list[str] = []
+    for heading, commands in MENU.items():
+        lines += ["", heading]
+        lines += [f"  {name:<12}{summary}" for name, (_, summary) in commands.items()]
+    return "\n".join(lines)
