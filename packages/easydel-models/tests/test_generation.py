@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from easydel_models.config import DecoderConfig
-from easydel_models.generation import generate
+from easydel_models.generation import GenerationEngine, GenerationOptions, ModelEngine, generate
 from easydel_models.heads import CausalLM
 from easydel_models.parameters import full_shape, nested, parameter_specs
 
@@ -149,7 +149,7 @@ def test_no_prompts_give_no_results(model):
 
 
 def test_prompts_of_one_bucket_share_compiled_programs(model):
-    from easydel_models import generation
+    from easydel_models.generation import model_engine as generation
 
     generate(model, [[1] * 3], max_new_tokens=9, **NEVER)
     before = generation._prefill._cache_size(), generation._decode_block._cache_size()
@@ -159,7 +159,7 @@ def test_prompts_of_one_bucket_share_compiled_programs(model):
 
 
 def test_cache_is_updated_in_place(model):
-    from easydel_models import generation
+    from easydel_models.generation import model_engine as generation
 
     # A donated buffer is gone afterwards: a second copy of the cache would leave it alive.
     structure, params = generation.split_params(model)
@@ -189,3 +189,30 @@ def test_cache_is_updated_in_place(model):
 def test_bad_input_is_refused_by_name(model, prompts, options, message):
     with pytest.raises(ValueError, match=message):
         generate(model, prompts, **({"max_new_tokens": 8} | options))
+
+
+def test_several_completions_lie_beside_each_other_and_are_drawn_independently(model):
+    sample = functools.partial(generate, model, do_sample=True, temperature=1.3, max_new_tokens=12, seed=3, **NEVER)
+    result = sample(PROMPTS[:2], num_return_sequences=3)
+    assert result == sample([prompt for prompt in PROMPTS[:2] for _ in range(3)])
+    assert len({tuple(tokens) for tokens in result.token_ids}) == 6
+    assert (
+        generate(model, PROMPTS[:1], max_new_tokens=4, num_return_sequences=2).token_ids[0]
+        == (generate(model, PROMPTS[:1], max_new_tokens=4).token_ids[0])
+    )
+
+
+def test_finish_reason_says_whether_a_completion_ended_by_itself(model, logits):
+    free = recomputed(logits, PROMPTS[0], 20)[0]
+    result = generate(model, PROMPTS[:1], max_new_tokens=20, eos_token_id=free[4])
+    assert result.finish_reasons == ["stop"]
+    assert generate(model, PROMPTS[:1], max_new_tokens=3, **NEVER).finish_reasons == ["length"]
+
+
+def test_an_engine_generates_with_the_weights_it_was_last_given(model):
+    options = GenerationOptions(max_new_tokens=6, eos_token_ids=())
+    engine: GenerationEngine = ModelEngine(model)
+    assert engine.generate(PROMPTS, options) == generate(model, PROMPTS, max_new_tokens=6, **NEVER)
+    other = random_model(CONFIG, seed=2)
+    engine.update(other)
+    assert engine.generate(PROMPTS, options) == generate(other, PROMPTS, max_new_tokens=6, **NEVER)

@@ -2,8 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from easydel_models import sampling
-from easydel_models.sampling import Sampling, choose, greedy
+from easydel_models.generation import sampling
+from easydel_models.generation.sampling import Sampling, choose, greedy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -23,8 +23,9 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from easydel_models.cache import KVCache, init_cache
 from easydel_models.config import DecoderConfig
+from easydel_models.generation.options import FinishReason, GenerateResult, GenerationOptions, eos_tuple
+from easydel_models.generation.sampling import Sampling, choose, uniforms_for
 from easydel_models.parameters import Params, join_params, split_params
-from easydel_models.sampling import Sampling, choose, uniforms_for
 
 if TYPE_CHECKING:
     from easydel_models.heads import CausalLM
@@ -37,14 +38,55 @@ _STOP_BUCKET = 8
 """Likewise for the number of stop tokens."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class GenerateResult:
-    """What was generated, without the prompts."""
+class ModelEngine:
+    """Generation in this process: the weights are the model's own arrays, so `update` costs nothing. Final."""
 
-    token_ids: list[list[int]]
-    """The new tokens of each prompt; the stop token is the last one, unless `max_new_tokens` came first."""
-    logprobs: list[list[float]]
-    """Natural log-probability of each of them: at the sampling temperature, before top-k and top-p; greedy at 1."""
+    def __init__(self, model: "CausalLM", *, batch_size: int = 64, block_size: int = 32):
+        """Wraps a model.
+
+        Args:
+            model: The weights to begin with, of any compute dtype.
+            batch_size: Most completions decoded together; bounds the memory of the cache.
+            block_size: Steps between two looks at what is finished; has no effect on the result.
+        """
+        for name, value in {"batch_size": batch_size, "block_size": block_size}.items():
+            if value < 1:
+                raise ValueError(f"`{name}` must be >= 1, got {value}")
+        self._model = model
+        self._batch_size = batch_size
+        self._block_size = block_size
+
+    def generate(self, prompts: Sequence[Sequence[int]], options: GenerationOptions) -> GenerateResult:
+        """Continues each prompt; completions of one prompt lie side by side in the result.
+
+        Raises:
+            ValueError: If a prompt is empty, too long, or holds an unknown id; the prompt is named by its place.
+        """
+        rows = [np.asarray(prompt, np.int32).reshape(-1) for prompt in prompts]
+        config = self._model.config
+        _check_prompts(rows, config, options.max_new_tokens)
+        rows = [row for row in rows for _ in range(options.num_return_sequences)]
+        structure, params = split_params(self._model)
+        plan = _Plan(structure, _sampling(options), self._block_size)
+        stop_ids = _stop_ids(config, options.eos_token_ids)
+        key = jax.random.key(options.seed)
+        token_ids: list[list[int]] = []
+        logprobs: list[list[float]] = []
+        for start in range(0, len(rows), self._batch_size):
+            batch = rows[start : start + self._batch_size]
+            places = jnp.arange(start, start + len(batch), dtype=jnp.int32)
+            request = _Request(key=key, rows=places, stop_ids=jnp.asarray(stop_ids))
+            tokens, logps = _generate_batch(plan, params, batch, request, options.max_new_tokens)
+            for ids, values in zip(tokens, logps, strict=True):
+                length = _length_with_stop(ids, stop_ids)
+                token_ids.append(ids[:length].tolist())
+                logprobs.append(values[:length].tolist())
+        reasons: list[FinishReason] = ["stop" if ids[-1] in stop_ids else "length" for ids in token_ids]
+        return GenerateResult(token_ids=token_ids, logprobs=logprobs, finish_reasons=reasons)
+
+    def update(self, model: "CausalLM") -> None:
+        """Generates with this model's weights from now on; nothing is copied."""
+        self._model = model
 
 
 def generate(
@@ -57,6 +99,7 @@ def generate(
     temperature: float = 1.0,
     top_k: int = 0,
     top_p: float = 1.0,
+    num_return_sequences: int = 1,
     seed: int = 0,
     eos_token_id: int | Sequence[int] | None = None,
     batch_size: int = 64,
@@ -73,40 +116,31 @@ def generate(
         temperature: Above 0; divides the logits. Only with `do_sample`, as the next two.
         top_k: Draw from the k likeliest tokens; 0 = all.
         top_p: Draw from the fewest likeliest tokens that together have at least this share; 1 = all.
+        num_return_sequences: Completions of each prompt.
         seed: Of the draws.
         eos_token_id: The stop token or tokens; None = those of the model's configuration; an empty list = none.
         batch_size: Most prompts decoded together; bounds the memory of the cache.
         block_size: Steps between two looks at what is finished; has no effect on the result.
 
     Returns:
-        New tokens and their log-probabilities, in the order of the prompts.
+        New tokens and their log-probabilities, in the order of the prompts, completions of one prompt side by side.
 
     Raises:
         ValueError: If an option is out of range, or a prompt is empty, too long, or holds an unknown id; the prompt is
             named by its place.
     """
-    rows = _token_lists(prompts, attention_mask)
-    sampling = _sampling(do_sample, temperature, top_k, top_p)
-    for name, value in {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "block_size": block_size}.items():
-        if value < 1:
-            raise ValueError(f"`{name}` must be >= 1, got {value}")
-    _check_prompts(rows, model.config, max_new_tokens)
-    structure, params = split_params(model)
-    plan = _Plan(structure, sampling, block_size)
-    stop_ids = _stop_ids(model.config, eos_token_id)
-    key = jax.random.key(seed)
-    token_ids: list[list[int]] = []
-    logprobs: list[list[float]] = []
-    for start in range(0, len(rows), batch_size):
-        batch = rows[start : start + batch_size]
-        places = jnp.arange(start, start + len(batch), dtype=jnp.int32)
-        request = _Request(key=key, rows=places, stop_ids=jnp.asarray(stop_ids))
-        tokens, logps = _generate_batch(plan, params, batch, request, max_new_tokens)
-        for ids, values in zip(tokens, logps, strict=True):
-            length = _length_with_stop(ids, stop_ids)
-            token_ids.append(ids[:length].tolist())
-            logprobs.append(values[:length].tolist())
-    return GenerateResult(token_ids=token_ids, logprobs=logprobs)
+    options = GenerationOptions(
+        max_new_tokens=max_new_tokens,
+        num_return_sequences=num_return_sequences,
+        do_sample=do_sample,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        eos_token_ids=eos_tuple(eos_token_id),
+    )
+    engine = ModelEngine(model, batch_size=batch_size, block_size=block_size)
+    return engine.generate(_token_lists(prompts, attention_mask), options)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -233,32 +267,26 @@ def _round_up(value: int, multiple: int) -> int:
 
 def _token_lists(
     prompts: Sequence[Sequence[int]] | np.ndarray | Array, attention_mask: np.ndarray | Array | None
-) -> list[np.ndarray]:
+) -> list[list[int]]:
     if attention_mask is None:
-        return [np.asarray(prompt, np.int32).reshape(-1) for prompt in prompts]
+        return [np.asarray(prompt, np.int32).reshape(-1).tolist() for prompt in prompts]
     tokens, mask = np.asarray(prompts), np.asarray(attention_mask).astype(bool)
     if tokens.ndim != 2 or tokens.shape != mask.shape:
         raise ValueError(
             f"`attention_mask` of shape {mask.shape} must have the shape of `prompts`, [rows, slots], "
             f"which is {tokens.shape}"
         )
-    return [row[real].astype(np.int32) for row, real in zip(tokens, mask, strict=True)]
+    return [row[real].tolist() for row, real in zip(tokens, mask, strict=True)]
 
 
-def _sampling(do_sample: bool, temperature: float, top_k: int, top_p: float) -> Sampling | None:
-    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-    if do_sample:
-        return sampling
-    if sampling != Sampling():
-        raise ValueError(
-            f"temperature={temperature}, top_k={top_k}, top_p={top_p} have no effect without sampling; "
-            "set do_sample=True or leave them out"
-        )
-    return None
+def _sampling(options: GenerationOptions) -> Sampling | None:
+    if not options.do_sample:
+        return None
+    return Sampling(temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
 
 
-def _stop_ids(config: DecoderConfig, eos_token_id: int | Sequence[int] | None) -> np.ndarray:
-    ids = config.eos_token_ids if eos_token_id is None else np.atleast_1d(np.asarray(eos_token_id, np.int32))
+def _stop_ids(config: DecoderConfig, eos_token_ids: tuple[int, ...] | None) -> np.ndarray:
+    ids = config.eos_token_ids if eos_token_ids is None else eos_token_ids
     for token in ids:
         if not 0 <= token < config.vocab_size:
             raise ValueError(f"`eos_token_id` {token} is outside the vocabulary of {config.vocab_size}")

@@ -1,0 +1,7 @@
+"""Continuing prompts: in this process, or through another engine; README.md says which file holds what."""
+
+from easydel_models.generation.engine import GenerationEngine
+from easydel_models.generation.model_engine import ModelEngine, generate
+from easydel_models.generation.options import GenerateResult, GenerationOptions
+
+__all__ = ["GenerateResult", "GenerationEngine", "GenerationOptions", "ModelEngine", "generate"]
