@@ -76,3 +76,12 @@ def test_unknown_lengths_are_enough_only_for_restart():
     assert MixedShardedSource({"a": source}).simulate(5).epochs == {"a": None}
     with pytest.raises(MixtureError, match="lengths of the sources, and those of 'a' are unknown"):
         MixedShardedSource({"a": source}, stop="all_exhausted").simulate(5)
+
+
+@pytest.mark.parametrize("stop", ["restart", "first_exhausted", "all_exhausted"])
+@pytest.mark.parametrize("block_size", [1, 7])
+def test_decisions_are_the_sources_of_the_rows_that_are_read(stop, block_size):
+    sources = {name: [{"n": name}] * length for name, length in {"a": 20, "b": 9, "c": 3}.items()}
+    mixture = MixedShardedSource(sources, [5, 2, 1], block_size=block_size, stop=stop)
+    decided = [mixture.names[source] for order in mixture.decisions(50) for source in order]
+    assert decided == [row["n"] for row in islice(mixture, 50)]

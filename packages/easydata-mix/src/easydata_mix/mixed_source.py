@@ -12,7 +12,7 @@ The rows are read in the order of a plan (`plan.py`) that knows nothing of data;
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,11 +32,12 @@ from easydata_mix.mixed_state import check_mixture, spot_from_dict, spot_to_dict
 from easydata_mix.mixed_stream import MixedRowStream, mixed_batches
 from easydata_mix.mixer import Reading, ReadSpot
 from easydata_mix.named_sources import named_sources
+from easydata_mix.order import Order
 from easydata_mix.plan import Planner
 from easydata_mix.recipe import make_recipe
 from easydata_mix.schedule import WeightScheduler
 from easydata_mix.simulation import Simulation, TokenLengths, simulate
-from easydata_mix.walk import Spot, Stop, walk
+from easydata_mix.walk import Spot, Stop, orders, walk
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,6 +186,17 @@ class MixedShardedSource(SingleShardSource):
         """
         row = self._journal.planned_rows if from_row is None else from_row
         return self._journal.add(row, weights)
+
+    def decisions(self, rows: int) -> Iterator[Order]:
+        """Yield which source each of the first `rows` rows comes from, as arrays of indices into `names`.
+
+        Nothing is read; under `first_exhausted` and `all_exhausted` the sources' lengths must be known.
+        """
+        self._recipe.require_clock(self._clock)
+        lengths: list[int | None] = [None] * len(self._names)
+        if self._recipe.stop != "restart":
+            lengths = [self._known(index) for index in range(len(self._names))]
+        return orders(self._planner(), rows, lengths=lengths, stop=self._recipe.stop)
 
     def simulate(
         self,

@@ -10,12 +10,12 @@ Stop policies, all phrased by the first draw that finds its source empty:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from easydata_mix.curve import HORIZON
-from easydata_mix.order import counts_of, first_unserved
+from easydata_mix.order import Order, counts_of, first_unserved
 from easydata_mix.plan import Block, Place, Planner
 
 Stop: TypeAlias = Literal["restart", "first_exhausted", "all_exhausted"]
@@ -67,6 +67,20 @@ def walk(planner: Planner, start: Spot, rows: int, *, lengths: Sequence[int | No
         else:
             drawn = [used + quota for used, quota in zip(before, block.quotas, strict=True)]
             place = planner.after(block)
+
+
+def orders(planner: Planner, rows: int, *, lengths: Sequence[int | None], stop: Stop) -> Iterator[Order]:
+    """Yield the sources of the first `rows` rows, block by block; fewer only if the mixture ends before."""
+    place, left = planner.start(), [HORIZON if stop == "restart" or n is None else n for n in lengths]
+    while rows > 0 and (block := planner.block(place)) is not None:
+        cut = _cut(block, left)
+        order = block.order[: cut[0] if cut else None][:rows]
+        yield order
+        rows -= len(order)
+        left = [available - used for available, used in zip(left, counts_of(order, len(left)), strict=True)]
+        if cut and stop == "first_exhausted":
+            return
+        place = planner.without(place, cut[1], place.row + len(order)) if cut else planner.after(block)
 
 
 def drawn_at(planner: Planner, spot: Spot) -> list[int]:
