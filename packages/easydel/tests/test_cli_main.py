@@ -114,7 +114,6 @@ def test_a_wrong_value_in_the_file_is_refused_with_its_line(config, capsys, tmp_
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--training.max_length", "0"], "`max_length` is 0; expected a whole number of at least 1"),
         (["--training.max_lenght", "5"], "--training.max_length"),
         (["--training.optimizer", "adma"], "invalid choice 'adma'"),
     ],
@@ -125,6 +124,28 @@ def test_wrong_flags_are_refused(config, capsys, flags, message):
     assert raised.value.code == 2
     captured = capsys.readouterr()
     assert message in " ".join((captured.out + captured.err).replace("│", " ").split())
+
+
+def test_a_value_out_of_range_is_named_by_its_flag(config, capsys):
+    text = refused(capsys, config, "--training.max-length", "0")
+    assert "--training.max_length: `training.max_length` is 0; expected a whole number of at least 1" in text
+
+
+def test_a_flag_mends_what_does_not_fit_inside_the_file(config, capsys, tmp_path):
+    with (tmp_path / config).open("a") as file:
+        file.write("  total_batch_size: 6\n  gradient_accumulation_steps: 4\n")
+    assert "run.yaml, line 7" in refused(capsys, config)
+    training = printed_config(capsys, config, "--training.total_batch_size", "8")["training"]
+    assert (training["total_batch_size"], training["gradient_accumulation_steps"]) == (8, 4)
+
+
+def test_a_flag_of_an_optional_section_turns_it_on(config, capsys, tmp_path):
+    assert printed_config(capsys, config)["training"]["lora"] is None
+    assert printed_config(capsys, config, "--training.lora.rank", "16")["training"]["lora"]["rank"] == 16
+    with (tmp_path / config).open("a") as file:
+        file.write("  lora: {rank: 4}\n")
+    assert printed_config(capsys, config)["training"]["lora"]["rank"] == 4
+    assert printed_config(capsys, config, "--set", "training.lora=null")["training"]["lora"] is None
 
 
 def test_ctrl_c_ends_with_130(monkeypatch, capsys):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -17,7 +17,8 @@ import tyro
 
 from easydel.cli.errors import CommandError
 from easydel.cli.settings import Setting, read_settings, with_overrides
-from easydel.cli.typed import build_config
+from easydel.cli.twins import twin_of
+from easydel.cli.typed import checked_config, unchecked_config
 
 Config = TypeVar("Config")
 
@@ -53,11 +54,12 @@ def parse_invocation(kind: type[Config], arguments: Sequence[str], *, command: s
     """
     file, overrides = _file_and_overrides(arguments)
     settings = read_settings(file) if file else Setting({}, "the command line")
-    default = build_config(kind, with_overrides(settings, overrides), absent=tyro.MISSING)
+    settings = with_overrides(settings, overrides)
+    default = unchecked_config(kind, settings, absent=tyro.MISSING)
     invocation = _parse(kind, arguments, default, command)
     if invocation.file != file:
         raise CommandError(f"The config file {invocation.file} must come first: `{command} {invocation.file} …`.")
-    return invocation
+    return replace(invocation, run=checked_config(kind, invocation.run, settings, flags=_flags(arguments)))
 
 
 def _file_and_overrides(arguments: Sequence[str]) -> tuple[Path | None, tuple[str, ...]]:
@@ -70,12 +72,17 @@ def _file_and_overrides(arguments: Sequence[str]) -> tuple[Path | None, tuple[st
     return file, tuple(overrides)
 
 
+def _flags(arguments: Sequence[str]) -> frozenset[str]:
+    """The dotted names of the flags that were written."""
+    return frozenset(word[2:].partition("=")[0].replace("-", "_") for word in arguments if word.startswith("--"))
+
+
 def _is_set(word: str) -> bool:
     return word == "--set" or word.startswith("--set=")
 
 
 def _parse(kind: type[Config], arguments: Sequence[str], default: Config, command: str) -> Invocation[Config]:
-    shape: Any = Invocation[kind]  # pyright: ignore[reportInvalidTypeArguments]
+    shape: Any = Invocation[twin_of(kind)]  # pyright: ignore[reportInvalidTypeArguments]
     return tyro.cli(
         shape,
         prog=command,

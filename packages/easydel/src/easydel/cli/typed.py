@@ -11,12 +11,13 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
-from easydel.cli.errors import CommandError
+from easydel.cli.errors import CommandError, is_for_users
 from easydel.cli.settings import Setting
+from easydel.cli.twins import section_of, twin_of
 
 Config = TypeVar("Config")
 
@@ -33,7 +34,68 @@ def build_config(kind: type[Config], settings: Setting, *, absent: Any = MISSING
         CommandError: if a key is unknown, a value has another type or is out of range, or a required one is
             missing.
     """
+    return checked_config(kind, unchecked_config(kind, settings, absent=absent), settings, flags=frozenset())
+
+
+def unchecked_config(kind: type[Config], settings: Setting, *, absent: Any = MISSING) -> Config:
+    """Read `settings` into the twin of `kind`: keys and types are checked, values are not.
+
+    Arguments and errors are those of `build_config`.
+    """
     return _Builder(kind, absent).build(kind, settings, ())
+
+
+def checked_config(
+    kind: type[Config], twin: Config, settings: Setting, *, flags: Collection[str], path: tuple[str, ...] = ()
+) -> Config:
+    """Make the config from its twin.
+
+    Args:
+        kind: the config dataclass.
+        twin: its values.
+        settings: the tree that the values were read from, for the places of errors.
+        flags: dotted names of the values that came from flags instead. A section that may be `None` is there if the
+            tree or a flag speaks of it.
+        path: of the section inside the whole, for messages.
+
+    Raises:
+        CommandError: if the values do not go together; says where the one to change was written.
+    """
+    annotations = typing.get_type_hints(kind)
+    written = settings.value if isinstance(settings.value, dict) else {}
+    values: dict[str, Any] = {}
+    for item in fields(kind):  # pyright: ignore[reportArgumentType]
+        name, here = item.name, (*path, item.name)
+        section = section_of(annotations[name])
+        values[name] = getattr(twin, name)
+        if section is None or values[name] is MISSING:
+            continue
+        inside = written.get(name, Setting(None, settings.where))
+        wanted = inside.value is not None or any(flag.startswith(".".join(here) + ".") for flag in flags)
+        absent = section is not annotations[name] and not wanted
+        values[name] = None if absent else checked_config(section, values[name], inside, flags=flags, path=here)
+    return _constructed(kind, values, Setting(written, settings.where), flags, path)
+
+
+def _constructed(
+    kind: type[Config], values: dict[str, Any], settings: Setting, flags: Collection[str], path: tuple[str, ...]
+) -> Config:
+    from easydel_trainers.errors import ConfigError
+
+    try:
+        return kind(**values)
+    except ConfigError as error:
+        dotted = ".".join((*path, error.field))
+        origin = f"--{dotted}" if dotted in flags else settings.value.get(error.field, settings).where
+        raise CommandError(f"{origin}: `{dotted}` is {error.value!r}; expected {error.expected}.") from None
+    except Exception as error:
+        if not is_for_users(error):
+            raise
+        raise CommandError(f"{settings.where}: `{'.'.join(path)}`: {error}") from None
+
+
+_ABSENT = object()
+"""Stands for a section that was written as null: the twin keeps its defaults, and nobody asks for them."""
 
 
 class _Misfit(Exception):
@@ -46,11 +108,18 @@ class _Builder:
         self._absent = absent
 
     def build(self, kind: type[Config], settings: Setting, path: tuple[str, ...]) -> Config:
+        values = self._values(kind, settings, path)
+        for name in _required(kind):
+            if name not in values:
+                values[name] = self._missing((*path, name), settings)
+        return twin_of(kind)(**values)
+
+    def _values(self, kind: type[Any], settings: Setting, path: tuple[str, ...]) -> dict[str, Any]:
         if not isinstance(settings.value, dict):
             dotted = ".".join(path)
             raise CommandError(
                 f"{settings.where}: `{dotted}` is {_found(settings)}; expected a section of further keys, "
-                f"for example `{'.'.join((*path, fields(kind)[0].name))}`."  # pyright: ignore[reportArgumentType]
+                f"for example `{'.'.join((*path, fields(kind)[0].name))}`."
             )
         annotations = typing.get_type_hints(kind)
         values: dict[str, Any] = {}
@@ -58,40 +127,39 @@ class _Builder:
             if key not in annotations:
                 raise CommandError(f"{child.where}: there is no key `{'.'.join((*path, key))}`.{self._hint(path, key)}")
             values[key] = self._value(annotations[key], child, (*path, key))
-        for name in _required(kind):
-            if name not in values:
-                values[name] = self._missing((*path, name), settings)
-        return self._construct(kind, values, settings, path)
+        return {key: value for key, value in values.items() if value is not _ABSENT}
 
     def _value(self, annotation: Any, setting: Setting, path: tuple[str, ...]) -> Any:
-        section = _section_of(annotation)
-        if section is not None and (section is annotation or setting.value is not None):
-            return self.build(section, setting, path)
+        section = section_of(annotation)
+        if section is not None:
+            may_be_absent = section is not annotation and setting.value is None
+            return _ABSENT if may_be_absent else self.build(section, setting, path)
+        whole = _dataclass_in(annotation)
+        if whole is not None and isinstance(setting.value, dict):
+            return self._whole(whole, setting, path)
+        if typing.get_origin(annotation) is tuple and isinstance(setting.value, list):
+            item = typing.get_args(annotation)[0]
+            if is_dataclass(item):
+                parts = enumerate(setting.value)
+                return tuple(self._whole(item, part, (*path, str(index))) for index, part in parts)
         try:
             return _converted(annotation, setting)
         except _Misfit:
             found, expected = _found(setting), _described(annotation)
             raise CommandError(f"{setting.where}: `{'.'.join(path)}` is {found}; expected {expected}.") from None
 
+    def _whole(self, kind: Any, setting: Setting, path: tuple[str, ...]) -> Any:
+        """A dataclass that flags cannot change, and that is therefore checked at once."""
+        values = self._values(kind, setting, path)
+        for name in _required(kind):
+            if name not in values:
+                raise CommandError(f"{setting.where}: the key `{'.'.join((*path, name))}` is required and missing.")
+        return _constructed(kind, values, setting, (), path)
+
     def _missing(self, path: tuple[str, ...], settings: Setting) -> Any:
         if self._absent is MISSING:
             raise CommandError(f"{settings.where}: the key `{'.'.join(path)}` is required and missing.")
         return self._absent
-
-    def _construct(
-        self, kind: type[Config], values: dict[str, Any], settings: Setting, path: tuple[str, ...]
-    ) -> Config:
-        from easydel_models.errors import LoraError
-        from easydel_trainers.errors import ConfigError
-
-        try:
-            return kind(**values)
-        except ConfigError as error:
-            origin = settings.value.get(error.field, settings).where
-            dotted = ".".join((*path, error.field))
-            raise CommandError(f"{origin}: `{dotted}` is {error.value!r}; expected {error.expected}.") from None
-        except LoraError as error:
-            raise CommandError(f"{settings.where}: `{'.'.join(path)}`: {error}") from None
 
     def _hint(self, path: tuple[str, ...], key: str) -> str:
         """The key that was probably meant: one of this name in another section, or one spelt alike."""
@@ -109,13 +177,12 @@ def _dotted_names(kind: type, prefix: str = "") -> Iterator[str]:
     annotations = typing.get_type_hints(kind)
     for name, annotation in annotations.items():
         yield prefix + name
-        section = _section_of(annotation)
+        section = _dataclass_in(annotation)
         if section is not None:
             yield from _dotted_names(section, f"{prefix}{name}.")
 
 
-def _section_of(annotation: Any) -> Any:
-    """The dataclass that a section is read into; `None` where the annotation is, or may be, none."""
+def _dataclass_in(annotation: Any) -> Any:
     kinds = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
     return next((kind for kind in kinds if is_dataclass(kind) and isinstance(kind, type)), None)
 
@@ -134,6 +201,8 @@ def _converted(annotation: Any, setting: Setting) -> Any:
             return value
     elif origin in (tuple, list, Sequence) and isinstance(value, list):
         return tuple(_converted(arguments[0], item) for item in value)
+    elif origin in (dict, Mapping) and isinstance(value, dict):
+        return {key: _converted(arguments[1], child) for key, child in value.items()}
     elif annotation is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         return _number(value)
     elif annotation is type(None) and value is None:
@@ -186,5 +255,9 @@ def _described(annotation: Any) -> str:
         return "one of " + ", ".join(str(choice) for choice in arguments)
     if origin in (tuple, list, Sequence):
         return f"a list, each item {_described(arguments[0])}"
+    if origin in (dict, Mapping):
+        return f"a section of names, each with {_described(arguments[1])}"
+    if is_dataclass(annotation):
+        return "a section"
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
     return names.get(annotation, str(annotation))
