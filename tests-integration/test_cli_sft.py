@@ -61,6 +61,29 @@ def test_a_finished_run_started_again_trains_nothing_and_says_the_same(config, c
     assert verdict(again) == verdict(before)
 
 
+def test_a_dry_run_says_what_would_happen_and_leaves_nothing(config, capsys):
+    assert main(["sft", config, "--dry-run", "--json", "--set", "training.max_training_steps=null"]) == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert found["total_steps"] * 4 >= found["rows"] > 4 * (found["total_steps"] - 1)
+    assert found["trained_parameters"] == found["parameters"] > 1_000_000
+    assert sum(found["shapes"].values()) == len(found["losses"])
+    assert found["expected_seconds"] > found["seconds_per_step"] > 0
+    assert found["held_out"]["eval_loss"] > 0
+    assert found["data_report"]["rows"] > 0
+    assert not Path("out").exists()
+
+
+def test_the_end_of_a_run_as_json(config, capsys):
+    assert main(["sft", config, "--json", "--set", "training.max_training_steps=1"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["steps"] == 1
+    assert result["held_out"]["after"]["eval_loss"] > 0
+    assert result["previews"][0]["prompt"] == "Who are you?"
+    assert Path(result["model"], "config.json").exists()
+    assert Path(result["report"]).exists()
+
+
 def test_a_missed_goal_ends_with_1_but_keeps_the_model(config, capsys):
     assert main(["sft", config, "--require_nll_drop", "0.99"]) == 1
     assert "require_nll_drop demands 99.0%" in " ".join(capsys.readouterr().err.replace("│", " ").split())

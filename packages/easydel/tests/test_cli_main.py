@@ -152,7 +152,7 @@ def test_ctrl_c_ends_with_130(monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("easydel.cli.sft.parse_invocation", interrupted)
+    monkeypatch.setattr("easydel.cli.training.parse_invocation", interrupted)
     assert main(["sft"]) == 130
     assert "Stopped" in capsys.readouterr().err
 
@@ -161,7 +161,7 @@ def test_an_unexpected_error_keeps_its_traceback(config, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("easydel.cli.sft.parse_invocation", broken)
+    monkeypatch.setattr("easydel.cli.training.parse_invocation", broken)
     with pytest.raises(ZeroDivisionError):
         main(["sft", config])
 

@@ -1,9 +1,9 @@
 """The table of contents: every name is there, is the very object of its package, and costs nothing until used."""
 
 import importlib
+import resource
 import subprocess
 import sys
-import time
 
 import easydata_sources
 import easydel
@@ -72,7 +72,7 @@ def test_a_star_import_brings_the_menu():
 
 def test_importing_is_quick_and_loads_no_jax():
     code = (
-        "import time; began = time.perf_counter(); import easydel; spent = time.perf_counter() - began;"
+        "import time; began = time.process_time(); import easydel; spent = time.process_time() - began;"
         "import sys; print(spent, *({'jax', 'flax', 'transformers', 'pyarrow', 'numpy'} & sys.modules.keys()))"
     )
     attempts = [run_python(code).split() for _ in range(3)]  # the quickest counts: the machine may be busy
@@ -86,9 +86,11 @@ def test_data_and_transforms_load_no_jax(module):
 
 
 def test_the_overview_answers_quickly():
+    # Processor time: the machine may be busy with other things, which would say nothing of the command.
     attempts = []
     for _ in range(3):
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "easydel.cli", "--help"], capture_output=True, check=True, timeout=60)
-        attempts.append(time.perf_counter() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        attempts.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(attempts) < 0.5

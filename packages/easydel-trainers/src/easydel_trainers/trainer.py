@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from os import PathLike
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -84,19 +84,9 @@ class Trainer(ABC, Generic[Config]):
         eval_dataset: Any = None,
         callbacks: Sequence[Callback] = (),
     ):
-        self.arguments: Config = self._default_config() if arguments is None else arguments
-        self.processing_class = _tokenizer(processing_class, model)
+        self._open_rows(arguments, _tokenizer(processing_class, model), train_dataset, eval_dataset)
         self.callbacks = tuple(callbacks)
         self._model_name = str(model) if isinstance(model, str | PathLike) else None
-        self._transform = self._make_transform()
-        self._train_source = None if train_dataset is None else as_sharded_source(train_dataset, name="train")
-        self._eval_sources = _eval_sources(eval_dataset)
-        if isinstance(self._train_source, MixedShardedSource):
-            self._train_source.bind(rows_per_step=self.arguments.total_batch_size)
-        for source in (self._train_source, *self._eval_sources.values()):
-            self._try_first_row(source)
-        self._refuse_missing_parts()
-        self._total_steps = self._count_steps()
         self._schedule = learning_rate_schedule(self.arguments, total_steps=self._total_steps)
         self.model = adapted(self._load_model(model), self.arguments)
         structure, params = split_params(self.model)
@@ -113,6 +103,43 @@ class Trainer(ABC, Generic[Config]):
             dropout_seed=dropout_seed(self.model, self.arguments),
         )
         self._eval_step = make_eval_step(objective, frozen=self._frozen)
+
+    @classmethod
+    def without_model(
+        cls, arguments: Config | None = None, *, processing_class: Any, train_dataset: Any, eval_dataset: Any = None
+    ) -> Self:
+        """A trainer that has no model: for looking at the very rows and batches that training would use.
+
+        It can `explain` rows, give batches and count steps; what needs a model raises `ConfigError`.
+
+        Args:
+            arguments: see `Trainer`.
+            processing_class: the tokenizer, or what `load_tokenizer` takes.
+            train_dataset: see `Trainer`.
+            eval_dataset: see `Trainer`.
+
+        Raises:
+            ConfigError: if config and data cannot go together.
+            DataError: if the first rows cannot be read or recognised.
+        """
+        trainer = cls.__new__(cls)
+        tokenizer = load_tokenizer(processing_class) if isinstance(processing_class, str) else processing_class
+        trainer._open_rows(arguments, tokenizer, train_dataset, eval_dataset)
+        trainer.callbacks, trainer._model_name, trainer.model = (), None, None
+        return trainer
+
+    def _open_rows(self, arguments: Config | None, tokenizer: Any, train_dataset: Any, eval_dataset: Any) -> None:
+        self.arguments: Config = self._default_config() if arguments is None else arguments
+        self.processing_class = tokenizer
+        self._transform = self._make_transform()
+        self._train_source = None if train_dataset is None else as_sharded_source(train_dataset, name="train")
+        self._eval_sources = _eval_sources(eval_dataset)
+        if isinstance(self._train_source, MixedShardedSource):
+            self._train_source.bind(rows_per_step=self.arguments.total_batch_size)
+        for source in (self._train_source, *self._eval_sources.values()):
+            self._try_first_row(source)
+        self._refuse_missing_parts()
+        self._total_steps = self._count_steps()
 
     # What an algorithm decides.
 
@@ -276,6 +303,8 @@ class Trainer(ABC, Generic[Config]):
 
     def _trained_params(self) -> Params:
         """The parameters that a step changes: all, or those of adapters."""
+        if self.model is None:
+            raise ConfigError("model", None, "a model to train; this trainer was made to look at rows")
         return split_trainable(split_params(self.model)[1])[0]
 
     # Rows.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -75,6 +76,8 @@ class TrainingRun:
         self._watch = LossWatch(self._config.loss_spike_factor)
         self._spikes = 0
         self._evaluation: Record | None = None
+        self.shapes: Counter[tuple[int, ...]] = Counter()
+        """How many steps had arrays of `[micro-batches, lines, length]`; each shape is one compilation."""
         self._profile = ProfileWindow((self._folder or Path()) / "profile", self._config.profile_steps, resources)
         self._signals = resources.enter_context(StopSignals())
         self._loop = self._make_loop()
@@ -194,6 +197,7 @@ class TrainingRun:
 
     def _annotate(self, batch: Batch) -> Batch:
         self._profile.before_step(self.step + 1)
+        self.shapes[batch["input_ids"].shape] += 1
         return self._trainer._annotate(batch, self)
 
     def _judge(self, step: int, prepared: PreparedStep, loss: float, grad_norm: float) -> None:

@@ -46,11 +46,12 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
         options: the others of `Trainer`.
     """
 
+    _reference: ReferenceModel | None = None
+    _cache: ReferenceCache | None = None
+    _unscored: Any = None
+
     def __init__(self, model: Any, arguments: Config | None = None, *, reference_model: Any = None, **options: Any):
         super().__init__(model, arguments, **options)
-        self._reference: ReferenceModel | None = None
-        self._cache: ReferenceCache | None = None
-        self._unscored: Any = None
         if not self._compares:
             return
         if self.model.lora is not None and self.arguments.sync_ref_model:

@@ -7,10 +7,6 @@ it is a defect of ours (or of the machine), and the traceback is what we need.
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.panel import Panel
-from rich.text import Text
-
 EXIT_OK = 0
 EXIT_GOAL_MISSED = 1
 EXIT_USAGE = 2
@@ -48,6 +44,10 @@ def show_error(error: BaseException) -> int:
     Returns:
         the exit code that goes with it.
     """
+    from rich.console import Console  # here, since an overview should not wait for it
+    from rich.panel import Panel
+    from rich.text import Text
+
     missed = isinstance(error, GoalMissedError)
     notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
     title = "goal missed" if missed else "cannot go on"

@@ -21,6 +21,7 @@ from easydel.cli.twins import twin_of
 from easydel.cli.typed import checked_config, unchecked_config
 
 Config = TypeVar("Config")
+Shape = TypeVar("Shape", bound="Invocation[Any]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +41,16 @@ class Invocation(Generic[Config]):
     """What the command is to do."""
 
 
-def parse_invocation(kind: type[Config], arguments: Sequence[str], *, command: str) -> Invocation[Config]:
+def parse_invocation(
+    kind: type[Config], arguments: Sequence[str], *, command: str, shape: type[Shape] = Invocation
+) -> Shape:
     """Read the arguments of one command.
 
     Args:
         kind: the command's config dataclass; its docstring is the head of `--help`.
         arguments: what was written after the command's name.
         command: the command as typed, for the usage line.
+        shape: `Invocation` or a generic subclass of it, with further flags.
 
     Raises:
         CommandError: if the config file or an override is wrong.
@@ -56,7 +60,7 @@ def parse_invocation(kind: type[Config], arguments: Sequence[str], *, command: s
     settings = read_settings(file) if file else Setting({}, "the command line")
     settings = with_overrides(settings, overrides)
     default = unchecked_config(kind, settings, absent=tyro.MISSING)
-    invocation = _parse(kind, arguments, default, command)
+    invocation = _parse(shape, kind, arguments, default, command)
     if invocation.file != file:
         raise CommandError(f"The config file {invocation.file} must come first: `{command} {invocation.file} …`.")
     return replace(invocation, run=checked_config(kind, invocation.run, settings, flags=_flags(arguments)))
@@ -81,13 +85,12 @@ def _is_set(word: str) -> bool:
     return word == "--set" or word.startswith("--set=")
 
 
-def _parse(kind: type[Config], arguments: Sequence[str], default: Config, command: str) -> Invocation[Config]:
-    shape: Any = Invocation[twin_of(kind)]  # pyright: ignore[reportInvalidTypeArguments]
+def _parse(shape: Any, kind: type[Any], arguments: Sequence[str], default: Any, command: str) -> Any:
     return tyro.cli(
-        shape,
+        shape[twin_of(kind)],
         prog=command,
         description=inspect.getdoc(kind),
         args=list(arguments),
-        default=Invocation(run=default),
+        default=shape(run=default),
         use_underscores=True,
     )

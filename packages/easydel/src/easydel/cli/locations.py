@@ -20,7 +20,10 @@ from easydel.cli.errors import CommandError
 from easydel.package_files import package_file
 
 if TYPE_CHECKING:
+    from easydata_mix import MixedShardedSource
     from easydata_sources import ShardedDataSource
+
+    from easydel.cli.mixture import Mixture
 
 
 def model_location(name: str) -> str:
@@ -47,11 +50,11 @@ def tokenizer_at(location: str) -> Any:
         raise CommandError(f"No tokenizer was read from {location}: {error}") from None
 
 
-def open_rows(name: str, folder: Path) -> ShardedDataSource:
-    """Open a data set.
+def open_rows(name: str | Mixture, folder: Path) -> ShardedDataSource:
+    """Open a data set, or several as one.
 
     Args:
-        name: a path, glob or URL of files, `hub://OWNER/NAME:SPLIT`, or `demo://NAME/SPLIT`.
+        name: a path, glob or URL of files, `hub://OWNER/NAME:SPLIT`, or `demo://NAME/SPLIT`; or a mixture of such.
         folder: where rows made on the spot are written, as the JSON lines they are then read from.
 
     Raises:
@@ -59,6 +62,8 @@ def open_rows(name: str, folder: Path) -> ShardedDataSource:
     """
     from easydata_sources import as_sharded_source
 
+    if not isinstance(name, str):
+        return _mixed(name, folder)
     scheme, _, rest = name.rpartition("://")
     if scheme == "demo":
         return as_sharded_source(_demo_file(rest, folder))
@@ -67,6 +72,22 @@ def open_rows(name: str, folder: Path) -> ShardedDataSource:
     if scheme == "package":
         return as_sharded_source(_package_file(rest))
     return as_sharded_source(name)
+
+
+def _mixed(mixture: Mixture, folder: Path) -> MixedShardedSource:
+    from easydata_mix import MixedShardedSource, WeightScheduler
+
+    scheduler = None
+    if mixture.schedule:
+        scheduler = WeightScheduler(mixture.schedule, mixture.interpolation, unit=mixture.unit)
+    return MixedShardedSource(
+        {name: open_rows(rows, folder) for name, rows in mixture.sources.items()},
+        mixture.weights,
+        mixture.block_size,
+        mixture.seed,
+        mixture.stop,
+        weight_scheduler=scheduler,
+    )
 
 
 def _package_file(rest: str) -> Path:

@@ -11,20 +11,19 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
 
 from easydel.cli.errors import EXIT_INTERRUPTED, EXIT_OK, OUR_PACKAGES, CommandError, is_for_users, show_error
 
 #: heading -> command -> (module with `run(arguments, command) -> exit code`, what the overview says about it)
 MENU = {
     "Train": {
-        "sft": ("easydel.cli.sft", "Fine-tune a model on text, conversations or prompts with completions."),
-        "dpo": ("easydel.cli.preference", "Train on chosen and rejected answers, against a reference model."),
-        "orpo": ("easydel.cli.preference", "Train on chosen and rejected answers by odds ratios, without a reference."),
-        "cpo": ("easydel.cli.preference", "Train on chosen and rejected answers without a reference (CPO, SimPO)."),
-        "kto": ("easydel.cli.preference", "Train on answers labelled good or bad."),
-        "bco": ("easydel.cli.preference", "Train on answers labelled good or bad, as a classifier."),
-        "reward": ("easydel.cli.preference", "Train a model that scores answers."),
+        "sft": ("easydel.cli.training", "Fine-tune a model on text, conversations or prompts with completions."),
+        "dpo": ("easydel.cli.training", "Train on chosen and rejected answers, against a reference model."),
+        "orpo": ("easydel.cli.training", "Train on chosen and rejected answers by odds ratios, without a reference."),
+        "cpo": ("easydel.cli.training", "Train on chosen and rejected answers without a reference (CPO, SimPO)."),
+        "kto": ("easydel.cli.training", "Train on answers labelled good or bad."),
+        "bco": ("easydel.cli.training", "Train on answers labelled good or bad, as a classifier."),
+        "reward": ("easydel.cli.training", "Train a model that scores answers."),
     },
 }
 
@@ -82,6 +81,8 @@ def _dispatch(words: list[str]) -> int:
         print(_OVERVIEW.format(commands=_listed()), end="")
         return EXIT_OK
     if words[0] == "--version":
+        from importlib.metadata import version
+
         print(f"easydel {version('easydel')}")
         return EXIT_OK
     if words[0] not in COMMANDS:

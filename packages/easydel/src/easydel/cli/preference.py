@@ -1,11 +1,9 @@
-"""`easydel dpo | orpo | cpo | kto | bco | reward`: training on preferences from one config."""
+"""`easydel dpo | orpo | cpo | kto | bco | reward`: what these commands are told."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 from easydel_trainers.algorithms.bco.config import BCOConfig
 from easydel_trainers.algorithms.cpo.config import CPOConfig
@@ -13,38 +11,13 @@ from easydel_trainers.algorithms.dpo.config import DPOConfig
 from easydel_trainers.algorithms.kto.config import KTOConfig
 from easydel_trainers.algorithms.orpo.config import ORPOConfig
 from easydel_trainers.algorithms.reward.config import RewardConfig
-from easydel_trainers.errors import ConfigError
+from tyro.conf import Suppress
 
-from easydel.cli.errors import EXIT_OK
-from easydel.cli.invocation import parse_invocation
-from easydel.cli.printed import config_as_yaml
+from easydel.cli.run_config import RunConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PreferenceRun:
-    """What every command on preferences is told. Abstract: each adds its `training` options."""
-
-    model: str
-    """Model to train: a folder, a Hub id, a .gguf file, or package://PACKAGE/FILE in an installed package."""
-    tokenizer: str | None = None
-    """Folder, Hub id or .gguf file of the tokenizer. `None` = the model's own."""
-
-    train_dataset: str
-    """Rows to train on: a path, glob or URL of files, hub://OWNER/NAME:SPLIT, or
-    demo://python-docs-preferences/train."""
-    eval_dataset: str | None = None
-    """Held-out rows, named the same way; measured before and after. `None` = no measurement."""
-    eval_rows: int | None = None
-    """Measure on this many of the held-out rows, from the first. `None` = all."""
-
-    def __post_init__(self) -> None:
-        """Check what only these commands know."""
-        if self.eval_rows is not None and (self.eval_dataset is None or self.eval_rows < 1):
-            raise ConfigError("eval_rows", self.eval_rows, "a whole number of at least 1, and an `eval_dataset`")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReferencedRun(PreferenceRun):
+class ReferencedRun(RunConfig):
     """What the commands that compare with a reference model are told. Abstract."""
 
     reference_model: str | None = None
@@ -55,22 +28,28 @@ class ReferencedRun(PreferenceRun):
 class DPORun(ReferencedRun):
     """Train on pairs of a chosen and a rejected answer, against a reference model (DPO and its relatives)."""
 
+    trainer: Annotated[Literal["dpo"], Suppress] = "dpo"
+    """The command that a file is for; others refuse it."""
     training: DPOConfig = field(default_factory=DPOConfig)
     """Options of the trainer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ORPORun(PreferenceRun):
+class ORPORun(RunConfig):
     """Train on pairs of a chosen and a rejected answer without a reference model, by odds ratios (ORPO)."""
 
+    trainer: Annotated[Literal["orpo"], Suppress] = "orpo"
+    """The command that a file is for; others refuse it."""
     training: ORPOConfig = field(default_factory=ORPOConfig)
     """Options of the trainer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CPORun(PreferenceRun):
+class CPORun(RunConfig):
     """Train on pairs of a chosen and a rejected answer without a reference model (CPO, SimPO, AlphaPO)."""
 
+    trainer: Annotated[Literal["cpo"], Suppress] = "cpo"
+    """The command that a file is for; others refuse it."""
     training: CPOConfig = field(default_factory=CPOConfig)
     """Options of the trainer."""
 
@@ -79,6 +58,8 @@ class CPORun(PreferenceRun):
 class KTORun(ReferencedRun):
     """Train on single answers labelled good or bad, or on pairs of them (KTO)."""
 
+    trainer: Annotated[Literal["kto"], Suppress] = "kto"
+    """The command that a file is for; others refuse it."""
     training: KTOConfig = field(default_factory=KTOConfig)
     """Options of the trainer."""
 
@@ -87,41 +68,17 @@ class KTORun(ReferencedRun):
 class BCORun(ReferencedRun):
     """Train on single answers labelled good or bad, or on pairs of them, as a classifier (BCO)."""
 
+    trainer: Annotated[Literal["bco"], Suppress] = "bco"
+    """The command that a file is for; others refuse it."""
     training: BCOConfig = field(default_factory=BCOConfig)
     """Options of the trainer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RewardRun(PreferenceRun):
+class RewardRun(RunConfig):
     """Train a model that scores answers, on pairs of a chosen and a rejected one."""
 
+    trainer: Annotated[Literal["reward"], Suppress] = "reward"
+    """The command that a file is for; others refuse it."""
     training: RewardConfig = field(default_factory=RewardConfig)
     """Options of the trainer."""
-
-
-#: command -> (what it is told, the trainer's name in easydel_trainers)
-_KINDS: dict[str, tuple[type[Any], str]] = {
-    "dpo": (DPORun, "DPOTrainer"),
-    "orpo": (ORPORun, "ORPOTrainer"),
-    "cpo": (CPORun, "CPOTrainer"),
-    "kto": (KTORun, "KTOTrainer"),
-    "bco": (BCORun, "BCOTrainer"),
-    "reward": (RewardRun, "RewardTrainer"),
-}
-
-
-def run(arguments: Sequence[str], command: str) -> int:
-    """Carry out one command line; returns the exit code."""
-    kind, trainer = _KINDS[command]
-    invocation = parse_invocation(kind, arguments, command=f"easydel {command}")
-    config = invocation.run
-    if config.training.save_directory is None:
-        config = replace(config, training=replace(config.training, save_directory=str(Path("runs", command))))
-    if invocation.print_config:
-        print(config_as_yaml(config), end="")
-        return EXIT_OK
-
-    from easydel.cli.preference_run import train_on_preferences
-
-    train_on_preferences(config, trainer)
-    return EXIT_OK

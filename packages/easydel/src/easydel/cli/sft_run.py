@@ -2,90 +2,59 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
+from easydel.cli.assembly import assembled, held_out_rows
 from easydel.cli.errors import GoalMissedError
-from easydel.cli.locations import model_location, open_rows, tokenizer_at
-from easydel.cli.previews import greedy_answers, questions_of
-from easydel.cli.shown import show_curve
+from easydel.cli.previews import questions_of
+from easydel.cli.shown import console_for, show_curve, show_end
 
 if TYPE_CHECKING:
-    from easydata_sources import ShardedDataSource
-    from easydel_trainers import SFTTrainer
-
     from easydel.cli.sft import SFTRun
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    train: ShardedDataSource
-    held_out: ShardedDataSource | None
-
-
-def fine_tune(config: SFTRun) -> None:
+def conduct(config: SFTRun, trainer_name: str, *, as_json: bool) -> None:
     """Fine-tune as `config` says and print what came of it.
 
     Raises:
         GoalMissedError: if the held-out loss fell by less than the config demands; everything is saved
             nevertheless.
     """
-    console = Console()
+    from easydel_trainers.previews import greedy_answers
+
+    console = console_for(as_json)
     folder = Path(str(config.training.save_directory))
-    rows = _open_both(config, folder / "rows")
-    trainer, tokenizer = _build(config, rows)
+    trainer = assembled(config, trainer_name, made_rows=folder / "rows")
+    held_out = held_out_rows(config, folder / "rows")
     questions = [*config.preview_questions]
-    if rows.held_out is not None:
-        questions += questions_of(rows.held_out.rows(), config.preview_rows)
+    if held_out is not None:
+        questions += questions_of(held_out.rows(), config.preview_rows)
 
     def answers() -> list[str]:
-        return greedy_answers(trainer.model, tokenizer, questions, max_new_tokens=config.preview_max_tokens)
+        tokenizer, longest = trainer.processing_class, config.preview_max_tokens
+        return greedy_answers(trainer.model, tokenizer, questions, max_new_tokens=longest) if questions else []
 
-    answers_before, loss_before = answers(), _held_out_loss(trainer, rows)
+    def measured() -> dict[str, float]:
+        return {} if held_out is None else trainer.evaluate()
+
+    answers_before, before = answers(), measured()
     output = trainer.train()
-    answers_after, loss_after = answers(), _held_out_loss(trainer, rows)
+    answers_after, after = answers(), measured()
     trainer.save_pretrained(str(folder / "model"))
 
-    for question, before, after in zip(questions, answers_before, answers_after, strict=True):
-        _show_answers(console, question, before, after)
+    previews = list(zip(questions, answers_before, answers_after, strict=True))
+    for question, earlier, later in previews:
+        _show_answers(console, question, earlier, later)
     show_curve(console, output)
-    console.print(Text(output.summary()), soft_wrap=True)
-    console.print(Text(f"Model folder: {folder / 'model'}"), soft_wrap=True)
-    if loss_before is not None and loss_after is not None:
-        _judge(console, loss_before, loss_after, config.require_nll_drop)
-
-
-def _open_both(config: SFTRun, made_rows: Path) -> _Rows:
-    train = open_rows(config.train_dataset, made_rows)
-    if config.eval_dataset is None:
-        return _Rows(train, None)
-    held_out = open_rows(config.eval_dataset, made_rows)
-    return _Rows(train, held_out if config.eval_rows is None else held_out.limit(config.eval_rows))
-
-
-def _build(config: SFTRun, rows: _Rows) -> tuple[SFTTrainer, Any]:
-    from easydel_trainers import SFTTrainer
-
-    location = model_location(config.model)
-    tokenizer = tokenizer_at(model_location(config.tokenizer) if config.tokenizer else location)
-    # The model goes in by name, so that the trainer reads it only after the rows were found to be good.
-    trainer = SFTTrainer(
-        model=location,
-        arguments=config.training,
-        processing_class=tokenizer,
-        train_dataset=rows.train,
-        eval_dataset=rows.held_out,
-    )
-    return trainer, tokenizer
-
-
-def _held_out_loss(trainer: SFTTrainer, rows: _Rows) -> float | None:
-    return None if rows.held_out is None else trainer.evaluate()["eval_loss"]
+    shown = [{"prompt": question, "before": earlier, "after": later} for question, earlier, later in previews]
+    show_end(console, output, folder, as_json=as_json, before=before, after=after, previews=shown)
+    if held_out is not None:
+        _judge(console, before["eval_loss"], after["eval_loss"], config.require_nll_drop)
 
 
 def _show_answers(console: Console, question: str, before: str, after: str) -> None:

@@ -196,20 +196,23 @@ def _converted(annotation: Any, setting: Setting) -> Any:
     origin, arguments, value = typing.get_origin(annotation), typing.get_args(annotation), setting.value
     if origin in (typing.Union, types.UnionType):
         return _first_fitting(arguments, setting)
-    if origin is Literal:
-        if any(value == choice and type(value) is type(choice) for choice in arguments):
-            return value
-    elif origin in (tuple, list, Sequence) and isinstance(value, list):
+    if origin in (tuple, list, Sequence) and isinstance(value, list):
         return tuple(_converted(arguments[0], item) for item in value)
-    elif origin in (dict, Mapping) and isinstance(value, dict):
+    if origin in (dict, Mapping) and isinstance(value, dict):
         return {key: _converted(arguments[1], child) for key, child in value.items()}
-    elif annotation is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+    if annotation is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         return _number(value)
-    elif annotation is type(None) and value is None:
-        return None
-    elif isinstance(annotation, type) and type(value) is annotation:
+    if _is_one_of(arguments if origin is Literal else (), value) or _is_exactly(annotation, value):
         return value
     raise _Misfit
+
+
+def _is_one_of(choices: tuple[Any, ...], value: Any) -> bool:
+    return any(value == choice and type(value) is type(choice) for choice in choices)
+
+
+def _is_exactly(annotation: Any, value: Any) -> bool:
+    return isinstance(annotation, type) and type(value) is annotation
 
 
 def _first_fitting(kinds: tuple[Any, ...], setting: Setting) -> Any:
@@ -252,7 +255,8 @@ def _described(annotation: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_described(kind) for kind in arguments)
     if origin is Literal:
-        return "one of " + ", ".join(str(choice) for choice in arguments)
+        choices = ", ".join(str(choice) for choice in arguments)
+        return choices if len(arguments) == 1 else f"one of {choices}"
     if origin in (tuple, list, Sequence):
         return f"a list, each item {_described(arguments[0])}"
     if origin in (dict, Mapping):

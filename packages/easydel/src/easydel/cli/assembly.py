@@ -1,0 +1,64 @@
+"""From a run's config to a trainer, with a model or, to look at its rows, without one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from easydel.cli.locations import model_location, open_rows, tokenizer_at
+
+if TYPE_CHECKING:
+    from easydata_sources import ShardedDataSource
+
+    from easydel.cli.run_config import RunConfig
+
+
+def assembled(config: RunConfig, trainer: str, *, made_rows: Path, callbacks: tuple[Any, ...] = ()) -> Any:
+    """The trainer that a config describes.
+
+    Args:
+        config: of one of the training commands.
+        trainer: its trainer's name in `easydel_trainers`.
+        made_rows: folder for rows that are made on the spot.
+        callbacks: of the trainer.
+    """
+    import easydel_trainers
+
+    reference = getattr(config, "reference_model", None)
+    options = {} if reference is None else {"reference_model": model_location(reference)}
+    # The model goes in by name, so that the trainer reads it only after the rows were found to be good.
+    return getattr(easydel_trainers, trainer)(
+        model_location(config.model),
+        **_rows_and_tokenizer(config, made_rows),
+        callbacks=callbacks,
+        **options,
+    )
+
+
+def assembled_without_model(config: RunConfig, trainer: str, *, made_rows: Path) -> Any:
+    """The same, of a trainer that has no model."""
+    import easydel_trainers
+
+    return getattr(easydel_trainers, trainer).without_model(**_rows_and_tokenizer(config, made_rows))
+
+
+def held_out_rows(config: RunConfig, made_rows: Path) -> ShardedDataSource | None:
+    """The rows to measure on, if there are any."""
+    if config.eval_dataset is None:
+        return None
+    rows = open_rows(config.eval_dataset, made_rows)
+    return rows if config.eval_rows is None else rows.limit(config.eval_rows)
+
+
+def tokenizer_of(config: RunConfig) -> Any:
+    """The tokenizer that a config names, or its model's own."""
+    return tokenizer_at(model_location(config.tokenizer or config.model))
+
+
+def _rows_and_tokenizer(config: RunConfig, made_rows: Path) -> dict[str, Any]:
+    return {
+        "arguments": config.training,  # pyright: ignore[reportAttributeAccessIssue] - every command adds its own
+        "processing_class": tokenizer_of(config),
+        "train_dataset": open_rows(config.train_dataset, made_rows),
+        "eval_dataset": held_out_rows(config, made_rows),
+    }

@@ -1,0 +1,221 @@
+"""`--dry-run`: a few real steps of the very run, timed; nothing is written, nothing is kept.
+
+The steps are those that training would take, by the same code, on the first rows of its order. So whatever would stop
+a run in its first minutes (rows that cannot be read, a model that does not fit, a shape that does not compile) stops
+the dry run, and the rest is arithmetic: how many steps, how long.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from easydel_trainers import Callback
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from easydel.cli.assembly import assembled, assembled_without_model
+from easydel.cli.shown import print_json
+
+_STEPS = 4  # the first compiles, and is left out of the speed; a few more shapes may come up in the others
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DryRun:
+    """What a dry run found."""
+
+    parameters: int
+    """Numbers in the model."""
+    trained_parameters: int
+    """Those of them that training changes."""
+    rows: int | None
+    """Rows of the training data; `None` where they cannot be counted."""
+    rows_per_step: int
+    """Rows of one optimizer step."""
+    total_steps: int | None
+    """Steps of the whole run; `None` where the rows cannot be counted."""
+    shapes: dict[str, int]
+    """`micro-batches x lines x length` of the steps tried, and how many had each."""
+    tokens_per_step: float
+    """Mean of the steps tried."""
+    compilations: int
+    """Programs compiled."""
+    compile_seconds: float
+    """Time that took."""
+    seconds_per_step: float
+    """Without compiling."""
+    expected_seconds: float | None
+    """Of the whole run, compiling included and evaluations left out."""
+    peak_memory_bytes: int
+    """Largest size that this process had."""
+    losses: tuple[float, ...]
+    """Of the steps tried."""
+    held_out: dict[str, float]
+    """Metrics on the first held-out batch; empty without held-out rows."""
+    data_report: dict[str, int]
+    """Rows read, and rows cut, dropped or odd by reason."""
+
+
+class _Shapes(Callback):
+    """Notes the shapes of a run's steps."""
+
+    def __init__(self) -> None:
+        self.seen: Counter[tuple[int, ...]] = Counter()
+
+    def on_end(self, run: Any) -> None:
+        self.seen = run.shapes
+
+
+def show_dry_run(config: Any, trainer: str, *, as_json: bool) -> None:
+    """Try a run and print what was found."""
+    found = dry_run(config, trainer)
+    if as_json:
+        print_json(asdict(found))
+        return
+    console = Console()
+    console.print(_table(config, trainer, found))
+    checkpoints = Path(config.training.save_directory, "checkpoints")
+    if checkpoints.exists() and any(checkpoints.iterdir()):
+        console.print(Text(f"{checkpoints} holds checkpoints: the run would go on from the newest."), soft_wrap=True)
+    console.print(Text("Dry run: nothing was trained for good, and nothing written."), soft_wrap=True)
+
+
+def dry_run(config: Any, trainer_name: str) -> DryRun:
+    """Take the first steps of a run.
+
+    Args:
+        config: of one of the training commands.
+        trainer_name: its trainer's name in `easydel_trainers`.
+    """
+    shapes = _Shapes()
+    with tempfile.TemporaryDirectory() as made_rows:
+        whole = assembled_without_model(config, trainer_name, made_rows=Path(made_rows))
+        total = whole.total_steps
+        short = replace(config, training=_short(config.training, total))
+        if short.eval_dataset is not None:
+            short = replace(short, eval_rows=min(config.eval_rows or short.training.eval_batch_size, 64))
+        trainer = assembled(short, trainer_name, made_rows=Path(made_rows), callbacks=(shapes,))
+        output = trainer.train()
+        held_out = trainer.evaluate() if short.eval_dataset is not None else {}
+    speed = _Speed.of(output.history)
+    expected = None if total is None else total * speed.seconds_per_step + output.metrics["compile_seconds"]
+    return DryRun(
+        parameters=_size(trainer.model),
+        trained_parameters=_trained_size(trainer),
+        rows=_row_count(trainer),
+        rows_per_step=config.training.total_batch_size,
+        total_steps=total,
+        shapes={" x ".join(map(str, shape)): count for shape, count in sorted(shapes.seen.items())},
+        tokens_per_step=speed.tokens_per_step,
+        compilations=int(output.metrics["compilations"]),
+        compile_seconds=output.metrics["compile_seconds"],
+        seconds_per_step=speed.seconds_per_step,
+        expected_seconds=expected,
+        peak_memory_bytes=int(output.metrics["peak_memory_bytes"]),
+        losses=tuple(entry["loss"] for entry in output.history if "loss" in entry),
+        held_out=held_out,
+        data_report=output.data_report,
+    )
+
+
+def _short(training: Any, total: int | None) -> Any:
+    """The options with which a run is short and leaves nothing behind; what a step computes stays as it is."""
+    return replace(
+        training,
+        max_training_steps=_STEPS if total is None else min(total, _STEPS),
+        scheduler="constant",
+        warmup_steps=0,
+        decay_steps=None,
+        learning_rate_end=0.0,
+        save_directory=None,
+        save_steps=None,
+        metric_for_best_model=None,
+        load_best_model_at_end=False,
+        greater_is_better=False,
+        evaluation_steps=None,
+        preview_prompts=(),
+        preview_steps=None,
+        profile_steps=None,
+        report_to=(),
+        progress_bar=False,
+        log_steps=1,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Speed:
+    tokens_per_step: float
+    seconds_per_step: float
+
+    @classmethod
+    def of(cls, history: list[dict[str, float]]) -> _Speed:
+        """The speed of the steps behind the first, which has the compiling in it; of the first if it is alone."""
+        steps = [entry for entry in history if "loss" in entry]
+        tokens = [steps[0]["num_tokens"]]
+        tokens += [after["num_tokens"] - before["num_tokens"] for before, after in pairwise(steps)]
+        seconds = [count / step["tokens_per_second"] for count, step in zip(tokens, steps, strict=True)]
+        warm = seconds[1:] or seconds
+        return cls(sum(tokens) / len(tokens), sum(warm) / len(warm))
+
+
+def _size(model: Any) -> int:
+    from easydel_models.parameters import split_params
+    from jax import tree
+
+    return sum(leaf.size for leaf in tree.leaves(split_params(model)[1]))
+
+
+def _trained_size(trainer: Any) -> int:
+    from easydel_trainers.optimizer import frozen
+    from jax import tree
+
+    params = trainer._trained_params()
+    still = frozen(params, trainer.arguments.frozen_parameters)
+    return sum(leaf.size for leaf, fixed in zip(tree.leaves(params), tree.leaves(still), strict=True) if not fixed)
+
+
+def _row_count(trainer: Any) -> int | None:
+    from easydel_trainers.data.epochs import rows_in_all
+
+    return rows_in_all(trainer._train_source, 1)
+
+
+def _table(config: Any, trainer: str, found: DryRun) -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    steps = "unknown: the rows cannot be counted" if found.total_steps is None else f"{found.total_steps:,}"
+    speed = f"{found.seconds_per_step:.3g} s a step, {found.tokens_per_step / found.seconds_per_step:,.0f} tokens/s"
+    report = [f"{count:,} {reason}" for reason, count in found.data_report.items()]
+    lines = {
+        "trainer": trainer,
+        "model": f"{config.model}: {found.parameters:,} parameters, {found.trained_parameters:,} of them trained",
+        "rows": "unknown" if found.rows is None else f"{found.rows:,}",
+        "steps": f"{steps}, of {found.rows_per_step} rows and about {found.tokens_per_step:,.0f} tokens each",
+        "shapes": ", ".join(
+            f"{shape} ({count} of {sum(found.shapes.values())})" for shape, count in found.shapes.items()
+        ),
+        "compiled": f"{found.compilations} programs in {found.compile_seconds:.1f} s",
+        "speed": speed,
+        "expected": "unknown" if found.expected_seconds is None else f"{_duration(found.expected_seconds)} in all",
+        "memory": f"{found.peak_memory_bytes / 2**30:.2f} GiB at most so far",
+        "loss": ", ".join(f"{loss:.4f}" for loss in found.losses),
+        "data": ", ".join(report),
+    }
+    if found.held_out:
+        lines["held out"] = ", ".join(f"{name} {value:.4g}" for name, value in found.held_out.items())
+    for name, text in lines.items():
+        table.add_row(name, Text(text))
+    return table
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    if hours:
+        return f"{hours} h {rest // 60} min"
+    return f"{rest // 60} min {rest % 60} s" if rest >= 60 else f"{seconds:.2g} s"

@@ -1,0 +1,36 @@
+"""What every training command is told, whatever it trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from easydel_trainers.errors import ConfigError
+
+from easydel.cli.mixture import Rows
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """Abstract: each command adds its name as `trainer`, and its options as `training`."""
+
+    model: str
+    """Model to train: a folder, a Hub id, a .gguf file, or package://PACKAGE/FILE in an installed package."""
+    tokenizer: str | None = None
+    """Folder, Hub id or .gguf file of the tokenizer. `None` = the model's own."""
+
+    train_dataset: Rows
+    """Rows to train on: a path, glob or URL of files, hub://OWNER/NAME:SPLIT, demo://NAME/SPLIT; in a file also a
+    mixture: `sources` with `weights` or a `schedule`."""
+    eval_dataset: str | None = None
+    """Held-out rows, named the same way; measured before and after. `None` = no measurement."""
+    eval_rows: int | None = None
+    """Measure on this many of the held-out rows, from the first. `None` = all."""
+
+    def __post_init__(self) -> None:
+        """Check what only the command line knows."""
+        if self.eval_rows is None:
+            return
+        if self.eval_rows < 1:
+            raise ConfigError("eval_rows", self.eval_rows, "a whole number of at least 1")
+        if self.eval_dataset is None:
+            raise ConfigError("eval_rows", self.eval_rows, "an `eval_dataset` beside it, whose rows it counts")
