@@ -2,12 +2,19 @@
 
 import json
 import pickle
+from collections import Counter
 from itertools import islice
 
 import pyarrow as pa
 import pytest
 from easydata_mix import MixedShardedSource, WeightSchedulePoint, WeightScheduler
-from easydata_sources import HFDatasetShardedSource, JsonShardedSource, ParquetShardedSource, ShardedDataSource
+from easydata_sources import (
+    HFDatasetShardedSource,
+    JsonShardedSource,
+    MemoryShardedSource,
+    ParquetShardedSource,
+    ShardedDataSource,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -212,3 +219,21 @@ def test_any_mixture_resumes_exactly(lengths, values, block_size, stop, edit, sh
     assert head(build(journal=False), state, ROWS - skipped) == whole[skipped:]
     if stop != "restart":
         assert len(build()) == len(list(build().rows()))
+
+
+def test_bad_rows_of_a_source_keep_their_places_in_the_mixture():
+    def number(row):
+        return {"n": row["n"] + 0}
+
+    def build():
+        bad = MemoryShardedSource([{"n": i} if i % 4 else {"n": None} for i in range(40)]).map(number)
+        mixture = MixedShardedSource({"a": bad, "b": numbers(100, 40)}, [1, 1], block_size=4, provenance=True)
+        return mixture.limit(60).on_bad_rows("skip", budget=1.0)
+
+    rows = list(build())
+    assert Counter(row["__source__"] for row in rows) == {"a": 22, "b": 30}  # of 30 rows of `a` the bad 8 are gone
+    stream = build().rows()
+    head = list(islice(stream, 17))
+    assert head + list(build().rows(json.loads(json.dumps(stream.state())))) == rows
+    shares = [list(build().shard(host, 3, window=4)) for host in range(3)]
+    assert sorted(row["n"] for share in shares for row in share) == sorted(row["n"] for row in rows)

@@ -195,6 +195,12 @@ def is_odd(row: Row) -> bool:
     return row["id"] % 2 == 1
 
 
+def fails_for_every_fifth(row: Row) -> Row:
+    if row["id"] % 5 == 0:
+        raise KeyError("text")
+    return row
+
+
 def squared(row: Row) -> Row:
     return {"id": row["id"] ** 2}
 
@@ -255,6 +261,9 @@ CASES: dict[str, Callable[[Path, int], Make]] = {
     "share_json_lines": wrapped(json_lines, lambda source: source.shard(0, 2, window=3)),
     "share_of_shuffle": wrapped(json_lines, lambda source: source.shuffle(8).shard(2, 3, window=2)),
     "shuffle_of_share": wrapped(memory, lambda source: source.shard(0, 2, window=3).shuffle(9, window_rows=4)),
+    "bad_rows_skipped": wrapped(
+        json_lines, lambda source: source.map(fails_for_every_fifth).on_bad_rows("skip", budget=1.0)
+    ),
     "four_stages": wrapped(
         composite,
         lambda source: source.shuffle(1, window_rows=5).filter(is_odd).shard(0, 2, window=2).transform(TwiceOrNot()),

@@ -174,7 +174,7 @@ def test_a_missing_parquet_column_lists_the_columns(tmp_path: Path) -> None:
         next(ParquetShardedSource(tmp_path, columns=["id", "text"]).rows())
 
 
-@pytest.mark.parametrize("content", [b"not gzip", gzip.compress(b'{"id": 1}\n' * 10)[:-12]])
+@pytest.mark.parametrize("content", [b"not gzip", gzip.compress(b'{"id": 1}\n' * 10, mtime=0)[:-12]])
 def test_a_damaged_gzip_is_named(content: bytes, tmp_path: Path) -> None:
     _, error = failure(tmp_path / "a.jsonl.gz", content)
     assert "gzip" in str(error)

@@ -20,6 +20,7 @@ from hashlib import blake2b
 from typing import Any
 
 from easydata_sources import BatchStream, RowStream, ShardedDataSource, State
+from easydata_sources.bad_row import Care
 from easydata_sources.single_shard import SingleShardSource
 from easydata_sources.source import check_batch_size
 
@@ -153,6 +154,13 @@ class MixedShardedSource(SingleShardSource):
         """
         mixture = copy(self)
         mixture._shuffle = _Shuffle(seed=seed, epoch=epoch, window_rows=window_rows)
+        return mixture
+
+    def with_care(self, care: Care) -> MixedShardedSource:
+        """Return the mixture of careful sources: a bad row keeps its place, and counts as one of its source's."""
+        mixture = copy(self)
+        mixture.__dict__.pop("_lengths", None)
+        mixture._sources = {name: source.with_care(care) for name, source in self._sources.items()}
         return mixture
 
     def bind(self, *, rows_per_step: int | None = None, tokens_per_row: float | None = None) -> None:

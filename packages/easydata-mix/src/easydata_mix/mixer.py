@@ -13,7 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from easydata_sources import ShardedDataSource, State
-from easydata_sources.rows import Rows, concat_rows, rows_as_dicts, take_rows
+from easydata_sources.bad_row import BadRow
+from easydata_sources.rows import Row, Rows, concat_rows, rows_as_dicts, take_rows
 from easydata_sources.streams import Chunk
 from easydata_sources.streams import Place as RowPlace
 
@@ -211,12 +212,17 @@ def _interleave(order: Order, runs: Sequence[Sequence[Run]], reading: Reading) -
     parts = [run.rows for source in runs for run in source]
     if all(isinstance(part, list) for part in parts):
         queues = [iter([row for run in source for row in rows_as_dicts(run.rows)]) for source in runs]
+        picks: list[int] = order.tolist()
         if reading.provenance:
-            return [{**next(queues[source]), PROVENANCE: names[source]} for source in order.tolist()]
-        return [next(queues[source]) for source in order.tolist()]
+            return [_marked(next(queues[source]), names[source]) for source in picks]
+        return [next(queues[source]) for source in picks]
     places = order.argsort(kind="stable").argsort(kind="stable")
     rows = take_rows(concat_rows(parts, where="mixture of " + ", ".join(names)), places.tolist())
     return _with_source(rows, order, names) if reading.provenance else rows
+
+
+def _marked(row: Row, name: str) -> Row:
+    return row if isinstance(row, BadRow) else {**row, PROVENANCE: name}
 
 
 def _with_source(rows: Rows, order: Order, names: Sequence[str]) -> pa.RecordBatch:

@@ -1,6 +1,7 @@
 """Read rows from files, buckets and Hugging Face data sets, by position; transform, filter and shuffle them."""
 
 from easydata_sources.arrow import ArrowShardedSource as ArrowShardedSource
+from easydata_sources.bad_rows import BadRows as BadRows
 from easydata_sources.composite import CompositeShardedSource as CompositeShardedSource
 from easydata_sources.convert import as_sharded_source as as_sharded_source
 from easydata_sources.delimited import CsvShardedSource as CsvShardedSource
@@ -44,6 +45,7 @@ from easydata_sources.transformed import TransformedShardedSource as Transformed
 
 __all__ = [
     "ArrowShardedSource",
+    "BadRows",
     "BatchStream",
     "BatchTransform",
     "ChainedTransform",

@@ -55,7 +55,8 @@ class ArrowShardedSource(FileSource):
             for number, start, batch in self._batches_from(shard, reader, position):
                 wanted = batch.slice(max(0, row - start))
                 if wanted.num_rows:
-                    yield self.chunk(shard, row, wanted, partial(_batch_at, number, start, row, batch.num_rows))
+                    at = partial(_batch_at, number, start, row, batch.num_rows)
+                    yield from self.columns(shard, row, wanted, at)
                     row += wanted.num_rows
 
     def count_rows(self, shard: int) -> int:
@@ -63,18 +64,21 @@ class ArrowShardedSource(FileSource):
         return ends[-1] if ends else 0
 
     def access(self) -> RowAccess | None:
-        from easydata_sources.access import BlockAccess
+        if not all(self._can_seek(shard) for shard in range(self.num_shards())):
+            return None
+        return self.block_access(self._batch_sizes, self._read_batch)
 
-        blocks, lengths, places = [], [], []
-        for shard, name in enumerate(self.shard_names):
-            if not self.resiliently(shard, lambda shard=shard: self._is_indexed(shard)):
-                return None
-            ends = self.resiliently(shard, lambda shard=shard: self._batch_ends(shard))
-            starts = [0, *ends[:-1]]
-            blocks += [(shard, number) for number in range(len(ends))]
-            lengths += [end - start for start, end in zip(starts, ends, strict=False)]
-            places += [(name, start) for start in starts[: len(ends)]]
-        return BlockAccess(lengths, places, lambda block: self._read_batch(*blocks[block]))
+    def _can_seek(self, shard: int) -> bool:
+        try:
+            return self.resiliently(shard, lambda: self._is_indexed(shard))
+        except FileNotFoundError:
+            if not self.care.marks:
+                raise
+            return True  # one bad row, whatever it was
+
+    def _batch_sizes(self, shard: int) -> list[int]:
+        ends = self._batch_ends(shard)
+        return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
     def _batches_from(
         self, shard: int, reader: pa.RecordBatchFileReader | pa.RecordBatchStreamReader, position: State
@@ -106,11 +110,10 @@ class ArrowShardedSource(FileSource):
         return number, ends[number]
 
     def _read_batch(self, shard: int, number: int) -> Rows:
-        def read() -> Rows:
-            with self._open(shard) as reader:
-                return reader.get_batch(number)
-
-        return self.resiliently(shard, read)
+        with self._open(shard) as reader:
+            batch = reader.get_batch(number)
+        ends = self._batch_ends(shard)
+        return self.checked_columns(shard, ends[number - 1] if number else 0, batch)
 
     def _batch_ends(self, shard: int) -> list[int]:
         """Return the row number after each record batch."""
@@ -140,13 +143,16 @@ class ArrowShardedSource(FileSource):
                 handle.seek(0)
                 with pa.ipc.open_file(handle) if indexed else pa.ipc.open_stream(handle) as reader:
                     yield reader
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and "to be able to read" not in str(error):  # Arrow: cut off in a message
+                raise
             raise DataFormatError(
                 "The file cannot be read as Arrow IPC.",
                 file=file.url,
                 found=f"{file.size()} bytes; {error}",
                 expected="a complete Arrow IPC file or stream",
                 mend="write or download it again; it is damaged or was cut off",
+                reason="damaged_file",
             ) from error
 
 

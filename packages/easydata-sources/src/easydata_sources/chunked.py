@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from copy import copy
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
-from easydata_sources.errors import DataError
+from easydata_sources.bad_row import FILE_FAULTS, BadRow, Care
+from easydata_sources.errors import DataError, DataFormatError
 from easydata_sources.files import DataFile, DataFilesLike, expand_data_files
 from easydata_sources.retry import RetryPolicy, call_resiliently, read_resiliently
 from easydata_sources.rows import Row, Rows, rows_as_dicts
@@ -20,6 +23,11 @@ from easydata_sources.streams import (
     RowStream,
     State,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from easydata_sources.access import RowAccess
 
 
 class ChunkedSource(ShardedDataSource, ChunkReader):
@@ -105,18 +113,20 @@ class FileSource(ChunkedSource):
         self._retries = retries or RetryPolicy()
         self._names = tuple(file.url for file in self.files)
         self._lengths: dict[int, int] = {}
+        self.care = Care()
 
     @property
     def shard_names(self) -> Sequence[str]:
         return self._names
 
     def read_shard(self, shard: int, position: State) -> Iterator[Chunk]:
-        file = self.files[shard]
-        if not file.remote:
-            return self.read_file(shard, position)
-        return read_resiliently(
-            lambda state: self.read_file(shard, state), position, policy=self._retries, what=file.url
-        )
+        return self._marked(shard, position) if self.care.marks else self._read(shard, position)
+
+    def with_care(self, care: Care) -> ShardedDataSource:
+        source = copy(self)
+        source.care = care
+        source._lengths = {}  # a damaged file has a length only for those who mark the damage
+        return source
 
     @abstractmethod
     def read_file(self, shard: int, position: State) -> Iterator[Chunk]:
@@ -124,7 +134,13 @@ class FileSource(ChunkedSource):
 
     def shard_length(self, shard: int) -> int:
         if shard not in self._lengths:
-            self._lengths[shard] = self.resiliently(shard, lambda: self.count_rows(shard))
+            try:
+                self._lengths[shard] = self.resiliently(shard, lambda: self.count_rows(shard))
+            except FILE_FAULTS:
+                if not self.care.marks:
+                    raise
+                chunks = self.read_shard(shard, {"shard": shard, "row": 0})
+                self._lengths[shard] = sum(len(chunk.rows) for chunk in chunks)
         return self._lengths[shard]
 
     @abstractmethod
@@ -138,9 +154,151 @@ class FileSource(ChunkedSource):
             return function()
         return call_resiliently(function, policy=self._retries, what=file.url)
 
+    def columns(
+        self, shard: int, row: int, batch: pa.RecordBatch, extra: Callable[[int], State] | None = None
+    ) -> Iterator[Chunk]:
+        """Yield a run of columns as a chunk, unless it holds rows that are too large.
+
+        Args:
+            shard: Where it comes from.
+            row: Number of its first row.
+            batch: The run.
+            extra: What a position after k rows of it says besides shard and row.
+        """
+        giants = too_large_rows(batch, self.care.largest_row_bytes)
+        if not giants:
+            yield self.chunk(shard, row, batch, extra)
+            return
+        first = next(iter(giants))
+        if self.care.marks:
+            yield self.chunk(shard, row, self._without_giants(batch, giants, shard, row), extra)
+            return
+        if first:
+            yield self.chunk(shard, row, batch.slice(0, first), extra)
+        raise self.too_large(shard, row + first, giants[first])
+
+    def checked_columns(self, shard: int, row: int, batch: pa.RecordBatch) -> Rows:
+        """Return a run of columns with bad rows in place of those that are too large, or raise."""
+        giants = too_large_rows(batch, self.care.largest_row_bytes)
+        if not giants:
+            return batch
+        if self.care.marks:
+            return self._without_giants(batch, giants, shard, row)
+        first = next(iter(giants))
+        raise self.too_large(shard, row + first, giants[first])
+
+    def too_large(self, shard: int, row: int, size: int) -> DataFormatError:
+        """Return the error for a row of `size` bytes."""
+        return DataFormatError(
+            "A row is larger than rows may be.",
+            file=self.files[shard].url,
+            row=row,
+            found=f"{size:,} bytes",
+            expected=f"at most {self.care.largest_row_bytes:,} bytes",
+            mend="cut the row up, or allow it: .on_bad_rows('raise', largest_row_bytes=…)",
+            reason="too_large",
+        )
+
+    def block_access(self, block_sizes: Callable[[int], Sequence[int]], read: Callable[[int, int], Rows]) -> RowAccess:
+        """Return random access by blocks that never reach over a file.
+
+        Args:
+            block_sizes: Rows in each block of a shard, in one try.
+            read: Returns the rows of block `number` of a shard, in one try.
+        """
+        from easydata_sources.access import BlockAccess
+
+        blocks, lengths, places = [], [], []
+        for shard, name in enumerate(self.shard_names):
+            sizes = self._block_sizes(shard, block_sizes)
+            blocks += [(shard, number) for number in range(len(sizes))]
+            lengths += sizes
+            places += [(name, first) for first in accumulate(sizes[:-1], initial=0)] if sizes else []
+
+        def read_block(block: int) -> Rows:
+            shard, number = blocks[block]
+            try:
+                return self.resiliently(shard, lambda: read(shard, number))
+            except FILE_FAULTS as error:
+                if not self.care.marks:
+                    raise
+                return [BadRow(self._placed(error, shard, places[block][1]))] * lengths[block]
+
+        return BlockAccess(lengths, places, read_block)
+
     def get_shard_info(self, name: str) -> ShardInfo | None:
         shard = shard_index(self, name)
         file = self.files[shard]
-        size = self.resiliently(shard, file.size)
+        try:
+            size = self.resiliently(shard, file.size)
+        except FileNotFoundError:
+            if not self.care.marks:
+                raise
+            size = None
         rows = self._lengths.get(shard)
         return ShardInfo(shard_id=shard, shard_name=name, num_rows=rows, byte_size=size, url=file.url)
+
+    def _without_giants(self, batch: pa.RecordBatch, giants: Mapping[int, int], shard: int, row: int) -> list[Row]:
+        rows = batch.to_pylist()
+        for index, size in giants.items():
+            rows[index] = BadRow(self.too_large(shard, row + index, size))
+        return rows
+
+    def _read(self, shard: int, position: State) -> Iterator[Chunk]:
+        file = self.files[shard]
+        if not file.remote:
+            return self.read_file(shard, position)
+        return read_resiliently(
+            lambda state: self.read_file(shard, state), position, policy=self._retries, what=file.url
+        )
+
+    def _marked(self, shard: int, position: State) -> Iterator[Chunk]:
+        """Yield the shard's chunks; where reading fails, the rest of the shard is one bad row."""
+        if position.get("broken"):
+            return
+        at = position
+        try:
+            for chunk in self._read(shard, position):
+                yield chunk
+                at = chunk.state_after(len(chunk.rows))
+        except FILE_FAULTS as error:
+            row = at["row"]
+            if at is position and row and not isinstance(error, FileNotFoundError) and row >= self.shard_length(shard):
+                return  # the failure lies before the position: it was one of the rows given
+            yield self._rest(shard, at, BadRow(self._placed(error, shard, row)))
+
+    def _rest(self, shard: int, at: State, bad: BadRow) -> Chunk:
+        after = {"shard": shard, "row": at["row"] + 1, "broken": True}
+        name = self.shard_names[shard]
+        return Chunk(
+            rows=[bad], state_after=lambda given: dict(after if given else at), place=lambda _: (name, at["row"])
+        )
+
+    def _placed(self, error: Exception, shard: int, row: int) -> DataFormatError:
+        if isinstance(error, DataFormatError):
+            return error.located(file=self.files[shard].url, row=row)
+        return DataFormatError(
+            "A file that was listed is not there any more.",
+            file=self.files[shard].url,
+            row=row,
+            found=str(error),
+            expected="the rest of its rows",
+            mend="bring it back, or list the files again",
+            reason="file_gone",
+        )
+
+    def _block_sizes(self, shard: int, block_sizes: Callable[[int], Sequence[int]]) -> list[int]:
+        try:
+            return list(self.resiliently(shard, lambda: block_sizes(shard)))
+        except FILE_FAULTS:
+            if not self.care.marks:
+                raise
+            return [1]  # the bad row that stands for the file
+
+
+def too_large_rows(batch: pa.RecordBatch, limit: int) -> dict[int, int]:
+    """Return the size in bytes of each row that has more than `limit`."""
+    if batch.nbytes <= limit:
+        return {}
+    sizes = ((index, batch.slice(index, 1).nbytes) for index in range(batch.num_rows))
+    return {index: size for index, size in sizes if size > limit}

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from easydata_sources.bad_row import Care
 from easydata_sources.errors import DataError
 from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo, check_batch_size, shard_index
@@ -72,6 +73,9 @@ class CompositeShardedSource(ShardedDataSource):
         parts = [part.access() for part in self.sources]
         known = [part for part in parts if part is not None]
         return ConcatenatedAccess(known) if len(known) == len(parts) else None
+
+    def with_care(self, care: Care) -> ShardedDataSource:
+        return CompositeShardedSource([part.with_care(care) for part in self.sources])
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.sources)

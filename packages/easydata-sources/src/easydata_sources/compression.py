@@ -69,4 +69,5 @@ def read_block(stream: BinaryIO, file: DataFile, size: int) -> bytes:
             found=str(error),
             expected=f"a complete {codec} file",
             mend="copy or download it again; it is damaged or was cut off",
+            reason="damaged_file",
         ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping
 
+from easydata_sources.bad_row import BadRow
 from easydata_sources.chunked import FileSource
 from easydata_sources.compression import with_compressions
 from easydata_sources.errors import DataFormatError
@@ -55,13 +56,19 @@ class CsvShardedSource(FileSource):
         records = header if offset is None else _Records(file, offset, self._delimiter_of(file))
         row = position["row"] - skip
         first, rows, offsets = row + skip, [], [records.offset]
-        for values in records:
-            parsed = self._row(file, row, names, values)
+        while (values := self._next(records, row)) is not None:
             row += 1
             if row <= position["row"] and offset is None:
                 offsets = [records.offset]
                 continue
-            rows.append(parsed)
+            try:
+                rows.append(self._row(shard, row - 1, names, values, records.offset - offsets[-1]))
+            except DataFormatError as error:
+                if not self.care.marks:
+                    if rows:
+                        yield self.chunk(shard, first, rows, lambda given, at=offsets: {"offset": at[given]})
+                    raise
+                rows.append(BadRow(error, content=values))
             offsets.append(records.offset)
             if len(rows) == _CHUNK_ROWS:
                 yield self.chunk(shard, first, rows, lambda given, at=offsets: {"offset": at[given]})
@@ -78,7 +85,22 @@ class CsvShardedSource(FileSource):
             return self._delimiter
         return "\t" if file.url.lower().endswith(TSV_EXTENSIONS) else ","
 
-    def _row(self, file: DataFile, row: int, names: list[str], values: list[str]) -> Row:
+    def _next(self, records: _Records, row: int) -> list[str] | BadRow | None:
+        """Return the next values, a mark in place of ones that cannot be read, or None at the end."""
+        try:
+            return next(records, None)
+        except DataFormatError as error:
+            error.row = row
+            if not self.care.marks or error.reason == "damaged_file":
+                raise
+            return BadRow(error)
+
+    def _row(self, shard: int, row: int, names: list[str], values: list[str] | BadRow, size: int) -> Row:
+        if isinstance(values, BadRow):
+            return values
+        file = self.files[shard]
+        if size > self.care.largest_row_bytes:
+            raise self.too_large(shard, row, size)
         if len(values) != len(names):
             raise DataFormatError(
                 "A row does not have as many values as the header has names.",
@@ -87,6 +109,7 @@ class CsvShardedSource(FileSource):
                 found=f"{len(values)} values: {str(values)[:80]}",
                 expected=f"{len(names)}: {', '.join(names)}",
                 mend=f"quote values that hold {self._delimiter_of(file)!r} or line ends, or give delimiter=…",
+                reason="wrong_number_of_values",
             )
         return dict(zip(names, values, strict=True))
 
@@ -97,6 +120,7 @@ class _Records:
     def __init__(self, file: DataFile, offset: int, delimiter: str) -> None:
         self.offset = offset
         self._file = file
+        self._undecodable: str | None = None  # in the lines of the record being read
         self._records = csv.reader(self._lines(), delimiter=delimiter, strict=True)
 
     def __iter__(self) -> Iterator[list[str]]:
@@ -105,12 +129,13 @@ class _Records:
     def __next__(self) -> list[str]:
         try:
             for values in self._records:
+                if self._undecodable is not None:
+                    what, self._undecodable = self._undecodable, None
+                    raise self._broken(what, "undecodable")
                 if values:
                     return values
         except csv.Error as error:
-            raise self._broken(str(error)) from error
-        except UnicodeDecodeError as error:
-            raise self._broken(f"bytes that are not UTF-8 ({error.reason})") from error
+            raise self._broken(str(error), "broken_csv") from error
         raise StopIteration
 
     def _lines(self) -> Iterator[str]:
@@ -118,13 +143,19 @@ class _Records:
             for line in run.lines:
                 encoding = "utf-8-sig" if self.offset == 0 else "utf-8"
                 self.offset += len(line) + 1
-                yield line.decode(encoding) + "\n"
+                try:
+                    yield line.decode(encoding) + "\n"
+                except UnicodeDecodeError as error:
+                    self._undecodable = f"bytes that are not UTF-8 ({error.reason})"
+                    # The record's end is found all the same, so that the rows after it can be read.
+                    yield line.decode(encoding, errors="surrogateescape") + "\n"
 
-    def _broken(self, found: str) -> DataFormatError:
+    def _broken(self, found: str, reason: str) -> DataFormatError:
         return DataFormatError(
             "The file cannot be read as delimited text.",
             file=self._file.url,
             found=f"{found}, before byte {self.offset}",
             expected="UTF-8 text in which quotes are closed and doubled inside values",
             mend="look for an unclosed quote, or give the right delimiter=…",
+            reason=reason,
         )

@@ -55,6 +55,7 @@ class DataFormatError(DataError):
         found: What is there (short; long values should be cut by the caller).
         expected: What should be there.
         mend: One thing the reader can do about it.
+        reason: Short name under which such rows are counted, e.g. `broken_json`; not part of the message.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class DataFormatError(DataError):
         found: str | None = None,
         expected: str | None = None,
         mend: str | None = None,
+        reason: str | None = None,
     ) -> None:
         self.problem = problem
         self.file = file
@@ -75,6 +77,7 @@ class DataFormatError(DataError):
         self.found = found
         self.expected = expected
         self.mend = mend
+        self.reason = reason
         super().__init__(problem)
 
     def __str__(self) -> str:
@@ -116,8 +119,11 @@ class RowError(DataFormatError):
         found: str | None = None,
         expected: str | None = None,
         mend: str | None = None,
+        reason: str | None = None,
     ) -> None:
-        super().__init__(problem, file=file, row=row, column=column, found=found, expected=expected, mend=mend)
+        super().__init__(
+            problem, file=file, row=row, column=column, found=found, expected=expected, mend=mend, reason=reason
+        )
         self.row_in_batch = row_in_batch
 
 

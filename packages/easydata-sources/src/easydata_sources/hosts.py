@@ -7,6 +7,7 @@ there. It works with fewer files than hosts, because windows count rows, not fil
 
 from __future__ import annotations
 
+from easydata_sources.bad_row import Care
 from easydata_sources.errors import DataError
 from easydata_sources.rows import Row
 from easydata_sources.single_shard import SingleShardSource
@@ -46,6 +47,10 @@ class HostShardedSource(SingleShardSource):
                 f"(every {self.window} rows), or resume with {state['hosts']} hosts"
             )
         return _HostRows(self, state)
+
+    def with_care(self, care: Care) -> ShardedDataSource:
+        source = self.source.with_care(care)
+        return HostShardedSource(source, index=self.index, count=self.count, window=self.window)
 
     def __len__(self) -> int:
         rounds, rest = divmod(len(self.source), self.window * self.count)

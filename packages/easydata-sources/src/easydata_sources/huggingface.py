@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from easydata_sources.bad_row import Care
 from easydata_sources.chunked import ChunkedSource
-from easydata_sources.errors import DataError, MissingExtraError
+from easydata_sources.errors import DataError, DataFormatError, MissingExtraError
 from easydata_sources.rows import Row, Rows, table_as_batch
 from easydata_sources.single_shard import SingleShardSource
 from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 _CHUNK_ROWS = 1024
 _STREAM_ROWS = 256
+
+_UNREADABLE = (ValueError, TypeError, LookupError)  # what the library and Arrow raise for data they cannot read
 
 
 class HFDatasetShardedSource(ShardedDataSource):
@@ -62,7 +65,7 @@ class HFDatasetShardedSource(ShardedDataSource):
     @property
     def is_streaming(self) -> bool:
         """Whether the data set can only be read in order."""
-        return isinstance(self._source, _StreamingSource)
+        return not isinstance(self._source, _MapStyleSource)
 
     @property
     def shard_names(self) -> Sequence[str]:
@@ -82,6 +85,11 @@ class HFDatasetShardedSource(ShardedDataSource):
 
     def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
         return self._source.batches(rows, state)
+
+    def with_care(self, care: Care) -> ShardedDataSource:
+        careful = copy.copy(self)
+        careful._source = self._source.with_care(care)
+        return careful
 
     def access(self) -> RowAccess | None:
         return self._source.access()
@@ -123,7 +131,8 @@ class HuggingFaceShardedSource(ShardedDataSource):
             "cache_dir": cache_dir,
             "token": token,
         }
-        self._loaded: HFDatasetShardedSource | None = None
+        self._care = Care()
+        self._loaded: ShardedDataSource | None = None
 
     @property
     def shard_names(self) -> Sequence[str]:
@@ -144,17 +153,23 @@ class HuggingFaceShardedSource(ShardedDataSource):
     def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
         return self._source().batches(rows, state)
 
+    def with_care(self, care: Care) -> ShardedDataSource:
+        careful = copy.copy(self)
+        careful._care, careful._loaded = care, None
+        return careful
+
     def access(self) -> RowAccess | None:
         return self._source().access()
 
     def __len__(self) -> int:
         return len(self._source())
 
-    def _source(self) -> HFDatasetShardedSource:
+    def _source(self) -> ShardedDataSource:
         if self._loaded is None:
             library = _library(f"Loading the data set {self.dataset_name!r}")
             dataset = library.load_dataset(self.dataset_name, split=self.split, **self._arguments)
-            self._loaded = HFDatasetShardedSource(dataset, name=f"{self.dataset_name}:{self.split}")
+            source = HFDatasetShardedSource(dataset, name=f"{self.dataset_name}:{self.split}")
+            self._loaded = source.with_care(self._care)
         return self._loaded
 
 
@@ -172,6 +187,9 @@ class _MapStyleSource(ChunkedSource):
 
     def shard_length(self, shard: int) -> int:
         return len(self._dataset)
+
+    def with_care(self, care: Care) -> ShardedDataSource:
+        return self  # its rows have been read and checked by the library
 
     def read_shard(self, shard: int, position: State) -> Iterator[Chunk]:
         for start in range(position["row"], len(self._dataset), _CHUNK_ROWS):
@@ -218,6 +236,7 @@ class _StreamingRows(RowStream):
         self._iterator = iter(self._dataset)
         self._rows: list[Row] = []
         self._given = 0
+        self._failure: DataFormatError | None = None
         if state:
             self.skip(state["emitted"])
 
@@ -239,11 +258,31 @@ class _StreamingRows(RowStream):
     def _read_on(self) -> None:
         # Before its first row the library has no state to tell; a fresh stream begins there anyway.
         before = self._dataset.state_dict() if self._rows and not self._buffered else self._before
-        rows = [dict(row) for row in islice(self._iterator, _STREAM_ROWS)]
+        rows: list[Row] = []
+        try:
+            if self._failure is None:
+                rows.extend(dict(row) for row in islice(self._iterator, _STREAM_ROWS))
+        except _UNREADABLE as error:
+            # The library's iterator looks exhausted ever after; the rows read before the failure are given first.
+            self._failure = self._broken(error, self._first + self._given + len(rows))
+        if not rows and self._failure is not None:
+            raise self._failure
         if not rows:
             raise StopIteration
         self._first += self._given
         self._before, self._rows, self._given = before, rows, 0
+
+    def _broken(self, error: Exception, row: int) -> DataFormatError:
+        failure = DataFormatError(
+            "The library cannot read on in a streaming data set.",
+            file=self._shard,
+            row=row,
+            found=f"{type(error).__name__}: {error}",
+            expected="a row",
+            mend="look at the file it was reading, or read the files with the source class of their format",
+        )
+        failure.__cause__ = error
+        return failure
 
 
 def _formatted(dataset: datasets.Dataset) -> datasets.Dataset:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from easydata_sources.bad_row import BadRow, Care
 from easydata_sources.compression import open_at, read_block
 from easydata_sources.errors import DataFormatError
 from easydata_sources.files import DataFile
@@ -20,8 +21,12 @@ _BLOCK_BYTES = 1 << 18
 _LARGEST_ROW = 1 << 28  # characters; a larger "row" is a file in which a brace is missing
 _WHITE = " \t\r\n"
 
+PLAIN = Care()
 
-def read_json_values(file: DataFile, *, offset: int, row: int, array: bool) -> Iterator[tuple[Row, int]]:
+
+def read_json_values(
+    file: DataFile, *, offset: int, row: int, array: bool, care: Care = PLAIN
+) -> Iterator[tuple[Row, int]]:
     """Yield (object, byte after it).
 
     Args:
@@ -29,6 +34,7 @@ def read_json_values(file: DataFile, *, offset: int, row: int, array: bool) -> I
         offset: Where to begin: 0, or the byte after an object.
         row: Number of the first object read, for error messages.
         array: Whether the objects are the elements of one array; otherwise they just follow each other.
+        care: Whether something else than an object is to be marked rather than raised.
 
     Raises:
         DataFormatError: If the text is no JSON, breaks off, or holds something else than objects.
@@ -38,7 +44,7 @@ def read_json_values(file: DataFile, *, offset: int, row: int, array: bool) -> I
         if array and offset == 0:
             reader.skip("[")
         while reader.more_values(array, first=offset == 0 and reader.row == row):
-            yield reader.value()
+            yield reader.value(marks=care.marks)
 
 
 class _Reader:
@@ -76,8 +82,8 @@ class _Reader:
             self.skip(",")
         return True
 
-    def value(self) -> tuple[Row, int]:
-        """Return the object that comes next and the byte after it."""
+    def value(self, *, marks: bool) -> tuple[Row, int]:
+        """Return the object that comes next, or the mark of a bad row, and the byte after it."""
         self._peek()
         while True:
             try:
@@ -88,7 +94,11 @@ class _Reader:
                     raise self._error(where, "a complete JSON object") from error
                 continue
             if not isinstance(value, dict):
-                raise self._error(f"a JSON {type(value).__name__}: {str(value)[:60]}", "a JSON object")
+                found = f"a JSON {type(value).__name__}: {str(value)[:60]}"
+                error = self._error(found, "a JSON object", "not_an_object")
+                if not marks:
+                    raise error
+                value = BadRow(error, content=value)
             self._step(end - self._at)
             self.row += 1
             return value, self._offset
@@ -117,7 +127,7 @@ class _Reader:
             self._offset += len(self._text[self._at : stop].encode())
         except UnicodeEncodeError as error:
             where = self._excerpt(self._at + error.start)
-            raise self._error(f"bytes that are not UTF-8, {where}", "UTF-8 text") from error
+            raise self._error(f"bytes that are not UTF-8, {where}", "UTF-8 text", "undecodable") from error
         self._at = stop
 
     def _fill(self) -> bool:
@@ -140,7 +150,7 @@ class _Reader:
         bad = "" if text.isascii() else text.encode(errors="surrogateescape").decode(errors="backslashreplace")
         return f"near {bad or text!r}"
 
-    def _error(self, found: str, expected: str) -> DataFormatError:
+    def _error(self, found: str, expected: str, reason: str = "broken_json") -> DataFormatError:
         return DataFormatError(
             "The JSON of a file is broken or breaks off.",
             file=self._file.url,
@@ -148,6 +158,7 @@ class _Reader:
             found=f"{found}, after byte {self._offset}",
             expected=expected,
             mend="complete the file, or write one object per line (JSON lines), which survives being cut off",
+            reason=reason,
         )
 
 

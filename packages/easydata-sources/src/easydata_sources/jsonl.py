@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Literal
 
+from easydata_sources.bad_row import BadRow
 from easydata_sources.chunked import FileSource
 from easydata_sources.compression import compression_of, open_at, read_block, with_compressions
 from easydata_sources.errors import DataFormatError
@@ -76,18 +77,18 @@ class JsonShardedSource(FileSource):
         return sum(len(chunk.rows) for chunk in self.read_file(shard, {"row": 0}))
 
     def access(self) -> RowAccess | None:
-        from easydata_sources.access import BlockAccess
-
         plain = all(compression_of(file) is None for file in self.files)
-        if not plain or any(self._layout(shard) != "lines" for shard in range(self.num_shards())):
+        if not plain or any(self._known_layout(shard) != "lines" for shard in range(self.num_shards())):
             return None
-        blocks, lengths, places = [], [], []
-        for shard, name in enumerate(self.shard_names):
-            index = self.resiliently(shard, lambda shard=shard: self._index(shard))
-            blocks += [(shard, number) for number in range(len(index.spans))]
-            lengths += [span.rows for span in index.spans]
-            places += [(name, first) for first in index.first_rows[:-1]]
-        return BlockAccess(lengths, places, lambda block: self._read_span(*blocks[block]))
+        return self.block_access(lambda shard: [span.rows for span in self._index(shard).spans], self._read_span)
+
+    def _known_layout(self, shard: int) -> Layout:
+        try:
+            return self.resiliently(shard, lambda: self._layout(shard))
+        except FileNotFoundError:
+            if not self.care.marks:
+                raise
+            return "lines"  # one bad row, whatever it was
 
     def _layout(self, shard: int) -> Layout:
         if shard not in self._layouts:
@@ -137,48 +138,67 @@ class JsonShardedSource(FileSource):
                 row += len(rows)
 
     def _parse(self, run: LineRun, lines: list[int], shard: int, row: int) -> tuple[Rows, DataFormatError | None]:
-        """Parse lines up to the first broken one."""
+        """Parse lines, up to the first broken one unless those are marked."""
         rows: list[Row] = []
         for index in lines:
+            line = run.lines[index]
             try:
-                rows.append(self._parse_line(run.lines[index], shard, row + len(rows)))
+                rows.append(self._parse_line(line, shard, row + len(rows)))
             except DataFormatError as error:
                 error.found = f"{error.found}, in the line that begins at byte {run.starts()[index]}"
-                return rows, error
+                if not self.care.marks:
+                    return rows, error
+                rows.append(BadRow(error, content=line))
         return rows, None
 
     def _parse_line(self, line: bytes, shard: int, row: int) -> Row:
+        if len(line) > self.care.largest_row_bytes:
+            raise self.too_large(shard, row, len(line))
         try:
             value = json.loads(line.removeprefix(_BOM))
         except json.JSONDecodeError as error:
-            raise self._broken(line, shard, row, f"{error.msg} (character {error.pos})") from error
+            raise self._broken(line, shard, row, f"{error.msg} (character {error.pos})", "broken_json") from error
         except UnicodeDecodeError as error:
-            raise self._broken(line, shard, row, f"bytes that are not UTF-8 at byte {error.start}") from error
+            what = f"bytes that are not UTF-8 at byte {error.start}"
+            raise self._broken(line, shard, row, what, "undecodable") from error
+        except RecursionError as error:
+            raise self._broken(line, shard, row, "brackets nested without end", "broken_json") from error
         if not isinstance(value, dict):
-            raise self._broken(line, shard, row, f"a JSON {type(value).__name__}")
+            raise self._broken(line, shard, row, f"a JSON {type(value).__name__}", "not_an_object")
         return value
 
-    def _broken(self, line: bytes, shard: int, row: int, reason: str) -> DataFormatError:
+    def _broken(self, line: bytes, shard: int, row: int, what: str, reason: str) -> DataFormatError:
         text = line.decode("utf-8", errors="backslashreplace").strip()
         shown = text if len(text) <= 80 else f"{text[:40]} … {text[-40:]}"
         return DataFormatError(
             "A line is not a whole JSON object.",
             file=self.files[shard].url,
             row=row,
-            found=f"{reason}: {shown!r}",
+            found=f"{what}: {shown!r}",
             expected="one complete JSON object per line",
             mend="complete or delete the line; a file that breaks off at its end was not written to the end",
+            reason=reason,
         )
 
     def _read_values(self, shard: int, row: int, offset: int | None) -> Iterator[Chunk]:
         file, array = self.files[shard], self._layout(shard) == "array"
         skip = row if offset is None else 0
         first, rows, offsets = row, [], [offset or 0]
-        for value, end in read_json_values(file, offset=offset or 0, row=row - skip, array=array):
+        values = read_json_values(file, offset=offset or 0, row=row - skip, array=array, care=self.care)
+        for value, end in values:
             if skip:
                 skip, offsets = skip - 1, [end]
                 continue
-            rows.append(value)
+            size = end - offsets[-1]
+            if size > self.care.largest_row_bytes and not isinstance(value, BadRow):
+                error = self.too_large(shard, first + len(rows), size)
+                if not self.care.marks:
+                    if rows:
+                        yield self._value_chunk(shard, first, rows, offsets)
+                    raise error
+                rows.append(BadRow(error))
+            else:
+                rows.append(value)
             offsets.append(end)
             if len(rows) == _CHUNK_ROWS:
                 yield self._value_chunk(shard, first, rows, offsets)
@@ -190,9 +210,6 @@ class JsonShardedSource(FileSource):
         return self.chunk(shard, first, rows, lambda given: {"offset": offsets[given]})
 
     def _read_span(self, shard: int, number: int) -> Rows:
-        return self.resiliently(shard, lambda: self._read_span_once(shard, number))
-
-    def _read_span_once(self, shard: int, number: int) -> Rows:
         index = self._index(shard)
         span = index.spans[number]
         with open_at(self.files[shard], span.offset) as stream:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from easydata_sources.bad_row import Care
 from easydata_sources.errors import DataError
 from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo, check_batch_size, shard_index
@@ -52,6 +53,9 @@ class LimitedShardedSource(ShardedDataSource):
 
     def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
         return _LimitedBatches(self, check_batch_size(rows), state)
+
+    def with_care(self, care: Care) -> ShardedDataSource:
+        return LimitedShardedSource(self.source.with_care(care), self.max_rows)
 
     def access(self) -> RowAccess | None:
         from easydata_sources.access import PrefixAccess

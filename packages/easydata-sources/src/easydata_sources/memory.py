@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from easydata_sources.bad_row import Care
 from easydata_sources.chunked import ChunkedSource
 from easydata_sources.errors import DataFormatError
 from easydata_sources.rows import Row, Rows
-from easydata_sources.source import ShardInfo, shard_index
+from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
 from easydata_sources.streams import Chunk, State
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ class MemoryShardedSource(ChunkedSource):
 
     def shard_length(self, shard: int) -> int:
         return len(self._rows)
+
+    def with_care(self, care: Care) -> ShardedDataSource:
+        return self  # nothing can happen to rows in memory
 
     def read_shard(self, shard: int, position: State) -> Iterator[Chunk]:
         for start in range(position["row"], len(self._rows), _CHUNK_ROWS):

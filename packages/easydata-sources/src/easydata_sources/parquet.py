@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from easydata_sources.bad_row import BadRow
 from easydata_sources.chunked import FileSource
 from easydata_sources.errors import DataFormatError
 from easydata_sources.files import DataFile, DataFilesLike
 from easydata_sources.retry import RetryPolicy
-from easydata_sources.rows import Rows, table_as_batch
+from easydata_sources.rows import Row, Rows, table_as_batch
 from easydata_sources.source import ShardInfo, shard_index
 from easydata_sources.streams import Chunk, State
 
@@ -58,17 +59,25 @@ class ParquetShardedSource(FileSource):
         self._footers: dict[int, pq.FileMetaData] = {}
 
     def read_file(self, shard: int, position: State) -> Iterator[Chunk]:
+        import pyarrow as pa
+
         row = position["row"]
         with self._open(shard) as file:
             ends = self._group_ends_of(shard, file)
             for group in range(bisect_right(ends, row), len(ends)):
                 start = ends[group - 1] if group else 0
-                for batch in file.iter_batches(_SLICE_ROWS, row_groups=[group], columns=self._columns):
-                    wanted = batch.slice(max(0, row - start))
-                    start += batch.num_rows
-                    if wanted.num_rows:
-                        yield self.chunk(shard, row, wanted)
-                        row += wanted.num_rows
+                try:
+                    for batch in file.iter_batches(_SLICE_ROWS, row_groups=[group], columns=self._columns):
+                        wanted = batch.slice(max(0, row - start))
+                        start += batch.num_rows
+                        if wanted.num_rows:
+                            yield from self.columns(shard, row, wanted)
+                            row += wanted.num_rows
+                except (pa.ArrowException, OSError) as error:
+                    if not self.care.marks or not _is_damage(error):
+                        raise
+                    yield self.chunk(shard, row, self._lost(shard, group, error, ends[group] - row))
+                    row = ends[group]
 
     def count_rows(self, shard: int) -> int:
         ends = self._group_ends(shard)
@@ -79,23 +88,22 @@ class ParquetShardedSource(FileSource):
         return super().get_shard_info(name)
 
     def access(self) -> RowAccess:
-        from easydata_sources.access import BlockAccess
+        return self.block_access(self._group_sizes, self._read_group)
 
-        groups, lengths, places = [], [], []
-        for shard, name in enumerate(self.shard_names):
-            ends = self.resiliently(shard, lambda shard=shard: self._group_ends(shard))
-            starts = [0, *ends[:-1]]
-            groups += [(shard, group) for group in range(len(ends))]
-            lengths += [end - start for start, end in zip(starts, ends, strict=False)]
-            places += [(name, start) for start in starts[: len(ends)]]
-        return BlockAccess(lengths, places, lambda block: self._read_group(*groups[block]))
+    def _group_sizes(self, shard: int) -> list[int]:
+        ends = self._group_ends(shard)
+        return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
     def _read_group(self, shard: int, group: int) -> Rows:
-        def read() -> Rows:
-            with self._open(shard) as file:
-                return table_as_batch(file.read_row_group(group, columns=self._columns))
+        with self._open(shard) as file:
+            batch = table_as_batch(file.read_row_group(group, columns=self._columns))
+            ends = self._group_ends_of(shard, file)
+        return self.checked_columns(shard, ends[group - 1] if group else 0, batch)
 
-        return self.resiliently(shard, read)
+    def _lost(self, shard: int, group: int, error: Exception, rows: int) -> list[Row]:
+        fault = _damaged(self.files[shard], error)
+        fault.row = self._ends[shard][group] - rows
+        return [BadRow(fault)] * rows
 
     def _group_ends(self, shard: int) -> list[int]:
         """Return the row number after each row group, from the footer."""
@@ -125,10 +133,8 @@ class ParquetShardedSource(FileSource):
                     self._check_columns(data_file, file)
                     self._footers[shard] = file.metadata
                 yield file
-        except pa.ArrowException as error:
-            raise _damaged(data_file, error) from error
-        except OSError as error:
-            if error.errno is not None or type(error) is not OSError or not _is_decoding_failure(error):
+        except (pa.ArrowException, OSError) as error:
+            if not _is_damage(error):
                 raise
             raise _damaged(data_file, error) from error
 
@@ -143,13 +149,17 @@ class ParquetShardedSource(FileSource):
                 found=f"columns {', '.join(names)}",
                 expected=f"columns {', '.join(self._columns or ())}",
                 mend="correct columns=…, or leave this file out",
+                reason="missing_column",
             )
 
 
-def _is_decoding_failure(error: OSError) -> bool:
+def _is_damage(error: Exception) -> bool:
     """Whether Arrow failed on the bytes it got, rather than on getting them (it uses OSError for both)."""
+    if not isinstance(error, OSError):
+        return True
     message = str(error).lower()
-    return any(word in message for word in ("thrift", "parquet", "corrupt", "unexpected end of stream", "page"))
+    damage = any(word in message for word in ("thrift", "parquet", "corrupt", "unexpected end of stream", "page"))
+    return type(error) is OSError and error.errno is None and damage
 
 
 def _damaged(file: DataFile, error: Exception) -> DataFormatError:
@@ -160,4 +170,5 @@ def _damaged(file: DataFile, error: Exception) -> DataFormatError:
         found="an empty file (0 bytes)" if size == 0 else f"{size} bytes; {error}",
         expected="a Parquet file with its footer at the end",
         mend="write or download it again: a writer that was interrupted leaves a file without a footer",
+        reason="damaged_file",
     )

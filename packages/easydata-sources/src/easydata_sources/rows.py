@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from easydata_sources.bad_row import BadRow
 from easydata_sources.errors import DataFormatError
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def concat_rows(runs: Sequence[Rows], *, where: str) -> Rows:
         return runs[0]
     if all(isinstance(run, list) for run in runs):
         return [row for run in runs for row in run]  # type: ignore[union-attr]
+    if any(isinstance(run, list) and any(isinstance(row, BadRow) for row in run) for run in runs):
+        return [row for run in runs for row in rows_as_dicts(run)]  # no column can hold a bad row
     return _concat_batches([rows_as_batch(run, where=where) for run in runs], where)
 
 

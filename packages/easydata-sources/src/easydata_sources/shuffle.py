@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from copy import copy
 from functools import cached_property
 from itertools import accumulate
 
 from easydata_sources.access import RowAccess
+from easydata_sources.bad_row import Care
 from easydata_sources.errors import DataError
 from easydata_sources.permutation import mix_key, permute
 from easydata_sources.rows import concat_rows, take_rows
@@ -73,8 +75,16 @@ class ShuffledShardedSource(SingleShardSource):
             return RowsAsBatches(self.rows(state), check_batch_size(rows))
         return ChunkBatchStream(reader, reader.start(state), check_batch_size(rows))
 
+    def with_care(self, care: Care) -> ShardedDataSource:
+        return self._over(self.source.with_care(care))
+
     def __len__(self) -> int:
         return len(self.source)
+
+    def _over(self, source: ShardedDataSource) -> ShardedDataSource:
+        shuffled = copy(self)  # by way of __getstate__, so without the reader
+        shuffled.source = source
+        return shuffled
 
     @cached_property
     def _reader(self) -> _ShuffledReader | None:

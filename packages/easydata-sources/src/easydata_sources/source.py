@@ -22,12 +22,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from easydata_sources.bad_row import LARGEST_ROW_BYTES, Care
 from easydata_sources.errors import DataError
 from easydata_sources.rows import Row
 from easydata_sources.streams import BatchStream, Place, RowsAsBatches, RowStream, State
 
 if TYPE_CHECKING:
     from easydata_sources.access import RowAccess
+    from easydata_sources.bad_rows import BadRows, Policy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +87,16 @@ class ShardedDataSource(ABC):
     def access(self) -> RowAccess | None:
         """Return random access to the rows, by blocks; None = the source can only be read in order."""
         return None
+
+    def with_care(self, care: Care) -> ShardedDataSource:
+        """Return the same source reading with care: `on_bad_rows` asks for it.
+
+        This default does what can be done from outside: the rest of a shard that fails becomes one bad row. Sources
+        that are made of others hand it on to them.
+        """
+        from easydata_sources.guarded import GuardedSource
+
+        return GuardedSource(self) if care.marks else self
 
     def __len__(self) -> int:
         """Return the number of rows, without decoding them.
@@ -148,6 +160,33 @@ class ShardedDataSource(ABC):
         from easydata_sources.fields import RenameFields
 
         return self.transform(RenameFields(mapping))
+
+    def on_bad_rows(
+        self,
+        policy: Policy | BadRows,
+        *,
+        file: str | None = None,
+        budget: float = 0.01,
+        largest_row_bytes: int = LARGEST_ROW_BYTES,
+    ) -> ShardedDataSource:
+        """Say what happens to rows that cannot be read, or that a transform so far cannot handle.
+
+        Which rows are left is the same for any number of hosts and after resuming. Their number is not known before
+        they were read, as after a filter.
+
+        Args:
+            policy: `raise`, `skip` or `quarantine`; or all of it as one `BadRows`, and nothing else.
+            file: JSON-lines file for the rows in quarantine.
+            budget: Bad rows above which an error is raised: a share (float) or a number (int).
+            largest_row_bytes: Rows that take more bytes as stored are bad.
+        """
+        from easydata_sources.bad_rows import BadRows, SetAside
+
+        if not isinstance(policy, BadRows):
+            policy = BadRows(policy=policy, file=file, budget=budget, largest_row_bytes=largest_row_bytes)
+        marks = policy.policy != "raise"
+        source = self.with_care(Care(largest_row_bytes=policy.largest_row_bytes, marks=marks))
+        return source.transform(SetAside(policy)) if marks else source
 
     def limit(self, rows: int) -> ShardedDataSource:
         """Keep the first `rows` rows."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from easydata_sources.bad_row import BadRow
 from easydata_sources.chunked import FileSource
 from easydata_sources.compression import compression_of, open_at, with_compressions
 from easydata_sources.errors import DataFormatError
@@ -49,25 +50,20 @@ class TextShardedSource(FileSource):
         if offset is None:
             offset = self._index(shard).offset_of(row) if row else 0
         for run in read_line_runs(self.files[shard], offset):
-            rows = self._decode(shard, row, run)
-            yield self.chunk(shard, row, rows, lambda given, run=run: {"offset": run.starts()[given]})
+            rows, broken = self._decode(shard, row, run)
+            if rows:
+                yield self.chunk(shard, row, rows, lambda given, run=run: {"offset": run.starts()[given]})
+            if broken is not None:
+                raise broken
             row += len(rows)
 
     def count_rows(self, shard: int) -> int:
         return self._index(shard).rows
 
     def access(self) -> RowAccess | None:
-        from easydata_sources.access import BlockAccess
-
         if any(compression_of(file) is not None for file in self.files):
             return None
-        blocks, lengths, places = [], [], []
-        for shard, name in enumerate(self.shard_names):
-            index = self.resiliently(shard, lambda shard=shard: self._index(shard))
-            blocks += [(shard, number) for number in range(len(index.spans))]
-            lengths += [span.rows for span in index.spans]
-            places += [(name, first) for first in index.first_rows[:-1]]
-        return BlockAccess(lengths, places, lambda block: self._read_span(*blocks[block]))
+        return self.block_access(lambda shard: [span.rows for span in self._index(shard).spans], self._read_span)
 
     def _index(self, shard: int) -> LineIndex:
         if shard not in self._indices:
@@ -75,27 +71,39 @@ class TextShardedSource(FileSource):
         return self._indices[shard]
 
     def _read_span(self, shard: int, number: int) -> Rows:
-        def read() -> Rows:
-            index = self._index(shard)
-            span = index.spans[number]
-            with open_at(self.files[shard], span.offset) as stream:
-                lines = stream.read(span.bytes).split(b"\n")[: span.rows]
-            return self._decode(shard, index.first_rows[number], LineRun(span.offset, lines))
+        index = self._index(shard)
+        span = index.spans[number]
+        with open_at(self.files[shard], span.offset) as stream:
+            lines = stream.read(span.bytes).split(b"\n")[: span.rows]
+        rows, broken = self._decode(shard, index.first_rows[number], LineRun(span.offset, lines))
+        if broken is not None:
+            raise broken
+        return rows
 
-        return self.resiliently(shard, read)
-
-    def _decode(self, shard: int, first_row: int, run: LineRun) -> list[Row]:
+    def _decode(self, shard: int, first_row: int, run: LineRun) -> tuple[list[Row], DataFormatError | None]:
+        """Decode lines, up to the first that is no text unless those are marked."""
         rows: list[Row] = []
         for line in run.lines:
             try:
-                rows.append({self._field: line.removesuffix(b"\r").decode()})
-            except UnicodeDecodeError as error:
-                raise DataFormatError(
-                    "A line of text is not UTF-8.",
-                    file=self.files[shard].url,
-                    row=first_row + len(rows),
-                    found=f"byte {line[error.start]:#04x} at byte {error.start} of the line",
-                    expected="UTF-8",
-                    mend="convert the file, e.g.: iconv -f latin1 -t utf8 FILE > NEW",
-                ) from error
-        return rows
+                rows.append({self._field: self._text(line, shard, first_row + len(rows))})
+            except DataFormatError as error:
+                if not self.care.marks:
+                    return rows, error
+                rows.append(BadRow(error, content=line))
+        return rows, None
+
+    def _text(self, line: bytes, shard: int, row: int) -> str:
+        if len(line) > self.care.largest_row_bytes:
+            raise self.too_large(shard, row, len(line))
+        try:
+            return line.removesuffix(b"\r").decode()
+        except UnicodeDecodeError as error:
+            raise DataFormatError(
+                "A line of text is not UTF-8.",
+                file=self.files[shard].url,
+                row=row,
+                found=f"byte {line[error.start]:#04x} at byte {error.start} of the line",
+                expected="UTF-8",
+                mend="convert the file, e.g.: iconv -f latin1 -t utf8 FILE > NEW",
+                reason="undecodable",
+            ) from error

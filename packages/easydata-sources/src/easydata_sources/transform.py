@@ -217,6 +217,7 @@ def _as_row_error(error: DataFormatError, index: int) -> RowError:
         found=error.found,
         expected=error.expected,
         mend=error.mend,
+        reason=error.reason,
     )
 
 

@@ -8,10 +8,13 @@ that batch are part of the position too, so that a resumed run reports what an u
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from easydata_sources.bad_row import BadRow, Care
+from easydata_sources.bad_rows import GoodRows, SetAside, apply_marking
 from easydata_sources.errors import DataError, RowError
 from easydata_sources.fields import FieldTransform
 from easydata_sources.report import DataReport
@@ -64,6 +67,7 @@ class TransformedShardedSource(ShardedDataSource):
             source, transform = source.source, ChainedTransform([source.transform_applied, transform])
         self.source = source
         self.transform_applied = transform
+        self._marks = False
 
     @property
     def shard_names(self) -> Sequence[str]:
@@ -81,15 +85,40 @@ class TransformedShardedSource(ShardedDataSource):
         done = 0
         while batch := list(islice(rows, batch_rows(self.transform_applied))):
             try:
-                outputs = apply_transform(self.transform_applied, batch)
+                outputs = self.apply(batch)
             except RowError as error:
                 raise error.located(file=name, row=done + error.row_in_batch) from error
+            locate(outputs, lambda index, done=done: (name, done + index))
             done += len(batch)
             for group in outputs:
                 yield from group
 
+    def with_care(self, care: Care) -> ShardedDataSource:
+        careful = self._over(self.source.with_care(care))
+        careful._marks = care.marks
+        return careful
+
+    def apply(self, rows: Sequence[Row]) -> list[list[Row]]:
+        """Return the outputs for some rows."""
+        transform = self.transform_applied
+        # What takes the bad rows out must see them; with it the stage is whole, and its errors are meant for the user.
+        first = transform.transforms[0] if isinstance(transform, ChainedTransform) else transform
+        if not self._marks or isinstance(first, SetAside):
+            return apply_transform(transform, rows)
+        return apply_marking(transform, rows, self.reports())
+
+    def reports(self) -> list[DataReport]:
+        """Return the reports that the transform or the parts of a chain count in, each once."""
+        transform = self.transform_applied
+        parts = transform.transforms if isinstance(transform, ChainedTransform) else (transform,)
+        reports = [part.report for part in parts if isinstance(part, CountingTransform | SetAside)]
+        return list({id(report): report for report in reports}.values())
+
     def rows(self, state: State | None = None) -> RowStream:
         start = None if state is None else state["source"]
+        if isinstance(self.transform_applied, SetAside):
+            counts = None if state is None else state["reports"][0]
+            return GoodRows(self.transform_applied, self.source.rows(start), counts)
         if is_row_by_row(self.transform_applied):
             stream: RowStream = _RowByRowStream(self, start)
         else:
@@ -109,27 +138,32 @@ class TransformedShardedSource(ShardedDataSource):
         return len(self.source) if keeps_every_row(self.transform_applied) else super().__len__()
 
     def shuffle(self, seed: int, epoch: int = 0, *, window_rows: int = 16_384) -> ShardedDataSource:
-        shuffled = self.source.shuffle(seed, epoch, window_rows=window_rows)
-        return TransformedShardedSource(shuffled, self.transform_applied)
+        return self._over(self.source.shuffle(seed, epoch, window_rows=window_rows))
 
     def shard(self, index: int, count: int, *, window: int = 256) -> ShardedDataSource:
         # Whole batches, so that what depends on the rows around is the same for any number of hosts.
         batch = batch_rows(self.transform_applied)
         window = -(-window // batch) * batch
-        return TransformedShardedSource(self.source.shard(index, count, window=window), self.transform_applied)
+        return self._over(self.source.shard(index, count, window=window))
+
+    def _over(self, source: ShardedDataSource) -> TransformedShardedSource:
+        stage = copy(self)
+        stage.source = source
+        return stage
 
 
 class _RowByRowStream(RowStream):
     """Transforms a row when it is asked for; the position is always the source's own."""
 
     def __init__(self, owner: TransformedShardedSource, start: State | None) -> None:
+        self._owner = owner
         self._transform = owner.transform_applied
         self._stream = owner.source.rows(start)
 
     def __next__(self) -> Row:
         for row in self._stream:
             try:
-                outputs = apply_transform(self._transform, [row])[0]
+                outputs = self._owner.apply([row])[0]
             except RowError as error:
                 file, number = self._stream.origin()
                 raise error.located(file=file, row=number) from error
@@ -137,6 +171,7 @@ class _RowByRowStream(RowStream):
                 _add_place(error, self._transform, self._stream.origin())
                 raise
             if outputs:
+                locate([outputs], lambda _: self._stream.origin())
                 return outputs[0]
         raise StopIteration
 
@@ -169,7 +204,7 @@ class _BatchedStream(RowStream):
 
     def __init__(self, owner: TransformedShardedSource, start: State | None, counted: Counted | None) -> None:
         self._owner = owner
-        self._reports = _reports_of(owner.transform_applied)
+        self._reports = owner.reports()
         for report, counts in zip(self._reports, counted or (), strict=bool(counted)):
             report.load_dict(counts)
         self._stream = owner.source.rows(start)
@@ -209,7 +244,9 @@ class _BatchedStream(RowStream):
             raise StopIteration
         transform = self._owner.transform_applied
         try:
-            self._outputs = apply_transform(transform, batch)
+            outputs = self._owner.apply(batch)
+            locate(outputs, self._place)
+            self._outputs = outputs
         except Exception as error:
             # Asked again, the stream must fail again rather than go on behind the batch.
             self._stream = self._owner.source.rows(before)
@@ -232,11 +269,13 @@ class _BatchedStream(RowStream):
         return stream.origin()
 
 
-def _reports_of(transform: TransformLike) -> list[DataReport]:
-    """The reports that a transform or the parts of a chain count in, each once."""
-    parts = transform.transforms if isinstance(transform, ChainedTransform) else (transform,)
-    reports = [part.report for part in parts if isinstance(part, CountingTransform)]
-    return list({id(report): report for report in reports}.values())
+def locate(outputs: Sequence[Sequence[Row]], place: Callable[[int], Place]) -> None:
+    """Tell the rows that a transform has just found bad where they come from."""
+    for index, rows in enumerate(outputs):
+        for row in rows:
+            if isinstance(row, BadRow) and isinstance(row.error, RowError) and row.error.file is None:
+                file, number = place(index)
+                row.error = row.error.located(file=file, row=number)
 
 
 def _add_place(error: Exception, transform: TransformLike, place: Place) -> None:
