@@ -124,3 +124,33 @@ def test_only_the_newest_checkpoints_are_kept(make, tmp_path):
     make(config(tmp_path, save_total_limit=2)).train()
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert kept == ["16", "20"]
+
+
+def test_a_run_cut_short_reports_only_the_rows_it_trained_on(make, text_rows):
+    rows = [row | {"number": number} for number, row in enumerate(text_rows * 10)]
+    odd = [{"text": ""} if number % 10 == 9 else row for number, row in enumerate(rows)]
+    trainer = make(config(None, max_training_steps=3, shuffle_train_dataset=False), train_dataset=odd)
+    output = trainer.train()
+    assert output.data_report["rows"] == 13  # twelve to train on, and the empty one among them
+    assert output.data_report["dropped_empty"] == 1
+    assert trainer.data_report.rows == 13
+
+
+def test_an_unshuffled_mixture_is_read_on_in_the_next_epoch(make, text_rows):
+    """Opened anew, an epoch of fifteen rows would never come to the later rows of a source with a small share."""
+    from easydata_mix import MixedShardedSource
+
+    sources = {"few": text_rows[:5], "many": text_rows[5:15]}
+    once = MixedShardedSource(sources, {"few": 0.8, "many": 0.2}, block_size=5)
+    expected = [row["text"] for row in once.limit(45).rows()]
+    trainer = make(config(None, num_train_epochs=3, shuffle_train_dataset=False), train_dataset=once)
+    rows = trainer._epoch_rows(trainer._make_transform(), state=None)
+    seen, states = [], []
+    for row in rows:
+        seen.append(trainer.processing_class.decode(row["input_ids"][:-1]))
+        states.append(rows.state())
+    assert seen == expected
+    assert [state["epoch"] for state in states] == [0] * 15 + [1] * 15 + [2] * 15
+    for cut in (14, 15, 31):
+        rest = list(trainer._epoch_rows(trainer._make_transform(), state=states[cut]))
+        assert [trainer.processing_class.decode(row["input_ids"][:-1]) for row in rest] == expected[cut + 1 :]

@@ -186,6 +186,7 @@ FIELDS_SEEN_ELSEWHERE = {
     "decay_steps", "ema_decay", "frozen_parameters",  # test_trainers_optimizer
     "max_tokens_per_micro_batch",  # test_trainers_micro_batches
     "lora",  # test_trainers_lora
+    "packing", "packing_strategy", "packing_over_long", "eval_packing",  # test_trainers_packing
 }  # fmt: skip
 
 CHANGES = {

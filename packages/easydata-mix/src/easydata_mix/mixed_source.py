@@ -121,6 +121,16 @@ class MixedShardedSource(SingleShardSource):
         return self._recipe.stop
 
     @property
+    def counts_steps(self) -> bool:
+        """Whether its shares change by optimizer steps, so that it must be told how many rows one has."""
+        return self._recipe.scheduled and self._recipe.unit == "step"
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether the rows never end."""
+        return self.stop == "restart"
+
+    @property
     def journal(self) -> list[dict[str, Any]]:
         """The weight edits so far, as `{"from_row": …, "weights": …}` in order."""
         return self._journal.to_list()

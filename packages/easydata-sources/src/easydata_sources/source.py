@@ -56,6 +56,11 @@ class ShardedDataSource(ABC):
     def shard_names(self) -> Sequence[str]:
         """Stable names of the shards, unique within the source, in reading order."""
 
+    @property
+    def is_endless(self) -> bool:
+        """Whether the rows never end by themselves; `len()` is then the length of an epoch, if it is known."""
+        return False
+
     @abstractmethod
     def open_shard(self, name: str) -> Iterator[Row]:
         """Return a fresh iterator over one shard's rows."""

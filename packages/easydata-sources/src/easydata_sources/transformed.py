@@ -73,6 +73,10 @@ class TransformedShardedSource(ShardedDataSource):
     def shard_names(self) -> Sequence[str]:
         return self.source.shard_names
 
+    @property
+    def is_endless(self) -> bool:
+        return self.source.is_endless
+
     def get_shard_info(self, name: str) -> ShardInfo | None:
         info = self.source.get_shard_info(name)
         if info is None or keeps_every_row(self.transform_applied):
@@ -127,6 +131,27 @@ class TransformedShardedSource(ShardedDataSource):
         for _ in range(skip):
             next(stream)
         return stream
+
+    def count_up_to(self, state: State) -> None:
+        """Set the transform's reports to what they say of the rows up to a position, and of none behind it.
+
+        A stream counts a batch of rows when it transforms it, so reports run ahead of the rows given. A window of
+        rows that are transformed together (packing) counts as a whole once one of its outputs was given.
+
+        Args:
+            state: A `.state()` of a row stream of this source or an equal one.
+        """
+        reports = self.reports()
+        if not reports or not state.get("reports"):
+            return
+        emitted, size = state["emitted"], batch_rows(self.transform_applied)
+        batch = list(islice(self.source.rows(state["source"]), size)) if emitted else []
+        if batch and size <= BATCH_ROWS:
+            batch = batch[: _groups_given(self.apply(batch), emitted)]
+        for report, counts in zip(reports, state["reports"], strict=True):
+            report.load_dict(counts)
+        if batch:
+            self.apply(batch)
 
     def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
         # Columns are moved as they are; from a position in the middle of a batch of rows only rows() can go on.
@@ -276,6 +301,16 @@ def locate(outputs: Sequence[Sequence[Row]], place: Callable[[int], Place]) -> N
             if isinstance(row, BadRow) and isinstance(row.error, RowError) and row.error.file is None:
                 file, number = place(index)
                 row.error = row.error.located(file=file, row=number)
+
+
+def _groups_given(groups: Sequence[Sequence[Row]], outputs: int) -> int:
+    """Return how many groups it took to give so many outputs."""
+    given = 0
+    for number, group in enumerate(groups):
+        given += len(group)
+        if given >= outputs:
+            return number + 1
+    return len(groups)
 
 
 def _add_place(error: Exception, transform: TransformLike, place: Place) -> None:

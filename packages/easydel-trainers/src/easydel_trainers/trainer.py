@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from easydata_mix import MixedShardedSource
 from easydata_sources import CountingTransform, DataError, DataReport, ShardedDataSource, as_sharded_source
+from easydata_sources.transform import BATCH_ROWS
 from easydata_tokenize import load_tokenizer
 from easydel_models.lora import combine_params, split_trainable
 from easydel_models.parameters import join_params, split_params, update_params
@@ -52,6 +53,7 @@ from easydel_trainers.step import (
 from easydel_trainers.training_run import TrainingRun
 
 _SHOWN_TOKENS = 24  # of each row in messages
+_NOT_TOKENS = ("segment_ids", "position_ids")  # of a packed row
 
 Config = TypeVar("Config", bound=TrainerConfig)
 
@@ -131,13 +133,14 @@ class Trainer(ABC, Generic[Config]):
     def _open_rows(self, arguments: Config | None, tokenizer: Any, train_dataset: Any, eval_dataset: Any) -> None:
         self.arguments: Config = self._default_config() if arguments is None else arguments
         self.processing_class = tokenizer
-        self._transform = self._make_transform()
+        self._transform = self._make_training_transform()
         self._train_source = None if train_dataset is None else as_sharded_source(train_dataset, name="train")
         self._eval_sources = _eval_sources(eval_dataset)
         if isinstance(self._train_source, MixedShardedSource):
-            self._train_source.bind(rows_per_step=self.arguments.total_batch_size)
-        for source in (self._train_source, *self._eval_sources.values()):
-            self._try_first_row(source)
+            self._train_source.bind(rows_per_step=self._source_rows_per_step(self._train_source))
+        self._try_first_rows(self._train_source, self._make_training_transform())
+        for source in self._eval_sources.values():
+            self._try_first_rows(source, self._make_eval_transform())
         self._refuse_missing_parts()
         self._total_steps = self._count_steps()
 
@@ -162,6 +165,24 @@ class Trainer(ABC, Generic[Config]):
     @abstractmethod
     def _layout(self, *, rows: int, micro_batches: int) -> Layout:
         """How `rows` rows are arranged into `micro_batches`."""
+
+    # What an algorithm decides if its rows are not trained one by one.
+
+    def _make_training_transform(self) -> CountingTransform:
+        """What turns raw rows into those that steps count; may pack several into one."""
+        return self._make_transform()
+
+    def _make_eval_transform(self) -> CountingTransform:
+        """The same for held-out rows."""
+        return self._make_transform()
+
+    def _rows_of_a_run(self) -> int | None:
+        """Rows that `num_train_epochs` epochs train on at most; `None` where they cannot be counted."""
+        return rows_in_all(self._required_train_source(), self.arguments.num_train_epochs)
+
+    def _source_rows_per_step(self, source: MixedShardedSource) -> int:
+        """Rows of a mixture that one step reads, by which a schedule that counts steps is timed."""
+        return self.arguments.total_batch_size
 
     # What a user calls.
 
@@ -215,11 +236,14 @@ class Trainer(ABC, Generic[Config]):
         Args:
             position: as a divergence or a loss spike names it, or a checkpoint's `data`; `None` = the beginning.
         """
-        rows = self._epoch_rows(self._make_transform(), state=None if position is None else dict(position))
+        rows = self._epoch_rows(self._make_training_transform(), state=None if position is None else dict(position))
         lines = []
         for row in itertools.islice(rows, self.arguments.total_batch_size):
             file, number = rows.origin()
-            ids = np.concatenate([row[name] for name in row if name.endswith("_ids")])
+            documents = int(np.max(row.get("segment_ids", 1)))
+            if documents > 1:
+                file = f"{documents} rows packed, from the window of rows that begins at {file}"
+            ids = np.concatenate([row[name] for name in row if name.endswith("_ids") and name not in _NOT_TOKENS])
             text = self.processing_class.decode(ids[:_SHOWN_TOKENS])
             lines.append(f"{file} row {number}, {len(ids)} tokens: {text!r}")
         return lines
@@ -244,7 +268,7 @@ class Trainer(ABC, Generic[Config]):
         Each is `input_ids`, `attention_mask` and `labels`, int32 `[total_batch_size, length]`.
         """
         config = self.arguments
-        rows = self._epoch_rows(self._make_transform(), state=None)
+        rows = self._epoch_rows(self._make_training_transform(), state=None)
         while batch := list(itertools.islice(rows, config.total_batch_size)):
             layout = self._layout(rows=config.total_batch_size, micro_batches=1)
             yield layout.padded(batch)
@@ -324,14 +348,23 @@ class Trainer(ABC, Generic[Config]):
 
     def _epoch_rows(self, transform: CountingTransform, *, state: dict[str, Any] | None) -> EpochRows:
         config = self.arguments
-        seed = config.seed if config.shuffle_seed_train is None else config.shuffle_seed_train
         return EpochRows(
             self._required_train_source(),
             transform,
             epochs=None if config.max_training_steps else config.num_train_epochs,
-            shuffle_seed=seed if config.shuffle_train_dataset else None,
+            shuffle_seed=self._shuffle_seed(),
             state=state,
         )
+
+    def _shuffle_seed(self) -> int | None:
+        """Seed of the order of training rows; `None` = the data's own order."""
+        config = self.arguments
+        seed = config.seed if config.shuffle_seed_train is None else config.shuffle_seed_train
+        return seed if config.shuffle_train_dataset else None
+
+    def _count_up_to(self, data_state: dict[str, Any]) -> None:
+        """Make the data report that of the rows before a data position."""
+        self._epoch_rows(self._transform, state=None).count_up_to(data_state)
 
     def _evaluate_all(
         self, params: Params, sources: Mapping[str, ShardedDataSource], run: TrainingRun | None
@@ -344,7 +377,7 @@ class Trainer(ABC, Generic[Config]):
 
     def _evaluate(self, params: Params, source: ShardedDataSource, run: TrainingRun | None) -> Record:
         size = self.arguments.eval_batch_size
-        transform = self._make_transform()
+        transform = self._make_eval_transform()
         rows = EpochRows(source, transform, epochs=1, shuffle_seed=None)
         layout = self._layout(rows=size, micro_batches=1)
         window = MetricWindow()
@@ -356,10 +389,10 @@ class Trainer(ABC, Generic[Config]):
 
     # Checks at the door.
 
-    def _try_first_row(self, source: ShardedDataSource | None) -> None:
-        """Read and transform one row, so that a wrong layout is refused before anything is compiled."""
+    def _try_first_rows(self, source: ShardedDataSource | None, transform: CountingTransform) -> None:
+        """Read and transform a few rows, so that a wrong layout is refused before anything is compiled."""
         if source is not None:
-            next(iter(source.transform(self._make_transform()).rows()), None)
+            next(iter(source.limit(BATCH_ROWS).transform(transform).rows()), None)
 
     def _refuse_missing_parts(self) -> None:
         config = self.arguments
@@ -375,7 +408,7 @@ class Trainer(ABC, Generic[Config]):
         config = self.arguments
         if config.max_training_steps is not None or self._train_source is None:
             return config.max_training_steps
-        rows = rows_in_all(self._train_source, config.num_train_epochs)
+        rows = self._rows_of_a_run()
         if rows == 0:
             raise DataError("The training data has no row. Look at the file or the filter that it comes from.")
         if rows is None:

@@ -122,8 +122,16 @@ class TrainingRun:
         self._loop.finish()
         if self.step > began_at:
             self._finish()
-        self._trainer.data_report.check(final=True)
+        self._settle_report()
         self._tell(lambda callback: callback.on_end(self))
+
+    def _settle_report(self) -> None:
+        """Leave in the data report what was trained on, not what was read ahead."""
+        if isinstance(self._steps, Prefetched):
+            self._steps.close()
+        if self.progress.data_state is not None:
+            self._trainer._count_up_to(self.progress.data_state)
+        self._trainer.data_report.check(final=True)
 
     def release(self) -> Params:
         """Give up the arrays.

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 import numpy as np
-from easydata_sources.errors import RowError
+from easydata_sources.errors import DataFormatError, RowError
 from easydata_sources.report import DataReport
 from easydata_sources.transform import CountingTransform
 from easydata_tokenize import (
@@ -64,7 +64,8 @@ class SFTPreprocessTransform(CountingTransform):
         truncation_mode: Which end of a row that is too long is kept.
         report: Counter to use; None = a new one.
 
-    Output rows are `{"input_ids": int32[tokens], "labels": int32[tokens]}`, -100 where nothing is trained. Counted
+    Output rows are `{"input_ids": int32[tokens], "labels": int32[tokens]}`, -100 where nothing is trained, and keep the
+    `segment_ids` of rows that are packs of several documents already. Counted
     are `truncated`, `fully_masked` (nothing left to train: dropped), `dropped_empty`, and the notes of
     `easydata_tokenize.EncodedRow`.
 
@@ -143,10 +144,11 @@ class SFTPreprocessTransform(CountingTransform):
             if kept.stop - kept.start < len(ids):
                 reasons.append("truncated")
             ids, labels = ids[kept], labels[kept]
+            output = {"input_ids": ids, "labels": labels, **located(index, _segments, rows[index], example, kept)}
             masked = trains_nothing(labels)
             for reason in [*reasons, "fully_masked"] if masked else reasons:
                 report.count(reason, example=excerpt(rows[index]))
-            outputs.append([] if masked and drop else [{"input_ids": ids, "labels": labels}])
+            outputs.append([] if masked and drop else [output])
         return outputs
 
     def _read(self, row: Row) -> Example:
@@ -173,6 +175,22 @@ class SFTPreprocessTransform(CountingTransform):
             return example.input_ids, labels
         assert encoded is not None
         return encoded.input_ids, labels_of_encoded(encoded, self._completion_only_loss)
+
+
+def _segments(row: Row, example: Example, kept: slice) -> Row:
+    """The segment ids of a row that was packed before; nothing for others."""
+    if not isinstance(example, TokenExample) or row.get("segment_ids") is None:
+        return {}
+    segments = np.asarray(row["segment_ids"])
+    if segments.shape != example.input_ids.shape or segments.dtype.kind not in "iu":
+        raise DataFormatError(
+            "Segment ids do not fit the tokens.",
+            column="segment_ids",
+            found=f"shape {list(segments.shape)} of {segments.dtype}",
+            expected=f"one whole number for each of the {len(example.input_ids)} tokens",
+            mend="pack rows with PackedShardedSource, which writes them, or drop the column",
+        )
+    return {"segment_ids": segments[kept].astype(np.int32)}
 
 
 def _is_empty(example: Example) -> bool:

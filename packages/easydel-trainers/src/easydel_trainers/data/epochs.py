@@ -1,7 +1,8 @@
 """Training rows in their one global order, epoch after epoch, resumable at any row.
 
 The order is a function of (source, seed, epoch) alone. Steps may reach over the border of two epochs, so no row
-is ever dropped to make the numbers divide.
+is ever dropped to make the numbers divide. A source without end, such as a mixture that restarts its sources, is read
+on from epoch to epoch where it is not shuffled: so each of its sources goes through all its rows.
 """
 
 from __future__ import annotations
@@ -77,10 +78,31 @@ class EpochRows(Iterator[Mapping[str, Any]]):
                 "The training data has no row to train on: every row was dropped, or there is none. "
                 "The data report counts the reasons; the transform's `explain(row)` shows one row."
             )
+        assert self._rows is not None
+        end = self._rows.state()
         self._epoch, self._given = self._epoch + 1, 0
-        self._rows = self._open(None)
+        if self._shuffle_seed is None and self._source.is_endless and "taken" in end["source"]:
+            self._rows = self._open({**end, "emitted": 0, "source": {**end["source"], "taken": 0}})
+        else:
+            self._rows = self._open(None)
+
+    def count_up_to(self, state: State) -> None:
+        """Make the transform's report that of the rows up to a position, whatever was read ahead of it.
+
+        Args:
+            state: an earlier `state()`, of these rows or of others like them.
+        """
+        self._epoch = state["epoch"]
+        source = self._transformed()
+        if source is not None and state["rows"] is not None:
+            source.count_up_to(state["rows"])
 
     def _open(self, state: State | None) -> RowStream | None:
+        source = self._transformed()
+        return None if source is None else source.rows(state)
+
+    def _transformed(self) -> TransformedShardedSource | None:
+        """What the current epoch reads; `None` behind the last one."""
         share = 1.0 if self._epochs is None else self._epochs - self._epoch
         if share <= 0:
             return None
@@ -91,7 +113,7 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         if rows is not None:
             # A mixture that restarts its sources never ends by itself; its length is one epoch.
             source = source.limit(rows)
-        return TransformedShardedSource(source, self._transform).rows(state)
+        return TransformedShardedSource(source, self._transform)
 
 
 def rows_in_all(source: ShardedDataSource, epochs: float) -> int | None:

@@ -50,6 +50,7 @@ class StepLayout:
         lines: lines of one micro-batch when padded, i.e. its largest number of rows.
         padding_free: whether lines hold several rows; then a micro-batch is a single line.
         ladder: lengths that lines may have; `None` = quarter-octave steps from 64.
+        pack_length: rows are packs of at most so many tokens; then there is one shape, and `ladder` is not asked.
         pad_token_id: what empty places hold. Never looked at, since their segment is 0.
     """
 
@@ -57,22 +58,22 @@ class StepLayout:
     lines: int
     padding_free: bool
     ladder: Sequence[int] | None = None
+    pack_length: int | None = None
     pad_token_id: int = 0
 
     def arrange(self, rows: Sequence[Row]) -> Arrays:
         """Arrange one step's rows.
 
         Args:
-            rows: at most `micro_batches * lines` rows of `input_ids [L]` and `labels [L]`; fewer in the last
-                step of a run, whose places stay empty.
+            rows: at most `micro_batches * lines` rows of `input_ids [L]` and `labels [L]`, and of `segment_ids [L]`
+                where a row is a pack; fewer in the last step of a run, whose places stay empty.
 
         Returns:
             int32 arrays `[micro_batches, lines or 1, length]`: `input_ids`, `labels` (-100 = not trained,
-            which every row's first token is) and `segment_ids` (0 = empty, 1… = row of the line).
+            which every document's first token is) and `segment_ids` (0 = empty, 1… = document of the line).
         """
         groups = self._balanced(rows) if self.padding_free else self._one_per_line(rows)
-        longest = max(sum(len(row["input_ids"]) for row in group) for group in groups)
-        length = bucket_length(longest, ladder=self.ladder)
+        length = self._length(groups)
         arrays = _blank(len(groups), length, self.pad_token_id)
         for line, group in enumerate(groups):
             _write_line(arrays, line, group)
@@ -87,12 +88,21 @@ class StepLayout:
         layout = replace(self, micro_batches=1, lines=len(rows), padding_free=False)
         return without_segments(layout.arrange(rows))
 
+    def _length(self, groups: Sequence[Sequence[Row]]) -> int:
+        if self.pack_length is not None:
+            return self.pack_length * (self.lines if self.padding_free else 1)
+        longest = max(sum(len(row["input_ids"]) for row in group) for group in groups)
+        return bucket_length(longest, ladder=self.ladder)
+
     def _one_per_line(self, rows: Sequence[Row]) -> list[list[Row]]:
         places = self.micro_batches * self.lines
         return [[row] for row in rows] + [[]] * (places - len(rows))
 
     def _balanced(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Longest first into the emptiest line: no line is longer than 4/3 of the best possible."""
+        if self.pack_length is not None:
+            # Packs are all about full: equal numbers of them always fit, whatever their lengths.
+            return [list(rows[number :: self.micro_batches]) for number in range(self.micro_batches)]
         groups: list[list[Row]] = [[] for _ in range(self.micro_batches)]
         loads = [0] * self.micro_batches
         for row in sorted(rows, key=lambda row: -len(row["input_ids"])):
@@ -132,11 +142,11 @@ def _blank(lines: int, length: int, pad_token_id: int) -> Arrays:
 
 
 def _write_line(arrays: Arrays, line: int, group: Sequence[Row]) -> None:
-    start = 0
-    for segment, row in enumerate(group, start=1):
+    start = before = 0
+    for row in group:
         end = start + len(row["input_ids"])
+        segments = np.asarray(row["segment_ids"]) if "segment_ids" in row else np.ones(end - start, np.int32)
         arrays["input_ids"][line, start:end] = row["input_ids"]
-        arrays["labels"][line, start:end] = row["labels"]
-        arrays["labels"][line, start] = IGNORED
-        arrays["segment_ids"][line, start:end] = segment
-        start = end
+        arrays["labels"][line, start:end] = np.where(np.diff(segments, prepend=0) != 0, IGNORED, row["labels"])
+        arrays["segment_ids"][line, start:end] = np.where(segments > 0, before + segments, 0)
+        start, before = end, before + int(segments.max(initial=0))

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
 _PATIENCE = 0.2  # seconds between two looks at whether to wait on
+_LAST_PATIENCE = 3.0  # seconds that a given-up thread has to finish what it is at
 
 
 class Prefetched(Generic[Item]):
@@ -40,9 +42,22 @@ class Prefetched(Generic[Item]):
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Stop reading ahead and wait for the thread to end, unless it was given up."""
+        """See `close`."""
+        self.close()
+
+    def close(self) -> None:
+        """Stop reading ahead and wait for the thread to end; once given up, only for as long as work may take.
+
+        A thread that is in the middle of native code when the interpreter ends takes the process down with it, so
+        even a run that was told to stop waits for it a little. One that waits for rows that never come is left behind.
+        """
         self._stop.set()
-        while self._thread.is_alive() and not self._give_up():
+        given_up = None
+        while self._thread.is_alive():
+            if self._give_up():
+                given_up = given_up or time.monotonic()
+                if time.monotonic() - given_up > _LAST_PATIENCE:
+                    return
             self._drain()
             self._thread.join(timeout=0.05)
 

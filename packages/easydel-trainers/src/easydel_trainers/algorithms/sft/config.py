@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.errors import ConfigError
 
 SFTLossType = Literal["nll", "dft"]
+PackingName = Literal["bfd", "bfd_split", "wrapped"]
+OverLongPolicy = Literal["truncate", "split", "drop", "error"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,9 +36,22 @@ class SFTConfig(TrainerConfig):
     padding_free: bool = True
     """Lay the rows of a batch end to end instead of padding each: same loss and gradients, less work."""
 
+    packing: bool = False
+    """Fill rows of `max_length` tokens with several rows of the data, which never see each other. `total_batch_size`
+    then counts packed rows."""
+    packing_strategy: PackingName = "bfd"
+    """Which rows share a pack: `bfd` (best fit decreasing; longer rows are cut), `bfd_split` (they go on in another
+    pack) or `wrapped` (all rows end to end, cut wherever a pack is full). With `packing` only."""
+    packing_over_long: OverLongPolicy | None = None
+    """What happens to rows of more than `max_length` tokens: `truncate`, `split`, `drop` or `error`; all but the last
+    are counted. `None` = as the strategy says. With `packing` only."""
+    eval_packing: bool | None = None
+    """Whether held-out rows are packed too. `None` = as `packing`. With `packing` only."""
+
     def __post_init__(self) -> None:
         """Check the options of SFT after the shared ones."""
         TrainerConfig.__post_init__(self)
+        self._check_packing()
         if self.loss_type not in ("nll", "dft"):
             raise ConfigError("loss_type", self.loss_type, "one of 'nll', 'dft'")
         if not 0 <= self.label_smoothing_factor < 1:
@@ -46,3 +62,28 @@ class SFTConfig(TrainerConfig):
                 self.label_smoothing_factor,
                 "0 with loss_type='dft', which has no such form",
             )
+
+    def _check_packing(self) -> None:
+        if self.packing_strategy not in get_args(PackingName):
+            raise ConfigError("packing_strategy", self.packing_strategy, "one of " + _quoted(get_args(PackingName)))
+        if self.packing_over_long not in (None, *get_args(OverLongPolicy)):
+            raise ConfigError(
+                "packing_over_long", self.packing_over_long, "one of " + _quoted(get_args(OverLongPolicy))
+            )
+        if not self.packing:
+            for name, default in (("packing_strategy", "bfd"), ("packing_over_long", None), ("eval_packing", None)):
+                if getattr(self, name) != default:
+                    raise ConfigError(name, getattr(self, name), f"{default!r} without packing=True")
+            return
+        if self.max_length is None:
+            raise ConfigError("max_length", None, "a number of tokens where packing=True: it is the length of a pack")
+        if self.length_buckets is not None:
+            raise ConfigError("length_buckets", self.length_buckets, "None where packing=True gives lines one length")
+        if self.packing_strategy == "wrapped" and self.packing_over_long not in (None, "split"):
+            raise ConfigError(
+                "packing_over_long", self.packing_over_long, "None for 'wrapped', which cuts wherever a pack is full"
+            )
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))
