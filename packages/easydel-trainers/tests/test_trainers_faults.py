@@ -102,10 +102,15 @@ def test_a_signal_ends_a_run_that_waits_for_data(make, text_rows, tmp_path):
     rows = as_sharded_source(numbered).map(stall)
     options = {"shuffle_train_dataset": False, "total_batch_size": 64, "length_buckets": [2048]}
     trainer = make(config(tmp_path, **options), train_dataset=rows, callbacks=[At(4, waiting.set)])
-    sender = threading.Thread(target=lambda: (waiting.wait(60), time.sleep(0.5), os.kill(os.getpid(), signal.SIGTERM)))
     release = threading.Timer(20, go_on.set)
-    sender.start()
-    release.start()
+
+    def terminate():
+        waiting.wait(60)
+        release.start()
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=terminate).start()
     with pytest.raises(Interrupted) as caught:
         trainer.train()
     assert caught.value.step == 4
