@@ -87,6 +87,9 @@ class Trainer(ABC, Generic[Config]):
         callbacks: Sequence[Callback] = (),
     ):
         self._open_rows(arguments, _tokenizer(processing_class, model), train_dataset, eval_dataset)
+        self._try_first_rows(self._train_source, self._make_training_transform())
+        for source in self._eval_sources.values():
+            self._try_first_rows(source, self._make_eval_transform())
         self.callbacks = tuple(callbacks)
         self._model_name = str(model) if isinstance(model, str | PathLike) else None
         self._schedule = learning_rate_schedule(self.arguments, total_steps=self._total_steps)
@@ -112,7 +115,8 @@ class Trainer(ABC, Generic[Config]):
     ) -> Self:
         """A trainer that has no model: for looking at the very rows and batches that training would use.
 
-        It can `explain` rows, give batches and count steps; what needs a model raises `ConfigError`.
+        It can `explain` rows, give batches and count steps; what needs a model raises `ConfigError`. No row is read
+        yet, so that bad ones can be looked at, too.
 
         Args:
             arguments: see `Trainer`.
@@ -122,7 +126,7 @@ class Trainer(ABC, Generic[Config]):
 
         Raises:
             ConfigError: if config and data cannot go together.
-            DataError: if the first rows cannot be read or recognised.
+            DataError: if there are no rows.
         """
         trainer = cls.__new__(cls)
         tokenizer = load_tokenizer(processing_class) if isinstance(processing_class, str) else processing_class
@@ -138,9 +142,6 @@ class Trainer(ABC, Generic[Config]):
         self._eval_sources = _eval_sources(eval_dataset)
         if isinstance(self._train_source, MixedShardedSource):
             self._train_source.bind(rows_per_step=self._source_rows_per_step(self._train_source))
-        self._try_first_rows(self._train_source, self._make_training_transform())
-        for source in self._eval_sources.values():
-            self._try_first_rows(source, self._make_eval_transform())
         self._refuse_missing_parts()
         self._total_steps = self._count_steps()
 

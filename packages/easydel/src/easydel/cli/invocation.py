@@ -42,7 +42,12 @@ class Invocation(Generic[Config]):
 
 
 def parse_invocation(
-    kind: type[Config], arguments: Sequence[str], *, command: str, shape: type[Shape] = Invocation
+    kind: type[Config],
+    arguments: Sequence[str],
+    *,
+    command: str,
+    shape: type[Shape] = Invocation,
+    description: str | None = None,
 ) -> Shape:
     """Read the arguments of one command.
 
@@ -51,19 +56,38 @@ def parse_invocation(
         arguments: what was written after the command's name.
         command: the command as typed, for the usage line.
         shape: `Invocation` or a generic subclass of it, with further flags.
+        description: the head of `--help`. `None` = the docstring of `kind`.
 
     Raises:
         CommandError: if the config file or an override is wrong.
         SystemExit: with 2 for wrong flags and 0 after `--help`; what there is to say has been printed.
     """
-    file, overrides = _file_and_overrides(arguments)
-    settings = read_settings(file) if file else Setting({}, "the command line")
-    settings = with_overrides(settings, overrides)
+    file, _ = _file_and_overrides(arguments)
+    settings = settings_of(arguments)
     default = unchecked_config(kind, settings, absent=tyro.MISSING)
-    invocation = _parse(shape, kind, arguments, default, command)
+    generic: Any = shape
+    invocation = tyro.cli(
+        generic[twin_of(kind)],
+        prog=command,
+        description=description or inspect.getdoc(kind),
+        args=list(arguments),
+        default=generic(run=default),
+        use_underscores=True,
+    )
     if invocation.file != file:
         raise CommandError(f"The config file {invocation.file} must come first: `{command} {invocation.file} …`.")
     return replace(invocation, run=checked_config(kind, invocation.run, settings, flags=_flags(arguments)))
+
+
+def settings_of(arguments: Sequence[str]) -> Setting:
+    """The config file of a command line with its `--set` overrides, as a tree that nobody has looked at yet.
+
+    Raises:
+        CommandError: if the file or an override cannot be read.
+    """
+    file, overrides = _file_and_overrides(arguments)
+    settings = read_settings(file) if file else Setting({}, "the command line")
+    return with_overrides(settings, overrides)
 
 
 def _file_and_overrides(arguments: Sequence[str]) -> tuple[Path | None, tuple[str, ...]]:
@@ -83,14 +107,3 @@ def _flags(arguments: Sequence[str]) -> frozenset[str]:
 
 def _is_set(word: str) -> bool:
     return word == "--set" or word.startswith("--set=")
-
-
-def _parse(shape: Any, kind: type[Any], arguments: Sequence[str], default: Any, command: str) -> Any:
-    return tyro.cli(
-        shape[twin_of(kind)],
-        prog=command,
-        description=inspect.getdoc(kind),
-        args=list(arguments),
-        default=shape(run=default),
-        use_underscores=True,
-    )

@@ -25,6 +25,9 @@ MENU = {
         "bco": ("easydel.cli.training", "Train on answers labelled good or bad, as a classifier."),
         "reward": ("easydel.cli.training", "Train a model that scores answers."),
     },
+    "Look at and prepare data": {
+        "inspect": ("easydel.cli.inspect", "Show the rows of a training token by token, with masks, cuts and packing."),
+    },
 }
 
 COMMANDS = {name: entry for commands in MENU.values() for name, entry in commands.items()}

@@ -1,0 +1,85 @@
+"""The first batches, arranged as a step would get them: which row lies where, and how much of the places is filled."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from easydel_transforms import IGNORED
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of a line: the tokens of one sequence, or the empty places at the end.
+
+    Attributes:
+        tokens: how many.
+        trained: how many of them are trained.
+        empty: whether nothing lies there.
+    """
+
+    tokens: int
+    trained: int
+    empty: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ArrangedBatch:
+    """One step's arrays.
+
+    Attributes:
+        number: of the step, from 1.
+        shape: `[micro-batches, lines, length]`.
+        lines: every line's segments, of all micro-batches one after the other.
+    """
+
+    number: int
+    shape: tuple[int, ...]
+    lines: tuple[tuple[Segment, ...], ...]
+
+    @property
+    def places(self) -> int:
+        """Places in all."""
+        return int(np.prod(self.shape))
+
+    @property
+    def tokens(self) -> int:
+        """Places that hold a token."""
+        return sum(segment.tokens for line in self.lines for segment in line if not segment.empty)
+
+    @property
+    def fill(self) -> float:
+        """Share of the places that hold a token."""
+        return self.tokens / self.places
+
+
+def arranged_batches(trainer: Any, count: int) -> tuple[ArrangedBatch, ...]:
+    """The first batches of a trainer, by its own reading and arranging."""
+    rows = trainer._epoch_rows(trainer._transform, state=None)
+    size = trainer.arguments.total_batch_size
+    batches = []
+    for number in range(1, count + 1):
+        taken = list(itertools.islice(rows, size))
+        if not taken:
+            break
+        batches.append(_arranged(number, trainer._arrange(taken)))
+    return tuple(batches)
+
+
+def _arranged(number: int, arrays: dict[str, Any]) -> ArrangedBatch:
+    shape = arrays["input_ids"].shape
+    segments = arrays["segment_ids"].reshape(-1, shape[-1])
+    labels = arrays.get("labels")
+    trained = np.zeros_like(segments, bool) if labels is None else (labels != IGNORED).reshape(segments.shape)
+    lines = tuple(_segments(line, mask) for line, mask in zip(segments, trained, strict=True))
+    return ArrangedBatch(number, tuple(map(int, shape)), lines)
+
+
+def _segments(line: Any, trained: Any) -> tuple[Segment, ...]:
+    borders = [0, *(np.flatnonzero(np.diff(line)) + 1).tolist(), len(line)]
+    return tuple(
+        Segment(end - start, int(trained[start:end].sum()), bool(line[start] == 0))
+        for start, end in itertools.pairwise(borders)
+    )
