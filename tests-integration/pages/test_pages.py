@@ -117,6 +117,7 @@ def test_nothing_overlaps_is_cut_or_empty(
     for _ in range(closed.count()):
         closed.first.focus()
         page.keyboard.press("Enter")  # everything can be opened without a mouse
+    page.evaluate("scrollTo(0, 0)")
     if folder := os.environ.get("EASYDEL_SCREENSHOTS"):
         page.screenshot(path=f"{folder}/{name}-{width}-{colours}.png", full_page=True)
     assert page.evaluate(LAYOUT) == []

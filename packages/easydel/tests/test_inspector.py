@@ -90,6 +90,21 @@ def test_segments_of_a_line_add_up_to_it(sft):
     assert line[-1].empty
 
 
+def test_packs_are_shown_as_the_lines_they_become(tokenizer):
+    rows = [{"text": words(3, count)} for count in (4, 5, 3, 6, 30, 2)]
+    config = SFTConfig(
+        packing=True, packing_strategy="bfd_split", max_length=10, total_batch_size=2, shuffle_train_dataset=False
+    )
+    trainer = SFTTrainer.without_model(config, processing_class=tokenizer, train_dataset=rows)
+    inspection = inspect_trainer(trainer, shown=6)
+    assert inspection.rows[4].reasons == (), "split over packs, not cut"
+    assert inspection.rows[4].sequences[0].cut == 0
+    lines = [line for batch in inspection.batches for line in batch.lines]
+    lengths = [segment.tokens for line in lines for segment in line if not segment.empty]
+    assert sum(lengths) == sum(inspection.lengths) == sum(count + 1 for count in (4, 5, 3, 6, 30, 2))
+    assert inspection.fill > 0.7
+
+
 def test_rows_that_cannot_be_read_are_shown_with_the_reason(tokenizer):
     rows = [{"text": words(3, 4)}, {"number": 3}, {"text": words(5, 4)}]
     config = SFTConfig(total_batch_size=1, length_buckets=[64], shuffle_train_dataset=False)

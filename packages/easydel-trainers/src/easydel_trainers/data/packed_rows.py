@@ -49,6 +49,11 @@ class PackedRows(CountingTransform):
         self._window = PackTransform(**self._options).window
 
     @property
+    def row_transform(self) -> CountingTransform:
+        """What makes rows trainable before they are packed."""
+        return self._transform
+
+    @property
     def batch_rows(self) -> int:
         """Source rows that are packed together."""
         return self._window

@@ -54,7 +54,8 @@ def raw_rows(trainer: Any, count: int) -> Iterator[RawRow]:
 
 def patient_transform(trainer: Any) -> Any:
     """The trainer's own transform of rows, which counts what is wrong with them but never raises for their share."""
-    transform = trainer._make_transform()
+    transform = trainer._make_training_transform()
+    transform = getattr(transform, "row_transform", transform)  # packs are looked at as batches, rows one by one
     transform.report = DataReport(thresholds=dict.fromkeys(DEFAULT_THRESHOLDS, 1.0))
     return transform
 
