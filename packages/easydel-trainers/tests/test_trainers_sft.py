@@ -187,6 +187,7 @@ FIELDS_SEEN_ELSEWHERE = {
     "max_tokens_per_micro_batch",  # test_trainers_micro_batches
     "lora",  # test_trainers_lora
     "packing", "packing_strategy", "packing_over_long", "eval_packing",  # test_trainers_packing
+    "bad_rows", "bad_rows_budget",  # test_trainers_bad_rows
 }  # fmt: skip
 
 CHANGES = {

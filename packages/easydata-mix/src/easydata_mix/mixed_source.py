@@ -169,7 +169,7 @@ class MixedShardedSource(SingleShardSource):
     def with_care(self, care: Care) -> MixedShardedSource:
         """Return the mixture of careful sources: a bad row keeps its place, and counts as one of its source's."""
         mixture = copy(self)
-        mixture.__dict__.pop("_lengths", None)
+        vars(mixture).pop("_lengths", None)
         mixture._sources = {name: source.with_care(care) for name, source in self._sources.items()}
         return mixture
 

@@ -105,6 +105,14 @@ class DataReport:
                 if enough and count > limit * self._rows:
                     raise DataQualityError(self._message(reason, count, limit))
 
+    def joined(self, other: DataReport) -> DataReport:
+        """Return the rows seen by this report with the counts of both; thresholds are this one's."""
+        both, more = DataReport(self.thresholds), other.to_dict()
+        both.load_dict(self.to_dict())
+        for reason, n in more["counts"].items():
+            both.count(reason, n, more["examples"].get(reason))
+        return both
+
     def to_dict(self) -> dict[str, Any]:
         """Return the counts as a JSON-able dict."""
         with self._lock:

@@ -98,9 +98,13 @@ class TransformedShardedSource(ShardedDataSource):
                 yield from group
 
     def with_care(self, care: Care) -> ShardedDataSource:
-        careful = self._over(self.source.with_care(care))
-        careful._marks = care.marks
-        return careful
+        return self._over(self.source.with_care(care)).marking(care.marks)
+
+    def marking(self, marks: bool = True) -> TransformedShardedSource:
+        """Return the stage with a `BadRow` for each row that it cannot handle; the source below is left as it is."""
+        stage = copy(self)
+        stage._marks = marks
+        return stage
 
     def apply(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Return the outputs for some rows."""
@@ -141,6 +145,11 @@ class TransformedShardedSource(ShardedDataSource):
         Args:
             state: A `.state()` of a row stream of this source or an equal one.
         """
+        self._count_this_stage(state)
+        if isinstance(self.source, TransformedShardedSource):
+            self.source.count_up_to(state["source"])
+
+    def _count_this_stage(self, state: State) -> None:
         reports = self.reports()
         if not reports or not state.get("reports"):
             return

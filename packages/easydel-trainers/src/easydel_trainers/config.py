@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, Literal, get_args
 
+from easydata_sources.bad_rows import Policy
 from easydel_models.lora_config import LoraConfig
 
 from easydel_trainers.errors import ConfigError
@@ -98,6 +99,12 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
     shuffle_seed_train: int | None = None
     """Seed of that order. `None` = `seed`."""
 
+    bad_rows: Policy = "raise"
+    """Rows that cannot be read or transformed: `raise` an error, `skip` them, or `quarantine` them: skip, and write
+    them to `bad_rows.jsonl` in `save_directory`."""
+    bad_rows_budget: float = 0.01
+    """Bad rows above which the run ends all the same: a share (float) or a number (int) of the rows read."""
+
     skip_batches: Sequence[int] = ()
     """Numbers of batches, from 1, whose rows are read but not trained: those that a divergence named, say."""
     loss_spike_factor: float | None = None
@@ -166,6 +173,7 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
         _require_choice("dtype", self.dtype, (None, *get_args(DTypeName)))
         _require_choice("param_dtype", self.param_dtype, get_args(DTypeName))
         _require_choice("resume", self.resume, ("auto", "never", "force"))
+        _require_choice("bad_rows", self.bad_rows, get_args(Policy))
         _require_choice("on_save_error", self.on_save_error, ("stop", "continue"))
         for name in self.report_to:
             _require_choice("report_to", name, get_args(TrackerName))
@@ -180,6 +188,9 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
         for name in ("weight_decay", "learning_rate_end"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(name, getattr(self, name), "a number that is 0 or larger")
+        budget = self.bad_rows_budget
+        if isinstance(budget, bool) or budget < 0 or (isinstance(budget, float) and budget > 1):
+            raise ConfigError("bad_rows_budget", budget, "a share from 0.0 to 1.0, or a whole number of rows")
         for name in ("adam_beta1", "adam_beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(name, getattr(self, name), "a number in [0, 1)")
@@ -225,6 +236,8 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
             for name in _FOR_A_FOLDER:
                 if getattr(self, name):
                     raise ConfigError(name, getattr(self, name), "None without a save_directory to write to")
+        if self.bad_rows == "quarantine" and self.save_directory is None:
+            raise ConfigError("bad_rows", self.bad_rows, "skip without a save_directory to write them to")
         if self.metric_for_best_model is None:
             for name in ("load_best_model_at_end", "greater_is_better"):
                 if getattr(self, name):

@@ -14,13 +14,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from os import PathLike
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from easydata_mix import MixedShardedSource
-from easydata_sources import CountingTransform, DataError, DataReport, ShardedDataSource, as_sharded_source
+from easydata_sources import BadRows, CountingTransform, DataError, DataReport, ShardedDataSource, as_sharded_source
+from easydata_sources.bad_row import Care
+from easydata_sources.bad_rows import SetAside
 from easydata_sources.transform import BATCH_ROWS
 from easydata_tokenize import load_tokenizer
 from easydel_models.lora import combine_params, split_trainable
@@ -30,7 +33,7 @@ from easydel_models.peft_files import save_adapter
 from easydel_trainers.adapters import adapted, dropout_seed
 from easydel_trainers.callbacks import Callback
 from easydel_trainers.config import TrainerConfig
-from easydel_trainers.data.epochs import EpochRows, rows_in_all
+from easydel_trainers.data.epochs import EpochRows, rows_in_all, trainable
 from easydel_trainers.data.layout import Arrays, Layout, Row
 from easydel_trainers.data.micro_batches import arrange_by_budget
 from easydel_trainers.data.steps import PreparedStep, prepared_steps
@@ -138,8 +141,11 @@ class Trainer(ABC, Generic[Config]):
         self.arguments: Config = self._default_config() if arguments is None else arguments
         self.processing_class = tokenizer
         self._transform = self._make_training_transform()
-        self._train_source = None if train_dataset is None else as_sharded_source(train_dataset, name="train")
-        self._eval_sources = _eval_sources(eval_dataset)
+        self._bad_rows = self._make_set_aside()
+        self._train_source = None
+        if train_dataset is not None:
+            self._train_source = self._careful(as_sharded_source(train_dataset, name="train"))
+        self._eval_sources = {name: self._careful(source) for name, source in _eval_sources(eval_dataset).items()}
         if isinstance(self._train_source, MixedShardedSource):
             self._train_source.bind(rows_per_step=self._source_rows_per_step(self._train_source))
         self._refuse_missing_parts()
@@ -190,7 +196,8 @@ class Trainer(ABC, Generic[Config]):
     @property
     def data_report(self) -> DataReport:
         """Counts of rows read, cut, dropped or odd so far, by reason."""
-        return self._transform.report
+        report = self._transform.report
+        return report if self._bad_rows is None else report.joined(self._bad_rows.report)
 
     @property
     def total_steps(self) -> int | None:
@@ -290,7 +297,7 @@ class Trainer(ABC, Generic[Config]):
         Each names the position behind itself, from which it must be possible to go on.
         """
         return prepared_steps(
-            self._epoch_rows(self._transform, state=run.progress.data_state),
+            self._epoch_rows(self._transform, state=run.progress.data_state, bad_rows=self._bad_rows),
             self._arrange,
             rows_per_step=self.arguments.total_batch_size,
             batches_done=run.progress.batch,
@@ -347,13 +354,16 @@ class Trainer(ABC, Generic[Config]):
         micro_batches = config.gradient_accumulation_steps
         return self._layout(rows=config.total_batch_size // micro_batches, micro_batches=micro_batches).arrange(rows)
 
-    def _epoch_rows(self, transform: CountingTransform, *, state: dict[str, Any] | None) -> EpochRows:
+    def _epoch_rows(
+        self, transform: CountingTransform, *, state: dict[str, Any] | None, bad_rows: SetAside | None = None
+    ) -> EpochRows:
         config = self.arguments
         return EpochRows(
             self._required_train_source(),
             transform,
             epochs=None if config.max_training_steps else config.num_train_epochs,
             shuffle_seed=self._shuffle_seed(),
+            bad_rows=bad_rows or self._make_set_aside(),
             state=state,
         )
 
@@ -363,9 +373,23 @@ class Trainer(ABC, Generic[Config]):
         seed = config.seed if config.shuffle_seed_train is None else config.shuffle_seed_train
         return seed if config.shuffle_train_dataset else None
 
+    def _careful(self, source: ShardedDataSource) -> ShardedDataSource:
+        """The source, marking bad rows if the config wants them taken out."""
+        return source if self._bad_rows is None else source.with_care(Care(marks=True))
+
+    def _make_set_aside(self) -> SetAside | None:
+        """What takes bad rows out; counts anew."""
+        config = self.arguments
+        if config.bad_rows == "raise":
+            return None
+        file = None
+        if config.bad_rows == "quarantine" and config.save_directory is not None:
+            file = str(Path(config.save_directory, "bad_rows.jsonl"))
+        return SetAside(BadRows(policy=config.bad_rows, file=file, budget=config.bad_rows_budget))
+
     def _count_up_to(self, data_state: dict[str, Any]) -> None:
         """Make the data report that of the rows before a data position."""
-        self._epoch_rows(self._transform, state=None).count_up_to(data_state)
+        self._epoch_rows(self._transform, state=None, bad_rows=self._bad_rows).count_up_to(data_state)
 
     def _evaluate_all(
         self, params: Params, sources: Mapping[str, ShardedDataSource], run: TrainingRun | None
@@ -379,7 +403,7 @@ class Trainer(ABC, Generic[Config]):
     def _evaluate(self, params: Params, source: ShardedDataSource, run: TrainingRun | None) -> Record:
         size = self.arguments.eval_batch_size
         transform = self._make_eval_transform()
-        rows = EpochRows(source, transform, epochs=1, shuffle_seed=None)
+        rows = EpochRows(source, transform, epochs=1, shuffle_seed=None, bad_rows=self._make_set_aside())
         layout = self._layout(rows=size, micro_batches=1)
         window = MetricWindow()
         extras = self._extras if run is None else run.progress.state.extras
@@ -393,7 +417,7 @@ class Trainer(ABC, Generic[Config]):
     def _try_first_rows(self, source: ShardedDataSource | None, transform: CountingTransform) -> None:
         """Read and transform a few rows, so that a wrong layout is refused before anything is compiled."""
         if source is not None:
-            next(iter(source.limit(BATCH_ROWS).transform(transform).rows()), None)
+            next(iter(trainable(source.limit(BATCH_ROWS), transform, self._make_set_aside()).rows()), None)
 
     def _refuse_missing_parts(self) -> None:
         config = self.arguments

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from easydata_sources import CountingTransform, DataError, RowStream, ShardedDataSource, TransformedShardedSource
+from easydata_sources.bad_rows import SetAside
 from easydata_sources.streams import Place
 
 State = dict[str, Any]
@@ -25,6 +26,7 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         transform: what makes trainable rows of them; it may drop rows.
         epochs: passes over the source, the last one maybe a fraction; `None` = without end.
         shuffle_seed: seed of the epochs' orders; `None` = file order.
+        bad_rows: what takes out rows that cannot be read or transformed; `None` = they raise.
         state: where to go on, from an earlier `state()`.
 
     Raises:
@@ -38,9 +40,10 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         *,
         epochs: float | None,
         shuffle_seed: int | None,
+        bad_rows: SetAside | None = None,
         state: State | None = None,
     ):
-        self._source, self._transform = source, transform
+        self._source, self._transform, self._bad_rows = source, transform, bad_rows
         self._epochs, self._shuffle_seed = epochs, shuffle_seed
         self._epoch = state["epoch"] if state else 0
         self._given = state["given"] if state else 0
@@ -81,10 +84,8 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         assert self._rows is not None
         end = self._rows.state()
         self._epoch, self._given = self._epoch + 1, 0
-        if self._shuffle_seed is None and self._source.is_endless and "taken" in end["source"]:
-            self._rows = self._open({**end, "emitted": 0, "source": {**end["source"], "taken": 0}})
-        else:
-            self._rows = self._open(None)
+        goes_on = self._shuffle_seed is None and self._source.is_endless
+        self._rows = self._open(_with_new_limit(end) if goes_on else None)
 
     def count_up_to(self, state: State) -> None:
         """Make the transform's report that of the rows up to a position, whatever was read ahead of it.
@@ -113,7 +114,24 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         if rows is not None:
             # A mixture that restarts its sources never ends by itself; its length is one epoch.
             source = source.limit(rows)
-        return TransformedShardedSource(source, self._transform)
+        return trainable(source, self._transform, self._bad_rows)
+
+
+def trainable(
+    source: ShardedDataSource, transform: CountingTransform, bad_rows: SetAside | None
+) -> TransformedShardedSource:
+    """The transformed rows of a source, without the bad ones if those are to be taken out."""
+    rows = TransformedShardedSource(source, transform)
+    return rows if bad_rows is None else TransformedShardedSource(rows.marking(), bad_rows)
+
+
+def _with_new_limit(state: State) -> State | None:
+    """The position with the count of the epoch's limit begun anew; `None` if there is no such limit."""
+    if "taken" in state:
+        return {**state, "taken": 0}
+    below = state.get("source")
+    renewed = _with_new_limit(below) if isinstance(below, dict) else None
+    return renewed and {**state, "emitted": 0, "source": renewed}
 
 
 def rows_in_all(source: ShardedDataSource, epochs: float) -> int | None:

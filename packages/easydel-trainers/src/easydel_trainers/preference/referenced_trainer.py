@@ -149,7 +149,9 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
                     break
                 yield taken
         for source in self._eval_sources.values():
-            held_out = EpochRows(source, self._make_transform(), epochs=1, shuffle_seed=None)
+            held_out = EpochRows(
+                source, self._make_transform(), epochs=1, shuffle_seed=None, bad_rows=self._make_set_aside()
+            )
             while taken := list(itertools.islice(held_out, config.eval_batch_size)):
                 yield taken
 
