@@ -2,6 +2,8 @@
 
 from easydata_sources.arrow import ArrowShardedSource as ArrowShardedSource
 from easydata_sources.bad_rows import BadRows as BadRows
+from easydata_sources.chatml import ConvertInputOutputToChatML as ConvertInputOutputToChatML
+from easydata_sources.chatml import ConvertToChatML as ConvertToChatML
 from easydata_sources.composite import CompositeShardedSource as CompositeShardedSource
 from easydata_sources.convert import as_sharded_source as as_sharded_source
 from easydata_sources.delimited import CsvShardedSource as CsvShardedSource
@@ -12,6 +14,12 @@ from easydata_sources.errors import DataFormatError as DataFormatError
 from easydata_sources.errors import DataQualityError as DataQualityError
 from easydata_sources.errors import MissingExtraError as MissingExtraError
 from easydata_sources.errors import RowError as RowError
+from easydata_sources.field_filters import FilterByField as FilterByField
+from easydata_sources.field_filters import FilterNonEmpty as FilterNonEmpty
+from easydata_sources.field_values import AddField as AddField
+from easydata_sources.field_values import CombineFields as CombineFields
+from easydata_sources.field_values import ExtractField as ExtractField
+from easydata_sources.field_values import MapField as MapField
 from easydata_sources.fields import DropFields as DropFields
 from easydata_sources.fields import RenameFields as RenameFields
 from easydata_sources.fields import SelectFields as SelectFields
@@ -44,12 +52,16 @@ from easydata_sources.transform import Transform as Transform
 from easydata_sources.transformed import TransformedShardedSource as TransformedShardedSource
 
 __all__ = [
+    "AddField",
     "ArrowShardedSource",
     "BadRows",
     "BatchStream",
     "BatchTransform",
     "ChainedTransform",
+    "CombineFields",
     "CompositeShardedSource",
+    "ConvertInputOutputToChatML",
+    "ConvertToChatML",
     "CountingTransform",
     "CsvShardedSource",
     "DataAccessError",
@@ -61,12 +73,16 @@ __all__ = [
     "DataReport",
     "DropFields",
     "ExpandTransform",
+    "ExtractField",
+    "FilterByField",
+    "FilterNonEmpty",
     "FilterTransform",
     "HFDatasetShardedSource",
     "HostShardedSource",
     "HuggingFaceShardedSource",
     "JsonShardedSource",
     "LimitedShardedSource",
+    "MapField",
     "MapTransform",
     "MemoryShardedSource",
     "MissingExtraError",

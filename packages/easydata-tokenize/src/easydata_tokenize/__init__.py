@@ -7,6 +7,8 @@ from easydata_tokenize.chat import ChatTemplate as ChatTemplate
 from easydata_tokenize.chat import ChatTemplates as ChatTemplates
 from easydata_tokenize.chat import MissingChatTemplateError as MissingChatTemplateError
 from easydata_tokenize.chat import StopRule as StopRule
+from easydata_tokenize.chat_transforms import ChatTemplateTransform as ChatTemplateTransform
+from easydata_tokenize.chat_transforms import MaybeApplyChatTemplate as MaybeApplyChatTemplate
 from easydata_tokenize.conversation import Message as Message
 from easydata_tokenize.conversation import read_messages as read_messages
 from easydata_tokenize.conversation import read_template_kwargs as read_template_kwargs
@@ -54,12 +56,14 @@ __all__ = [
     "AssistantTurns",
     "ChatExample",
     "ChatTemplate",
+    "ChatTemplateTransform",
     "ChatTemplates",
     "ChatTokenizer",
     "EncodedRow",
     "Example",
     "IncompleteSetError",
     "Layout",
+    "MaybeApplyChatTemplate",
     "Message",
     "MissingChatTemplateError",
     "OverLong",
