@@ -1,12 +1,7 @@
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from easydata_sources import DataError, MemoryShardedSource
 from easydata_tokenize import (
@@ -19,7 +14,7 @@ from easydata_tokenize import (
     save_iterator,
     tokenize_and_save,
 )
-from easydata_tokenize.shard_files import parse_size
+from easydata_tokenize.row_groups import parse_size
 
 ROWS = [{"id": n, "text": f"row {n} " + "word " * (n % 7)} for n in range(1000)]
 
@@ -93,37 +88,6 @@ def test_a_run_that_died_goes_on_with_the_same_bytes(tmp_path):
     assert files_of(tmp_path / "died") == files_of(tmp_path / "whole")
 
 
-KILLABLE = """
-import sys, time
-from easydata_sources import MemoryShardedSource
-from easydata_tokenize import save_dataset
-def slow(row):
-    time.sleep(0.0005)
-    return row
-rows = [{"id": n, "text": f"row {n} " + "word " * (n % 7)} for n in range(1000)]
-print("started", flush=True)
-save_dataset(MemoryShardedSource(rows).map(slow), sys.argv[1], max_shard_size="4KB")
-"""
-
-
-def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path):
-    save_dataset(ROWS, tmp_path / "whole", max_shard_size="4KB")
-    chance = np.random.default_rng(0)
-    kills = int(os.environ.get("EASYDATA_KILL_MOMENTS", "3"))
-    target, done, killed = tmp_path / "killed", False, 0
-    while not done:
-        process = subprocess.Popen([sys.executable, "-c", KILLABLE, str(target)], stdout=subprocess.PIPE)
-        process.stdout.readline()
-        if killed < kills:
-            time.sleep(chance.uniform(0.0, 0.4))
-            process.send_signal(signal.SIGKILL)
-            killed += 1
-        process.communicate(timeout=60)
-        done = process.returncode == 0
-    assert files_of(target) == files_of(tmp_path / "whole")
-    assert list(open_saved(target, verify=True).rows()) == ROWS
-
-
 def test_a_file_that_was_changed_is_found(tmp_path):
     stats = save_dataset(ROWS, tmp_path, "jsonl", max_shard_size="8KB")
     path = stats.output_paths[1]
@@ -182,8 +146,9 @@ def test_what_cannot_be_written_is_refused(tmp_path):
     assert parse_size("1MB") == 2**20
 
 
-def test_the_manifest_names_no_secret_and_is_plain_json(tmp_path):
+def test_the_manifest_is_plain_json_and_says_nothing_of_the_way_there(tmp_path):
     save_dataset(ROWS, tmp_path)
     manifest = json.loads((tmp_path / "_manifest.json").read_text())
     assert manifest["complete"]
-    assert set(manifest["shards"][0]) == {"file", "rows", "tokens", "bytes", "sha256", "state"}
+    assert set(manifest["units"]["0"]["shards"][0]) == {"file", "rows", "tokens", "bytes", "sha256"}
+    assert {path.name for path in tmp_path.iterdir()} == {"_manifest.json", "shard-00000.parquet"}

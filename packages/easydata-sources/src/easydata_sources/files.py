@@ -216,3 +216,13 @@ def _is_local(filesystem: AbstractFileSystem) -> bool:
     from fsspec.implementations.local import LocalFileSystem
 
     return isinstance(filesystem, LocalFileSystem)
+
+
+def locate(url: PathLike, storage_options: Mapping[str, Any] | None = None) -> tuple[AbstractFileSystem, str, bool]:
+    """Return the file system that a path or URL is on, its path there, and whether that is over a network.
+
+    Raises:
+        MissingExtraError: If the protocol needs a package that is not installed.
+    """
+    filesystem, path = _filesystem(os.fspath(url), dict(storage_options or {}))
+    return filesystem, path, not _is_local(filesystem)

@@ -98,7 +98,7 @@ class TransformedShardedSource(ShardedDataSource):
                 yield from group
 
     def with_care(self, care: Care) -> ShardedDataSource:
-        return self._over(self.source.with_care(care)).marking(care.marks)
+        return self.over(self.source.with_care(care)).marking(care.marks)
 
     def marking(self, marks: bool = True) -> TransformedShardedSource:
         """Return the stage with a `BadRow` for each row that it cannot handle; the source below is left as it is."""
@@ -172,15 +172,16 @@ class TransformedShardedSource(ShardedDataSource):
         return len(self.source) if keeps_every_row(self.transform_applied) else super().__len__()
 
     def shuffle(self, seed: int, epoch: int = 0, *, window_rows: int = 16_384) -> ShardedDataSource:
-        return self._over(self.source.shuffle(seed, epoch, window_rows=window_rows))
+        return self.over(self.source.shuffle(seed, epoch, window_rows=window_rows))
 
     def shard(self, index: int, count: int, *, window: int = 256) -> ShardedDataSource:
         # Whole batches, so that what depends on the rows around is the same for any number of hosts.
         batch = batch_rows(self.transform_applied)
         window = -(-window // batch) * batch
-        return self._over(self.source.shard(index, count, window=window))
+        return self.over(self.source.shard(index, count, window=window))
 
-    def _over(self, source: ShardedDataSource) -> TransformedShardedSource:
+    def over(self, source: ShardedDataSource) -> TransformedShardedSource:
+        """Return the same stage over another source."""
         stage = copy(self)
         stage.source = source
         return stage
@@ -262,9 +263,12 @@ class _BatchedStream(RowStream):
             self._transform_next_batch()
 
     def state(self) -> State:
-        state: State = {"source": self._before, "emitted": self._emitted}
-        if self._counted:
-            state["reports"] = self._counted
+        given_all = bool(self._outputs) and self._emitted == sum(map(len, self._outputs))
+        # Behind the last output nothing of the batch is needed again.
+        before, counted = (self._stream.state(), self._count()) if given_all else (self._before, self._counted)
+        state: State = {"source": before, "emitted": 0 if given_all else self._emitted}
+        if counted:
+            state["reports"] = counted
         return state
 
     def origin(self) -> Place:

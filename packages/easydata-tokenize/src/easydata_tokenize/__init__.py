@@ -21,9 +21,14 @@ from easydata_tokenize.examples import Example as Example
 from easydata_tokenize.examples import TextExample as TextExample
 from easydata_tokenize.examples import TokenExample as TokenExample
 from easydata_tokenize.examples import read_example as read_example
+from easydata_tokenize.executors import Executor as Executor
+from easydata_tokenize.executors import InProcess as InProcess
+from easydata_tokenize.executors import WorkerError as WorkerError
 from easydata_tokenize.formats import SFT_LAYOUTS as SFT_LAYOUTS
 from easydata_tokenize.formats import Layout as Layout
 from easydata_tokenize.formats import detect_layout as detect_layout
+from easydata_tokenize.manifest import IncompleteSetError as IncompleteSetError
+from easydata_tokenize.manifest import SavedSetDiffersError as SavedSetDiffersError
 from easydata_tokenize.masks import common_prefix as common_prefix
 from easydata_tokenize.masks import cut_at_spans as cut_at_spans
 from easydata_tokenize.masks import mask_spans as mask_spans
@@ -34,10 +39,11 @@ from easydata_tokenize.packing import pack_columns as pack_columns
 from easydata_tokenize.packing_plan import PackingStrategy as PackingStrategy
 from easydata_tokenize.packing_plan import PackPlan as PackPlan
 from easydata_tokenize.packing_plan import plan_packs as plan_packs
-from easydata_tokenize.saving import IncompleteSetError as IncompleteSetError
-from easydata_tokenize.saving import SavedSetDiffersError as SavedSetDiffersError
+from easydata_tokenize.process_pool import ProcessPool as ProcessPool
+from easydata_tokenize.ray_executor import RayExecutor as RayExecutor
+from easydata_tokenize.saved_set import SavedShardedSource as SavedShardedSource
+from easydata_tokenize.saved_set import open_saved as open_saved
 from easydata_tokenize.saving import WriteStats as WriteStats
-from easydata_tokenize.saving import open_saved as open_saved
 from easydata_tokenize.saving import save_dataset as save_dataset
 from easydata_tokenize.saving import save_iterator as save_iterator
 from easydata_tokenize.skeleton import Span as Span
@@ -61,6 +67,8 @@ __all__ = [
     "ChatTokenizer",
     "EncodedRow",
     "Example",
+    "Executor",
+    "InProcess",
     "IncompleteSetError",
     "Layout",
     "MaybeApplyChatTemplate",
@@ -71,14 +79,18 @@ __all__ = [
     "PackTransform",
     "PackedShardedSource",
     "PackingStrategy",
+    "ProcessPool",
+    "RayExecutor",
     "RowEncoder",
     "SavedSetDiffersError",
+    "SavedShardedSource",
     "Span",
     "StopRule",
     "TextExample",
     "TokenExample",
     "TokenizeTransform",
     "TruncationMode",
+    "WorkerError",
     "WriteStats",
     "common_prefix",
     "cut_at_spans",

@@ -1,41 +1,39 @@
-"""Rows written to disk as a set of shards: whole or not at all, counted, and continued where a kill left it.
+"""Rows written as a set of shards: whole or not at all, counted, and continued where a kill left it.
 
-A set is a folder of `shard-00000.parquet` … and `_manifest.json`. Each shard is written beside its place and renamed
-when it is whole; then the manifest takes it in, with its checksum and the position of the source behind it. A run that
-was killed goes on behind the last shard in the manifest and writes the same bytes as one that was not. A set that is
-complete is left alone, and one of another source, transform or option is refused, naming what differs.
+A set is a folder, here or in a bucket, of `shard-00000.parquet` …, of the lengths of their rows (`_lengths/`), and of
+`_manifest.json`. A run that was killed goes on behind its last group of rows and writes the same bytes as one that was
+not, whoever does the work. A set that is complete is left alone, and one of another source, transform or option is
+refused, naming what differs.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from functools import partial
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from easydata_sources.chunked import FileSource
 from easydata_sources.convert import as_sharded_source
 from easydata_sources.errors import DataError
-from easydata_sources.parquet import ParquetShardedSource
 from easydata_sources.source import ShardedDataSource
-from easydata_sources.streams import RowStream
 
-from easydata_tokenize.shard_files import SHARD_FORMATS, parse_size, write_whole
-from easydata_tokenize.shard_runs import ShardLimits, next_shard
+from easydata_tokenize.counted import add_counts, counts_of, reports_of
+from easydata_tokenize.executors import Executor, InProcess
+from easydata_tokenize.manifest import Manifest, SavedSetDiffersError
+from easydata_tokenize.process_pool import ProcessPool
+from easydata_tokenize.progress import progress_bar
+from easydata_tokenize.row_groups import ShardLimits, parse_size
+from easydata_tokenize.set_folder import SetFolder
+from easydata_tokenize.shard_files import check_format
+from easydata_tokenize.shard_work import ShardLayout, ShardWork
+from easydata_tokenize.work_plan import divide, source_below
 
-__all__ = ["IncompleteSetError", "SavedSetDiffersError", "WriteStats", "open_saved", "save_dataset", "save_iterator"]
+__all__ = ["WriteStats", "save_dataset", "save_iterator"]
 
-MANIFEST = "_manifest.json"
-
-
-class SavedSetDiffersError(DataError):
-    """A folder holds a set that was made of something else."""
-
-
-class IncompleteSetError(DataError):
-    """A set is not whole, or a file of it is not what was written."""
+_GROUP_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +46,7 @@ class WriteStats:
         num_tokens: tokens in `input_ids`, or in all columns that end in `_ids`; 0 where there are none.
         total_bytes: size of the files.
         output_paths: the files, in order.
+        counts: rows that the transforms dropped or altered, by reason, in the whole set.
     """
 
     num_examples: int
@@ -55,6 +54,7 @@ class WriteStats:
     num_tokens: int
     total_bytes: int
     output_paths: tuple[str, ...]
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 def save_dataset(  # noqa: PLR0917 - positions that users of such functions know
@@ -65,35 +65,48 @@ def save_dataset(  # noqa: PLR0917 - positions that users of such functions know
     num_shards: int | None = None,
     compression: str | None = None,
     *,
+    row_group_size: int = _GROUP_ROWS,
     identity: Mapping[str, Any] | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    output_storage_options: Mapping[str, Any] | None = None,
+    executor: Executor | None = None,
+    num_proc: int | None = None,
+    show_progress: bool = True,
     overwrite: bool = False,
 ) -> WriteStats:
     """Write the rows of a source; run again after a kill, it goes on; finished, it does nothing.
 
+    Each file of the source becomes one shard or several; a source that is no files is one stretch of rows.
+
     Args:
         source: Whatever `as_sharded_source` takes.
-        output_path: Folder to write; made if absent.
+        output_path: Folder to write, or the URL of one in a bucket; made if absent.
         format: `parquet`, `arrow` or `jsonl`.
         max_shard_size: Largest shard in memory, in bytes or as in "500MB" (units of 1024).
-        num_shards: Write so many shards of equal rows instead; needs a source of known length.
-        compression: Parquet: a codec of Arrow, "snappy" unless given; jsonl: "gzip"; arrow: "zstd" or "lz4".
+        num_shards: Write so many shards of equal source rows instead; needs a source of known length.
+        compression: Parquet: "snappy" (unless given), "zstd", "gzip", "brotli", "lz4" or "none"; jsonl: "gzip";
+            arrow: "zstd" or "lz4".
+        row_group_size: Rows that are written, and can be lost to a kill, at a time.
         identity: What else the rows depend on, such as a tokenizer's fingerprint; compared when the set is continued.
         storage_options: Arguments of the file system, if `source` is a path.
+        output_storage_options: Arguments of the file system of `output_path`.
+        executor: Who does the work: `InProcess()` (unless given), `ProcessPool(…)`, `RayExecutor(…)`.
+        num_proc: Short for `executor=ProcessPool(num_proc)`.
+        show_progress: Whether to show rows, rows/s, tokens/s and the time left, on a terminal.
         overwrite: Begin anew, whatever the folder holds.
 
     Raises:
         SavedSetDiffersError: If the folder holds a set of other rows.
+        WorkerError: If workers die again and again without getting on.
         DataError: If an argument is out of range, or the folder cannot be written to.
     """
     rows = as_sharded_source(source, storage_options=storage_options)
-    limits = ShardLimits(max_bytes=parse_size(max_shard_size), max_rows=_rows_per_shard(rows, num_shards))
-    described = {"source": _described(rows), "format": format, "compression": compression, **asdict(limits)}
-    described |= dict(identity or {})
-    writer = _SetWriter(Path(output_path), format, compression, _plain(described), overwrite=overwrite)
-    if not writer.complete:
-        writer.write_all(rows.rows(writer.state), limits)
-    return writer.stats()
+    layout = _layout(format, compression, max_shard_size, row_group_size)
+    described = {"source": _described(rows), "num_shards": num_shards, **_described_layout(layout), **(identity or {})}
+    chosen = _executor(executor, num_proc)
+    folder = SetFolder(output_path, output_storage_options)
+    works = dict(enumerate(divide(rows, folder, layout, num_shards)))
+    return _write(folder, described, works, rows, executor=chosen, show_progress=show_progress, overwrite=overwrite)
 
 
 def save_iterator(
@@ -103,173 +116,130 @@ def save_iterator(
     max_shard_size: int | str = "500MB",
     compression: str | None = None,
     *,
+    row_group_size: int = _GROUP_ROWS,
+    output_storage_options: Mapping[str, Any] | None = None,
+    show_progress: bool = True,
     overwrite: bool = False,
 ) -> WriteStats:
     """Write rows that come from anywhere, to the end of the iterator.
 
-    An iterator cannot be begun again at a row, so a set that a kill left incomplete is written anew. Give
-    `save_dataset` the source instead where there is one.
-
-    Args:
-        iterator: Rows.
-        output_path: Folder to write; made if absent.
-        format: `parquet`, `arrow` or `jsonl`.
-        max_shard_size: Largest shard in memory, in bytes or as in "500MB" (units of 1024).
-        compression: As of `save_dataset`.
-        overwrite: Replace a complete set that the folder holds.
+    An iterator cannot be continued: a run that was killed begins anew. Use `save_dataset` where there is a source.
 
     Raises:
-        SavedSetDiffersError: If the folder holds a complete set and `overwrite` is not asked for.
+        SavedSetDiffersError: If the folder holds a complete set.
         DataError: If an argument is out of range, or the folder cannot be written to.
     """
-    folder = Path(output_path)
-    manifest = _read_manifest(folder)
-    if manifest is not None and manifest["complete"] and not overwrite:
+    folder = SetFolder(output_path, output_storage_options)
+    found = None if overwrite else Manifest.find(folder)
+    if found is not None and found.complete:
         raise SavedSetDiffersError(
-            f"{folder} holds a complete set of {manifest['rows']} rows, and an iterator cannot be compared with it.\n"
-            "  mend: another output_path, or overwrite=True"
+            f"{folder} holds a complete set of {sum(shard['rows'] for shard in found.shards)} rows, and an iterator "
+            "cannot be compared with it.\n  mend: another output_path, or overwrite=True"
         )
-    limits = ShardLimits(max_bytes=parse_size(max_shard_size), max_rows=None)
-    described = {"source": "an iterator", "format": format, "compression": compression, **asdict(limits)}
-    writer = _SetWriter(folder, format, compression, described, overwrite=True)
-    writer.write_all(iter(iterator), limits)
-    return writer.stats()
+    layout = _layout(format, compression, max_shard_size, row_group_size)
+    work = ShardWork(source=iter(iterator), folder=folder, prefix="shard", numbered=True, layout=layout)
+    described = {"source": "an iterator", **_described_layout(layout)}
+    once = InProcess(max_retries=0)
+    return _write(folder, described, {0: work}, None, executor=once, show_progress=show_progress, overwrite=True)
 
 
-def open_saved(path: str | Path, *, verify: bool = False) -> ShardedDataSource:
-    """Open a set that `save_dataset`, `save_iterator` or `tokenize_and_save` wrote.
-
-    Args:
-        path: Its folder.
-        verify: Whether to read every file and compare its checksum.
-
-    Raises:
-        IncompleteSetError: If the set is not whole, or a file is missing or not what was written.
-    """
-    folder = Path(path)
-    manifest = _read_manifest(folder)
-    if manifest is None or not manifest["complete"]:
-        found = "no manifest" if manifest is None else f"{manifest['rows']} rows so far"
-        raise IncompleteSetError(f"{folder} holds no complete set ({found}).\n  mend: run again what writes it")
-    for shard in manifest["shards"]:
-        file = folder / shard["file"]
-        if not file.exists() or file.stat().st_size != shard["bytes"]:
-            raise IncompleteSetError(f"{file} is missing, or not of the {shard['bytes']} bytes that were written.")
-        if verify and _checksum(file) != shard["sha256"]:
-            raise IncompleteSetError(f"{file} is not what was written: its checksum differs from the manifest's.")
-    files = [str(folder / shard["file"]) for shard in manifest["shards"]]
-    return ParquetShardedSource(files) if manifest["identity"]["format"] == "parquet" else as_sharded_source(files)
-
-
-class _SetWriter:
-    """A folder of shards and its manifest."""
-
-    def __init__(
-        self, folder: Path, format: str, compression: str | None, identity: dict[str, Any], *, overwrite: bool
-    ) -> None:
-        if format not in SHARD_FORMATS:
-            raise DataError(f"`format` must be one of {', '.join(SHARD_FORMATS)}; found {format!r}.")
-        self._folder, self._format, self._compression = folder, format, compression
-        found = None if overwrite else _read_manifest(folder)
-        if found is not None:
-            _refuse_other(found["identity"], identity, folder)
-        self._manifest = found or {"version": 1, "identity": identity, "complete": False, "rows": 0, "shards": []}
-        _making(folder, partial(folder.mkdir, parents=True, exist_ok=True))
-        if found is None:
-            self._forget_files()
-
-    @property
-    def complete(self) -> bool:
-        return self._manifest["complete"]
-
-    @property
-    def state(self) -> dict[str, Any] | None:
-        """Position of the source behind the last whole shard."""
-        shards = self._manifest["shards"]
-        return shards[-1]["state"] if shards else None
-
-    def write_all(self, rows: Iterator[Mapping[str, Any]], limits: ShardLimits) -> None:
-        """Write shards until the rows end, then say that the set is complete."""
-        while (shard := next_shard(rows, limits, where=str(self._folder))) is not None:
-            name = f"shard-{len(self._manifest['shards']):05d}.{SHARD_FORMATS[self._format](self._compression)}"
-            file = self._folder / name
-            _making(self._folder, partial(write_whole, file, shard.batches, self._format, self._compression))
-            entry = {"file": name, "rows": shard.rows, "tokens": shard.tokens, "bytes": file.stat().st_size}
-            entry |= {"sha256": _checksum(file), "state": rows.state() if isinstance(rows, RowStream) else None}
-            self._manifest["shards"].append(entry)
-            self._manifest["rows"] += shard.rows
-            self._write_manifest()
-        self._manifest["complete"] = True
-        self._write_manifest()
-
-    def stats(self) -> WriteStats:
-        shards = self._manifest["shards"]
-        return WriteStats(
-            num_examples=self._manifest["rows"],
-            num_shards=len(shards),
-            num_tokens=sum(shard["tokens"] for shard in shards),
-            total_bytes=sum(shard["bytes"] for shard in shards),
-            output_paths=tuple(str(self._folder / shard["file"]) for shard in shards),
-        )
-
-    def _write_manifest(self) -> None:
-        path = self._folder / MANIFEST
-        temporary = path.with_suffix(".tmp")
-        text = json.dumps(self._manifest, indent=1) + "\n"
-        _making(self._folder, partial(temporary.write_text, text, encoding="utf-8"))
-        temporary.replace(path)
-
-    def _forget_files(self) -> None:
-        """Remove what an earlier set left, so that nothing of it is ever read as part of this one."""
-        for path in [self._folder / MANIFEST, *self._folder.glob("shard-*"), *self._folder.glob(".shard-*")]:
-            path.unlink(missing_ok=True)
-
-
-def _making(folder: Path, action: Any) -> None:
+def _write(
+    folder: SetFolder,
+    identity: Mapping[str, Any],
+    works: Mapping[int, ShardWork],
+    source: ShardedDataSource | None,
+    *,
+    executor: Executor,
+    show_progress: bool,
+    overwrite: bool,
+) -> WriteStats:
+    before = counts_of(source)
     try:
-        action()
+        manifest = _manifest(folder, json.loads(json.dumps(identity)), overwrite=overwrite)
+        if not manifest.complete:
+            left = {number: work for number, work in works.items() if not manifest.holds(number)}
+            total = _source_rows(source) if len(left) == len(works) else None
+            title = f"Writing {folder.url.rpartition('/')[2]}"
+            with progress_bar(title, total, shown=show_progress) as heard:
+                executor.run(left, finished=manifest.enter, heard=heard)
+            manifest.finish()
     except OSError as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(
             f"The folder {folder} cannot be written to: {error}.\n"
             "  mend: make room or choose another output_path; what is whole stays, and the next run goes on behind it"
         ) from error
+    _tell(source, before, manifest.counted)
+    return _stats(folder, manifest)
 
 
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    path = folder / MANIFEST
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+def _layout(format: str, compression: str | None, max_shard_size: int | str, row_group_size: int) -> ShardLayout:
+    check_format(format, compression)
+    limits = ShardLimits(max_bytes=parse_size(max_shard_size), max_rows=None, group_rows=row_group_size)
+    return ShardLayout(format=format, compression=compression, limits=limits)
 
 
-def _refuse_other(found: Mapping[str, Any], expected: Mapping[str, Any], folder: Path) -> None:
-    names = sorted(found.keys() | expected.keys())
-    differing = [name for name in names if found.get(name) != expected.get(name)]
-    if differing:
-        lines = [f"  {name}: {found.get(name)!r} then, {expected.get(name)!r} now" for name in differing]
-        raise SavedSetDiffersError(
-            f"{folder} holds a set that was made of something else:\n"
-            + "\n".join(lines)
-            + "\n  mend: another output_path, or overwrite=True"
-        )
+def _manifest(folder: SetFolder, identity: dict[str, Any], *, overwrite: bool) -> Manifest:
+    found = None if overwrite else Manifest.find(folder)
+    if found is None:
+        folder.make()
+        folder.clear_temporary()
+        return Manifest.begin(folder, identity)
+    found.refuse_other(identity)
+    if not found.complete:
+        folder.clear_temporary()
+    return found
 
 
-def _rows_per_shard(source: ShardedDataSource, num_shards: int | None) -> int | None:
-    if num_shards is None:
+def _executor(executor: Executor | None, num_proc: int | None) -> Executor:
+    if executor is not None and num_proc is not None:
+        raise DataError("Only one of `executor` and `num_proc` can be given: both say who does the work.")
+    return executor or (InProcess() if num_proc is None else ProcessPool(num_proc))
+
+
+def _tell(source: ShardedDataSource | None, before: list[dict[str, Any]], counted: list[dict[str, Any]]) -> None:
+    """Give the caller's reports what was counted, here or elsewhere, in this run or an earlier one."""
+    for report, earlier, now in zip(reports_of(source), before, counted, strict=False):
+        report.load_dict(add_counts([earlier, now]))
+
+
+def _stats(folder: SetFolder, manifest: Manifest) -> WriteStats:
+    shards = manifest.shards
+    return WriteStats(
+        num_examples=sum(shard["rows"] for shard in shards),
+        num_shards=len(shards),
+        num_tokens=sum(shard["tokens"] for shard in shards),
+        total_bytes=sum(shard["bytes"] for shard in shards),
+        output_paths=tuple(folder.address(shard["file"]) for shard in shards),
+        counts=add_counts(manifest.counted)["counts"],
+    )
+
+
+def _source_rows(source: ShardedDataSource | None) -> int | None:
+    """Rows to be read, if that is known without reading far away."""
+    below = None if source is None else source_below(source)
+    if below is None or (isinstance(below, FileSource) and any(file.remote for file in below.files)):
         return None
-    if num_shards < 1:
-        raise DataError(f"`num_shards` must be at least 1; found {num_shards}.")
-    return max(1, -(-len(source) // num_shards))
+    try:
+        return len(below)
+    except TypeError:
+        return None
 
 
 def _described(source: ShardedDataSource) -> list[Any]:
     """What of a source can be compared without reading it: its shards with their sizes or rows."""
     infos = [(name, source.get_shard_info(name)) for name in source.shard_names]
-    return [[name, info and info.num_rows, info and info.byte_size] for name, info in infos]
+    return [[_without_secrets(name), info and info.num_rows, info and info.byte_size] for name, info in infos]
 
 
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value))
+def _described_layout(layout: ShardLayout) -> dict[str, Any]:
+    limits = {name: value for name, value in asdict(layout.limits).items() if name != "max_rows"}
+    return {"format": layout.format, "compression": layout.compression, **limits}
 
 
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _without_secrets(name: str) -> str:
+    """A shard's name without what signs or logs in: the query and the user of a URL."""
+    if "://" not in name:
+        return name
+    return re.sub(r"://[^/@]*@", "://", name.partition("?")[0])

@@ -15,6 +15,7 @@ from easydata_sources.transformed import TransformedShardedSource
 
 from easydata_tokenize.encode import RowEncoder, located
 from easydata_tokenize.examples import TokenExample, read_example
+from easydata_tokenize.executors import Executor
 from easydata_tokenize.formats import SFT_LAYOUTS
 from easydata_tokenize.saving import WriteStats, save_dataset
 from easydata_tokenize.tokenizer import ChatTokenizer, load_tokenizer
@@ -82,7 +83,12 @@ def tokenize_and_save(
     max_shard_size: int | str = "500MB",
     num_shards: int | None = None,
     compression: str | None = None,
+    row_group_size: int = 4096,
     storage_options: Mapping[str, Any] | None = None,
+    output_storage_options: Mapping[str, Any] | None = None,
+    executor: Executor | None = None,
+    num_proc: int | None = None,
+    show_progress: bool = True,
     overwrite: bool = False,
 ) -> WriteStats:
     """Tokenize rows and write them; run again after a kill, it goes on; finished, it does nothing.
@@ -90,15 +96,20 @@ def tokenize_and_save(
     Args:
         data_files: A path, glob, folder or URL, or anything else that `as_sharded_source` takes.
         tokenizer: A tokenizer, or a folder, Hub id or `.gguf` file of one.
-        output_path: Folder to write.
+        output_path: Folder to write, or the URL of one in a bucket.
         output_format: `parquet`, `arrow` or `jsonl`.
         max_length: Most tokens of a row.
         transform: What to apply instead of `TokenizeTransform`, such as a trainer's `…PreprocessTransform`; it brings
             its own lengths.
         max_shard_size: As of `save_dataset`.
-        num_shards: As of `save_dataset`; only where the transform keeps every row.
+        num_shards: As of `save_dataset`.
         compression: As of `save_dataset`.
+        row_group_size: Rows that are written, and can be lost to a kill, at a time.
         storage_options: Arguments of the file system that `data_files` is on.
+        output_storage_options: Arguments of the file system that `output_path` is on.
+        executor: Who does the work, as of `save_dataset`.
+        num_proc: Short for `executor=ProcessPool(num_proc)`.
+        show_progress: As of `save_dataset`.
         overwrite: Begin anew, whatever the folder holds.
 
     Raises:
@@ -116,6 +127,11 @@ def tokenize_and_save(
         num_shards,
         compression,
         identity={"tokenizer": tokenizer_fingerprint(loaded), "transform": _described(applied)},
+        row_group_size=row_group_size,
+        output_storage_options=output_storage_options,
+        executor=executor,
+        num_proc=num_proc,
+        show_progress=show_progress,
         overwrite=overwrite,
     )
 

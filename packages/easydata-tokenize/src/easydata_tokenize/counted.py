@@ -1,0 +1,42 @@
+"""What the transforms over a source count, apart from what they counted before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from easydata_sources.report import DataReport
+from easydata_sources.transformed import TransformedShardedSource
+
+__all__ = ["add_counts", "count_afresh", "counts_of", "reports_of"]
+
+
+def reports_of(source: Any) -> list[DataReport]:
+    """Return the reports that the transforms of a source count in, each once, in the order of their application."""
+    reports: list[DataReport] = []
+    while isinstance(source, TransformedShardedSource):
+        reports = source.reports() + reports
+        source = source.source
+    return list({id(report): report for report in reports}.values())
+
+
+def counts_of(source: Any) -> list[dict[str, Any]]:
+    """Return what every report of the source holds, as JSON-able dicts."""
+    return [report.to_dict() for report in reports_of(source)]
+
+
+def count_afresh(source: Any) -> None:
+    """Set every report of the source to nothing."""
+    for report in reports_of(source):
+        report.load_dict({"rows": 0, "counts": {}})
+
+
+def add_counts(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the sum of what one report counted in several stretches of a source."""
+    counts: dict[str, int] = {}
+    examples: dict[str, str] = {}
+    for report in reports:
+        for reason, count in report["counts"].items():
+            counts[reason] = counts.get(reason, 0) + count
+        examples = {**report.get("examples", {}), **examples}
+    return {"rows": sum(report["rows"] for report in reports), "counts": counts, "examples": examples}

@@ -1,0 +1,131 @@
+"""open_saved: a set on disk as a source that knows its lengths."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+from easydata_sources.convert import as_sharded_source
+from easydata_sources.parquet import ParquetShardedSource
+from easydata_sources.rows import Row
+from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
+from easydata_sources.streams import BatchStream, RowStream, State
+from numpy.typing import NDArray
+
+from easydata_tokenize.manifest import IncompleteSetError, Manifest
+from easydata_tokenize.set_folder import SetFolder, checksum
+
+if TYPE_CHECKING:
+    from easydata_sources.access import RowAccess
+
+__all__ = ["SavedShardedSource", "open_saved"]
+
+
+def open_saved(
+    path: str | Path, *, verify: bool = False, storage_options: Mapping[str, Any] | None = None
+) -> SavedShardedSource:
+    """Open a set that `save_dataset`, `save_iterator` or `tokenize_and_save` wrote.
+
+    Args:
+        path: Its folder, or the URL of one.
+        verify: Whether to read every file and compare its checksum.
+        storage_options: Arguments of the file system.
+
+    Raises:
+        IncompleteSetError: If the set is not whole, or a file is missing or not what was written.
+    """
+    folder = SetFolder(path, storage_options)
+    manifest = Manifest.find(folder)
+    if manifest is None or not manifest.complete:
+        rows = 0 if manifest is None else sum(shard["rows"] for shard in manifest.shards)
+        found = "no manifest" if manifest is None else f"{rows} rows in whole files so far"
+        raise IncompleteSetError(f"{folder} holds no complete set ({found}).\n  mend: run again what writes it")
+    files = [file for shard in manifest.shards for file in (shard, *([shard["lengths"]] if "lengths" in shard else []))]
+    for file in files:
+        _check(folder, file, verify)
+    return SavedShardedSource(folder, manifest)
+
+
+@final
+class SavedShardedSource(ShardedDataSource):
+    """The rows of a set; its lengths are known without reading any.
+
+    Args:
+        folder: of the set.
+        manifest: of the set, which is complete.
+    """
+
+    def __init__(self, folder: SetFolder, manifest: Manifest) -> None:
+        self._folder, self._shards = folder, manifest.shards
+        addresses = [folder.address(shard["file"]) for shard in self._shards]
+        options = folder.storage_options
+        if not addresses:
+            self._rows: ShardedDataSource = as_sharded_source([], name=str(folder))
+        elif manifest.identity["format"] == "parquet":
+            self._rows = ParquetShardedSource(addresses, options)
+        else:
+            self._rows = as_sharded_source(addresses, storage_options=options)
+
+    @property
+    def shard_names(self) -> Sequence[str]:
+        return self._rows.shard_names if self._shards else ()
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in all rows."""
+        return sum(shard["tokens"] for shard in self._shards)
+
+    def token_lengths(self) -> NDArray[np.uint32] | None:
+        """Return the tokens of every row, in order, from the files of lengths: uint32 `[rows]`; no row is read.
+
+        None if rows hold no tokens.
+
+        Raises:
+            IncompleteSetError: If a file of lengths is not what was written.
+        """
+        if not all("lengths" in shard for shard in self._shards):
+            return None
+        return np.concatenate([np.zeros(0, np.uint32), *(self._lengths_of(shard) for shard in self._shards)])
+
+    def open_shard(self, name: str) -> Iterator[Row]:
+        return self._rows.open_shard(name)
+
+    def open_shard_at_row(self, name: str, row: int) -> Iterator[Row]:
+        return self._rows.open_shard_at_row(name, row)
+
+    def get_shard_info(self, name: str) -> ShardInfo | None:
+        index = shard_index(self, name)
+        shard = self._shards[index]
+        return ShardInfo(shard_id=index, shard_name=name, num_rows=shard["rows"], byte_size=shard["bytes"], url=name)
+
+    def rows(self, state: State | None = None) -> RowStream:
+        return self._rows.rows(state)
+
+    def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
+        return self._rows.batches(rows, state)
+
+    def access(self) -> RowAccess | None:
+        return self._rows.access()
+
+    def __len__(self) -> int:
+        return sum(shard["rows"] for shard in self._shards)
+
+    def _lengths_of(self, shard: Mapping[str, Any]) -> NDArray[np.uint32]:
+        name = shard["lengths"]["file"]
+        content = self._folder.read(name) or b""
+        if checksum(io.BytesIO(content)) != shard["lengths"]["sha256"]:
+            raise IncompleteSetError(f"{self._folder.address(name)} is not what was written: its checksum differs.")
+        return np.load(io.BytesIO(content), allow_pickle=False)
+
+
+def _check(folder: SetFolder, file: Mapping[str, Any], verify: bool) -> None:
+    place = folder.address(file["file"])
+    if folder.size(file["file"]) != file["bytes"]:
+        raise IncompleteSetError(f"{place} is missing, or not of the {file['bytes']} bytes that were written.")
+    if verify:
+        with folder.open(file["file"]) as content:
+            if checksum(content) != file["sha256"]:
+                raise IncompleteSetError(f"{place} is not what was written: its checksum differs from the manifest's.")

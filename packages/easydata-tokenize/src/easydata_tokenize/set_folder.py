@@ -1,0 +1,183 @@
+"""The folder of a set, on this machine or in a bucket: every file in it appears whole or not at all.
+
+Locally a file is written beside its place and renamed. Object stores show an object when its upload has
+ended; so that a failing writer never ends one half way, a file is written here first and uploaded when it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast, final
+
+from easydata_sources.files import locate
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+__all__ = ["SetFolder", "checksum"]
+
+# What these stores are given becomes visible at once; elsewhere it is renamed into its place.
+_APPEAR_WHOLE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "memory"}
+_TEMPORARY = ".writing-"
+
+
+@final
+class SetFolder:
+    """A folder by path or URL; picklable, so that workers elsewhere write to it too.
+
+    Args:
+        url: Path, or URL of any file system that fsspec knows.
+        storage_options: Arguments of that file system; never shown or stored.
+    """
+
+    def __init__(self, url: str | Path, storage_options: Mapping[str, Any] | None = None) -> None:
+        self.url = os.fspath(url).rstrip("/") or "/"
+        self._options = dict(storage_options or {})
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url, "_options": self._options}
+
+    @property
+    def storage_options(self) -> Mapping[str, Any]:
+        """Arguments of the file system; may hold secrets."""
+        return self._options
+
+    def make(self) -> None:
+        """Make the folder if it does not exist; buckets need none."""
+        if not self._remote:
+            os.makedirs(self._path, exist_ok=True)
+        elif not self._appears_whole:
+            self._filesystem.makedirs(self._path, exist_ok=True)
+
+    def address(self, name: str) -> str:
+        """Return the path or URL of a file in the folder."""
+        return f"{self.url}/{name}" if self._remote else os.path.join(self.url, name)
+
+    def size(self, name: str) -> int | None:
+        """Return a file's size in bytes; None if it does not exist."""
+        try:
+            return self._filesystem.size(self._at(name))
+        except FileNotFoundError:
+            return None
+
+    def read(self, name: str) -> bytes | None:
+        """Return a file's content; None if it does not exist."""
+        try:
+            with self.open(name) as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading."""
+        return cast(BinaryIO, self._filesystem.open(self._at(name), "rb"))
+
+    def names(self, subfolder: str = "") -> list[str]:
+        """Return the names of the files in the folder or a folder in it, sorted; none if there is no such folder."""
+        self._filesystem.invalidate_cache()
+        try:
+            entries = self._filesystem.ls(self._at(subfolder) if subfolder else self._path, detail=True)
+        except FileNotFoundError:
+            return []
+        files = (entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == "file")
+        return sorted(name for name in files if not name.startswith(_TEMPORARY))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a small file."""
+        with self.writing(name) as path:
+            path.write_bytes(content)
+
+    @contextlib.contextmanager
+    def writing(self, name: str, *, synced: bool = True) -> Iterator[Path]:
+        """Yield a path on this machine to write a file at; it takes its place when the block ends without an error.
+
+        Args:
+            name: Of the file.
+            synced: Whether it must be on the disk before it takes its place: after a power failure, not after a kill,
+                a file that was not may have its name and not its content.
+        """
+        if self._remote:
+            with tempfile.TemporaryDirectory(prefix="easydata-") as folder:
+                path = Path(folder, "file")
+                yield path
+                self._upload(path, self._at(name))
+            return
+        final_path = Path(self._at(name))
+        final_path.parent.mkdir(parents=True, exist_ok=True)
+        path = final_path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+        try:
+            yield path
+            if synced:
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+            path.replace(final_path)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it exists."""
+        with contextlib.suppress(FileNotFoundError):
+            self._filesystem.rm_file(self._at(name))
+
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder in the folder with all it holds, if it exists."""
+        self._filesystem.invalidate_cache()
+        with contextlib.suppress(FileNotFoundError):
+            self._filesystem.rm(self._at(name), recursive=True)
+
+    def clear_temporary(self) -> None:
+        """Remove what writers left that were killed. Not while another writes."""
+        if not self._remote and os.path.isdir(self._path):
+            for path in Path(self._path).rglob(f"{_TEMPORARY}*"):
+                path.unlink(missing_ok=True)
+
+    def _upload(self, path: Path, place: str) -> None:
+        if self._appears_whole:
+            self._filesystem.put_file(str(path), place)
+            return
+        parent, _, last = place.rpartition("/")
+        self._filesystem.makedirs(parent, exist_ok=True)
+        temporary = f"{parent}/{_TEMPORARY}{uuid.uuid4().hex}-{last}"
+        self._filesystem.put_file(str(path), temporary)
+        self._filesystem.mv(temporary, place)
+
+    def _at(self, name: str) -> str:
+        return f"{self._path.rstrip('/')}/{name}"
+
+    @cached_property
+    def _located(self) -> tuple[AbstractFileSystem, str, bool]:
+        return locate(self.url, self._options)
+
+    @property
+    def _filesystem(self) -> AbstractFileSystem:
+        return self._located[0]
+
+    @property
+    def _path(self) -> str:
+        return self._located[1]
+
+    @property
+    def _remote(self) -> bool:
+        return self._located[2]
+
+    @cached_property
+    def _appears_whole(self) -> bool:
+        return self.url.partition("://")[0] in _APPEAR_WHOLE
+
+
+def checksum(file: BinaryIO) -> str:
+    """Return the SHA-256 of a file's content, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,296 @@
+"""The unit of work: a stretch of the source, written as one or more shards, that any process can do or go on with.
+
+Every group of rows is committed as it is made: a part file that holds the rows, and with them the position of the
+source behind them. A part appears whole or not at all, so whoever takes the work over after a kill goes on behind the
+last part. When a shard is full, its parts become the shard's file; only then is an entry with its checksum written,
+and the parts go. Doing any of this twice writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from easydata_sources.errors import DataError
+from easydata_sources.source import ShardedDataSource
+from easydata_sources.streams import RowStream, State
+from numpy.typing import NDArray
+
+from easydata_tokenize.counted import count_afresh, counts_of, reports_of
+from easydata_tokenize.row_groups import ShardLimits, read_group, token_lengths
+from easydata_tokenize.set_folder import SetFolder, checksum
+from easydata_tokenize.shard_files import extension, write_file
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["WORK", "Heard", "Progress", "ShardLayout", "ShardWork", "Written"]
+
+WORK = "_work"
+"""Folder of what is not finished; names with `_` in front are no data to any reader."""
+LENGTHS = "_lengths"
+_FACTS = b"easydata"
+_DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a commit adds.
+
+    Attributes:
+        source_rows: rows read of the source.
+        rows: rows written.
+        tokens: tokens in them.
+    """
+
+    source_rows: int
+    rows: int
+    tokens: int
+
+
+Heard: TypeAlias = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardLayout:
+    """How shards look.
+
+    Attributes:
+        format: `parquet`, `arrow` or `jsonl`.
+        compression: of the files; None = the format's own.
+        limits: when one is full.
+    """
+
+    format: str
+    compression: str | None
+    limits: ShardLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What became of a unit of work: JSON-able.
+
+    Attributes:
+        shards: its files in order: name, rows, tokens, bytes, sha256, and the same of its lengths.
+        counted: what the reports of the source's transforms counted.
+    """
+
+    shards: list[dict[str, Any]]
+    counted: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardWork:
+    """One unit of work; picklable if its source is.
+
+    Attributes:
+        source: what to write. Rows that are no source cannot be gone on with.
+        folder: of the set.
+        prefix: of the shards' names.
+        numbered: whether there may be several shards, numbered behind the prefix.
+        layout: of the shards.
+    """
+
+    source: ShardedDataSource | Iterator[Mapping[str, Any]]
+    folder: SetFolder
+    prefix: str
+    numbered: bool
+    layout: ShardLayout
+
+    def run(self, heard: Heard) -> Written:
+        """Write the shards that are missing, from the last commit on.
+
+        Args:
+            heard: is told of every commit.
+
+        Raises:
+            DataError: If rows cannot be read.
+            OSError: If the folder cannot be written to.
+        """
+        count_afresh(self.source)
+        entries = self._entries()
+        after = entries[-1]["after"] if entries else _Place()
+        rows: Iterator[Mapping[str, Any]] | None = None
+        while not after.ended:
+            shard = _OpenShard(self, len(entries), after)
+            rows = self._rows(shard.after.state) if rows is None and not shard.after.ended else rows
+            if not shard.fill(rows, heard):
+                break
+            entries.append(shard.finish())
+            after = entries[-1]["after"]
+        counted = counts_of(self.source) if rows is not None else after.counted
+        return Written(shards=[entry["shard"] for entry in entries], counted=counted)
+
+    def commits(self) -> tuple[int, int]:
+        """Return how many shards and how many parts of the next one are committed: it grows as the work gets on."""
+        shards = len(self._entries())
+        return shards, len(self.folder.names(f"{self.work_folder}/{shards:05d}"))
+
+    @property
+    def work_folder(self) -> str:
+        """Where its parts and entries lie, within the folder."""
+        return f"{WORK}/{self.prefix}"
+
+    def shard_name(self, number: int) -> str:
+        """Return the name of one of its shards, without the ending."""
+        return f"{self.prefix}-{number:05d}" if self.numbered else self.prefix
+
+    def _rows(self, state: State | None) -> Iterator[Mapping[str, Any]]:
+        return self.source.rows(state) if isinstance(self.source, ShardedDataSource) else self.source
+
+    def _entries(self) -> list[dict[str, Any]]:
+        """The shards that are finished, each with the place behind it."""
+        entries = []
+        while (content := self.folder.read(f"{self.work_folder}/{len(entries):05d}.json")) is not None:
+            saved = json.loads(content)
+            entries.append({"shard": saved["shard"], "after": _Place(**saved["after"])})
+        return entries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Behind a commit: the source's position, whether it ended there, and what its transforms had counted."""
+
+    state: State | None = None
+    ended: bool = False
+    counted: list[dict[str, Any]] = field(default_factory=list)
+
+
+class _OpenShard:
+    """The shard in work: its parts."""
+
+    def __init__(self, work: ShardWork, number: int, after: _Place) -> None:
+        self._work, self._number = work, number
+        self._folder, self._place = work.folder, f"{work.work_folder}/{number:05d}"
+        self._rows = self._size = 0
+        self._schemas: list[pa.Schema] = []  # of every part
+        self._lengths: list[NDArray[np.uint32] | None] = []
+        self.after = after
+        for table in self._parts():
+            facts = json.loads((table.schema.metadata or {})[_FACTS])
+            self._add(table.combine_chunks().to_batches()[0], facts["size"])
+            self.after = _Place(**facts["after"])
+
+    def fill(self, rows: Iterator[Mapping[str, Any]] | None, heard: Heard) -> bool:
+        """Commit groups until the shard is full or the rows end; return whether it holds any."""
+        limits, source = self._work.layout.limits, self._work.source
+        while rows is not None and not self.after.ended and not self._full(limits):
+            seen = _seen(source)
+            group = read_group(rows, limits, taken=self._rows, size=self._size, where=str(self._folder))
+            state = rows.state() if isinstance(rows, RowStream) and not group.ended else None
+            self.after = _Place(state=state, ended=group.ended, counted=counts_of(source))
+            if group.rows.num_rows:
+                self._commit(group.rows)
+                read = group.rows.num_rows if seen is None else (_seen(source) or 0) - seen
+                heard(Progress(source_rows=read, rows=group.rows.num_rows, tokens=_total(self._lengths[-1])))
+        return bool(self._schemas)
+
+    def finish(self) -> dict[str, Any]:
+        """Make the shard's file of the parts, enter it, and remove them."""
+        name, layout = self._work.shard_name(self._number), self._work.layout
+        schema = _common_schema(self._schemas)
+        tables = (_with_columns(table, schema) for table in self._parts())
+        file = f"{name}.{extension(layout.format, layout.compression)}"
+        shard: dict[str, Any] = {"file": file, "rows": self._rows, "tokens": sum(map(_total, self._lengths))}
+        shard |= self._write(file, lambda path: write_file(path, tables, schema, layout.format, layout.compression))
+        known = [lengths for lengths in self._lengths if lengths is not None]
+        if len(known) == len(self._lengths):
+            file = f"{LENGTHS}/{name}.npy"
+            shard["lengths"] = {
+                "file": file,
+                **self._write(file, lambda path: _save_array(path, np.concatenate(known))),
+            }
+        self._folder.write(f"{self._place}.json", _json({"shard": shard, "after": _plain(self.after)}))
+        self._folder.remove_folder(self._place)
+        return {"shard": shard, "after": self.after}
+
+    def _full(self, limits: ShardLimits) -> bool:
+        return self._size >= limits.max_bytes or (limits.max_rows is not None and self._rows >= limits.max_rows)
+
+    def _commit(self, rows: pa.RecordBatch) -> None:
+        import pyarrow as pa
+
+        note = {_FACTS: _json({"size": rows.nbytes, "after": _plain(self.after)})}
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, rows.schema.with_metadata(note), options=options) as writer:
+            writer.write_batch(rows.replace_schema_metadata(note))
+        content = sink.getvalue()
+        # The digest makes up for not waiting for the disk, which would cost more than all the rest of a group.
+        with self._folder.writing(self._part_name(len(self._schemas)), synced=False) as path, path.open("wb") as file:
+            file.write(content)
+            file.write(hashlib.sha256(content).digest())
+        self._add(rows, rows.nbytes)
+
+    def _add(self, rows: pa.RecordBatch, size: int) -> None:
+        self._rows, self._size = self._rows + rows.num_rows, self._size + size
+        self._schemas.append(rows.schema.remove_metadata())
+        self._lengths.append(token_lengths(rows))
+
+    def _parts(self) -> Iterator[pa.Table]:
+        """The rows of every part, one part at a time."""
+        import pyarrow as pa
+
+        number = 0
+        while (content := self._folder.read(self._part_name(number))) is not None:
+            rows = memoryview(content)[:-_DIGEST_BYTES]
+            if hashlib.sha256(rows).digest() != content[-_DIGEST_BYTES:]:
+                return
+            with pa.ipc.open_file(pa.py_buffer(rows)) as reader:
+                yield reader.read_all()
+            number += 1
+
+    def _part_name(self, number: int) -> str:
+        return f"{self._place}/{number:05d}.part"
+
+    def _write(self, name: str, write: Callable[[Path], None]) -> dict[str, Any]:
+        with self._folder.writing(name) as path:
+            write(path)
+            with path.open("rb") as file:
+                digest = checksum(file)
+            return {"bytes": path.stat().st_size, "sha256": digest}
+
+
+def _common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    import pyarrow as pa
+
+    try:
+        return pa.unify_schemas(list(schemas), promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(f"Rows of one shard hold a column in several types: {error}.") from error
+
+
+def _with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows with all columns of their shard, nulls where they have none."""
+    import pyarrow as pa
+
+    return pa.concat_tables(
+        [schema.empty_table(), table.replace_schema_metadata(None)], promote_options="permissive"
+    ).combine_chunks()
+
+
+def _save_array(path: Path, values: Any) -> None:
+    with path.open("wb") as file:
+        np.save(file, values, allow_pickle=False)
+
+
+def _seen(source: Any) -> int | None:
+    """Source rows that the first of its transforms has seen; None if none counts."""
+    return next((report.rows for report in reports_of(source)), None)
+
+
+def _total(lengths: NDArray[np.uint32] | None) -> int:
+    return 0 if lengths is None else int(lengths.sum(dtype=np.int64))
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _plain(place: _Place) -> dict[str, Any]:
+    return {"state": place.state, "ended": place.ended, "counted": place.counted}

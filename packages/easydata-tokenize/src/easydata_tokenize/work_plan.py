@@ -1,0 +1,119 @@
+"""How a source is divided into units of work: a function of the source and the limits, never of who does the work."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from easydata_sources.chunked import ChunkedSource, FileSource
+from easydata_sources.errors import DataError
+from easydata_sources.hosts import HostShardedSource
+from easydata_sources.source import ShardedDataSource, shard_index
+from easydata_sources.streams import Chunk, State
+from easydata_sources.transform import BATCH_ROWS, batch_rows
+from easydata_sources.transformed import TransformedShardedSource
+
+from easydata_tokenize.set_folder import SetFolder
+from easydata_tokenize.shard_work import ShardLayout, ShardWork
+
+__all__ = ["divide", "source_below"]
+
+
+def divide(
+    source: ShardedDataSource, folder: SetFolder, layout: ShardLayout, num_shards: int | None
+) -> list[ShardWork]:
+    """Return the units of work that together write the source's rows in order.
+
+    With `num_shards` so many stretches of equal source rows, each one shard. Otherwise each file of the source is a
+    unit of its own, and everything that is no file is one unit; units become as many shards as the limits ask for.
+
+    Raises:
+        DataError: If `num_shards` is out of range, or the source's length is not known.
+    """
+    if num_shards is not None:
+        whole = replace(layout, limits=replace(layout.limits, max_bytes=sys.maxsize))
+        stretches = enumerate(_stretches(source, num_shards))
+        return [
+            ShardWork(source=part, folder=folder, prefix=f"shard-{index:05d}", numbered=False, layout=whole)
+            for index, part in stretches
+        ]
+    files = _files(source)
+    if len(files) < 2:
+        return [ShardWork(source=source, folder=folder, prefix="shard", numbered=True, layout=layout)]
+    return [
+        ShardWork(source=part, folder=folder, prefix=f"shard-{index:05d}", numbered=True, layout=layout)
+        for index, part in enumerate(files)
+    ]
+
+
+def source_below(source: ShardedDataSource) -> ShardedDataSource:
+    """Return what is read before any transform."""
+    while isinstance(source, TransformedShardedSource):
+        source = source.source
+    return source
+
+
+def _stretches(source: ShardedDataSource, count: int) -> Iterator[ShardedDataSource]:
+    if count < 1:
+        raise DataError(f"`num_shards` must be at least 1; found {count}.")
+    try:
+        rows = len(source_below(source))
+    except TypeError as error:
+        raise DataError(f"`num_shards` needs a source of known length: {error}") from error
+    window = max(1, -(-rows // count))
+    largest = max([BATCH_ROWS, *map(batch_rows, _applied(source))])
+    if largest > BATCH_ROWS:
+        # What depends on the rows around it (packing) must see whole windows.
+        window = -(-window // largest) * largest
+    for index in range(count):
+        yield _over(source, HostShardedSource(source_below(source), index=index, count=count, window=window))
+
+
+def _files(source: ShardedDataSource) -> list[ShardedDataSource]:
+    below = source_below(source)
+    if not isinstance(below, FileSource):
+        return []
+    if any(batch_rows(applied) > BATCH_ROWS for applied in _applied(source)):
+        # Windows reach over the ends of files.
+        return []
+    return [_over(source, _OneFile(below, name)) for name in below.shard_names]
+
+
+def _applied(source: ShardedDataSource) -> list[Any]:
+    """The transforms above what is read, the first to be applied first."""
+    applied: list[Any] = []
+    while isinstance(source, TransformedShardedSource):
+        applied.insert(0, source.transform_applied)
+        source = source.source
+    return applied
+
+
+def _over(source: ShardedDataSource, below: ShardedDataSource) -> ShardedDataSource:
+    """The same transforms over other rows."""
+    return source.over(_over(source.source, below)) if isinstance(source, TransformedShardedSource) else below
+
+
+class _OneFile(ChunkedSource):
+    """One file of several, with its own way of finding a position in it."""
+
+    def __init__(self, source: FileSource, name: str) -> None:
+        self._source, self._name = source, name
+        self._index = shard_index(source, name)
+
+    @property
+    def shard_names(self) -> Sequence[str]:
+        return (self._name,)
+
+    def read_shard(self, shard: int, position: State) -> Iterator[Chunk]:
+        for chunk in self._source.read_shard(self._index, {**position, "shard": self._index}):
+            yield replace(chunk, state_after=partial(_first_shard, chunk.state_after))
+
+    def shard_length(self, shard: int) -> int:
+        return self._source.shard_length(self._index)
+
+
+def _first_shard(state_after: Callable[[int], State], given: int) -> State:
+    return {**state_after(given), "shard": 0}
