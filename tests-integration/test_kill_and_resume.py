@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -20,10 +21,12 @@ MOMENTS = int(os.environ.get("EASYDEL_KILL_MOMENTS", "1"))  # `nox -s faults` as
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory) -> Path:
-    """The golden conversations as one JSON-lines file, three times over: 192 rows."""
-    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    path.write_text((HERE / "golden" / "rows" / "messages.jsonl").read_text() * 3)
-    return path
+    """The golden conversations in two files, so few that a run goes through several epochs."""
+    folder = tmp_path_factory.mktemp("rows")
+    lines = (HERE / "golden" / "rows" / "messages.jsonl").read_text().splitlines(keepends=True)
+    (folder / "even.jsonl").write_text("".join(lines[0::2]))
+    (folder / "odd.jsonl").write_text("".join(lines[1::2]))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +46,23 @@ def finish(process: subprocess.Popen) -> int:
     return process.returncode
 
 
+class Uninterrupted(NamedTuple):
+    """A run that nobody killed."""
+
+    parameters: dict[str, np.ndarray]
+    seconds: float
+    """From its first log record to its end."""
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(rows, compiled, tmp_path_factory) -> dict[str, np.ndarray]:
+def uninterrupted(rows, compiled, tmp_path_factory) -> Uninterrupted:
     directory = tmp_path_factory.mktemp("whole")
-    assert finish(start(rows, directory, compiled)) == 0
-    return dict(np.load(directory / "parameters.npz"))
+    process = start(rows, directory, compiled)
+    while process.poll() is None and not (directory / "log.jsonl").exists():
+        time.sleep(0.01)
+    began = time.perf_counter()
+    assert finish(process) == 0
+    return Uninterrupted(dict(np.load(directory / "parameters.npz")), time.perf_counter() - began)
 
 
 def assert_same_bits(directory: Path, expected: dict[str, np.ndarray]) -> None:
@@ -62,23 +77,27 @@ def test_killed_between_two_steps_and_started_again(rows, compiled, uninterrupte
     newest = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdecimal())
     assert newest in (6, 9)  # that of step 9 may still have been on its way to the disk
     meta = json.loads((tmp_path / "checkpoints" / str(newest) / "meta" / "metadata").read_text())
-    assert meta["data"]["epoch"] == 0
+    assert meta["data"]["rows"]["emitted"] > 0  # in the middle of a window of packs
     assert finish(start(rows, tmp_path, compiled)) == 0
-    assert_same_bits(tmp_path, uninterrupted)
+    assert_same_bits(tmp_path, uninterrupted.parameters)
     steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 25))
 
 
 @pytest.mark.parametrize("moment", range(MOMENTS))
 def test_killed_at_any_moment_and_started_again(rows, compiled, uninterrupted, tmp_path, moment):
-    """Kills until a start gets through: half-written checkpoints and logs must never be taken for whole ones."""
-    chance = random.Random(moment)
-    for _ in range(8):
+    """Half-written checkpoints and logs must never be taken for whole ones, wherever the kills fell."""
+    chance, log = random.Random(moment), tmp_path / "log.jsonl"
+    kills = 0
+    for _ in range(2):
+        before = log.stat().st_size if log.exists() else 0
         process = start(rows, tmp_path, compiled)
-        time.sleep(chance.uniform(4, 14))
+        if chance.random() < 0.8:  # else while it starts, restores, compiles
+            while process.poll() is None and (not log.exists() or log.stat().st_size <= before):
+                time.sleep(0.01)
+        time.sleep(chance.uniform(0, uninterrupted.seconds))
         process.kill()
-        if finish(process) == 0:
-            break
-    else:
-        assert finish(start(rows, tmp_path, compiled)) == 0
-    assert_same_bits(tmp_path, uninterrupted)
+        kills += finish(process) != 0
+    assert finish(start(rows, tmp_path, compiled)) == 0
+    assert_same_bits(tmp_path, uninterrupted.parameters)
+    print(f"moment {moment}: killed {kills} time(s)")

@@ -1,11 +1,14 @@
 import functools
 
+import easydel_models.attention as attention_module
 import easydel_models.attention_blocked as blocked
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from easydel_models import attention_check
 from easydel_models.attention import attention
+from easydel_models.attention_splash import splash_attention
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -221,3 +224,57 @@ def test_heads_must_share_evenly():
 )
 def test_few_stretch_lengths_are_compiled(longest, blocks):
     assert blocked.stretch_sizes(longest) == [blocked.BLOCK * number for number in blocks]
+
+
+@pytest.mark.parametrize("case", [name for name, *_ in attention_check.cases(64)])
+@pytest.mark.parametrize("name", ["blocked", "xla", "splash"])
+def test_every_implementation_gives_what_the_reference_gives_or_refuses(name, case, monkeypatch):
+    """On packed, padded, windowed, grouped inputs, forward and backward; splash by the interpreter of its kernel."""
+    monkeypatch.setattr(blocked, "BLOCK", 32)
+    function = functools.partial(attention, implementation=name)
+    if name == "splash":
+        interpreted = functools.partial(splash_attention, interpret=True)
+        monkeypatch.setitem(attention_module._IMPLEMENTATIONS, "splash", interpreted)
+        monkeypatch.setattr(attention_module, "why_unavailable", lambda name: None)
+    options, heads = next((options, heads) for known, options, heads in attention_check.cases(64) if known == case)
+    check = attention_check.compare(name, function, case, options, length=64, heads=heads, head_dim=16)
+    assert (check.refused is not None) == (name == "xla" and case == "soft-capped")
+    assert check.passed, check
+    assert check.refused or check.error > 0 or name == "reference"
+
+
+@pytest.mark.parametrize(("name", "machine"), [("cudnn", "GPU"), ("splash", "TPU")])
+def test_a_kernel_for_another_machine_says_which(name, machine):
+    query = heads(0, 2)
+    with pytest.raises(ValueError, match=f"needs a {machine}; this machine's backend is cpu"):
+        attention(query, query, query, implementation=name)
+
+
+def test_cudnn_takes_no_float32(monkeypatch):
+    monkeypatch.setattr(attention_module, "why_unavailable", lambda name: None)
+    query = heads(0, 2)
+    with pytest.raises(ValueError, match="float32"):
+        attention(query, query, query, implementation="cudnn")
+
+
+def test_splash_knows_no_places_but_the_rows_order(monkeypatch):
+    monkeypatch.setattr(attention_module, "why_unavailable", lambda name: None)
+    query = heads(0, 2)
+    with pytest.raises(ValueError, match="order in the row"):
+        attention(query, query, query, positions=PLACES, kv_positions=PLACES, implementation="splash")
+
+
+def test_the_check_says_what_agrees_and_ends_accordingly(monkeypatch, capsys):
+    found = {"implementation": "blocked", "tolerance": 1e-5}
+    good = attention_check.AttentionCheck(**found, case="plain", error=1e-6, refused=None)
+    refused = attention_check.AttentionCheck(**found, case="soft-capped", error=None, refused="it cannot")
+    wrong = attention_check.AttentionCheck(**found, case="packed", error=0.5, refused=None)
+    for checks, code in (([good, refused], 0), ([good, wrong], 1)):
+        monkeypatch.setattr(attention_check, "check_attention", lambda checks=checks: checks)
+        with pytest.raises(SystemExit) as ended:
+            attention_check.main()
+        assert ended.value.code == code
+    text = capsys.readouterr().out
+    assert "ok    blocked    soft-capped          refused: it cannot" in text
+    assert "FAIL  blocked    packed               5.0e-01" in text
+    assert "cudnn      not run: needs a GPU" in text

@@ -86,3 +86,23 @@ def test_padded_rows_for_people_have_an_attention_mask():
     assert batch["input_ids"].tolist() == [[5, 6, 9, 9], [7, 9, 9, 9]]
     assert batch["attention_mask"].tolist() == [[1, 1, 0, 0], [1, 0, 0, 0]]
     assert batch["labels"].tolist() == [[IGNORED, 6, IGNORED, IGNORED], [IGNORED] * 4]
+
+
+def test_padding_on_the_left_leaves_the_first_places_empty():
+    arrays = StepLayout(micro_batches=1, lines=2, padding_free=False, pad_left=True).arrange(
+        [row(5, 6, 7), row(1, 2, 3, 4, 5)]
+    )
+    segments = arrays["segment_ids"][0]
+    assert segments[0].tolist() == [0] * 61 + [1] * 3
+    assert segments[1].tolist() == [0] * 59 + [1] * 5
+    assert arrays["labels"][0, 0, 61] == IGNORED
+    assert arrays["input_ids"][0, 0, 61:].tolist() == [5, 6, 7]
+
+
+def test_lengths_are_raised_to_a_multiple():
+    assert bucket_length(70, multiple_of=48) == 96
+    assert bucket_length(70, ladder=(100,), multiple_of=64) == 128
+    layout = StepLayout(micro_batches=1, lines=2, padding_free=False, multiple_of=128)
+    assert layout.arrange([row(5, 6, 7), row(1, 2, 3, 4, 5)])["input_ids"].shape == (1, 2, 128)
+    packs = StepLayout(micro_batches=1, lines=2, padding_free=True, pack_length=50, multiple_of=64)
+    assert packs.arrange([row(*range(50)), row(*range(50))])["input_ids"].shape == (1, 1, 128)

@@ -186,6 +186,7 @@ FIELDS_SEEN_ELSEWHERE = {
     "decay_steps", "ema_decay", "frozen_parameters",  # test_trainers_optimizer
     "max_tokens_per_micro_batch",  # test_trainers_micro_batches
     "lora",  # test_trainers_lora
+    "padding_side", "attention",  # test_trainers_layout, and below
     "packing", "packing_strategy", "packing_over_long", "eval_packing",  # test_trainers_packing
     "bad_rows", "bad_rows_budget",  # test_trainers_bad_rows
 }  # fmt: skip
@@ -212,6 +213,8 @@ CHANGES = {
     "loss_type": "dft",
     "label_smoothing_factor": 0.3,
     "dataset_text_field": "other",
+    "neftune_alpha": 5.0,
+    "pad_to_multiple_of": 48,
 }
 
 
@@ -237,3 +240,18 @@ def test_every_field_of_the_config_is_tested_somewhere():
     masks = {"completion_only_loss", "assistant_only_loss"}  # packages/easydel-transforms, and below
     names = {field.name for field in dataclasses.fields(SFTConfig)}
     assert names == set(CHANGES) | FIELDS_SEEN_ELSEWHERE | masks
+
+
+def test_attention_is_the_one_asked_for(tiny_model, tokenizer, text_rows, monkeypatch):
+    import easydel_models.attention as attention
+
+    asked = []
+    for name, function in list(attention._IMPLEMENTATIONS.items()):
+        spy = lambda *given, name=name, function=function: asked.append(name) or function(*given)  # noqa: E731
+        monkeypatch.setitem(attention._IMPLEMENTATIONS, name, spy)
+    for name in ("xla", "blocked"):
+        make(tiny_model, tokenizer, text_rows[:8], config(attention=name, max_training_steps=1)).train()
+        assert set(asked) == {name}
+        asked.clear()
+    with pytest.raises(ConfigError, match="needs a TPU"):
+        make(tiny_model, tokenizer, text_rows, config(attention="splash"))

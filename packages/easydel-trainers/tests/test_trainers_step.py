@@ -29,13 +29,19 @@ def rows():
     return out
 
 
-def one_step(model, *, micro_batches, padding_free, loss_type="nll", ladder=None):
+def one_step(model, *, micro_batches, padding_free, loss_type="nll", ladder=None, pad_left=False):
     """Loss, gradient norm, and the parameters after one step of plain SGD (so: the gradient)."""
     structure, params = split_params(model)
     params = jax.tree.map(jnp.copy, params)
     config = SFTConfig(loss_type=loss_type, max_length=64)
     optimizer = optax.sgd(1.0)
-    layout = StepLayout(micro_batches=micro_batches, lines=8 // micro_batches, padding_free=padding_free, ladder=ladder)
+    layout = StepLayout(
+        micro_batches=micro_batches,
+        lines=8 // micro_batches,
+        padding_free=padding_free,
+        ladder=ladder,
+        pad_left=pad_left,
+    )
     objective = SFTObjective(structure=structure, config=config)
     step = make_train_step(objective, optimizer, optax.constant_schedule(1.0))
     before = jax.tree.map(np.asarray, params)
@@ -66,6 +72,13 @@ def test_more_padding_changes_nothing(tiny_model):
     wide_loss, wide_norm, _ = one_step(tiny_model, micro_batches=1, padding_free=False, ladder=(128,))
     assert wide_loss == pytest.approx(loss, rel=1e-6)
     assert wide_norm == pytest.approx(norm, rel=1e-5)
+
+
+def test_the_side_of_the_padding_changes_nothing(tiny_model):
+    loss, norm, _ = one_step(tiny_model, micro_batches=1, padding_free=False)
+    left_loss, left_norm, _ = one_step(tiny_model, micro_batches=1, padding_free=False, pad_left=True)
+    assert left_loss == pytest.approx(loss, rel=1e-5)
+    assert left_norm == pytest.approx(norm, rel=1e-5)
 
 
 def test_weight_decay_spares_vectors_of_stacked_layers(tiny_model):

@@ -1,22 +1,34 @@
 """The one entry to attention: who may see whom is said by segment ids, positions, causality and a window.
 
-Implementations differ in memory and speed only. Whatever one of them cannot honour it refuses; none ignores
-an argument. `implementation="reference"` builds the whole score matrix and is what the others are tested
-against; ``"blocked"`` cuts the queries into blocks, keeps the scores of one block at a time, and recomputes
-them in the backward pass, so that its memory grows with block * length instead of length².
+Implementations differ in memory and speed only. What one of them cannot honour it refuses; none ignores an argument.
+
+| name | scores held | where | refuses |
+|---|---|---|---|
+| ``reference`` | length² | anywhere; what the others are tested against | |
+| ``blocked`` | block * length, recomputed in the backward pass | anywhere | |
+| ``xla`` | length², by `jax.nn.dot_product_attention` | anywhere | softcap |
+| ``cudnn`` | none; a mask of length² where there are documents | NVIDIA GPU (unverified) | softcap, float32 |
+| ``splash`` | none | TPU (unverified) | places that are not the order in the row |
+
+Unverified means that nobody has run `python -m easydel_models.attention_check` on such a machine yet.
 
 Axis letters: B batch, T query tokens, S key tokens, H query heads, G key/value heads, K head_dim.
 """
 
-from typing import Literal
+import functools
+from collections.abc import Callable, Mapping
+from typing import Literal, get_args
 
+import jax
 from jaxtyping import Array, Float, Int
 
 from easydel_models.attention_blocked import blocked_attention
+from easydel_models.attention_dot_product import dot_product_attention
 from easydel_models.attention_mask import Places, Rule
 from easydel_models.attention_reference import reference_attention
+from easydel_models.attention_splash import splash_attention
 
-Implementation = Literal["auto", "reference", "blocked"]
+Implementation = Literal["auto", "reference", "blocked", "xla", "cudnn", "splash"]
 
 SHORT = 128
 """Queries up to which ``auto`` takes the reference: one block would hold all of them."""
@@ -56,13 +68,14 @@ def attention(
         window: Number of places a query sees back, its own included; None = all. Needs `causal`.
         scale: Factor on the scores; None = 1 / sqrt(K).
         softcap: Bound on the magnitude of the scores; None = no bound.
-        implementation: ``"auto"`` takes ``"reference"`` for short inputs, else ``"blocked"``.
+        implementation: One of the table above; ``"auto"`` takes ``"reference"`` for short inputs, else ``"blocked"``.
 
     Returns:
         One vector per query and head, in the dtype of `query`.
 
     Raises:
-        ValueError: If the arguments contradict each other or the implementation is unknown.
+        ValueError: If the arguments contradict each other, or the implementation is unknown, not for this machine, or
+            cannot honour an argument.
 
     References: Vaswani et al., Attention Is All You Need, 2017, https://arxiv.org/abs/1706.03762, eq. 1;
         Ainslie et al., GQA, 2023, https://arxiv.org/abs/2305.13245 (grouped heads); Gemma Team, Gemma 2,
@@ -81,11 +94,31 @@ def attention(
     places = Places.checked(rule, segment_ids, kv_segment_ids, positions, kv_positions)
     if implementation == "auto":
         implementation = "reference" if query.shape[1] <= SHORT else "blocked"
-    if implementation == "reference":
-        return reference_attention(query, key, value, rule, places)
-    if implementation == "blocked":
-        return blocked_attention(query, key, value, rule, places)
-    raise ValueError(f"`implementation` is {implementation!r}; expected auto, reference or blocked.")
+    return _available(implementation)(query, key, value, rule, places)
+
+
+def why_unavailable(implementation: Implementation) -> str | None:
+    """Returns what this machine lacks for an implementation; None = nothing."""
+    needed = {"cudnn": "gpu", "splash": "tpu"}.get(implementation)
+    found = jax.default_backend()
+    return None if needed in (None, found) else f"needs a {needed.upper()}; this machine's backend is {found}"
+
+
+_IMPLEMENTATIONS: Mapping[str, Callable[..., Array]] = {
+    "reference": reference_attention,
+    "blocked": blocked_attention,
+    "xla": functools.partial(dot_product_attention, kernel="xla"),
+    "cudnn": functools.partial(dot_product_attention, kernel="cudnn"),
+    "splash": splash_attention,
+}
+
+
+def _available(implementation: Implementation) -> Callable[..., Array]:
+    if implementation not in _IMPLEMENTATIONS:
+        raise ValueError(f"`implementation` is {implementation!r}; expected {', '.join(get_args(Implementation))}.")
+    if reason := why_unavailable(implementation):
+        raise ValueError(f"{implementation!r} attention {reason}. Take 'auto'.")
+    return _IMPLEMENTATIONS[implementation]
 
 
 def _check_heads(query: Array, key: Array) -> None:

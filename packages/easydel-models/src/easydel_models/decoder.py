@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 from easydel_models.attention import Implementation, attention
 from easydel_models.cache import KVCache, next_positions, occupy, write_layer
 from easydel_models.config import DecoderConfig
+from easydel_models.embedding_noise import EmbeddingNoise, add_noise
 from easydel_models.layers import gated_mlp, linear, project_heads, rms_norm
 from easydel_models.parameters import Params
 from easydel_models.rope import apply_rope, rope_tables
@@ -34,6 +35,7 @@ def decode(
     longest_segment: int | None = None,
     remat: Remat = "none",
     implementation: Implementation = "auto",
+    noise: EmbeddingNoise | None = None,
 ) -> Float[Array, "B T D"]:
     """Returns the hidden states after the final norm, in ``dtype``.
 
@@ -51,7 +53,11 @@ def decode(
             matrix products with weights and the attention; ``full`` everything inside a layer but the
             attention's result.
         implementation: Of attention.
+        noise: What training adds to the embeddings.
     """
+    x = _embed(params, input_ids, dtype)
+    if noise is not None:
+        x = add_noise(x, noise, _default_positions(input_ids, segment_ids), _tokens_behind(input_ids, segment_ids))
     if positions is None:
         positions = _default_positions(input_ids, segment_ids)
     cos, sin = rope_tables(config.rope, config.head_dim, positions)
@@ -68,7 +74,7 @@ def decode(
         )
         return _finish_layer(config, layer, x, mixed), None
 
-    x, _ = jax.lax.scan(_rematerialised(layer_step, remat), _embed(params, input_ids, dtype), params["layers"])
+    x, _ = jax.lax.scan(_rematerialised(layer_step, remat), x, params["layers"])
     return rms_norm(x, params["final_norm"], config.norm_eps)
 
 
@@ -128,6 +134,11 @@ def restarting_positions(segment_ids: Int[Array, "B T"]) -> Int[Array, "B T"]:
 
 def _default_positions(input_ids: Array, segment_ids: Array | None) -> Array:
     return restarting_positions(jnp.ones_like(input_ids) if segment_ids is None else segment_ids)
+
+
+def _tokens_behind(input_ids: Array, segment_ids: Array | None) -> Array:
+    reverse = None if segment_ids is None else segment_ids[:, ::-1]
+    return _default_positions(input_ids, reverse)[:, ::-1]
 
 
 def _window(config: DecoderConfig, longest_segment: int | None) -> int | None:

@@ -7,6 +7,7 @@ Axis letters: B batch, T tokens, D dim, V vocabulary, C labels.
 """
 
 import os
+import zlib
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar, overload
 
@@ -22,6 +23,7 @@ from easydel_models.cache import KVCache
 from easydel_models.config import DecoderConfig
 from easydel_models.decoder import Remat, decode, decode_with_cache
 from easydel_models.dtypes import resolve_dtype
+from easydel_models.embedding_noise import EmbeddingNoise
 from easydel_models.errors import ConfigError
 from easydel_models.generation import GenerateResult, generate
 from easydel_models.layers import DROPOUT, LORA_B, LoraDropout
@@ -38,6 +40,10 @@ class DecoderModel(nnx.Module):
     config: DecoderConfig
     dtype: Any
     lora: LoraConfig | None
+    attention: Implementation
+    """Implementation of attention where no other is asked for; without a cache."""
+    neftune_alpha: float | None
+    """Size of the noise that training adds to embeddings; None = none."""
 
     def __init__(
         self, config: DecoderConfig, params: Params, *, dtype: DTypeLike | None = None, lora: LoraConfig | None = None
@@ -52,6 +58,8 @@ class DecoderModel(nnx.Module):
         """
         self.config = config
         self.lora = lora
+        self.attention = "auto"
+        self.neftune_alpha = None
         self.dtype = resolve_dtype(dtype)
         self.embedding = nnx.Param(params["embedding"])
         self.layers = nnx.Dict({name: nnx.Param(array) for name, array in params["layers"].items()})
@@ -87,7 +95,7 @@ class DecoderModel(nnx.Module):
         longest_segment: int | None = None,
         remat: Remat = "none",
         dropout_key: Array | None = None,
-        implementation: Implementation = "auto",
+        implementation: Implementation | None = None,
     ) -> Float[Array, "B T D"]: ...
 
     @overload
@@ -99,7 +107,7 @@ class DecoderModel(nnx.Module):
         segment_ids: Int[Array, "B T"] | None = None,
         cache: KVCache,
         remat: Literal["none"] = "none",
-        implementation: Implementation = "auto",
+        implementation: Implementation | None = None,
     ) -> tuple[Float[Array, "B T D"], KVCache]: ...
 
     def hidden(
@@ -112,7 +120,7 @@ class DecoderModel(nnx.Module):
         longest_segment: int | None = None,
         remat: Remat = "none",
         dropout_key: Array | None = None,
-        implementation: Implementation = "auto",
+        implementation: Implementation | None = None,
     ) -> Float[Array, "B T D"] | tuple[Float[Array, "B T D"], KVCache]:
         """Returns the hidden states after the final norm, in the compute dtype: what the head is applied to.
 
@@ -124,8 +132,9 @@ class DecoderModel(nnx.Module):
             cache: Tokens that came before; see `easydel_models.cache`.
             longest_segment: Most tokens of any document, if known; keeps attention cheap in rows of many documents.
             remat: What training recomputes in its backward pass: ``none``, ``dots`` or ``full``.
-            dropout_key: Random key of this training pass, by which adapters leave out inputs; None = none left out.
-            implementation: Of attention: ``auto``, ``reference`` or ``blocked``.
+            dropout_key: Random key of this training pass, by which adapters leave out inputs and embeddings get noise,
+                if the model asks for either; None = neither.
+            implementation: Of attention; None = the model's own, or ``auto`` with a cache.
 
         Returns:
             The hidden states; with a cache, a pair of the hidden states and the cache after these tokens.
@@ -141,13 +150,14 @@ class DecoderModel(nnx.Module):
                 input_ids,
                 longest_segment=longest_segment,
                 remat=remat,
-                implementation=implementation,
+                implementation=implementation or self.attention,
+                noise=self._noise(dropout_key),
                 **common,
             )
         if remat != "none":
             raise ValueError(f"`remat` is {remat!r} together with a cache; it is for training, which has no cache.")
         return decode_with_cache(
-            self.config, self._decoder_params(), input_ids, cache, implementation=implementation, **common
+            self.config, self._decoder_params(), input_ids, cache, implementation=implementation or "auto", **common
         )
 
     def save_pretrained(self, path: str | os.PathLike[str], *, max_shard_size: int = 5_000_000_000) -> None:
@@ -161,6 +171,12 @@ class DecoderModel(nnx.Module):
         params = split_params(self)[1]
         params = params if self.lora is None else merged_params(params, self.lora)
         save_folder(path, self.config, params, max_shard_size=max_shard_size)
+
+    def _noise(self, dropout_key: Array | None) -> EmbeddingNoise | None:
+        if dropout_key is None or self.neftune_alpha is None:
+            return None
+        # A stream of its own, apart from those of the layers.
+        return EmbeddingNoise(jax.random.fold_in(dropout_key, zlib.crc32(b"embedding")), self.neftune_alpha)
 
     def _decoder_params(self, dropout_key: Array | None = None) -> Params:
         layers: Params = {name: param[...] for name, param in self.layers.items()}

@@ -1,9 +1,10 @@
-"""Adapters as the config asks for them."""
+"""The model as the config asks for it: its adapters, its attention, its noise."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from easydel_models.attention import why_unavailable
 from easydel_models.lora import with_lora
 
 from easydel_trainers.config import TrainerConfig
@@ -29,6 +30,20 @@ def adapted(model: Any, config: TrainerConfig) -> Any:
     return with_lora(model, config.lora, seed=config.seed)
 
 
+def prepared(model: Any, config: TrainerConfig) -> Any:
+    """The model with adapters as the config describes them, set to the attention and the noise it asks for.
+
+    Raises:
+        ConfigError: as `adapted`, or if this machine cannot run that attention.
+    """
+    if reason := why_unavailable(config.attention):
+        raise ConfigError("attention", config.attention, f"'auto' or 'blocked' here: it {reason}")
+    model = adapted(model, config)
+    model.attention, model.neftune_alpha = config.attention, config.neftune_alpha
+    return model
+
+
 def dropout_seed(model: Any, config: TrainerConfig) -> int | None:
-    """The seed of what adapters leave out in training; `None` where they leave out nothing."""
-    return config.seed if model.lora is not None and model.lora.dropout > 0 else None
+    """The seed of what training leaves out of adapters' inputs and adds to embeddings; `None` where it does neither."""
+    drops = model.lora is not None and model.lora.dropout > 0
+    return config.seed if drops or config.neftune_alpha is not None else None

@@ -25,6 +25,7 @@ SchedulerName = Literal["constant", "linear", "cosine", "wsd"]
 TrackerName = Literal["tensorboard", "wandb", "trackio"]
 RematPolicy = Literal["none", "dots", "full"]
 DTypeName = Literal["float32", "bfloat16"]
+AttentionName = Literal["auto", "reference", "blocked", "xla", "cudnn", "splash"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +84,9 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
     """Lengths that lines of a batch may have, ascending, one compilation each; beyond the last, its multiples.
     `None` = four lengths an octave from 64."""
 
+    pad_to_multiple_of: int | None = None
+    """Make the lengths of lines a multiple of this, which some kernels are faster with. `None` = as they come."""
+
     dtype: DTypeName | None = None
     """Compute type. `None` = float32 on CPU, bfloat16 on accelerators."""
     param_dtype: DTypeName = "float32"
@@ -91,6 +95,11 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
     """Train low-rank adapters beside the linear layers, and nothing else. `None` = train the model itself."""
     gradient_checkpointing: RematPolicy = "full"
     """What the backward pass recomputes: `none`, `dots` (all but matrix products) or `full` (whole layers)."""
+    attention: AttentionName = "auto"
+    """Implementation of attention in training: `auto` and `blocked` run anywhere; `cudnn` needs an NVIDIA GPU and
+    bfloat16, `splash` a TPU. One that cannot do what the model or the batch asks of it is an error."""
+    neftune_alpha: float | None = None
+    """Size of the uniform noise that training adds to embeddings (NEFTune); 5 is usual. `None` = no noise."""
 
     seed: int = 0
     """Seed of everything random that has no seed of its own."""
@@ -171,6 +180,7 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
             _require_choice(name, getattr(self, name), get_args(kind))
         _require_choice("gradient_checkpointing", self.gradient_checkpointing, get_args(RematPolicy))
         _require_choice("dtype", self.dtype, (None, *get_args(DTypeName)))
+        _require_choice("attention", self.attention, get_args(AttentionName))
         _require_choice("param_dtype", self.param_dtype, get_args(DTypeName))
         _require_choice("resume", self.resume, ("auto", "never", "force"))
         _require_choice("bad_rows", self.bad_rows, get_args(Policy))
@@ -179,7 +189,7 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
             _require_choice("report_to", name, get_args(TrackerName))
 
     def _check_ranges(self) -> None:
-        for name in ("learning_rate", "num_train_epochs", "adam_epsilon", "clip_grad"):
+        for name in ("learning_rate", "num_train_epochs", "adam_epsilon", "clip_grad", "neftune_alpha"):
             _require_positive(name, getattr(self, name))
         for name in _WHOLE_POSITIVE:
             _require_whole(name, getattr(self, name), least=1)
@@ -264,6 +274,7 @@ _WHOLE_POSITIVE = (
     "max_tokens_per_micro_batch",
     "preview_steps",
     "preview_max_new_tokens",
+    "pad_to_multiple_of",
 )
 
 #: Fields that choose where and how often something is written or shown, and so may differ on resume.

@@ -140,7 +140,7 @@ def make_train_step(
         frozen: parameters that the objective needs beside those in the state, such as the base model of adapters.
             They are an input of the step, neither differentiated nor given away.
         dropout_seed: gives every micro-batch a `dropout_key`, which depends on it, the step and the number of the
-            micro-batch alone. `None` = nothing is dropped.
+            micro-batch alone. `None` = nothing is dropped, and no noise is added.
     """
 
     def train_step(state: TrainState, batch: Batch, frozen: Params) -> tuple[TrainState, StepResult]:

@@ -30,7 +30,7 @@ from easydel_models.lora import combine_params, split_trainable
 from easydel_models.parameters import join_params, split_params, update_params
 from easydel_models.peft_files import save_adapter
 
-from easydel_trainers.adapters import adapted, dropout_seed
+from easydel_trainers.adapters import dropout_seed, prepared
 from easydel_trainers.callbacks import Callback
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.data.epochs import EpochRows, rows_in_all, trainable
@@ -96,7 +96,7 @@ class Trainer(ABC, Generic[Config]):
         self.callbacks = tuple(callbacks)
         self._model_name = str(model) if isinstance(model, str | PathLike) else None
         self._schedule = learning_rate_schedule(self.arguments, total_steps=self._total_steps)
-        self.model = adapted(self._load_model(model), self.arguments)
+        self.model = prepared(self._load_model(model), self.arguments)
         structure, params = split_params(self.model)
         self._frozen = split_trainable(params)[1]
         self._optimizer = make_optimizer(self.arguments, self._schedule)

@@ -55,6 +55,7 @@ class GroupLayout:
         group: a step's rows as groups, in their order.
         complete: adds to the groups what only training needs; not called for people's eyes.
         ladder: lengths that lines may have; `None` = quarter-octave steps from 64.
+        multiple_of: lengths of lines are raised to a multiple of this.
         pad_token_id: what empty places hold. Never looked at, since their segment is 0.
     """
 
@@ -65,6 +66,7 @@ class GroupLayout:
     group: Callable[[Sequence[Any]], Sequence[Group]]
     complete: Callable[[Sequence[Group]], Sequence[Group]] | None = None
     ladder: Sequence[int] | None = None
+    multiple_of: int | None = None
     pad_token_id: int = 0
 
     def arrange(self, rows: Sequence[Row], *, at_least: int = 1) -> Arrays:
@@ -94,7 +96,7 @@ class GroupLayout:
         shares = self._balanced(groups) if self.padding_free else self._in_order(groups)
         lines = [line for share in shares for line in self._lines(share)]
         longest = max(at_least, *(sum(_length(sequence) for _, sequence in line) for line in lines))
-        shape = (len(lines), bucket_length(longest, ladder=self.ladder))
+        shape = (len(lines), bucket_length(longest, ladder=self.ladder, multiple_of=self.multiple_of))
         arrays = _blank(groups[0].sequences[0], shape, self.pad_token_id)
         for number, line in enumerate(lines):
             _write_line(arrays, number, line)

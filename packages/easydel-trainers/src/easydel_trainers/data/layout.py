@@ -50,6 +50,8 @@ class StepLayout:
         lines: lines of one micro-batch when padded, i.e. its largest number of rows.
         padding_free: whether lines hold several rows; then a micro-batch is a single line.
         ladder: lengths that lines may have; `None` = quarter-octave steps from 64.
+        multiple_of: lengths of lines are raised to a multiple of this.
+        pad_left: whether the empty places of a line come first.
         pack_length: rows are packs of at most so many tokens; then there is one shape, and `ladder` is not asked.
         pad_token_id: what empty places hold. Never looked at, since their segment is 0.
     """
@@ -58,6 +60,8 @@ class StepLayout:
     lines: int
     padding_free: bool
     ladder: Sequence[int] | None = None
+    multiple_of: int | None = None
+    pad_left: bool = False
     pack_length: int | None = None
     pad_token_id: int = 0
 
@@ -76,7 +80,7 @@ class StepLayout:
         length = self._length(groups)
         arrays = _blank(len(groups), length, self.pad_token_id)
         for line, group in enumerate(groups):
-            _write_line(arrays, line, group)
+            _write_line(arrays, line, group, pad_left=self.pad_left)
         return {name: array.reshape(self.micro_batches, -1, length) for name, array in arrays.items()}
 
     def padded(self, rows: Sequence[Row]) -> Arrays:
@@ -90,9 +94,10 @@ class StepLayout:
 
     def _length(self, groups: Sequence[Sequence[Row]]) -> int:
         if self.pack_length is not None:
-            return self.pack_length * (self.lines if self.padding_free else 1)
+            full = self.pack_length * (self.lines if self.padding_free else 1)
+            return bucket_length(full, ladder=(full,), multiple_of=self.multiple_of)
         longest = max(sum(len(row["input_ids"]) for row in group) for group in groups)
-        return bucket_length(longest, ladder=self.ladder)
+        return bucket_length(longest, ladder=self.ladder, multiple_of=self.multiple_of)
 
     def _one_per_line(self, rows: Sequence[Row]) -> list[list[Row]]:
         places = self.micro_batches * self.lines
@@ -118,12 +123,14 @@ def without_segments(arrays: Arrays) -> Arrays:
     return {**first, "attention_mask": (first.pop("segment_ids") > 0).astype(np.int32)}
 
 
-def bucket_length(longest: int, *, ladder: Sequence[int] | None = None) -> int:
+def bucket_length(longest: int, *, ladder: Sequence[int] | None = None, multiple_of: int | None = None) -> int:
     """The shortest allowed length that holds `longest` tokens.
 
     Without a ladder: 64, 80, 96, 112, 128, 160, … (four steps an octave, at most a fifth of a line empty).
-    Beyond the last step of a ladder: multiples of that step.
+    Beyond the last step of a ladder: multiples of that step. The result is raised to a multiple of `multiple_of`.
     """
+    if multiple_of is not None:
+        return -(-bucket_length(longest, ladder=ladder) // multiple_of) * multiple_of
     if ladder is None:
         octave = _SMALLEST
         while 2 * octave < longest:
@@ -141,8 +148,9 @@ def _blank(lines: int, length: int, pad_token_id: int) -> Arrays:
     }
 
 
-def _write_line(arrays: Arrays, line: int, group: Sequence[Row]) -> None:
-    start = before = 0
+def _write_line(arrays: Arrays, line: int, group: Sequence[Row], *, pad_left: bool) -> None:
+    tokens = sum(len(row["input_ids"]) for row in group)
+    start, before = arrays["input_ids"].shape[1] - tokens if pad_left else 0, 0
     for row in group:
         end = start + len(row["input_ids"])
         segments = np.asarray(row["segment_ids"]) if "segment_ids" in row else np.ones(end - start, np.int32)

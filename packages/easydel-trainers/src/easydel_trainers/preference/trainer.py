@@ -59,6 +59,7 @@ class PreferenceTrainer(Trainer[Config]):
             group=self._groups,
             complete=self._complete,
             ladder=config.length_buckets,
+            multiple_of=config.pad_to_multiple_of,
             pad_token_id=self._pad_token_id(),
         )
 

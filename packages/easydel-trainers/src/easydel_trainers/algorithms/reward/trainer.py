@@ -46,6 +46,7 @@ class RewardTrainer(Trainer[RewardConfig]):
             padding_free=self.arguments.padding_free,
             group=_groups,
             ladder=self.arguments.length_buckets,
+            multiple_of=self.arguments.pad_to_multiple_of,
             pad_token_id=self._pad_token_id() or 0,
         )
 

@@ -35,6 +35,8 @@ class SFTConfig(TrainerConfig):
 
     padding_free: bool = True
     """Lay the rows of a batch end to end instead of padding each: same loss and gradients, less work."""
+    padding_side: Literal["right", "left"] = "right"
+    """Where the empty places of a line are. `left` with `padding_free=False` only."""
 
     packing: bool = False
     """Fill rows of `max_length` tokens with several rows of the data, which never see each other. `total_batch_size`
@@ -51,6 +53,10 @@ class SFTConfig(TrainerConfig):
     def __post_init__(self) -> None:
         """Check the options of SFT after the shared ones."""
         TrainerConfig.__post_init__(self)
+        if self.padding_side not in ("right", "left"):
+            raise ConfigError("padding_side", self.padding_side, "one of 'right', 'left'")
+        if self.padding_side == "left" and self.padding_free:
+            raise ConfigError("padding_side", "left", "'right' where padding_free=True leaves almost nothing to pad")
         self._check_packing()
         if self.loss_type not in ("nll", "dft"):
             raise ConfigError("loss_type", self.loss_type, "one of 'nll', 'dft'")

@@ -80,6 +80,8 @@ class SFTTrainer(Trainer[SFTConfig]):
             lines=rows,
             padding_free=self.arguments.padding_free,
             ladder=self.arguments.length_buckets,
+            multiple_of=self.arguments.pad_to_multiple_of,
+            pad_left=self.arguments.padding_side == "left",
             pack_length=self.arguments.max_length if self.arguments.packing else None,
         )
 
