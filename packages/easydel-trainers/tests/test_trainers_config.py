@@ -6,7 +6,7 @@ import dataclasses
 import pickle
 
 import pytest
-from easydel_trainers import ConfigError, SFTConfig
+from easydel_trainers import ConfigError, GRPOConfig, SFTConfig
 from easydel_trainers.config import FREE_ON_RESUME, numeric_identity
 
 
@@ -52,4 +52,5 @@ def test_identity_leaves_out_what_only_shows_or_stores():
     identity = numeric_identity(SFTConfig(length_buckets=[64, 2048]))
     assert identity["length_buckets"] == [64, 2048]
     assert not FREE_ON_RESUME & identity.keys()
-    assert {field.name for field in dataclasses.fields(SFTConfig)} >= FREE_ON_RESUME
+    fields = {field.name for config in (SFTConfig, GRPOConfig) for field in dataclasses.fields(config)}
+    assert fields >= FREE_ON_RESUME

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from easydel_trainers.algorithms.dpo.config import DPOConfig as DPOConfig
     from easydel_trainers.algorithms.dpo.loss import dpo_losses as dpo_losses
     from easydel_trainers.algorithms.dpo.trainer import DPOTrainer as DPOTrainer
+    from easydel_trainers.algorithms.grpo.config import GRPOConfig as GRPOConfig
+    from easydel_trainers.algorithms.grpo.errors import RewardError as RewardError
+    from easydel_trainers.algorithms.grpo.loss import grpo_loss as grpo_loss
+    from easydel_trainers.algorithms.grpo.trainer import GRPOTrainer as GRPOTrainer
     from easydel_trainers.algorithms.kto.config import KTOConfig as KTOConfig
     from easydel_trainers.algorithms.kto.loss import kto_losses as kto_losses
     from easydel_trainers.algorithms.kto.trainer import KTOTrainer as KTOTrainer
@@ -53,12 +57,15 @@ __all__ = [
     "DPOTrainer",
     "DivergedError",
     "EarlyStopping",
+    "GRPOConfig",
+    "GRPOTrainer",
     "Interrupted",
     "KTOConfig",
     "KTOTrainer",
     "ORPOConfig",
     "ORPOTrainer",
     "RewardConfig",
+    "RewardError",
     "RewardTrainer",
     "SFTConfig",
     "SFTTrainer",
@@ -70,6 +77,7 @@ __all__ = [
     "bco_losses",
     "cpo_losses",
     "dpo_losses",
+    "grpo_loss",
     "kto_losses",
     "orpo_losses",
     "reward_losses",
@@ -89,11 +97,14 @@ _HOMES = {
     "DivergedError": "errors",
     "EarlyStopping": "callbacks",
     "Interrupted": "signals",
+    "GRPOConfig": "algorithms.grpo.config",
+    "GRPOTrainer": "algorithms.grpo.trainer",
     "KTOConfig": "algorithms.kto.config",
     "KTOTrainer": "algorithms.kto.trainer",
     "ORPOConfig": "algorithms.orpo.config",
     "ORPOTrainer": "algorithms.orpo.trainer",
     "RewardConfig": "algorithms.reward.config",
+    "RewardError": "algorithms.grpo.errors",
     "RewardTrainer": "algorithms.reward.trainer",
     "SFTConfig": "algorithms.sft.config",
     "SFTTrainer": "algorithms.sft.trainer",
@@ -105,6 +116,7 @@ _HOMES = {
     "bco_losses": "algorithms.bco.loss",
     "cpo_losses": "algorithms.cpo.loss",
     "dpo_losses": "algorithms.dpo.loss",
+    "grpo_loss": "algorithms.grpo.loss",
     "kto_losses": "algorithms.kto.loss",
     "orpo_losses": "algorithms.orpo.loss",
     "reward_losses": "algorithms.reward.loss",

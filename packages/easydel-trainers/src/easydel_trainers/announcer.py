@@ -14,6 +14,7 @@ from easydel_trainers.errors import CheckpointError
 from easydel_trainers.previews import write_previews
 from easydel_trainers.progress import ProgressBar
 from easydel_trainers.run_log import RunLog
+from easydel_trainers.sampled import Sampled, sampled_table, write_sampled
 from easydel_trainers.trackers.tracker import Tracker, open_trackers
 
 if TYPE_CHECKING:
@@ -85,6 +86,16 @@ class Announcer:
         texts = dict(zip(prompts, answers, strict=True))
         self._track(lambda tracker: tracker.log_texts("previews", texts, step=step))
         _LOG.info("Step %d: %s", step, "; ".join(f"{prompt!r} -> {answer!r}" for prompt, answer in texts.items()))
+
+    def sampled(self, step: int, answers: Sequence[Sampled]) -> None:
+        """Answers were sampled in training."""
+        folder = self._folder
+        if folder is not None:
+            self.writing(lambda: write_sampled(folder, step, answers))
+        texts = {f"{number}. {one.scores}": f"{one.prompt}\n→ {one.completion}" for number, one in enumerate(answers)}
+        self._track(lambda tracker: tracker.log_texts("completions", texts, step=step))
+        if self._bar.shown and answers:
+            self._bar.print(sampled_table(step, answers))
 
     def writing(self, write: Callable[[], object]) -> bool:
         """Write something to the run's folder.

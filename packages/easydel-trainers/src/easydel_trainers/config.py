@@ -299,6 +299,9 @@ FREE_ON_RESUME = frozenset(
         "run_name",
         "profile_steps",
         "loss_spike_factor",
+        "log_completions",
+        "num_completions_to_print",
+        "reward_timeout",
         "skip_batches",  # what was trained stays trained; what is ahead may be skipped
     }
 )

@@ -133,8 +133,9 @@ class Loop:
         numbers = {"grad_norm": float(result.grad_norm), "learning_rate": float(result.learning_rate)}
         self._hooks.judge(step, prepared, means(result.ratios)["loss"], numbers["grad_norm"])
         run.num_tokens += prepared.tokens
-        run.window.add(result.ratios)
-        run.overall.add(result.ratios)
+        for measured in (result.ratios, prepared.measured):
+            run.window.add(measured)
+            run.overall.add(measured)
         self.throughput.finished_step(prepared)
         self._unlogged = {"step": step, "epoch": prepared.epoch, **numbers}
         if self._hooks.log_due(step):

@@ -4,8 +4,9 @@ A metric is a pair `(numerator, denominator)`. Pairs of micro-batches, devices a
 is taken once, when it is logged. A mean of means never happens.
 
 Two kinds of names mean more. `loss:pairs` and `loss:tokens` are two summands of `loss`: each is a quotient of its own,
-and they are added up where a number is wanted. Names that begin with `min_` or `max_` keep the extreme of what they
-are given instead of a sum; their denominator says whether there is a value at all.
+and they are added up where a number is wanted. Names whose last part begins or ends with `min` or `max`, as in
+`min_reward` or `clip_ratio/low_min`, keep the extreme of what they are given instead of a sum; their denominator says
+whether there is a value at all.
 
 >>> means({"loss:pairs": (6.0, 3.0), "loss:tokens": (5.0, 10.0)})
 {'loss': 2.5}
@@ -77,9 +78,10 @@ class MetricWindow:
 
 
 def _joined(name: str, left: Any, right: Any) -> Any:
-    if name.startswith("min_"):
+    words = name.rsplit("/", 1)[-1].split("_")
+    if "min" in (words[0], words[-1]):
         return _extreme(jnp.minimum, left, right)
-    if name.startswith("max_"):
+    if "max" in (words[0], words[-1]):
         return _extreme(jnp.maximum, left, right)
     return left[0] + right[0], left[1] + right[1]
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -81,6 +81,15 @@ class ProgressBar:
         """One step was taken."""
         assert self._task is not None
         self._progress.advance(self._task)
+
+    @property
+    def shown(self) -> bool:
+        """Whether anyone sees it."""
+        return not self._progress.disable
+
+    def print(self, text: RenderableType) -> None:
+        """Print something above it."""
+        self._progress.console.print(text)
 
     def show(self, record: Mapping[str, float]) -> None:
         """Show the numbers of a log record."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
@@ -187,9 +187,14 @@ class Trainer(ABC, Generic[Config]):
         """Rows that `num_train_epochs` epochs train on at most; `None` where they cannot be counted."""
         return rows_in_all(self._required_train_source(), self.arguments.num_train_epochs)
 
+    @property
+    def _rows_per_batch(self) -> int:
+        """Rows that a step takes from the data."""
+        return self.arguments.total_batch_size
+
     def _source_rows_per_step(self, source: MixedShardedSource) -> int:
         """Rows of a mixture that one step reads, by which a schedule that counts steps is timed."""
-        return self.arguments.total_batch_size
+        return self._rows_per_batch
 
     # What a user calls.
 
@@ -246,7 +251,7 @@ class Trainer(ABC, Generic[Config]):
         """
         rows = self._epoch_rows(self._make_training_transform(), state=None if position is None else dict(position))
         lines = []
-        for row in itertools.islice(rows, self.arguments.total_batch_size):
+        for row in itertools.islice(rows, self._rows_per_batch):
             file, number = rows.origin()
             documents = int(np.max(row.get("segment_ids", 1)))
             if documents > 1:
@@ -291,7 +296,7 @@ class Trainer(ABC, Generic[Config]):
         # A copy of the extras: the step gives the state's arrays away, and a second run begins with these again.
         return TrainState(params, self._optimizer.init(params), jnp.int32(0), jax.tree.map(jnp.copy, self._extras))
 
-    def _prepared_steps(self, run: TrainingRun) -> Iterator[PreparedStep]:
+    def _prepared_steps(self, run: TrainingRun) -> Generator[PreparedStep, None, None]:
         """The run's steps from its data position on: `run.progress.data_state`, `None` = from the start.
 
         Each names the position behind itself, from which it must be possible to go on.
@@ -438,7 +443,7 @@ class Trainer(ABC, Generic[Config]):
             raise DataError("The training data has no row. Look at the file or the filter that it comes from.")
         if rows is None:
             return None
-        batches = math.ceil(rows / config.total_batch_size)
+        batches = math.ceil(rows / self._rows_per_batch)
         return batches - sum(number <= batches for number in config.skip_batches)
 
 

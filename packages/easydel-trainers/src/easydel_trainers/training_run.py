@@ -10,8 +10,8 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ from easydel_trainers.previews import greedy_answers
 from easydel_trainers.profile_window import ProfileWindow
 from easydel_trainers.report.live import LiveReport
 from easydel_trainers.run_lock import lock_folder
+from easydel_trainers.sampled import Sampled
 from easydel_trainers.signals import Interrupted, StopSignals
 from easydel_trainers.step import Batch, Params
 from easydel_trainers.throughput import Throughput, peak_memory_bytes
@@ -99,6 +100,24 @@ class TrainingRun:
     def judged_params(self) -> Params:
         """The parameters to evaluate: an average where the config asks for one, else `params`."""
         return judged_params(self.params, self.progress.state.opt_state)
+
+    @property
+    def last_step(self) -> int | None:
+        """The step the run ends with; `None` = unknown."""
+        return self._trainer.total_steps
+
+    @property
+    def compile_seconds(self) -> float:
+        """Time spent compiling steps so far."""
+        return self._loop.throughput.compile_seconds
+
+    def is_logged(self, step: int) -> bool:
+        """Whether a step's record is logged."""
+        return self._log_due(step)
+
+    def show_sampled(self, answers: Sequence[Sampled]) -> None:
+        """Show answers that were sampled in training, wherever the run's news go."""
+        self._news.sampled(self.step, answers)
 
     def stop(self) -> None:
         """End the run behind the step just taken, as if it were the last: evaluate, save, return."""
@@ -200,7 +219,7 @@ class TrainingRun:
     def _open_steps(self, resources: ExitStack) -> Iterable[PreparedStep]:
         steps = self._trainer._prepared_steps(self)
         if not self._trainer._reads_ahead:
-            return steps
+            return resources.enter_context(closing(steps))
         return resources.enter_context(Prefetched(steps, give_up=lambda: self._signals.received is not None))
 
     def _annotate(self, batch: Batch) -> Batch:

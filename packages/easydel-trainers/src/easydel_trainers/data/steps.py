@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -27,6 +27,7 @@ class PreparedStep:
         position: position before it, from which its rows can be read again; `None` = the beginning.
         batch: its number in data order, from 1. Steps and batches differ where batches are skipped.
         attended: pairs of tokens that attention compares, were every token to see its whole row.
+        measured: metrics known before the step, as (numerator, denominator); they join those that it returns.
     """
 
     arrays: dict[str, jax.Array]
@@ -37,6 +38,7 @@ class PreparedStep:
     position: dict[str, Any] | None = None
     batch: int = 0
     attended: int = 0
+    measured: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def prepared_steps(
@@ -46,7 +48,7 @@ def prepared_steps(
     rows_per_step: int,
     batches_done: int = 0,
     skip: Collection[int] = (),
-) -> Iterator[PreparedStep]:
+) -> Generator[PreparedStep, None, None]:
     """Steps until the rows end; the last one may hold fewer rows.
 
     Args:

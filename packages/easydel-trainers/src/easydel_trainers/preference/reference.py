@@ -12,9 +12,12 @@ from typing import Any, final
 import jax
 import jax.numpy as jnp
 import numpy as np
-from easydel_models.parameters import flattened, join_params, nested
+from easydel_models.lora import without_lora
+from easydel_models.parameters import flattened, join_params, nested, split_params
 
-from easydel_trainers.errors import CheckpointError
+from easydel_trainers.causal_lm import load_causal_lm
+from easydel_trainers.config import TrainerConfig
+from easydel_trainers.errors import CheckpointError, ConfigError
 from easydel_trainers.preference.scores import sequence_logps
 from easydel_trainers.step import Batch, Compiled, Params
 
@@ -60,7 +63,11 @@ class ReferenceModel:
 
     def annotate(self, batch: Batch) -> Batch:
         """The batch with this model's log-probabilities."""
-        return with_reference(batch, self._step(self._params, batch))
+        return with_reference(batch, self.logps(batch))
+
+    def logps(self, batch: Batch) -> jax.Array:
+        """What its step computes of a batch."""
+        return self._step(self._params, batch)
 
     def follow(self, policy: Params, *, alpha: float) -> None:
         r"""Move towards the policy: $\theta_\mathrm{ref} \leftarrow \alpha\theta + (1-\alpha)\theta_\mathrm{ref}$.
@@ -82,6 +89,39 @@ class ReferenceModel:
                 "it was started with, or another save_directory."
             )
         self._params = nested({path: jnp.asarray(arrays[path], leaf.dtype) for path, leaf in held.items()})
+
+
+def own_reference(policy: Any) -> Any:
+    """The policy as it is before training: under adapters, the base model, whose arrays no step gives away."""
+    return policy if policy.lora is None else without_lora(policy)
+
+
+def load_reference(reference_model: Any, policy: Any, config: TrainerConfig) -> Any:
+    """The model to compare the policy with: `None` = `own_reference`, else a model, a folder, Hub id or `.gguf` file.
+
+    Raises:
+        ConfigError: if it knows other tokens.
+    """
+    if reference_model is None:
+        return own_reference(policy)
+    if reference_model is policy:
+        return policy
+    reference = load_causal_lm(reference_model, config)
+    theirs, ours = reference.config.vocab_size, policy.config.vocab_size
+    if theirs != ours:
+        raise ConfigError(
+            "reference_model",
+            f"a model of {theirs} tokens",
+            f"one of {ours} tokens, as the policy has: log-probabilities over other vocabularies do not compare. "
+            "Leave reference_model out to compare with the policy as it is now",
+        )
+    return reference
+
+
+def held_params(reference: Any, policy: Any) -> Params:
+    """Parameters of a reference that stay: a copy where they are the policy's own, which its step gives away."""
+    params = split_params(reference)[1]
+    return copied_params(params) if reference is policy else params
 
 
 def copied_params(params: Params) -> Params:

@@ -15,16 +15,19 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from easydel_models.lora import without_lora
 from easydel_models.parameters import split_params
 
-from easydel_trainers.causal_lm import load_causal_lm
 from easydel_trainers.data.epochs import EpochRows
 from easydel_trainers.data.groups import Group
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.output import TrainOutput
 from easydel_trainers.preference.config import ReferenceConfig
-from easydel_trainers.preference.reference import ReferenceModel, copied_params, make_reference_step
+from easydel_trainers.preference.reference import (
+    ReferenceModel,
+    held_params,
+    load_reference,
+    make_reference_step,
+)
 from easydel_trainers.preference.reference_cache import ReferenceCache, fingerprint
 from easydel_trainers.preference.trainer import PreferenceTrainer
 from easydel_trainers.step import Batch, Params
@@ -58,7 +61,7 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
             raise ConfigError(
                 "sync_ref_model", True, "False for a model with adapters: its reference is the base model"
             )
-        reference = self._own_reference() if reference_model is None else self._load_reference(reference_model)
+        reference = load_reference(reference_model, self.model, self.arguments)
         self._unscored = reference
         structure, params = split_params(reference)
         self._reference_step = make_reference_step(
@@ -67,8 +70,7 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
         if self.arguments.precompute_ref_log_probs:
             self._cache = ReferenceCache(self._cache_folder(params))
         else:
-            # The step gives away the arrays it trains; a model that was given apart has its own.
-            held = copied_params(params) if reference is self.model else params
+            held = held_params(reference, self.model)
             self._reference, self._unscored = ReferenceModel(held, self._reference_step), None
 
     @property
@@ -173,21 +175,3 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
             folder = Path(config.save_directory) / "reference"
         how = (str(self.model.dtype), self._ld_alpha)
         return None if folder is None else Path(folder) / fingerprint(params, *how)
-
-    def _own_reference(self) -> Any:
-        """The policy as it is before training: under adapters, the base model, whose arrays no step gives away."""
-        return self.model if self.model.lora is None else without_lora(self.model)
-
-    def _load_reference(self, reference_model: Any) -> Any:
-        if reference_model is self.model:
-            return reference_model
-        reference = load_causal_lm(reference_model, self.arguments)
-        theirs, ours = reference.config.vocab_size, self.model.config.vocab_size
-        if theirs != ours:
-            raise ConfigError(
-                "reference_model",
-                f"a model of {theirs} tokens",
-                f"one of {ours} tokens, as the policy has: log-probabilities over other vocabularies do not compare. "
-                "Leave reference_model out to compare with the policy as it is now",
-            )
-        return reference

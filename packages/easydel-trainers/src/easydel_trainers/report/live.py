@@ -11,8 +11,10 @@ from typing import final
 
 from easydel_trainers.previews import PREVIEWS_NAME
 from easydel_trainers.report.run_report import Record, RunReport, Sample
+from easydel_trainers.sampled import COMPLETIONS_NAME, read_sampled
 
 _SECONDS_BETWEEN = 30.0
+_SHOWN_STEPS = 20  # whose sampled answers are on the page, the last ones
 
 
 @final
@@ -55,7 +57,7 @@ class LiveReport:
             data_report=data_report,
             config=self._config,
             versions=self._versions,
-            samples=_samples(self._folder / PREVIEWS_NAME),
+            samples=[*_samples(self._folder / PREVIEWS_NAME), *_completions(self._folder / COMPLETIONS_NAME)],
             auto_class=self._auto_class,
             written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         )
@@ -68,3 +70,10 @@ def _samples(path: Path) -> list[Sample]:
         return []
     entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [Sample(step=entry["step"], **preview) for entry in entries for preview in entry["previews"]]
+
+
+def _completions(path: Path) -> list[Sample]:
+    return [
+        Sample(step=step, prompt=one.prompt, answer=one.completion, scores=one.scores)
+        for step, one in read_sampled(path, last=_SHOWN_STEPS)
+    ]

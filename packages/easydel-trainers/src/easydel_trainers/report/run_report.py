@@ -23,6 +23,9 @@ _FIRST = (
     "reward",
     "rewards/accuracies",
     "rewards/margins",
+    "completions/mean_length",
+    "kl",
+    "entropy",
     "mean_token_accuracy",
     "grad_norm",
     "learning_rate",
@@ -38,6 +41,8 @@ class Sample:
     step: int
     prompt: str
     answer: str
+    scores: str = ""
+    """What it was rewarded, where it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

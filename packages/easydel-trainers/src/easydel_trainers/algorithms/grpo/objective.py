@@ -1,0 +1,162 @@
+"""What GRPO minimises, for a model of some structure: from a micro-batch's arrays to the pure loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import jax
+import jax.numpy as jnp
+from easydel_models.lm_loss import IGNORE_INDEX as IGNORED
+from easydel_models.lm_loss import token_logps
+from easydel_models.parameters import join_params
+from jaxtyping import Array, Float, Int
+
+from easydel_trainers.algorithms.grpo.config import GRPOConfig
+from easydel_trainers.algorithms.grpo.loss import GRPOOptions, Rows, Tokens, grpo_loss, loss_weight
+from easydel_trainers.metrics import Ratios, Terms
+from easydel_trainers.step import Batch, Compiled, Extras, Params, ScoredObjective, Scores
+from easydel_trainers.targets import next_labels
+
+_LOSS = "loss"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class GRPOObjective(ScoredObjective):
+    """The losses of GRPO. Its scores are of places, not of rows: arrays `[N]` of all places of a micro-batch.
+
+    A batch has, beside tokens and labels, what was known when its completions were sampled: `advantages` of rows under
+    `rows`, and maybe arrays of places, each at the place that predicts the token: `old_logps`, `reference_logps` and
+    `corrections`. Without `old_logps` the model that is trained is the one that sampled.
+    """
+
+    structure: Any
+    config: GRPOConfig
+
+    @property
+    def coupled(self) -> bool:
+        """No: rows were compared when their rewards were known."""
+        return False
+
+    def prepare(self, params: Params, batch: Batch) -> Batch:
+        """With the entropy from which on a token counts, where only some tokens do."""
+        share = self.config.top_entropy_quantile
+        if share == 1.0:
+            return batch
+        entropies = jax.lax.map(lambda part: self._places(params, part)["entropies"], batch)
+        counted = jax.vmap(_mask)(batch) > 0
+        least = jnp.nanquantile(jnp.where(counted, entropies, jnp.nan), 1 - share)
+        real = batch["rows"]["real"]
+        return {**batch, "rows": {**batch["rows"], "least_entropy": jnp.full_like(real, least)}}
+
+    def weights(self, batch: Batch) -> Terms:
+        """Rows, tokens, or the most tokens that the rows could have had; see `loss_weight`."""
+        config, real = self.config, batch["rows"]["real"]
+        return {
+            _LOSS: loss_weight(
+                _mask(batch), real, loss_type=config.loss_type, max_completion_length=config.max_completion_length
+            )
+        }
+
+    def scores(self, params: Params, batch: Batch) -> Scores:
+        """What the model says of every place, and what was known of it before."""
+        places = self._places(params, batch)
+        fixed = jax.lax.stop_gradient
+        known = {name: batch[name].reshape(-1) for name in _KNOWN if name in batch}
+        return {
+            **places,
+            "old_logps": fixed(places["logps"]),
+            "reference_logps": jnp.zeros_like(places["logps"]),
+            "corrections": jnp.ones_like(places["logps"]),
+            **known,
+            "mask": _mask(batch),
+            "number": batch["segment_ids"].reshape(-1),
+        }
+
+    def score_loss(
+        self, scores: Scores, rows: Scores, extras: Extras, *, training: bool
+    ) -> tuple[Terms, Ratios, Extras]:
+        """See `ScoredObjective`."""
+        weights = scores["corrections"]
+        if "least_entropy" in rows:
+            weights = weights * (scores["entropies"] >= rows["least_entropy"][0])
+        tokens = Tokens(
+            logps=scores["logps"],
+            old_logps=scores["old_logps"],
+            reference_logps=scores["reference_logps"],
+            entropies=scores["entropies"],
+            mask=scores["mask"],
+            weights=weights,
+        )
+        belonging = Rows(scores["number"], rows["real"])
+        loss, metrics = grpo_loss(tokens, belonging, rows["advantages"], _options(self.config))
+        return {_LOSS: loss}, metrics, extras
+
+    def _places(self, params: Params, batch: Batch) -> Scores:
+        model, config = join_params(self.structure, params), self.config
+        hidden = model.hidden(
+            batch["input_ids"],
+            segment_ids=batch["segment_ids"],
+            longest_segment=config.max_length,
+            remat=config.gradient_checkpointing,
+            dropout_key=batch.get("dropout_key"),
+        )
+        logps, entropies = token_logps(
+            hidden.reshape(-1, hidden.shape[-1]),
+            model.head_weights(),
+            _targets(batch),
+            temperature=config.temperature,
+            with_entropy=True,
+        )
+        return {"logps": logps, "entropies": jax.lax.stop_gradient(entropies)}
+
+
+def make_logps_step(structure: Any, config: GRPOConfig) -> Compiled:
+    """A function `(params, batch [micro-batches, lines, length]) -> log-probabilities` of the same shape.
+
+    Each is of the token that its place predicts; 0 where that token is not a completion's, or does not count.
+
+    Args:
+        structure: of the model.
+        config: names the temperature.
+    """
+
+    def logps_of(model: Any, batch: Batch) -> Float[Array, "lines length"]:
+        hidden = model.hidden(batch["input_ids"], segment_ids=batch["segment_ids"], longest_segment=config.max_length)
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        logps = token_logps(flat, model.head_weights(), _targets(batch), temperature=config.temperature)
+        return logps.reshape(batch["input_ids"].shape)
+
+    def logps_step(params: Params, batch: Batch) -> jax.Array:
+        compiled.compilations += 1
+        model = join_params(structure, params)
+        return jax.lax.map(lambda part: logps_of(model, part), batch)
+
+    compiled = Compiled(jax.jit(logps_step))
+    return compiled
+
+
+_KNOWN = ("old_logps", "reference_logps", "corrections")
+
+
+def _targets(batch: Batch) -> Int[Array, " N"]:
+    return next_labels(batch["labels"]).reshape(-1)
+
+
+def _mask(batch: Batch) -> Float[Array, " N"]:
+    return (_targets(batch) != IGNORED).astype(jnp.float32)
+
+
+def _options(config: GRPOConfig) -> GRPOOptions:
+    return GRPOOptions(
+        loss_type=config.loss_type,
+        ratio_level=config.importance_sampling_level,
+        epsilon=config.epsilon,
+        epsilon_high=config.upper_clip,
+        delta=config.delta,
+        beta=config.beta,
+        use_bias_correction_kl=config.use_bias_correction_kl,
+        sapo_temperature_pos=config.sapo_temperature_pos,
+        sapo_temperature_neg=config.sapo_temperature_neg,
+    )

@@ -1,0 +1,79 @@
+"""A classifier as a reward function: it scores prompt and completion as `RewardTrainer` trains it to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, final
+
+import jax
+import numpy as np
+from easydata_tokenize import load_tokenizer
+from easydel_models import SequenceClassifier
+from easydel_models.parameters import join_params, split_params
+from easydel_transforms import RewardPreprocessTransform
+
+from easydel_trainers.classifier import load_reward_model
+from easydel_trainers.config import TrainerConfig
+from easydel_trainers.data.groups import Group, GroupLayout
+from easydel_trainers.preference.pooled_scores import pooled_scores
+from easydel_trainers.step import Batch, Params
+
+
+@final
+class RewardModel:
+    """Scores completions with a model that was trained to.
+
+    Args:
+        model: a `SequenceClassifier` of one label, or the folder, Hub id or `.gguf` file of one.
+        tokenizer: of a model that was given as an object; one given by name brings its own.
+        config: names the types that the model computes in.
+    """
+
+    def __init__(self, model: SequenceClassifier | str | PathLike[str], tokenizer: Any, config: TrainerConfig):
+        named = isinstance(model, str | PathLike)
+        tokenizer = load_tokenizer(model) if named else tokenizer
+        self.__name__ = Path(fspath(model)).name if named else type(model).__name__
+        pad_token_id = getattr(tokenizer, "pad_token_id", None)
+        model = load_reward_model(model, config, pad_token_id=pad_token_id)
+        structure, self._params = split_params(model)
+        self._transform = RewardPreprocessTransform(tokenizer)
+        self._pad_token_id = pad_token_id or 0
+
+        def scores(params: Params, batch: Batch) -> jax.Array:
+            only = jax.tree.map(lambda array: array[0], batch)
+            return pooled_scores(join_params(structure, params), only, sequences=1)
+
+        self._scores = jax.jit(scores)
+
+    def __call__(self, prompts: Sequence[Any], completions: Sequence[Any]) -> list[float | None]:
+        """The score of every completion; `None` for one that has no token at all."""
+        rows = [
+            {"prompt": prompt, "chosen": completion, "rejected": completion}
+            for prompt, completion in zip(prompts, completions, strict=True)
+        ]
+        encoded = self._transform.transform_batch(rows)
+        groups = [_group(number, row) for number, found in enumerate(encoded) for row in found]
+        if not groups:
+            return [None] * len(rows)
+        layout = GroupLayout(
+            micro_batches=1,
+            rows=len(rows),
+            sequences=1,
+            padding_free=True,
+            group=lambda rows: rows,
+            pad_token_id=self._pad_token_id,
+        )
+        arrays = layout.arrange_groups(groups)
+        numbers = arrays["rows"]["number"][0].astype(int)[: len(groups)]
+        scores = np.asarray(self._scores(self._params, jax.device_put(arrays)))[0]
+        rewards: list[float | None] = [None] * len(rows)
+        for place, number in enumerate(numbers):
+            rewards[number] = float(scores[place])
+        return rewards
+
+
+def _group(number: int, row: dict[str, Any]) -> Group:
+    ids = np.concatenate([row["prompt_ids"], row["chosen_ids"]])
+    return Group(sequences=({"input_ids": ids},), values={"number": number})

@@ -1,0 +1,247 @@
+"""From prompts to a rollout: sample, reward, compare, arrange."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import jax
+import numpy as np
+from easydel_models.generation.engine import GenerationEngine
+from easydel_models.generation.options import GenerationOptions
+from easydel_models.lm_loss import IGNORE_INDEX as IGNORED
+from jaxtyping import Float
+
+from easydel_trainers.algorithms.grpo.advantages import Advantages, advantages_of, mean_and_deviation
+from easydel_trainers.algorithms.grpo.config import GRPOConfig
+from easydel_trainers.algorithms.grpo.corrections import correction_metrics, corrections_of
+from easydel_trainers.algorithms.grpo.rewards import Answered, RewardFunctions, Told, TrainerState
+from easydel_trainers.algorithms.grpo.rollout import (
+    Completion,
+    Rollout,
+    completion_groups,
+    completion_metrics,
+)
+from easydel_trainers.data.layout import Arrays, Row
+from easydel_trainers.sampled import Sampled
+
+_ENGINE_LOGPS = "engine_logps"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prompts:
+    """The prompts of a rollout, and where they lie in the data.
+
+    Attributes:
+        rows: transformed rows: `prompt`, `prompt_ids`, and every other column.
+        number: of the rollout, from 1.
+        epoch: that the last of them belongs to.
+        position: before them.
+    """
+
+    rows: Sequence[Row]
+    number: int
+    epoch: int
+    position: dict[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampler:
+    """The parameters that sample a rollout, in the forms that its parts need.
+
+    Attributes:
+        engine: has taken over the parameters.
+        logps: log-probabilities of a rollout's arrays under them, where they must be known before its first step;
+            else `None`.
+        sampled_at: optimizer steps that they have seen.
+    """
+
+    engine: GenerationEngine
+    logps: Callable[[Arrays], jax.Array] | None
+    sampled_at: int
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutMaker:
+    """Makes rollouts.
+
+    Attributes:
+        config: how.
+        tokenizer: turns completions into text.
+        rewards: what judges them.
+        layout: how they are arranged, given the most rows of a micro-batch.
+        stop_ids: tokens that end a completion.
+        corrects: whether the engine's log-probabilities are another model's, and differ.
+        last_step: steps of the whole run, for reward functions; `None` = unknown.
+    """
+
+    config: GRPOConfig
+    tokenizer: Any
+    rewards: RewardFunctions
+    arrange: Callable[[Sequence[Any]], Arrays]
+    stop_ids: tuple[int, ...]
+    corrects: bool
+    last_step: int | None
+
+    def make(self, prompts: Prompts, sampler: Sampler, *, seed: int) -> Rollout:
+        """Sample and judge completions.
+
+        Args:
+            prompts: each is answered `num_return_sequences` times.
+            sampler: by whom.
+            seed: of the draws.
+
+        Raises:
+            RewardError: if a reward function does not do what it should.
+        """
+        began = time.perf_counter()
+        completions = self._sampled(prompts.rows, sampler.engine, seed)
+        sampled = time.perf_counter()
+        told = Told()
+        answered = self._answered(prompts.rows, completions, sampler.sampled_at)
+        rewards = self.rewards.score(answered, told)
+        found = self._advantages(rewards)
+        rewarded = time.perf_counter()
+        arrays, corrected = self._arrays(completions, found, sampler)
+        tokens, seconds = sum(len(completion.token_ids) for completion in completions), sampled - began
+        measured = {
+            **self._reward_metrics(rewards, found),
+            **completion_metrics(completions),
+            **corrected,
+            **told.metrics,
+            "rollout/tokens_per_second": (float(tokens), seconds),
+            "rollout/seconds": (seconds, 1.0),
+            "rollout/reward_seconds": (rewarded - sampled, 1.0),
+        }
+        return Rollout(
+            number=prompts.number,
+            epoch=prompts.epoch,
+            position=prompts.position,
+            sampled_at=sampler.sampled_at,
+            arrays=arrays,
+            measured=measured,
+            shown=self._shown(completions, rewards, found, told),
+        )
+
+    def _sampled(self, rows: Sequence[Row], engine: GenerationEngine, seed: int) -> list[Completion]:
+        config, group = self.config, self.config.num_return_sequences
+        prompts = [[int(token) for token in row["prompt_ids"]] for row in rows]
+        result = engine.generate(
+            prompts,
+            GenerationOptions(
+                max_new_tokens=config.max_completion_length,
+                num_return_sequences=group,
+                do_sample=True,
+                temperature=config.temperature,
+                top_k=config.top_k,
+                top_p=config.top_p,
+                seed=seed,
+                eos_token_ids=self.stop_ids,
+            ),
+        )
+        return [
+            Completion(
+                prompt_ids=prompts[number // group],
+                token_ids=ids,
+                logps=result.logprobs[number],
+                ended=ids[-1] in self.stop_ids,
+            )
+            for number, ids in enumerate(result.token_ids)
+        ]
+
+    def _answered(self, rows: Sequence[Row], completions: Sequence[Completion], step: int) -> Answered:
+        group = self.config.num_return_sequences
+        texts = [self.tokenizer.decode(list(one.token_ids), skip_special_tokens=True) for one in completions]
+        prompts = [self._prompt(row) for row in rows for _ in range(group)]
+        names = dict.fromkeys(name for row in rows for name in row if name not in _NOT_COLUMNS)
+        return Answered(
+            prompts=prompts,
+            completions=[
+                text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
+                for prompt, text in zip(prompts, texts, strict=True)
+            ],
+            completion_ids=[one.token_ids for one in completions],
+            columns={name: [row.get(name) for row in rows for _ in range(group)] for name in names},
+            state=TrainerState(global_step=step, max_steps=self.last_step),
+        )
+
+    def _prompt(self, row: Row) -> Any:
+        return row["prompt"] if "prompt" in row else self.tokenizer.decode(list(row["prompt_ids"]))
+
+    def _advantages(self, rewards: Float[np.ndarray, "R F"]) -> Advantages:
+        config = self.config
+        return advantages_of(
+            rewards,
+            weights=self._weights(),
+            group=config.num_return_sequences,
+            scale=config.scale_rewards,
+            aggregation=config.multi_objective_aggregation,
+        )
+
+    def _weights(self) -> Float[np.ndarray, " F"]:
+        weights = self.config.reward_weights
+        return np.asarray([1.0] * len(self.rewards.names) if weights is None else weights, np.float32)
+
+    def _arrays(
+        self, completions: Sequence[Completion], found: Advantages, sampler: Sampler
+    ) -> tuple[Arrays, Mapping[str, tuple[float, float]]]:
+        """What a step is given, and how far engine and model are apart."""
+        groups = completion_groups(
+            completions, found.advantages.tolist(), mask_truncated=self.config.mask_truncated_completions
+        )
+        arrays = self.arrange(groups)
+        engine_logps = _of_next(arrays.pop(_ENGINE_LOGPS), fill=0.0)
+        if sampler.logps is None:
+            return arrays, {}
+        old = np.asarray(sampler.logps(arrays))
+        arrays["old_logps"] = old
+        if not self.corrects:
+            return arrays, {}
+        counted = _of_next(arrays["labels"], fill=IGNORED) != IGNORED
+        weights = corrections_of(old, engine_logps, counted, arrays["segment_ids"], self.config)
+        arrays["corrections"] = weights
+        return arrays, correction_metrics(old, engine_logps, counted, weights)
+
+    def _reward_metrics(self, rewards: Float[np.ndarray, "R F"], found: Advantages) -> dict[str, tuple[float, float]]:
+        """Under TRL's names."""
+        metrics: dict[str, tuple[float, float]] = {}
+        for name, of_function in zip(self.rewards.names, rewards.T, strict=True):
+            said = of_function[~np.isnan(of_function)]
+            metrics[f"rewards/{name}/mean"] = (float(said.sum()), float(len(said)))
+            metrics[f"rewards/{name}/std"] = (mean_and_deviation(of_function)[1], 1.0)
+        total = found.rewards[~np.isnan(found.rewards)]
+        return metrics | {
+            "reward": (float(total.sum()), float(len(total))),
+            "reward_std": (mean_and_deviation(found.rewards)[1], 1.0),
+            "frac_reward_zero_std": (float(found.without_spread.sum()), float(len(found.without_spread))),
+        }
+
+    def _shown(
+        self, completions: Sequence[Completion], rewards: Float[np.ndarray, "R F"], found: Advantages, told: Told
+    ) -> list[Sampled]:
+        count = self.config.num_completions_to_print
+        if not self.config.log_completions:
+            return []
+        return [
+            Sampled(
+                prompt=self.tokenizer.decode(list(one.prompt_ids)),
+                completion=self.tokenizer.decode(list(one.token_ids)),
+                rewards=dict(zip(self.rewards.names, [None if np.isnan(r) else float(r) for r in row], strict=True)),
+                advantage=float(advantage),
+                extras={name: str(values[number]) for name, values in told.extras.items() if number < len(values)},
+            )
+            for number, (one, row, advantage) in enumerate(
+                zip(completions[:count], rewards[:count], found.advantages[:count], strict=True)
+            )
+        ]
+
+
+_NOT_COLUMNS = frozenset({"prompt", "prompt_ids", "completion", "completion_ids"})
+
+
+def _of_next(values: np.ndarray, *, fill: float) -> np.ndarray:
+    """What the place after each place holds; `fill` at the end of a line."""
+    return np.concatenate([values[..., 1:], np.full_like(values[..., :1], fill)], axis=-1)

@@ -1,0 +1,328 @@
+"""Group-relative policy optimisation: the trainer."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from os import PathLike
+from typing import Any, final
+
+import jax
+import numpy as np
+from easydata_sources import ShardedDataSource
+from easydel_models import SequenceClassifier
+from easydel_models.generation.engine import GenerationEngine
+from easydel_models.generation.model_engine import ModelEngine
+from easydel_models.lora import combine_params
+from easydel_models.parameters import split_params
+from easydel_transforms import GRPOPreprocessTransform
+
+from easydel_trainers.algorithms.grpo.config import GRPOConfig
+from easydel_trainers.algorithms.grpo.errors import RewardError
+from easydel_trainers.algorithms.grpo.objective import GRPOObjective, make_logps_step
+from easydel_trainers.algorithms.grpo.reward_model import RewardModel
+from easydel_trainers.algorithms.grpo.rewards import RewardFunction, RewardFunctions
+from easydel_trainers.algorithms.grpo.rollout import Rollout
+from easydel_trainers.algorithms.grpo.rollout_maker import Prompts, RolloutMaker, Sampler
+from easydel_trainers.algorithms.grpo.rollout_steps import Kept, RolloutSteps
+from easydel_trainers.causal_lm import load_causal_lm
+from easydel_trainers.data.epochs import EpochRows
+from easydel_trainers.data.groups import GroupLayout
+from easydel_trainers.data.steps import PreparedStep
+from easydel_trainers.errors import ConfigError
+from easydel_trainers.loop import Record
+from easydel_trainers.metrics import MetricWindow
+from easydel_trainers.preference.reference import ReferenceModel, held_params, load_reference
+from easydel_trainers.step import Params
+from easydel_trainers.trainer import Trainer
+from easydel_trainers.training_run import TrainingRun
+
+AnyReward = RewardFunction | SequenceClassifier | str | PathLike[str]
+
+_REFERENCE = "reference."
+_EVALUATION = 1  # tells the seeds of evaluations from those of training
+
+
+@final
+class GRPOTrainer(Trainer[GRPOConfig]):
+    """Trains a causal language model on its own answers, each judged by the others to the same prompt.
+
+    Args:
+        model: see `Trainer`.
+        arguments: see `Trainer`.
+        reward_funcs: one or several of: a function or coroutine function of `prompts`, `completions`,
+            `completion_ids` and every other column of the data, by name, each a list with one entry for each
+            completion, which returns a list of numbers, `None` where it has nothing to say; or a reward model: a
+            `SequenceClassifier`, or the folder, Hub id or `.gguf` file of one.
+        reference_model: what `beta` holds the policy to: a model, or a folder, Hub id or `.gguf` file. `None` = the
+            policy as it is before training, without its adapters, if it has some.
+        engine: who writes the completions. `None` = the model itself, in this process.
+        options: the others of `Trainer`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        arguments: GRPOConfig | None = None,
+        *,
+        reward_funcs: AnyReward | Sequence[AnyReward] = (),
+        reference_model: Any = None,
+        engine: GenerationEngine | None = None,
+        **options: Any,
+    ):
+        super().__init__(model, arguments, **options)
+        config = self.arguments
+        self._rewards = self._reward_functions(reward_funcs)
+        self._engine = ModelEngine(self.model) if engine is None else engine
+        self._stop_ids = self._find_stop_ids()
+        self._logps_step = make_logps_step(split_params(self.model)[0], config)
+        self._reference = self._make_reference(reference_model)
+        self._kept = Kept()
+        self._steps: RolloutSteps | None = None
+
+    # What is particular to this algorithm.
+
+    def _default_config(self) -> GRPOConfig:
+        return GRPOConfig()
+
+    def _make_transform(self) -> GRPOPreprocessTransform:
+        return GRPOPreprocessTransform(
+            tokenizer=self.processing_class, max_prompt_length=self.arguments.max_prompt_length
+        )
+
+    def _load_model(self, model: Any) -> Any:
+        return load_causal_lm(model, self.arguments)
+
+    def _make_objective(self, structure: Any) -> GRPOObjective:
+        return GRPOObjective(structure=structure, config=self.arguments)
+
+    def _layout(self, *, rows: int, micro_batches: int) -> GroupLayout:
+        config, pad = self.arguments, self.arguments.padding_value
+        return GroupLayout(
+            micro_batches=micro_batches,
+            rows=rows,
+            sequences=1,
+            padding_free=config.padding_free,
+            group=lambda groups: groups,
+            ladder=config.length_buckets,
+            pad_token_id=(getattr(self.processing_class, "pad_token_id", None) or 0) if pad is None else pad,
+        )
+
+    @property
+    def _rows_per_batch(self) -> int:
+        return self.arguments.prompts_per_step
+
+    # What a user calls.
+
+    def _training_batch_iterator(self) -> Iterator[dict[str, np.ndarray]]:
+        """Prompts of whole rollouts in training order, from the start; training does not advance.
+
+        Each is `input_ids` and `attention_mask`, int32 `[total_batch_size, length]`, padded on the left; the
+        `num_return_sequences` lines of a prompt lie next to each other.
+        """
+        config = self.arguments
+        rows = self._epoch_rows(self._make_transform(), state=None)
+        while batch := list(itertools.islice(rows, config.prompts_per_step)):
+            yield _left_padded([row["prompt_ids"] for row in batch], config.num_return_sequences)
+
+    # Hooks of a run.
+
+    _reads_ahead = False
+
+    def _prepared_steps(self, run: TrainingRun) -> Generator[PreparedStep, None, None]:
+        config, kept = self.arguments, self._kept
+        self._kept = Kept()
+        rows = self._epoch_rows(self._transform, state=run.progress.data_state)
+        following = kept.following
+        read = _PromptReader(rows, config, done=run.progress.batch if following is None else following.number)
+        self._steps = RolloutSteps(
+            run,
+            iterations=config.num_iterations,
+            ahead=config.steps_off_policy > 0,
+            read=read,
+            data_state=rows.state,
+            make=self._rollout,
+            complete=self._with_reference,
+            kept=kept,
+        )
+        return self._steps.run()
+
+    def _after_step(self, run: TrainingRun) -> None:
+        config, steps = self.arguments, self._steps
+        if self._reference is not None and config.sync_ref_model and run.step % config.ref_model_sync_steps == 0:
+            self._reference.follow(run.params, alpha=config.ref_model_mixup_alpha)
+        if steps is not None and steps.current is not None and config.log_completions and run.is_logged(run.step):
+            run.show_sampled(steps.current.shown)
+
+    def _extra_meta(self) -> dict[str, Any]:
+        return {} if self._steps is None else self._steps.kept().meta()
+
+    def _extra_arrays(self) -> Mapping[str, np.ndarray]:
+        arrays = {} if self._steps is None else self._steps.kept().arrays()
+        if self._reference is not None and self.arguments.sync_ref_model:
+            arrays |= {_REFERENCE + name: array for name, array in self._reference.arrays().items()}
+        return arrays
+
+    def _restore_extras(self, meta: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        self._kept = Kept.restored(meta, arrays)
+        if self._reference is not None and self.arguments.sync_ref_model:
+            mine = {name: array for name, array in arrays.items() if name.startswith(_REFERENCE)}
+            self._reference.restore({name.removeprefix(_REFERENCE): array for name, array in mine.items()})
+
+    def _evaluate(self, params: Params, source: ShardedDataSource, run: TrainingRun | None) -> Record:
+        config = self.arguments
+        if self._steps is not None:
+            self._steps.wait()  # the engine samples with one set of parameters at a time
+        transform = self._make_transform()
+        rows = EpochRows(source, transform, epochs=1, shuffle_seed=None)
+        prompts_per_batch = max(config.eval_batch_size // config.num_return_sequences, 1)
+        size = prompts_per_batch * config.num_return_sequences
+        read = _PromptReader(rows, config, done=0, prompts=prompts_per_batch, skip=())
+        window, step = MetricWindow(), 0 if run is None else run.step
+        while (prompts := read()) is not None:
+            made = self._rollout(prompts, params, step, rows_per_batch=size, stream=_EVALUATION)
+            arrays = jax.device_put(self._with_reference(made).arrays)
+            window.add(jax.device_get(self._eval_step(params, arrays)))
+            window.add(made.measured)
+        transform.report.check(final=True)
+        return window.means()
+
+    def _count_steps(self) -> int | None:
+        rollouts, config = super()._count_steps(), self.arguments
+        if rollouts is None or config.max_training_steps is not None:
+            return rollouts
+        return rollouts * config.num_iterations
+
+    # Rollouts.
+
+    def _rollout(
+        self, prompts: Prompts, params: Params, step: int, *, rows_per_batch: int | None = None, stream: int = 0
+    ) -> Rollout:
+        """Completions of `prompts` by these parameters, which have seen `step` steps."""
+        config, model = self.arguments, self._model_with(params)
+        self._engine.update(model)
+        whole = combine_params(params, self._frozen)
+        sampler = Sampler(
+            engine=self._engine,
+            logps=(lambda arrays: self._logps_step(whole, arrays)) if self._needs_old_logps and not stream else None,
+            sampled_at=step,
+        )
+        seed = np.random.SeedSequence([config.seed, stream, prompts.number]).generate_state(1)[0]
+        try:
+            return self._maker(rows_per_batch).make(prompts, sampler, seed=int(seed >> 1))
+        except RewardError as error:
+            if error.row is not None and not stream:
+                prompt = error.row // config.num_return_sequences
+                error.add_note("Its prompt: " + self.describe_batch(prompts.position)[prompt])
+            raise
+
+    def _maker(self, rows_per_batch: int | None) -> RolloutMaker:
+        rows = rows_per_batch
+        arrange = self._arrange if rows is None else self._layout(rows=rows, micro_batches=1).arrange
+        return RolloutMaker(
+            config=self.arguments,
+            tokenizer=self.processing_class,
+            rewards=self._rewards,
+            arrange=arrange,
+            stop_ids=self._stop_ids,
+            corrects=self._corrects,
+            last_step=self._total_steps,
+        )
+
+    @property
+    def _corrects(self) -> bool:
+        """Whether tokens come from an engine with log-probabilities of its own."""
+        return self.arguments.importance_sampling_correction and not isinstance(self._engine, ModelEngine)
+
+    @property
+    def _needs_old_logps(self) -> bool:
+        """Whether the parameters that are trained may be others than those that sampled."""
+        return self.arguments.num_iterations > 1 or self.arguments.steps_off_policy > 0 or self._corrects
+
+    def _with_reference(self, rollout: Rollout) -> Rollout:
+        if self._reference is None:
+            return rollout
+        return rollout.with_arrays(reference_logps=np.asarray(self._reference.logps(rollout.arrays)))
+
+    # Checks at the door.
+
+    def _reward_functions(self, reward_funcs: AnyReward | Sequence[AnyReward]) -> RewardFunctions:
+        config = self.arguments
+        several = isinstance(reward_funcs, Sequence) and not isinstance(reward_funcs, str)
+        given: Sequence[Any] = reward_funcs if several else [reward_funcs]  # pyright: ignore[reportAssignmentType]
+        if not given:
+            raise ConfigError("reward_funcs", reward_funcs, "at least one function or reward model")
+        if config.reward_weights is not None and len(config.reward_weights) != len(given):
+            raise ConfigError(
+                "reward_weights", config.reward_weights, f"{len(given)} numbers, one for each reward function"
+            )
+        return RewardFunctions([self._reward_function(one) for one in given], timeout=config.reward_timeout)
+
+    def _reward_function(self, given: Any) -> Callable[..., Any]:
+        if isinstance(given, SequenceClassifier | str | PathLike):
+            return RewardModel(given, self.processing_class, self.arguments)
+        if not callable(given):
+            raise ConfigError("reward_funcs", given, "functions, SequenceClassifiers, or folders or Hub ids of them")
+        return given
+
+    def _find_stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end a completion: the model's, and the tokenizer's."""
+        of_tokenizer = getattr(self.processing_class, "eos_token_id", None)
+        ids = {*self.model.config.eos_token_ids, *(() if of_tokenizer is None else (of_tokenizer,))}
+        if not ids and self.arguments.mask_truncated_completions:
+            raise ConfigError(
+                "mask_truncated_completions",
+                True,
+                "False, or an EOS token on the tokenizer: without one no completion ends, and all would be left out",
+            )
+        return tuple(sorted(ids))
+
+    def _make_reference(self, reference_model: Any) -> ReferenceModel | None:
+        config = self.arguments
+        if not config.beta:
+            if reference_model is not None:
+                raise ConfigError("reference_model", "given", "none where beta is 0, which asks for no reference")
+            return None
+        if config.sync_ref_model and self.model.lora is not None:
+            raise ConfigError(
+                "sync_ref_model", True, "False for a model with adapters: its reference is the base model"
+            )
+        reference = load_reference(reference_model, self.model, config)
+        return ReferenceModel(held_params(reference, self.model), make_logps_step(split_params(reference)[0], config))
+
+
+class _PromptReader:
+    """Reads the prompts of one rollout after the other."""
+
+    def __init__(
+        self,
+        rows: EpochRows,
+        config: GRPOConfig,
+        *,
+        done: int,
+        prompts: int | None = None,
+        skip: Sequence[int] | None = None,
+    ):
+        self._rows, self._done = rows, done
+        self._prompts = config.prompts_per_step if prompts is None else prompts
+        self._skip = frozenset(config.skip_batches if skip is None else skip)
+
+    def __call__(self) -> Prompts | None:
+        while True:
+            position = self._rows.state()
+            taken = list(itertools.islice(self._rows, self._prompts))
+            if not taken:
+                return None
+            self._done += 1
+            if self._done not in self._skip:
+                return Prompts(rows=taken, number=self._done, epoch=self._rows.epoch, position=position)
+
+
+def _left_padded(prompts: Sequence[np.ndarray], times: int) -> dict[str, np.ndarray]:
+    length = max(len(prompt) for prompt in prompts)
+    ids = np.zeros((len(prompts), length), np.int32)
+    mask = np.zeros_like(ids)
+    for line, prompt in enumerate(prompts):
+        ids[line, length - len(prompt) :] = prompt
+        mask[line, length - len(prompt) :] = 1
+    return {"input_ids": np.repeat(ids, times, axis=0), "attention_mask": np.repeat(mask, times, axis=0)}
