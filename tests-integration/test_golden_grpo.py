@@ -92,9 +92,8 @@ def policy():
     structure, params = split_params(load())
 
     def scores(params, batch):
-        return GRPOObjective(structure=structure, config=GRPOConfig(gradient_checkpointing="none")).scores(
-            params, batch
-        )
+        objective = GRPOObjective(structure=structure, config=GRPOConfig(gradient_checkpointing="none"))
+        return objective.scores(params, batch)
 
     def pulled_back(params, batch, by_logps):
         (grads,) = jax.vjp(lambda params: scores(params, batch)["logps"], params)[1](by_logps)

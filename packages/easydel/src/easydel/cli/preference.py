@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from easydel_trainers.algorithms.bco.config import BCOConfig
 from easydel_trainers.algorithms.cpo.config import CPOConfig
@@ -13,6 +13,7 @@ from easydel_trainers.algorithms.orpo.config import ORPOConfig
 from easydel_trainers.algorithms.reward.config import RewardConfig
 from tyro.conf import Suppress
 
+from easydel.cli.locations import model_location
 from easydel.cli.run_config import RunConfig
 
 
@@ -22,6 +23,11 @@ class ReferencedRun(RunConfig):
 
     reference_model: str | None = None
     """Model to compare with, named as `model` is. `None` = the model as it is before training."""
+
+    def trainer_options(self) -> dict[str, Any]:
+        """What the trainer is given beside model, rows and options."""
+        named = self.reference_model
+        return {} if named is None else {"reference_model": model_location(named)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,7 +12,16 @@ from easydel.cli.assembly import assembled
 from easydel.cli.shown import console_for, show_curve, show_end
 
 # What tells whether preferences were learned; a trainer measures some of them.
-_TELLING = ("loss", "rewards/accuracies", "accuracy", "rewards/margins", "margin", "rewards/chosen", "rewards/rejected")
+_TELLING = (
+    "loss",
+    "rewards/accuracies",
+    "accuracy",
+    "rewards/margins",
+    "margin",
+    "rewards/chosen",
+    "rewards/rejected",
+    "reward",
+)
 
 
 def conduct(config: Any, trainer_name: str, *, as_json: bool) -> None:

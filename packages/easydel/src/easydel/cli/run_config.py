@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from easydel_trainers.errors import ConfigError
 
@@ -34,3 +35,7 @@ class RunConfig:
             raise ConfigError("eval_rows", self.eval_rows, "a whole number of at least 1")
         if self.eval_dataset is None:
             raise ConfigError("eval_rows", self.eval_rows, "an `eval_dataset` beside it, whose rows it counts")
+
+    def trainer_options(self) -> dict[str, Any]:
+        """What the trainer is given beside model, rows and options."""
+        return {}

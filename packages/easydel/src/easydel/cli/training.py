@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from easydel.cli.errors import EXIT_OK
+from easydel.cli.grpo import GRPORun
 from easydel.cli.invocation import Invocation, parse_invocation
 from easydel.cli.preference import BCORun, CPORun, DPORun, KTORun, ORPORun, RewardRun
 from easydel.cli.printed import config_as_yaml
@@ -42,6 +43,7 @@ TRAINING_COMMANDS = {
     "cpo": TrainingCommand(config=CPORun, trainer="CPOTrainer"),
     "kto": TrainingCommand(config=KTORun, trainer="KTOTrainer"),
     "bco": TrainingCommand(config=BCORun, trainer="BCOTrainer"),
+    "grpo": TrainingCommand(config=GRPORun, trainer="GRPOTrainer"),
     "reward": TrainingCommand(config=RewardRun, trainer="RewardTrainer"),
 }
 

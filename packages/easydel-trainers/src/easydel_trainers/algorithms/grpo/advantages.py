@@ -98,7 +98,7 @@ def _weighted_sum(values: np.ndarray, rewards: np.ndarray, weights: np.ndarray) 
 def _mean(values: np.ndarray, *, axis: int) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of groups without a number: their mean is NaN, as it should
-        return np.nanmean(values, axis=axis, keepdims=True, dtype=np.float32)
+        return np.asarray(np.nanmean(values, axis=axis, keepdims=True, dtype=np.float32))
 
 
 def _deviation(values: np.ndarray, *, axis: int) -> np.ndarray:
