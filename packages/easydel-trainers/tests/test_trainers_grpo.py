@@ -69,10 +69,10 @@ def numbers(history) -> list[dict[str, float]]:
 
 
 def test_a_run_learns_and_tells_everything(make, tmp_path):
-    trainer = make(config(save_directory=str(tmp_path), max_training_steps=20, learning_rate=3e-2))
+    trainer = make(config(save_directory=str(tmp_path), max_training_steps=12, learning_rate=5e-2))
     output = trainer.train()
     first, last = output.history[0], output.history[-1]
-    assert last["reward"] > first["reward"] + 0.2
+    assert last["reward"] > first["reward"] + 0.1
     expected = {"reward", "reward_std", "rewards/shares/mean", "rewards/shares/std", "frac_reward_zero_std", "entropy"}
     expected |= {
         f"completions/{which}_{what}" for which in ("mean", "min", "max") for what in ("length", "terminated_length")
@@ -85,7 +85,7 @@ def test_a_run_learns_and_tells_everything(make, tmp_path):
     assert 0 < last["time_share/rollout"] + last["time_share/update"] + last["time_share/rewards"] <= 1.001
     assert last["steps_off_policy"] == 0
     shown = read_sampled(tmp_path / "completions.jsonl", last=1)
-    assert [step for step, _ in shown] == [20] * 4
+    assert [step for step, _ in shown] == [12] * 4
     assert all(set(one.rewards) == {"shares"} for _, one in shown)
     page = (tmp_path / "report.html").read_text()
     assert "Sampled answers" in page
@@ -119,24 +119,27 @@ def history_of(make, **options):
 
 
 @pytest.mark.parametrize(
-    "loss",
+    ("loss", "splits"),
     [
-        {"loss_type": "grpo", "beta": 0.1, "num_iterations": 2},
-        {"loss_type": "dapo", "num_iterations": 2},
-        {"loss_type": "dr_grpo", "importance_sampling_level": "sequence", "num_iterations": 2},
-        {"loss_type": "bnpo", "top_entropy_quantile": 0.4},
-        {"loss_type": "cispo", "epsilon_high": 5.0, "mask_truncated_completions": True},
-        {"loss_type": "sapo", "scale_rewards": "batch"},
+        ({"loss_type": "grpo", "beta": 0.1, "num_iterations": 2}, [{"gradient_accumulation_steps": 2}]),
+        (
+            {"loss_type": "dapo", "top_entropy_quantile": 0.4},
+            [{"gradient_accumulation_steps": 4}, {"max_tokens_per_micro_batch": 32}],
+        ),
+        (
+            {"loss_type": "dr_grpo", "importance_sampling_level": "sequence", "num_iterations": 2},
+            [{"gradient_accumulation_steps": 4, "padding_free": False}],
+        ),
+        (
+            {"loss_type": "cispo", "epsilon_high": 5.0, "mask_truncated_completions": True},
+            [{"gradient_accumulation_steps": 2}],
+        ),
     ],
-    ids=lambda loss: loss["loss_type"],
+    ids=["grpo", "dapo", "dr_grpo", "cispo"],
 )
-def test_the_split_of_a_step_does_not_matter(make, loss):
+def test_the_split_of_a_step_does_not_matter(make, loss, splits):
     whole, params = history_of(make, **loss)
-    for split in (
-        {"gradient_accumulation_steps": 2},
-        {"gradient_accumulation_steps": 4, "padding_free": False},
-        {"max_tokens_per_micro_batch": 32},
-    ):
+    for split in splits:
         again, split_params = history_of(make, **loss, **split)
         for ours, theirs in zip(again, whole, strict=True):
             assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=2e-4)
@@ -198,11 +201,11 @@ class StopAfter(Callback):
 
 
 @pytest.mark.parametrize(
-    ("options", "stops"),
+    ("options", "stop"),
     [
-        ({"num_iterations": 1}, [3]),
-        ({"num_iterations": 3}, [4, 5]),  # within the second rollout's iterations
-        ({"steps_off_policy": 1, "num_iterations": 1}, [3]),
+        ({}, 2),
+        ({"num_iterations": 3}, 4),  # within the second rollout's iterations
+        ({"steps_off_policy": 1}, 2),
         (
             {
                 "steps_off_policy": 1,
@@ -211,23 +214,20 @@ class StopAfter(Callback):
                 "sync_ref_model": True,
                 "ref_model_sync_steps": 2,
             },
-            [3, 4],
+            3,
         ),
     ],
     ids=["on policy", "iterations", "off policy", "everything"],
 )
-def test_a_resumed_run_ends_with_equal_bits(make, tmp_path, options, stops):
-    shared = {"max_training_steps": 9, "save_steps": 1, "save_total_limit": None} | options
+def test_a_resumed_run_ends_with_equal_bits(make, tmp_path, options, stop):
+    shared = {"max_training_steps": 6, "save_steps": 1, "save_total_limit": None} | options
     whole = make(config(save_directory=str(tmp_path / "whole"), **shared))
     history = whole.train().history
-    for stop in stops:
-        folder = tmp_path / f"stopped at {stop}"
-        with pytest.raises(KeyboardInterrupt):
-            make(config(save_directory=str(folder), **shared), callbacks=[StopAfter(stop)]).train()
-        resumed = make(config(save_directory=str(folder), **shared))
-        again = resumed.train().history
-        assert numbers(again) == numbers(history)
-        assert_equal(resumed, whole)
+    with pytest.raises(KeyboardInterrupt):
+        make(config(save_directory=str(tmp_path / "stopped"), **shared), callbacks=[StopAfter(stop)]).train()
+    resumed = make(config(save_directory=str(tmp_path / "stopped"), **shared))
+    assert numbers(resumed.train().history) == numbers(history)
+    assert_equal(resumed, whole)
 
 
 def test_off_policy_by_one_step_is_reported_and_the_same_every_time(make):
@@ -414,7 +414,7 @@ class Endless(Prepared):
         return GenerateResult(token_ids=ids, logprobs=[[-4.0] * 6] * len(ids), finish_reasons=["length"] * len(ids))
 
 
-@pytest.mark.parametrize("loss_type", ["grpo", "dapo", "dr_grpo"])
+@pytest.mark.parametrize("loss_type", ["grpo", "dapo"])
 def test_a_step_of_truncated_completions_is_zero_and_finite(make, loss_type):
     trainer = make(
         config(max_training_steps=1, mask_truncated_completions=True, beta=0.1, loss_type=loss_type, num_iterations=1),

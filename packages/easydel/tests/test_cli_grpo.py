@@ -1,5 +1,7 @@
 """`easydel grpo`: its config, and the names of reward functions."""
 
+import re
+
 import pytest
 import yaml
 from easydel.cli.errors import CommandError
@@ -66,9 +68,7 @@ def test_sums_are_right_and_held_out_ones_are_others():
     questions = [row["prompt"][0]["content"] for row in (*rows, *held_out)]
     assert len(set(questions)) == 400
     for row in rows:
-        first, second = (
-            int(word.strip(".")) for word in row["prompt"][0]["content"].split() if word.strip(".").isdigit()
-        )
+        first, second = map(int, re.findall(r"\d+", row["prompt"][0]["content"]))
         assert row["answer"] == str(first + second)
     said = ["It is 7.", "7", [{"role": "assistant", "content": "5 + 2 = 7"}], "none"]
     assert right_answer(said, ["7", "8", "7", "7"]) == [1.0, 0.0, 1.0, 0.0]
