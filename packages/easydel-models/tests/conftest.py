@@ -1,6 +1,8 @@
 """Every test of this package runs with shapes checked and without silent promotion of dtypes or ranks."""
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
@@ -20,3 +22,19 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="session")
+def random_model():
+    """Builds a language model of random weights, drawn by NumPy: JAX would compile a program for every shape."""
+    from easydel_models.heads import CausalLM
+    from easydel_models.parameters import full_shape, nested, parameter_specs
+
+    def build(config, seed, dtype="float32"):
+        rng, flat = np.random.default_rng(seed), {}
+        for path, spec in parameter_specs(config).items():
+            values = rng.normal(scale=0.3, size=full_shape(spec, config)) + (spec.kind == "norm")
+            flat[path] = jnp.asarray(values, jnp.float32)
+        return CausalLM(config, nested(flat), dtype=dtype)
+
+    return build

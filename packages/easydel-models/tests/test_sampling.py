@@ -3,14 +3,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from easydel_models.generation import sampling
-from easydel_models.generation.sampling import Sampling, choose, greedy
+from easydel_models.generation.options import GenerationOptions
+from easydel_models.generation.sampling import Sampling, choose
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 # Compiled once per set of options; called eagerly, the loops inside would be compiled at every call.
-sample = jax.jit(sampling.sample, static_argnames=("temperature", "top_k", "top_p"))
+compiled_choose = jax.jit(choose, static_argnames="sampling")
 invert_cdf = jax.jit(sampling.invert_cdf)
 uniforms_for = jax.jit(sampling.uniforms_for)
+
+
+def sample(logits, uniforms, **options):
+    return compiled_choose(logits, uniforms, sampling=Sampling(**options))
+
+
+def greedy(logits):
+    return compiled_choose(logits, jnp.zeros(logits.shape[0]), sampling=None)
 
 
 def rows_of(logits, n):
@@ -121,10 +130,10 @@ def test_forbidden_words_are_left_out():
 
 def test_uniforms_depend_on_row_and_position_alone():
     key = jax.random.key(7)
-    together = uniforms_for(key, jnp.arange(5), jnp.int32(3))
-    alone = uniforms_for(key, jnp.array([4]), jnp.int32(3))
+    together = uniforms_for(key, jnp.arange(5), jnp.full(5, 3))
+    alone = uniforms_for(key, jnp.array([4]), jnp.array([3]))
     np.testing.assert_array_equal(together[4], alone[0])
-    many = np.concatenate([uniforms_for(key, jnp.arange(100), jnp.int32(p)) for p in range(20)])
+    many = np.concatenate([uniforms_for(key, jnp.arange(100), jnp.full(100, p)) for p in range(20)])
     assert len(np.unique(many)) > 1990
     assert abs(many.mean() - 0.5) < 4 * np.sqrt(1 / 12 / 2000)
 
@@ -146,8 +155,15 @@ def test_jit_equals_eager():
         ({"top_k": -1}, "`top_k` must be >= 0"),
         ({"top_p": 0.0}, r"`top_p` must be in \(0, 1\]"),
         ({"top_p": 1.5}, r"`top_p` must be in \(0, 1\]"),
+        ({"min_p": -0.1}, r"`min_p` must be in \[0, 1\]"),
+        ({"repetition_penalty": 0.0}, "`repetition_penalty` must be > 0"),
+        ({"min_new_tokens": 9}, r"`min_new_tokens` must be in \[0, max_new_tokens=8\], got 9"),
+        ({"max_new_tokens": 0}, "`max_new_tokens` must be >= 1, got 0"),
+        ({"num_return_sequences": 0}, "`num_return_sequences` must be >= 1"),
+        ({"stop_strings": ("",)}, "`stop_strings` must be texts of at least one character"),
+        ({"do_sample": False, "min_p": 0.1}, "min_p=0.1: no effect without sampling; set do_sample=True"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        Sampling(**options)
+        GenerationOptions(**{"max_new_tokens": 8, "do_sample": True} | options)

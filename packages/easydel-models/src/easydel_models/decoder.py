@@ -63,7 +63,7 @@ def decode(
     cos, sin = rope_tables(config.rope, config.head_dim, positions)
 
     def layer_step(x, layer):
-        query, key, value = _rotated_heads(config, layer, x, cos, sin)
+        query, key, value = rotated_heads(config, layer, x, cos, sin)
         mixed = attention(
             query,
             key,
@@ -72,7 +72,7 @@ def decode(
             window=_window(config, longest_segment),
             implementation=implementation,
         )
-        return _finish_layer(config, layer, x, mixed), None
+        return finish_layer(config, layer, x, mixed), None
 
     x, _ = jax.lax.scan(_rematerialised(layer_step, remat), x, params["layers"])
     return rms_norm(x, params["final_norm"], config.norm_eps)
@@ -102,7 +102,7 @@ def decode_with_cache(
     def layer_step(carry, numbered_layer):
         x, keys, values = carry
         number, layer = numbered_layer
-        query, key, value = _rotated_heads(config, layer, x, cos, sin)
+        query, key, value = rotated_heads(config, layer, x, cos, sin)
         keys, key = write_layer(keys, key, number, index)
         values, value = write_layer(values, value, number, index)
         mixed = attention(
@@ -116,7 +116,7 @@ def decode_with_cache(
             window=config.sliding_window,
             implementation=implementation,
         )
-        return (_finish_layer(config, layer, x, mixed), keys, values), None
+        return (finish_layer(config, layer, x, mixed), keys, values), None
 
     numbers = jnp.arange(config.num_layers, dtype=jnp.int32)
     carry = (_embed(params, input_ids, dtype), cache.key, cache.value)
@@ -152,12 +152,12 @@ def _embed(params: Params, input_ids: Array, dtype: np.dtype) -> Array:
     return params["embedding"][input_ids].astype(dtype)
 
 
-def _rotated_heads(config: DecoderConfig, layer: Params, x: Array, cos: Array, sin: Array) -> tuple[Array, ...]:
+def rotated_heads(config: DecoderConfig, layer: Params, x: Array, cos: Array, sin: Array) -> tuple[Array, ...]:
     query, key, value = project_heads(layer, config, rms_norm(x, layer["attention_norm"], config.norm_eps))
     return apply_rope(query, cos, sin), apply_rope(key, cos, sin), value
 
 
-def _finish_layer(config: DecoderConfig, layer: Params, x: Array, mixed: Array) -> Array:
+def finish_layer(config: DecoderConfig, layer: Params, x: Array, mixed: Array) -> Array:
     x = x + linear(layer, "output", mixed.reshape(*mixed.shape[:2], -1))
     return x + gated_mlp(layer, config.activation, rms_norm(x, layer["mlp_norm"], config.norm_eps))
 

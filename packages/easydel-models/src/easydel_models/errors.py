@@ -19,3 +19,7 @@ class ModelNotFoundError(ModelError, FileNotFoundError):
 
 class LoraError(ModelError):
     """Adapters that are impossible, fit no layer of the model, or would be computed wrongly."""
+
+
+class EngineError(ModelError):
+    """A generation engine outside this process that cannot be reached, refuses, or answers what cannot be used."""

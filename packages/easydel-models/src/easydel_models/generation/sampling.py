@@ -4,15 +4,16 @@ A row spends exactly one uniform number on a token: the sampler inverts the cumu
 of words, then inside one block. That is far cheaper than a random number per word, and it makes a token a function of
 its own row alone, so that results do not depend on which rows are decoded together.
 
-Top-k and top-p only set weights below a threshold to zero. Words that tie with the last one kept are kept too, as in
-transformers. The log-probability reported is that of the model at the sampling temperature, before truncation: it is
-what a policy gradient needs, it is never -inf, and it can be computed again from the text alone.
+Top-k, top-p and min-p only set weights below a threshold to zero. Words that tie with the last one kept are kept too,
+as in transformers. What bends the logits before (a repetition penalty, forbidden stop tokens) is in `bending`. The
+log-probability reported is that of the model at the sampling temperature, before any of this: it is what a policy
+gradient needs, it is never -inf, and it can be computed again from the text alone.
 
 Axes: B rows, V vocabulary.
 
     >>> import jax.numpy as jnp
     >>> logits = jnp.log(jnp.array([[0.2, 0.5, 0.3]]))
-    >>> [int(sample(logits, jnp.array([u]))[0][0]) for u in (0.1, 0.3, 0.9)]
+    >>> [int(choose(logits, jnp.array([u]), Sampling())[0][0]) for u in (0.1, 0.3, 0.9)]
     [0, 1, 2]
 """
 
@@ -37,65 +38,36 @@ class Sampling:
     top_p: float = 1.0
     """In (0, 1]; draw from the fewest likeliest words that together have at least this share (after top_k)."""
 
-    def __post_init__(self) -> None:
-        """Refuses values out of range.
-
-        Raises:
-            ValueError: Naming the field, its value and the range.
-        """
-        if not self.temperature > 0:
-            raise ValueError(f"`temperature` must be > 0, got {self.temperature}; for greedy, set do_sample=False")
-        if self.top_k < 0:
-            raise ValueError(f"`top_k` must be >= 0 (0 = off), got {self.top_k}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"`top_p` must be in (0, 1] (1 = off), got {self.top_p}")
+    min_p: float = 0.0
+    """In [0, 1]; draw from the words at least this many times as likely as the likeliest; 0 = from all."""
 
 
 def choose(
-    logits: Float[Array, "B V"], uniforms: Float[Array, " B"], sampling: Sampling | None
-) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
-    """Tokens and their log-probabilities: `sample` with these options, or `greedy` for None."""
-    if sampling is None:
-        return greedy(logits)
-    return sample(logits, uniforms, temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
-
-
-def greedy(logits: Float[Array, "B V"]) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
-    """The likeliest token of every row (the first of equals), and its log-probability at temperature 1."""
-    tokens = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
-    return tokens, -jnp.log(jnp.sum(weights, axis=-1))
-
-
-def sample(
     logits: Float[Array, "B V"],
     uniforms: Float[Array, " B"],
-    *,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
+    sampling: Sampling | None,
+    bent: Float[Array, "B V"] | None = None,
 ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
-    """Draws one token per row.
+    """Draws (None: takes the likeliest) from ``bent``; the log-probabilities are those of ``logits``.
 
     Args:
-        logits: any finite numbers or -inf, at least one finite in each row.
-        uniforms: in [0, 1), one for each row.
-        temperature: > 0; divides the logits. Close to 0 this is `greedy`.
-        top_k: draw from the k likeliest words only; 0 = from all.
-        top_p: draw from the fewest likeliest words whose share, among those top_k left, is at least this; 1 = all.
+        logits: What the model says; at least one finite in each row.
+        uniforms: In [0, 1), one for each row.
+        sampling: How to draw; None = greedy.
+        bent: What to draw from instead, with at least one finite number in each row; None = ``logits``.
 
     Returns:
-        The tokens, and their log-probabilities at this temperature before any truncation.
+        The tokens, and their log-probabilities at the sampling temperature (greedy: at 1) before any truncation.
     """
-    # Shifted before it is divided, so that no temperature, however small, overflows.
-    scaled = (logits - jnp.max(logits, axis=-1, keepdims=True)) / temperature
-    weights = jnp.exp(scaled)
-    kept = weights
-    if (threshold := _threshold(weights, top_k, top_p)) is not None:
-        kept = jnp.where(weights >= threshold[:, None], weights, 0.0)
-    tokens = invert_cdf(kept, uniforms)
-    logps = jnp.take_along_axis(scaled, tokens[:, None], axis=-1)[:, 0] - jnp.log(jnp.sum(weights, axis=-1))
-    return tokens, logps
+    source = logits if bent is None else bent
+    if sampling is None:
+        # The first of equals.
+        tokens = jnp.argmax(source, axis=-1).astype(jnp.int32)
+    else:
+        tokens = invert_cdf(_kept(_weights(source, sampling.temperature), sampling), uniforms)
+    temperature = 1.0 if sampling is None else sampling.temperature
+    total = jnp.sum(_weights(logits, temperature), axis=-1)
+    return tokens, _pick(_scaled(logits, temperature), tokens) - jnp.log(total)
 
 
 def invert_cdf(weights: Float[Array, "B V"], uniforms: Float[Array, " B"]) -> Int[Array, " B"]:
@@ -120,15 +92,37 @@ def invert_cdf(weights: Float[Array, "B V"], uniforms: Float[Array, " B"]) -> In
     return block * _BLOCK + _first_above(jnp.cumsum(inside, axis=-1), inside, target - before)
 
 
-def uniforms_for(key: Key[Array, ""], rows: Int[Array, " B"], position: Int[Array, ""]) -> Float[Array, " B"]:
-    """One number in [0, 1) for every row: a function of (key, row, position) whatever other rows there are.
+def uniforms_for(key: Key[Array, ""], rows: Int[Array, " B"], positions: Int[Array, " B"]) -> Float[Array, " B"]:
+    """One number in [0, 1) for every row: a function of (key, row, its position) whatever other rows there are.
 
     Args:
         key: of the whole generation.
         rows: a number for each row, its place among all prompts.
-        position: how many tokens were generated before this one.
+        positions: how many tokens were generated in each row before this one.
     """
-    return jax.vmap(lambda row: jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, row), position)))(rows)
+
+    def draw(row: Array, position: Array) -> Array:
+        return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, row), position))
+
+    return jax.vmap(draw)(rows, positions)
+
+
+def _scaled(logits: Float[Array, "B V"], temperature: float) -> Float[Array, "B V"]:
+    # Shifted before it is divided, so that no temperature, however small, overflows.
+    return (logits - jnp.max(logits, axis=-1, keepdims=True)) / temperature
+
+
+def _weights(logits: Float[Array, "B V"], temperature: float) -> Float[Array, "B V"]:
+    return jnp.exp(_scaled(logits, temperature))
+
+
+def _kept(weights: Float[Array, "B V"], sampling: Sampling) -> Float[Array, "B V"]:
+    threshold = _threshold(weights, sampling.top_k, sampling.top_p)
+    if sampling.min_p > 0:
+        # The likeliest word weighs exp(0) = 1.
+        floor = jnp.full(weights.shape[:1], sampling.min_p, weights.dtype)
+        threshold = floor if threshold is None else jnp.maximum(threshold, floor)
+    return weights if threshold is None else jnp.where(weights >= threshold[:, None], weights, 0.0)
 
 
 def _first_above(ends: Array, sums: Array, target: Array) -> Int[Array, " B"]:

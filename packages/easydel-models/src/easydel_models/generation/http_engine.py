@@ -1,0 +1,172 @@
+"""Generation by a server that speaks OpenAI's completions API on token ids: vLLM, SGLang and their like.
+
+One request per prompt, several at a time. Prompts go out as token ids and completions come back as token ids
+(``return_token_ids``, or vLLM's older ``return_tokens_as_token_ids``), so nothing is tokenized twice.
+
+The log-probabilities are the server's, by its own arithmetic. vLLM gives those at temperature 1 unless started with
+``--logprobs-mode processed_logprobs``, which gives those of the distribution drawn from: at the temperature, after
+top-k and top-p. A trainer corrects for the difference from its own (importance sampling) or computes them anew.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from easydel_models.errors import EngineError
+from easydel_models.generation.http_post import Patience, post_json
+from easydel_models.generation.options import FinishReason, GenerateResult, GenerationOptions
+
+if TYPE_CHECKING:
+    from easydel_models.heads import CausalLM
+
+_TOKEN = "token_id:"
+_Completion = tuple[list[int], list[float], FinishReason]
+
+
+class HttpEngine:
+    """A `GenerationEngine` on an OpenAI-compatible server. Final."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        model: str,
+        publish: Callable[["CausalLM"], None] | None = None,
+        api_key: str | None = None,
+        concurrency: int = 32,
+        patience: Patience | None = None,
+    ):
+        """Makes no connection yet.
+
+        Args:
+            url: Where the API begins, for instance ``http://localhost:8000/v1``.
+            model: Name by which the server knows the model.
+            publish: Brings a model's weights to the server when `update` is called, for instance by saving a folder and
+                having the server load it. None = `update` is refused, since the server would go on with old weights.
+            api_key: Sent as a bearer token, never shown.
+            concurrency: Most requests under way at a time; the server batches them.
+            patience: Timeout and retries; None = the defaults of `Patience`.
+
+        Raises:
+            ValueError: If the address is not http or https, or ``concurrency`` is below 1.
+        """
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"`url` must begin with http:// or https://, got {url!r}")
+        if concurrency < 1:
+            raise ValueError(f"`concurrency` must be >= 1, got {concurrency}")
+        self._url = url.rstrip("/") + "/completions"
+        self._model = model
+        self._publish = publish
+        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._concurrency = concurrency
+        self._patience = Patience() if patience is None else patience
+
+    def generate(self, prompts: Sequence[Sequence[int]], options: GenerationOptions) -> GenerateResult:
+        """See `GenerationEngine`; the server says how it draws from a seed, and which prompts are too long for it.
+
+        Raises:
+            ValueError: If a prompt is empty.
+            EngineError: If the server cannot be reached, refuses, or answers without token ids or log-probabilities.
+        """
+        for number, prompt in enumerate(prompts):
+            if len(prompt) == 0:
+                raise ValueError(f"prompt {number} is empty; give it at least one token, the BOS token for instance")
+        with ThreadPoolExecutor(self._concurrency) as pool:
+            waiting = [pool.submit(self._completions, number, prompt, options) for number, prompt in enumerate(prompts)]
+            try:
+                done = [completion for future in waiting for completion in future.result()]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return GenerateResult(
+            token_ids=[tokens for tokens, _, _ in done],
+            logprobs=[logprobs for _, logprobs, _ in done],
+            finish_reasons=[reason for _, _, reason in done],
+        )
+
+    def update(self, model: "CausalLM") -> None:
+        """Hands the weights to ``publish``.
+
+        Raises:
+            EngineError: If there is none.
+        """
+        if self._publish is None:
+            raise EngineError(
+                "the server would go on with the weights it was started with; pass publish=FUNCTION, which brings a "
+                "model's weights to it (publish=lambda model: None if that is what you want)"
+            )
+        self._publish(model)
+
+    def _completions(self, number: int, prompt: Sequence[int], options: GenerationOptions) -> list[_Completion]:
+        body = request_body(self._model, number, prompt, options)
+        answer = post_json(self._url, body, self._headers, self._patience)
+        try:
+            return completions_in(answer, options.num_return_sequences)
+        except EngineError as error:
+            raise EngineError(f"prompt {number}: {error}") from None
+
+
+def request_body(model: str, number: int, prompt: Sequence[int], options: GenerationOptions) -> dict[str, Any]:
+    """The request for one prompt; what is off is left out, so that a server that does not know it has no complaint."""
+    body: dict[str, Any] = {
+        "model": model,
+        "prompt": [int(token) for token in prompt],
+        "n": options.num_return_sequences,
+        "max_tokens": options.max_new_tokens,
+        "temperature": options.temperature if options.do_sample else 0.0,
+        # Every prompt has draws of its own, equal prompts too.
+        "seed": (options.seed * 1_000_003 + number) % 2**31,
+        "logprobs": 1,
+        "return_token_ids": True,
+        "return_tokens_as_token_ids": True,
+    }
+    for name, off in {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}.items():
+        if getattr(options, name) != off:
+            body[name] = getattr(options, name)
+    if options.min_new_tokens:
+        body["min_tokens"] = options.min_new_tokens
+    if options.stop_strings:
+        body |= {"stop": list(options.stop_strings), "include_stop_str_in_output": True}
+    if options.eos_token_ids is not None:
+        body |= {"ignore_eos": True, "stop_token_ids": list(options.eos_token_ids)}
+    return body
+
+
+def completions_in(answer: Any, expected: int) -> list[_Completion]:
+    """Reads the completions out of a server's answer, in the order of their index.
+
+    Raises:
+        EngineError: If it is not what was asked for.
+    """
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    if not isinstance(choices, list) or len(choices) != expected:
+        found = len(choices) if isinstance(choices, list) else "no"
+        raise EngineError(f"the server answered {found} completions where {expected} were asked for")
+    return [_completion(choice) for choice in sorted(choices, key=lambda choice: choice.get("index", 0))]
+
+
+def _completion(choice: dict[str, Any]) -> _Completion:
+    table = choice.get("logprobs") or {}
+    logprobs, tokens = table.get("token_logprobs"), choice.get("token_ids") or _ids_of_names(table.get("tokens"))
+    if not tokens:
+        raise EngineError(
+            "the server's answer holds no token ids; it must know `return_token_ids` (recent vLLM and "
+            "SGLang) or `return_tokens_as_token_ids` (vLLM)"
+        )
+    if not logprobs or len(logprobs) != len(tokens):
+        found = len(logprobs) if logprobs else "no"
+        raise EngineError(f"the server's answer holds {len(tokens)} tokens and {found} log-probabilities")
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in logprobs):
+        raise EngineError("the server's answer holds a log-probability that is no finite number")
+    reason = choice.get("finish_reason")
+    if reason not in {"stop", "length"}:
+        raise EngineError(f"the server ended a completion for the reason {reason!r}; expected 'stop' or 'length'")
+    return [int(token) for token in tokens], [float(value) for value in logprobs], reason
+
+
+def _ids_of_names(names: Any) -> list[int]:
+    """Reads ``token_id:17``, as vLLM writes tokens when asked to."""
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.startswith(_TOKEN) for name in names):
+        return []
+    return [int(name.removeprefix(_TOKEN)) for name in names]

@@ -1,0 +1,91 @@
+"""Prompts read at once, each distinct one a single time, however many completions it will have.
+
+The last token of a prompt is left to the first step of decoding, which reads it like any token after it. So prefilling
+needs neither the head nor a choice of token, and a prompt of one token needs no prefilling at all.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from easydel_models.cache import init_cache
+from easydel_models.generation.shapes import pieces, power_of_two
+from easydel_models.parameters import Params, join_params
+
+SHORTEST = 32
+"""Prompts are padded to at least so many tokens."""
+_MOST_TOKENS = 8192
+"""Read at once, padding included, unless a single prompt is longer: bounds the memory of a prefill."""
+
+
+class Prefilled(NamedTuple):
+    """Keys and values of several prompts."""
+
+    keys_values: tuple[Float[Array, "L P T G K"], Float[Array, "L P T G K"]]
+    number: int
+    """Which of them is meant."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prefiller:
+    """Reads prompts with one model."""
+
+    structure: nnx.GraphDef
+    params: Params
+
+    def __call__(self, prompts: Sequence[np.ndarray]) -> list[Prefilled]:
+        """Reads all but the last token of each prompt, which must have two or more."""
+        results: dict[int, Prefilled] = {}
+        for chunk in _chunks(prompts):
+            tokens, mask = (jnp.array(array) for array in _right_padded([prompts[i] for i in chunk]))
+            keys_values = _prefill(self.structure, self.params, tokens, mask)
+            results |= {number: Prefilled(keys_values, index) for index, number in enumerate(chunk)}
+        return [results[number] for number in range(len(prompts))]
+
+
+def prefilled_width(prompt: np.ndarray) -> int:
+    """Slots that the prompt takes up when it is copied into a cache, filling included."""
+    return max(power_of_two(len(prompt) - 1), SHORTEST) if len(prompt) > 1 else 0
+
+
+@functools.partial(jax.jit, static_argnames="structure")
+def _prefill(
+    structure: nnx.GraphDef,
+    params: Params,
+    tokens: Int[np.ndarray | Array, "P T"],
+    mask: Int[np.ndarray | Array, "P T"],
+) -> tuple[Float[Array, "L P T G K"], Float[Array, "L P T G K"]]:
+    model = join_params(structure, params)
+    cache = init_cache(model.config, batch=tokens.shape[0], capacity=tokens.shape[1], dtype=model.dtype)
+    cache = model.hidden(tokens, segment_ids=mask, cache=cache)[1]
+    return cache.key, cache.value
+
+
+def _chunks(prompts: Sequence[np.ndarray]) -> list[list[int]]:
+    """Numbers of prompts that are read together: those of one width, as many as memory allows."""
+    chunks: list[list[int]] = []
+    by_width: dict[int, list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        by_width.setdefault(prefilled_width(prompt), []).append(number)
+    for width, numbers in by_width.items():
+        left = iter(numbers)
+        sizes = pieces(len(numbers), most=max(_MOST_TOKENS // width, 1))
+        chunks.extend(list(itertools.islice(left, size)) for size in sizes)
+    return chunks
+
+
+def _right_padded(prompts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    shape = (len(prompts), prefilled_width(prompts[0]))
+    tokens, mask = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    for row, prompt in enumerate(prompts):
+        tokens[row, : len(prompt) - 1] = prompt[:-1]
+        mask[row, : len(prompt) - 1] = 1
+    return tokens, mask

@@ -1,0 +1,76 @@
+"""A model's weights as decoding reads them: one small tree for each layer, adapters merged, in the compute dtype.
+
+Training keeps the layers stacked and scans over them. A scan copies each layer's kernels out of the stack before it
+multiplies, which a batch of long rows does not notice; a single token does: it reads every weight once and computes
+almost nothing, so on CPU the copies make a step two to three times slower. Decoding therefore holds its own, unstacked
+copy, made once for each update of the weights.
+"""
+
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from easydel_models.layers import blocked_kernel
+from easydel_models.lora_config import LoraConfig
+from easydel_models.parameters import Params, split_params
+
+if TYPE_CHECKING:
+    from easydel_models.heads import CausalLM
+
+
+class DecodeWeights(NamedTuple):
+    """What one step of decoding multiplies with."""
+
+    embedding: Float[Array, "V D"]
+    layers: tuple[dict[str, Array], ...]
+    """By layer, then by name as in `easydel_models.parameters`; kernels are cut up by `blocked_kernel`."""
+    final_norm: Float[Array, " D"]
+    head: Float[Array, "V D"]
+    """Turns hidden states into logits, ``hidden @ W.T``; the same array as the embedding where they are tied."""
+
+    def head_blocks(self) -> Float[Array, "blocks part D"]:
+        """The head, cut up like the kernels."""
+        return blocked_kernel(self.head, _blocks(self.head.shape[0]))
+
+
+def decode_weights(model: "CausalLM") -> DecodeWeights:
+    """Copies the layers of a model; embedding and head are its own arrays where they have the compute dtype."""
+    params = split_params(model)[1]
+    embedding = params["embedding"].astype(model.dtype)
+    # Cutting up would tear a kernel that is spread over devices.
+    whole = len(params["embedding"].sharding.device_set) > 1
+    return DecodeWeights(
+        embedding=embedding,
+        layers=_unstacked({"layers": params["layers"]}, model.lora, np.dtype(model.dtype), whole),
+        final_norm=params["final_norm"],
+        head=params["head"].astype(model.dtype) if "head" in params else embedding,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("lora", "dtype", "whole"))
+def _unstacked(params: Params, lora: LoraConfig | None, dtype: np.dtype, whole: bool) -> tuple[dict[str, Any], ...]:
+    from easydel_models.lora import merged_params
+
+    layers = params["layers"] if lora is None else merged_params(params, lora)["layers"]
+
+    def part(array: Array, i: int) -> Array:
+        if array.ndim == 2:
+            return array[i]
+        table = array[i].T.astype(dtype)
+        return blocked_kernel(table, 1 if whole else _blocks(table.shape[0]))
+
+    count = layers["attention_norm"].shape[0]
+    return tuple({name: part(array, i) for name, array in layers.items()} for i in range(count))
+
+
+def _blocks(outputs: int) -> int:
+    """Parts of at least `_SMALLEST` outputs, at most `_MOST`; accelerators multiply whole matrices best."""
+    if jax.default_backend() != "cpu":
+        return 1
+    return max(n for n in range(1, _MOST + 1) if outputs % n == 0 and (n == 1 or outputs // n >= _SMALLEST))
+
+
+_SMALLEST, _MOST = 128, 16
