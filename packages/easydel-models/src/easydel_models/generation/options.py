@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -80,7 +82,7 @@ def eos_tuple(eos_token_id: int | Sequence[int] | None) -> tuple[int, ...] | Non
     """The two spellings users know, as `GenerationOptions` keeps them."""
     if eos_token_id is None:
         return None
-    return (int(eos_token_id),) if isinstance(eos_token_id, int) else tuple(int(token) for token in eos_token_id)
+    return tuple(np.atleast_1d(np.asarray(eos_token_id, int)).tolist())
 
 
 def _require(condition: bool, field: str, value: object, expected: str) -> None:
