@@ -61,3 +61,14 @@ def text_rows() -> list[dict[str, Any]]:
         start, length = int(rng.integers(3, 60)), int(rng.integers(3, 31))
         rows.append({"text": " ".join(f"w{start + k}" for k in range(length))})
     return rows
+
+
+@pytest.fixture(scope="session")
+def pair_rows() -> list[dict[str, Any]]:
+    """Twenty-four pairs of very unequal lengths: where a mean of means, or a cut in the wrong place, would show."""
+    rng = np.random.default_rng(5)
+
+    def words(least: int, most: int) -> str:
+        return " ".join(f"w{number}" for number in rng.integers(3, VOCABULARY, int(rng.integers(least, most))))
+
+    return [{"prompt": words(2, 9), "chosen": " " + words(1, 14), "rejected": " " + words(1, 14)} for _ in range(24)]
