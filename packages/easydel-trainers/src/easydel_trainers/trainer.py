@@ -37,7 +37,7 @@ from easydel_trainers.data.epochs import EpochRows, rows_in_all, trainable
 from easydel_trainers.data.layout import Arrays, Layout, Row
 from easydel_trainers.data.micro_batches import arrange_by_budget
 from easydel_trainers.data.steps import PreparedStep, prepared_steps
-from easydel_trainers.errors import ConfigError
+from easydel_trainers.errors import CheckpointError, ConfigError
 from easydel_trainers.explained import Explains, explained
 from easydel_trainers.loop import Record
 from easydel_trainers.metrics import MetricWindow
@@ -226,6 +226,22 @@ class Trainer(ABC, Generic[Config]):
                 self._extras = run.progress.state.extras
                 update_params(self.model, run.release())
         return run.output()
+
+    def restore(self) -> int:
+        """Give the model the parameters of the newest whole checkpoint of `save_directory`, without training.
+
+        Returns:
+            The step that it was written behind.
+
+        Raises:
+            CheckpointError: if there is none, or it belongs to another run.
+        """
+        with ExitStack() as resources:
+            run = TrainingRun(self, resources)
+            if run.step == 0:
+                raise CheckpointError(f"`{self.arguments.save_directory}` holds no whole checkpoint to restore.")
+            update_params(self.model, run.release())
+        return run.step
 
     def evaluate(self, dataset: Any = None) -> Record:
         """Metrics on held-out rows, weighted by their tokens, with the prefix `eval_`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,26 @@ def assembled_without_model(config: RunConfig, trainer: str, *, made_rows: Path)
     import easydel_trainers
 
     return getattr(easydel_trainers, trainer).without_model(**_rows_and_tokenizer(config, made_rows))
+
+
+def row_transform(config: RunConfig, trainer: str, tokenizer: Any) -> tuple[Any, Any]:
+    """The tokenizer of a training (or the one given), and what its trainer does to every row."""
+    import easydel_trainers
+
+    tokenizer = tokenizer_of(config) if tokenizer is None else tokenizer
+    options = {"arguments": without_held_out(config).training, "processing_class": tokenizer}
+    looking = getattr(easydel_trainers, trainer).without_model(**options, train_dataset=None)
+    return tokenizer, looking._make_transform()
+
+
+def without_held_out(config: Any) -> Any:
+    """The config of the same training without held-out rows, and so without what means nothing without them."""
+    options: dict[str, Any] = {"eval_dataset": None, "eval_rows": None}
+    if hasattr(config, "preview_rows"):
+        options |= {"preview_rows": 0, "require_nll_drop": None}
+    plain = {"evaluation_steps": None, "metric_for_best_model": None}
+    plain |= {"load_best_model_at_end": False, "greater_is_better": False}
+    return replace(config, **options, training=replace(config.training, **plain))
 
 
 def held_out_rows(config: RunConfig, made_rows: Path) -> ShardedDataSource | None:

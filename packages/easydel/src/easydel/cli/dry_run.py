@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from easydel.cli.assembly import assembled, assembled_without_model
+from easydel.cli.loaded import size_of
 from easydel.cli.shown import print_json
 
 _STEPS = 4  # the first compiles, and is left out of the speed; a few more shapes may come up in the others
@@ -105,7 +106,7 @@ def dry_run(config: Any, trainer_name: str) -> DryRun:
     speed = _Speed.of(output.history)
     expected = None if total is None else total * speed.seconds_per_step + output.metrics["compile_seconds"]
     return DryRun(
-        parameters=_size(trainer.model),
+        parameters=size_of(trainer.model),
         trained_parameters=_trained_size(trainer),
         rows=_row_count(trainer),
         rows_per_step=config.training.total_batch_size,
@@ -161,13 +162,6 @@ class _Speed:
         seconds = [count / step["tokens_per_second"] for count, step in zip(tokens, steps, strict=True)]
         warm = seconds[1:] or seconds
         return cls(sum(tokens) / len(tokens), sum(warm) / len(warm))
-
-
-def _size(model: Any) -> int:
-    from easydel_models.parameters import split_params
-    from jax import tree
-
-    return sum(leaf.size for leaf in tree.leaves(split_params(model)[1]))
 
 
 def _trained_size(trainer: Any) -> int:

@@ -11,6 +11,7 @@ EXIT_OK = 0
 EXIT_GOAL_MISSED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+EXIT_PIPE = 141  # 128 + SIGPIPE
 
 OUR_PACKAGES = frozenset(
     {

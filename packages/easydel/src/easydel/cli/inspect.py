@@ -14,7 +14,7 @@ from rich.text import Text
 
 from easydel.cli.errors import EXIT_OK, CommandError
 from easydel.cli.invocation import Config, Invocation, parse_invocation, settings_of
-from easydel.cli.locations import open_rows
+from easydel.cli.recognised import training_command_of
 from easydel.cli.shown import print_json
 from easydel.cli.training import TRAINING_COMMANDS
 
@@ -62,10 +62,10 @@ def run(arguments: Sequence[str], command: str) -> int:
 
 
 def _inspect(invocation: Any, trainer_name: str, kind_name: str) -> None:
-    from easydel.cli.assembly import assembled_without_model
+    from easydel.cli.assembly import assembled_without_model, without_held_out
     from easydel.inspector import inspect_trainer, inspection_page, print_inspection
 
-    config: Any = replace(invocation.run, eval_dataset=None, **_without_held_out(invocation.run))
+    config = without_held_out(invocation.run)
     with tempfile.TemporaryDirectory() as made_rows:
         trainer = assembled_without_model(config, trainer_name, made_rows=Path(made_rows))
         inspection = inspect_trainer(trainer, shown=invocation.rows, sample=invocation.sample, more=invocation.show)
@@ -94,16 +94,6 @@ def _with_names_that_last(inspection: Any, made_rows: str) -> Any:
     return replace(inspection, rows=tuple(rows))
 
 
-def _without_held_out(config: Any) -> dict[str, Any]:
-    """What means nothing without held-out rows, which are not looked at."""
-    options: dict[str, Any] = {"eval_rows": None}
-    if hasattr(config, "preview_rows"):
-        options |= {"preview_rows": 0, "require_nll_drop": None}
-    plain = {"evaluation_steps": None, "metric_for_best_model": None}
-    plain |= {"load_best_model_at_end": False, "greater_is_better": False}
-    return {**options, "training": replace(config.training, **plain)}
-
-
 def _without_trainer(words: list[str]) -> tuple[list[str], str | None]:
     """Take `--trainer NAME` out of the words: it decides which flags there are."""
     for place, word in enumerate(words):
@@ -116,35 +106,9 @@ def _without_trainer(words: list[str]) -> tuple[list[str], str | None]:
 
 
 def _trainer_of(words: list[str]) -> tuple[str, str | None]:
-    """The command that a file is for, and, if the file does not say it, how it was guessed."""
-    settings = settings_of(words).value
-    written = settings.get("trainer")
-    if written is not None:
-        if written.value not in TRAINING_COMMANDS:
-            known = ", ".join(TRAINING_COMMANDS)
-            raise CommandError(f"{written.where}: `trainer` is {written.value!r}; expected one of {known}.")
-        return written.value, None
     if not {"-h", "--help"}.isdisjoint(words):
         return "sft", None
-    rows = settings.get("train_dataset")
-    columns = set() if rows is None else _first_columns(rows.value)
-    if {"chosen", "rejected"} <= columns or {"chosen_ids", "rejected_ids"} <= columns:
-        return "dpo", "its rows have `chosen` and `rejected`"
-    if "label" in columns:
-        return "kto", "its rows have a `label`"
-    return "sft", "its rows have neither `chosen` and `rejected` nor a `label`"
-
-
-def _first_columns(rows: Any) -> set[str]:
-    """The columns of the first row of a data set, or of a mixture's first source."""
-    if isinstance(rows, dict):
-        sources = rows.get("sources")
-        names = [] if sources is None or not isinstance(sources.value, dict) else list(sources.value.values())
-        return _first_columns(names[0].value) if names else set()
-    if not isinstance(rows, str):
-        return set()  # what is wrong with it is for the typed reading to say
-    with tempfile.TemporaryDirectory() as folder:
-        return set(next(iter(open_rows(rows, Path(folder)).rows()), {}))
+    return training_command_of(settings_of(words))
 
 
 def _as_plain(inspection: Any) -> dict[str, Any]:

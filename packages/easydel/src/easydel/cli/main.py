@@ -12,7 +12,15 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from easydel.cli.errors import EXIT_INTERRUPTED, EXIT_OK, OUR_PACKAGES, CommandError, is_for_users, show_error
+from easydel.cli.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_PIPE,
+    OUR_PACKAGES,
+    CommandError,
+    is_for_users,
+    show_error,
+)
 
 #: heading -> command -> (module with `run(arguments, command) -> exit code`, what the overview says about it)
 MENU = {
@@ -27,7 +35,18 @@ MENU = {
         "reward": ("easydel.cli.training", "Train a model that scores answers."),
     },
     "Look at and prepare data": {
+        "tokenize": ("easydel.cli.tokenize", "Tokenize rows once, into files that training reads quickly."),
+        "mix": ("easydel.cli.mix", "`mix simulate`: what a mixture will give, without reading it."),
         "inspect": ("easydel.cli.inspect", "Show the rows of a training token by token, with masks, cuts and packing."),
+    },
+    "Use a model": {
+        "generate": ("easydel.cli.generate", "Answer prompts."),
+        "chat": ("easydel.cli.chat", "Talk to a model."),
+        "export": ("easydel.cli.export", "Write a model or a run's checkpoint as a Hugging Face or PEFT folder."),
+    },
+    "This machine": {
+        "doctor": ("easydel.cli.doctor", "Versions, devices, extras, and a self-test of two seconds."),
+        "completion": ("easydel.cli.completion", "Print a script that completes these commands in a shell."),
     },
 }
 
@@ -65,6 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has seen enough. What is still in the buffer would fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
     except Exception as error:  # the top of the program: shown as a panel if written for users, else raised again
         if not is_for_users(error):
             raise

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from easydel.cli.assembly import assembled
+from easydel.cli.printed import leave_config
 from easydel.cli.shown import console_for, show_curve, show_end
 
 # What tells whether preferences were learned; a trainer measures some of them.
@@ -29,6 +30,7 @@ def conduct(config: Any, trainer_name: str, *, as_json: bool) -> None:
     console = console_for(as_json)
     folder = Path(config.training.save_directory)
     trainer = assembled(config, trainer_name, made_rows=folder / "rows")
+    leave_config(config, folder)
     before = trainer.evaluate() if config.eval_dataset is not None else {}
     output = trainer.train()
     after = trainer.evaluate() if config.eval_dataset is not None else {}

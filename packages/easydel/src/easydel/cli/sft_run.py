@@ -12,6 +12,7 @@ from rich.text import Text
 from easydel.cli.assembly import assembled, held_out_rows
 from easydel.cli.errors import GoalMissedError
 from easydel.cli.previews import questions_of
+from easydel.cli.printed import leave_config
 from easydel.cli.shown import console_for, show_curve, show_end
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def conduct(config: SFTRun, trainer_name: str, *, as_json: bool) -> None:
     console = console_for(as_json)
     folder = Path(str(config.training.save_directory))
     trainer = assembled(config, trainer_name, made_rows=folder / "rows")
+    leave_config(config, folder)
     held_out = held_out_rows(config, folder / "rows")
     questions = [*config.preview_questions]
     if held_out is not None:

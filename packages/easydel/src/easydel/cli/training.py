@@ -16,7 +16,9 @@ from easydel.cli.invocation import Invocation, parse_invocation
 from easydel.cli.preference import BCORun, CPORun, DPORun, KTORun, ORPORun, RewardRun
 from easydel.cli.printed import config_as_yaml
 from easydel.cli.run_config import RunConfig
+from easydel.cli.settings import read_settings
 from easydel.cli.sft import SFTRun
+from easydel.cli.typed import build_config
 
 Config = TypeVar("Config")
 
@@ -79,3 +81,17 @@ def with_save_directory(config: Any, command: str) -> Any:
     if config.training.save_directory is not None:
         return config
     return replace(config, training=replace(config.training, save_directory=str(Path("runs", command))))
+
+
+def config_of_file(file: Path) -> tuple[Any, TrainingCommand]:
+    """A config file of whatever training, and what it is for.
+
+    Raises:
+        CommandError: if the file is wrong, or does not say which command it is for and its rows do not either.
+    """
+    from easydel.cli.recognised import training_command_of
+
+    settings = read_settings(file)
+    name, _ = training_command_of(settings)
+    kind = TRAINING_COMMANDS[name]
+    return with_save_directory(build_config(kind.config, settings), name), kind

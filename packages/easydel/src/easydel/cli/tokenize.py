@@ -1,0 +1,92 @@
+"""`easydel tokenize ROWS FOLDER`: tokenize once, train many times."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from easydel.cli.errors import EXIT_OK, CommandError
+from easydel.cli.flags import parse_flags
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizeFlags:
+    """Tokenize rows and write them to a folder that any trainer reads as its train_dataset.
+
+    A folder that is half written is gone on with; a finished one is left as it is. With --like, rows are made as the
+    training of that file would make them, with its template, masks and lengths; else what is trained stays open.
+    """
+
+    rows: Annotated[str, tyro.conf.Positional]
+    """A path, glob or URL of files, hub://OWNER/NAME:SPLIT, or demo://NAME/SPLIT."""
+    output: Annotated[Path, tyro.conf.Positional]
+    """Folder to write."""
+    tokenizer: str | None = None
+    """Folder, Hub id, .gguf file or package://PACKAGE/FILE of a tokenizer or model. None = that of --like."""
+    like: Path | None = None
+    """Config file of the training that the rows are for."""
+    max_length: int | None = 2048
+    """Most tokens of a row. Without --like only."""
+    format: Literal["parquet", "arrow", "jsonl"] = "parquet"
+    """Kind of the files."""
+    max_shard_size: str = "500MB"
+    """Largest size of a file."""
+    overwrite: bool = False
+    """Begin anew, whatever the folder holds."""
+    json: bool = False
+    """Print {"output", "rows", "tokens", "shards", "bytes", "data_report"} as one line of JSON."""
+
+
+def run(arguments: Sequence[str], command: str) -> int:
+    """Carry out one command line; returns the exit code."""
+    flags = parse_flags(TokenizeFlags, arguments, command=f"easydel {command}")
+    if flags.tokenizer is None and flags.like is None:
+        raise CommandError("Say which tokenizer: --tokenizer MODEL, or --like CONFIG.yaml for that of a training.")
+
+    from easydata_tokenize import tokenize_and_save
+
+    from easydel.cli.locations import open_rows
+    from easydel.cli.shown import print_json
+
+    with tempfile.TemporaryDirectory() as made_rows:
+        tokenizer, transform = _how(flags)
+        written = tokenize_and_save(
+            open_rows(flags.rows, Path(made_rows)),
+            tokenizer,
+            flags.output,
+            flags.format,
+            flags.max_length,
+            transform=transform,
+            max_shard_size=flags.max_shard_size,
+            overwrite=flags.overwrite,
+        )
+    counts = {} if transform is None else {"rows_read": transform.report.rows, **transform.report.counts}
+    if flags.json:
+        figures = {"rows": written.num_examples, "tokens": written.num_tokens, "shards": written.num_shards}
+        print_json({"output": str(flags.output), **figures, "bytes": written.total_bytes, "data_report": counts})
+    else:
+        said = f"{written.num_examples:,} rows, {written.num_tokens:,} tokens in {written.num_shards:,} files"
+        print(f"{flags.output}: {said}")
+        if counts:
+            print("data: " + ", ".join(f"{count:,} {reason}" for reason, count in counts.items()))
+        print(f"Train on it: `train_dataset: {flags.output}`")
+    return EXIT_OK
+
+
+def _how(flags: TokenizeFlags) -> tuple[Any, Any]:
+    """The tokenizer, and the transform of a training if one was named."""
+    from easydel.cli.locations import model_location, tokenizer_at
+
+    tokenizer = None if flags.tokenizer is None else tokenizer_at(model_location(flags.tokenizer))
+    if flags.like is None:
+        return tokenizer, None
+    from easydel.cli.assembly import row_transform
+    from easydel.cli.training import config_of_file
+
+    config, kind = config_of_file(flags.like)
+    return row_transform(config, kind.trainer, tokenizer)
