@@ -60,7 +60,7 @@ def tests(session: nox.Session, package: str) -> None:
 def integration(session: nox.Session) -> None:
     """The packages together: parity with recorded runs, whole command lines, the demo in short."""
     sync(session, "--group", "test", "--group", "demo")
-    own_sessions = ("parity", "storage", "docs", "pages")
+    own_sessions = ("parity", "ray", "storage", "docs", "pages")
     ignored = [f"--ignore=tests-integration/{name}" for name in own_sessions]
     session.run("pytest", *IN_PARALLEL, "tests-integration", *ignored, *session.posargs)
 
@@ -105,6 +105,13 @@ def storage(session: nox.Session) -> None:
     """Buckets of an S3 server on this machine, read like local files."""
     sync(session, "--only-group", "test", "--only-group", "storage")
     session.run("pytest", "tests-integration/storage", *session.posargs)
+
+
+@nox.session(default=False)
+def ray(session: nox.Session) -> None:
+    """Tokenizing on a real Ray cluster of two workers on this machine."""
+    sync(session, "--group", "test", "--package", "easydata-tokenize", "--extra", "ray")
+    session.run("pytest", "tests-integration/ray", *session.posargs)
 
 
 @nox.session(default=False)

@@ -4,7 +4,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from easydata_sources import MemoryShardedSource, RowError
-from easydata_tokenize import PackedShardedSource, PackTransform, pack_columns, plan_packs
+from easydata_tokenize import PackedShardedSource, PackTransform, open_saved, pack_columns, plan_packs, save_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -187,3 +187,25 @@ def test_what_cannot_be_packed_is_refused():
         PackTransform(0)
     with pytest.raises(Exception, match="do not all have the same masks"):
         PackTransform(8).pack([{"input_ids": [1], "labels": [1]}, {"input_ids": [2]}])
+
+
+@pytest.mark.parametrize("strategy", ["best_fit", "first_fit", "greedy", "wrapped"])
+@pytest.mark.parametrize("over_long", ["truncate", "split", "drop"])
+def test_packs_of_a_saved_set_are_counted_and_found_without_reading_the_others(tmp_path, strategy, over_long):
+    if strategy == "wrapped":
+        over_long = "split"
+    chance = np.random.default_rng(0)
+    rows = [{"input_ids": chance.integers(0, 99, length).tolist()} for length in chance.integers(0, 30, 300)]
+    save_dataset(rows, tmp_path, max_shard_size="8KB")
+    saved = open_saved(tmp_path)
+    assert saved.num_shards() > 1
+    packed = PackedShardedSource(saved, 20, strategy, over_long=over_long, window=64)
+    expected = [row["input_ids"].tolist() for row in packed.rows()]
+    assert len(packed) == len(expected)
+    for index in (0, 1, len(expected) // 2, len(expected) - 1):
+        assert packed.packed_row(index)["input_ids"].tolist() == expected[index]
+    assert packed.transform_applied.report.rows == 300  # looking up a row counts nothing
+    with pytest.raises(IndexError, match=f"there are {len(expected)}"):
+        packed.packed_row(len(expected))
+    with pytest.raises(TypeError, match="open_saved"):
+        packed.shuffle(0).packed_row(0)

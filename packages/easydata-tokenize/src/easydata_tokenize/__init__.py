@@ -33,6 +33,10 @@ from easydata_tokenize.masks import common_prefix as common_prefix
 from easydata_tokenize.masks import cut_at_spans as cut_at_spans
 from easydata_tokenize.masks import mask_spans as mask_spans
 from easydata_tokenize.packed_source import PackedShardedSource as PackedShardedSource
+from easydata_tokenize.packers import FirstFitPacker as FirstFitPacker
+from easydata_tokenize.packers import GreedyPacker as GreedyPacker
+from easydata_tokenize.packers import PackedSequence as PackedSequence
+from easydata_tokenize.packers import PoolPacker as PoolPacker
 from easydata_tokenize.packing import OverLong as OverLong
 from easydata_tokenize.packing import PackTransform as PackTransform
 from easydata_tokenize.packing import pack_columns as pack_columns
@@ -68,6 +72,8 @@ __all__ = [
     "EncodedRow",
     "Example",
     "Executor",
+    "FirstFitPacker",
+    "GreedyPacker",
     "InProcess",
     "IncompleteSetError",
     "Layout",
@@ -77,8 +83,10 @@ __all__ = [
     "OverLong",
     "PackPlan",
     "PackTransform",
+    "PackedSequence",
     "PackedShardedSource",
     "PackingStrategy",
+    "PoolPacker",
     "ProcessPool",
     "RayExecutor",
     "RowEncoder",

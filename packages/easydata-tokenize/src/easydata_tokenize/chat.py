@@ -1,7 +1,8 @@
 """Rendering conversations with the tokenizer's chat template.
 
-A template is compiled once and rendered once per row. What a template does with tools, tool calls and stop tokens is
-found out by rendering a small probe conversation, once per template, and never guessed from its source.
+A template is compiled once and rendered once per row, or once per sequence of roles where it only prints the texts.
+What a template does with tools, tool calls and stop tokens is found out by rendering a small probe conversation, once
+per template, and never guessed from its source.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 from easydata_sources.errors import DataFormatError
 
 from easydata_tokenize.conversation import Message, with_arguments_as
+from easydata_tokenize.stencils import Stencils
+from easydata_tokenize.template_flow import only_prints
 from easydata_tokenize.tokenizer import ChatTokenizer
 
 __all__ = ["ChatTemplate", "ChatTemplates", "MissingChatTemplateError"]
@@ -107,7 +110,15 @@ class ChatTemplate:
         Raises:
             DataFormatError: If the template refuses the conversation; carries the template's own words.
         """
-        return self._render(messages, tools, template_kwargs or {}, add_generation_prompt, False)[0]
+
+        def by_template(conversation: list[Message]) -> str:
+            return self._render(conversation, tools, template_kwargs or {}, add_generation_prompt, False)[0]
+
+        if tools is None and not template_kwargs:
+            text = self._stencils.render(messages, add_generation_prompt, by_template)
+            if text is not None:
+                return text
+        return by_template(messages)
 
     def render_marked(
         self,
@@ -165,6 +176,17 @@ class ChatTemplate:
         if (as_dict is None or f"{{'{_PROBE}'" in as_dict) and self._try_render(_tool_chat(str)) is not None:
             return str
         return dict
+
+    @cached_property
+    def _stencils(self) -> Stencils:
+        from jinja2 import TemplateError
+        from transformers.utils.chat_template_utils import _compile_jinja_template
+
+        try:
+            parsed = _compile_jinja_template(self.source).environment.parse(self.source)
+        except TemplateError:  # whoever renders is told of it
+            return Stencils(usable=False)
+        return Stencils(usable=only_prints(parsed))
 
     def _try_render(self, messages: list[Message], tools: list[Any] | None = None) -> str | None:
         try:

@@ -27,6 +27,7 @@ __all__ = ["EncodedRow", "RowEncoder", "located"]
 Result = TypeVar("Result")
 
 Ids: TypeAlias = NDArray[np.int32]
+Specials: TypeAlias = tuple[int | None, int | None]  # BOS and EOS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,8 +85,10 @@ class RowEncoder:
             both = self._batch.encode(texts + prompts)
             tokens, prompt_tokens = both[: len(texts)], both[len(texts) :]
         given = iter(prompt_tokens)
+        # Asked once a batch: a tokenizer looks for its special tokens anew each time.
+        specials = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
         rows = [
-            located(index, self._finish, draft, whole, None if draft.prompt is None else next(given).ids)
+            located(index, self._finish, draft, whole, None if draft.prompt is None else next(given).ids, specials)
             for index, (draft, whole) in enumerate(zip(drafts, tokens, strict=True))
         ]
         return self._verified(drafts, rows) if self._assistant_masks and self._batch.decodes_exactly else rows
@@ -107,7 +110,7 @@ class RowEncoder:
         """Return the text of every token by itself; half a letter shows as �."""
         return self._batch.decode([[int(token)] for token in token_ids])
 
-    def _finish(self, draft: Draft, tokens: Tokens, prompt: Ids | None) -> EncodedRow:
+    def _finish(self, draft: Draft, tokens: Tokens, prompt: Ids | None, specials: Specials) -> EncodedRow:
         ids, mask, notes = tokens.ids, None, list(draft.notes)
         if draft.spans is not None:
             mask = mask_spans(tokens.offsets, draft.spans)
@@ -123,22 +126,13 @@ class RowEncoder:
             input_ids=whole,
             completion_start=None if start is None else start + len(front),
             assistant_mask=mask,
-            notes=(*notes, *self._special_token_notes(draft, whole)),
+            notes=(*notes, *_special_token_notes(draft, whole, specials)),
         )
 
     def _front(self, draft: Draft, ids: Ids) -> Ids:
         front = self._batch.special_front
         needed = draft.plain and ids[: len(front)].tolist() != front
         return np.array(front if needed else [], np.int32)
-
-    def _special_token_notes(self, draft: Draft, ids: Ids) -> list[str]:
-        bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
-        notes = []
-        if bos is not None and ids[:2].tolist() == [bos, bos]:
-            notes.append("doubled_bos")
-        if draft.plain and ids[-1:].tolist() != [eos]:
-            notes.append("missing_stop_token")
-        return notes
 
     def _encode_pieces(self, text: str, spans: list[Span]) -> tuple[Ids, NDArray[np.bool_]]:
         if not self._batch.decodes_exactly:
@@ -166,6 +160,16 @@ class RowEncoder:
         if self._batch.decode([sayable]) != [heard]:
             raise _inexact(draft.text, spans, f"the trained tokens say {heard[:80]!r}")
         return replace(row, notes=(*row.notes, "letters_without_token"))
+
+
+def _special_token_notes(draft: Draft, ids: Ids, specials: Specials) -> list[str]:
+    bos, eos = specials
+    notes = []
+    if bos is not None and len(ids) > 1 and ids[0] == bos == ids[1]:
+        notes.append("doubled_bos")
+    if draft.plain and not (len(ids) and ids[-1] == eos):
+        notes.append("missing_stop_token")
+    return notes
 
 
 def located(row_in_batch: int, function: Callable[..., Result], *arguments: object) -> Result:

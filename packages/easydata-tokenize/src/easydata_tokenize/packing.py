@@ -21,7 +21,7 @@ import numpy as np
 from easydata_sources.errors import DataFormatError, RowError
 from easydata_sources.report import DataReport
 from easydata_sources.transform import CountingTransform
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from easydata_tokenize.packing_plan import PackingStrategy, plan_packs
 
@@ -115,6 +115,34 @@ class PackTransform(CountingTransform):
             {name: values[start:stop] for name, values in packed.items()}
             for start, stop in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)
         ]
+
+    def count_packs(self, lengths: ArrayLike) -> int:
+        """Return how many packs rows of these lengths make; no row is needed.
+
+        Args:
+            lengths: tokens of the rows of one window.
+        """
+        kept = np.asarray(lengths, np.int64)
+        kept = kept[kept > 0]
+        if self.strategy == "wrapped":
+            return -(-int(kept.sum()) // self.seq_length)
+        if self.over_long == "drop":
+            kept = kept[kept <= self.seq_length]
+        if self.over_long == "split":
+            _, kept = _pieces(np.zeros_like(kept), kept, self.seq_length)
+        kept = np.minimum(kept, self.seq_length)
+        return len(plan_packs(kept, self.seq_length, self.strategy).starts) - 1
+
+    def counting_in(self, report: DataReport) -> PackTransform:
+        """Return the same transform with another counter."""
+        return PackTransform(
+            self.seq_length,
+            self.strategy,
+            over_long=self.over_long,
+            window=self.window,
+            input_field=self.input_field,
+            report=report,
+        )
 
     def _keeps(self, index: int, row: Row) -> bool:
         tokens = row.get(self.input_field)

@@ -40,9 +40,16 @@ from easydata_sources import Transform as Transform
 from easydata_sources import TransformedShardedSource as TransformedShardedSource
 from easydata_sources import as_sharded_source as as_sharded_source
 from easydata_tokenize import ChatTemplateTransform as ChatTemplateTransform
+from easydata_tokenize import FirstFitPacker as FirstFitPacker
+from easydata_tokenize import GreedyPacker as GreedyPacker
+from easydata_tokenize import InProcess as InProcess
 from easydata_tokenize import MaybeApplyChatTemplate as MaybeApplyChatTemplate
+from easydata_tokenize import PackedSequence as PackedSequence
 from easydata_tokenize import PackedShardedSource as PackedShardedSource
 from easydata_tokenize import PackTransform as PackTransform
+from easydata_tokenize import PoolPacker as PoolPacker
+from easydata_tokenize import ProcessPool as ProcessPool
+from easydata_tokenize import RayExecutor as RayExecutor
 from easydata_tokenize import TokenizeTransform as TokenizeTransform
 from easydata_tokenize import open_saved as open_saved
 from easydata_tokenize import save_dataset as save_dataset
@@ -99,9 +106,16 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     # packing
     "PackTransform",
     "PackedShardedSource",
+    "GreedyPacker",
+    "PoolPacker",
+    "FirstFitPacker",
+    "PackedSequence",
     # tokenized sets on disk
     "tokenize_and_save",
     "save_dataset",
     "save_iterator",
     "open_saved",
+    "InProcess",
+    "ProcessPool",
+    "RayExecutor",
 ]
