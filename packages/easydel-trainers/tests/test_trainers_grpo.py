@@ -220,7 +220,7 @@ class StopAfter(Callback):
     ids=["on policy", "iterations", "off policy", "everything"],
 )
 def test_a_resumed_run_ends_with_equal_bits(make, tmp_path, options, stop):
-    shared = {"max_training_steps": 6, "save_steps": 1, "save_total_limit": None} | options
+    shared = {"max_training_steps": 5, "save_steps": stop} | options
     whole = make(config(save_directory=str(tmp_path / "whole"), **shared))
     history = whole.train().history
     with pytest.raises(KeyboardInterrupt):

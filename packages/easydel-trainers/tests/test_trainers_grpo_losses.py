@@ -218,6 +218,9 @@ def test_what_cannot_work_is_refused(options, named):
 def test_names_of_trl_and_lengths():
     config = GRPOConfig(num_generations=4, per_device_train_batch_size=2, gradient_accumulation_steps=4)
     assert (config.num_return_sequences, config.total_batch_size) == (4, 2 * 4 * jax.device_count())
+    assert GRPOConfig(vllm_importance_sampling_mode="token_mask").importance_sampling_mode == "token_mask"
+    with pytest.raises(ConfigError, match="num_iterations"):
+        GRPOConfig(steps_per_generation=4)
     assert GRPOConfig().max_length == 512 + 256
     assert GRPOConfig(max_prompt_length=None).max_length is None
     assert GRPOConfig(max_prompt_length=None, max_length=300).max_prompt_length == 44
