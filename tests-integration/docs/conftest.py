@@ -11,24 +11,20 @@ Each document runs in a folder of its own that holds
     prompts/*.jsonl            `prompt`, `answer`
     texts/*.jsonl              `text`
 
-and answers for the Hub names that the documents use.
+and the Hub of ../conftest.py answers for the names that the documents use.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 HERE = Path(__file__).parent
 GOLDEN = HERE.parent / "golden"
-HUB_MODELS = ("HuggingFaceTB/SmolLM2-135M-Instruct",)
 ROWS = {
     "conversations/a.jsonl": "messages",
     "conversations/b.jsonl": "conversations_user",
@@ -39,24 +35,9 @@ ROWS = {
     "labelled/a.jsonl": "unpaired",
 }
 
-# Hugging Face's libraries read their settings once, when they are imported.
-_SERVED = Path(tempfile.mkdtemp(prefix="hub-"))
-_SETTINGS = {
-    "HF_HOME": str(_SERVED / "home"),
-    "HF_HUB_DISABLE_XET": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "WANDB_MODE": "offline",
-}
 
-
-def pytest_configure(config: pytest.Config) -> None:
-    for name in HUB_MODELS:
-        _model_folder(_SERVED / "repositories" / name, "policy")
-    stand_in = _stand_in().hub(_SERVED / "repositories")
-    os.environ.update(_SETTINGS, HF_ENDPOINT=stand_in.__enter__())
-    config.add_cleanup(lambda: shutil.rmtree(_SERVED, ignore_errors=True))
-    config.add_cleanup(lambda: stand_in.__exit__(None, None, None))
+def pytest_configure() -> None:
+    os.environ["WANDB_MODE"] = "offline"
 
 
 @pytest.fixture
@@ -76,12 +57,3 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _model_folder(folder: Path, name: str) -> None:
     shutil.copytree(GOLDEN / "models" / name, folder)
     shutil.copytree(GOLDEN / "tokenizer", folder, dirs_exist_ok=True)
-
-
-def _stand_in() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("hub_stand_in", HERE.parent / "hub_stand_in.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module

@@ -31,6 +31,9 @@ RUN_ELSEWHERE = {
 }
 
 
+MESSAGE = "message"  # title of a block that shows what is raised
+
+
 def run_shell(example: Example) -> None:
     for line in _commands(example.parsed):
         if line.startswith(tuple(RUN_ELSEWHERE)):
@@ -51,8 +54,12 @@ def titled_files(document: Document) -> Iterable[Region]:
         document
     ):
         region.parsed = (region.lexemes["info"].split('"')[1], region.lexemes["source"])
-        region.evaluator = write_file
+        region.evaluator = look_elsewhere if region.parsed[0] == MESSAGE else write_file
         yield region
+
+
+def look_elsewhere(example: Example) -> None:
+    """Messages are compared by test_troubleshooting.py."""
 
 
 def write_file(example: Example) -> None:

@@ -1,10 +1,17 @@
 import inspect
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
 
+import easydel_trainers
 import jax
 import pytest
+from easydel_trainers import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.trl_names import AcceptsTRLNames, native_config_names
+
+THEIRS = json.loads((Path(__file__).parent / "trl_1_16_names.json").read_text())
+"""Names of settings and arguments of TRL 1.16, by trainer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,3 +81,50 @@ def test_the_note_names_the_native_name(caplog):
 def test_the_signature_stays_that_of_the_dataclass():
     assert "num_return_sequences" in inspect.signature(Further).parameters
     assert "self" not in inspect.signature(Further).parameters
+
+
+@pytest.mark.parametrize("kind", [kind for kind in THEIRS["settings"] if hasattr(easydel_trainers, f"{kind}Config")])
+def test_every_setting_of_trl_is_known_or_refused_with_a_reason(kind):
+    config = getattr(easydel_trainers, f"{kind}Config")
+    own = {field.name for field in fields(config)}
+    for name in THEIRS["settings"][kind]:
+        try:
+            native = set(native_config_names(config, {name: 1}))
+        except ConfigError as refused:
+            native = own if "; " in refused.expected else {"no reason"}
+        assert native <= own, name
+
+
+def test_arguments_of_trainers_are_translated_and_noted(tiny_model, tokenizer, pair_rows, caplog):
+    caplog.set_level("INFO", logger="easydel_trainers")
+    trainer = DPOTrainer(
+        model=tiny_model, ref_model=tiny_model, args=DPOConfig(), tokenizer=tokenizer, train_dataset=pair_rows
+    )
+    assert trainer.arguments == DPOConfig()
+    assert trainer.processing_class is tokenizer
+    assert "`ref_model` is called `reference_model` here." in caplog.messages
+
+
+@pytest.mark.parametrize("kind", [kind for kind in THEIRS["arguments"] if hasattr(easydel_trainers, f"{kind}Trainer")])
+def test_every_argument_of_trl_is_known_or_refused_with_a_reason(kind, tiny_model, tokenizer, pair_rows):
+    known = {"model", "args", "ref_model", "train_dataset", "eval_dataset", "processing_class", "callbacks"}
+    for name in set(THEIRS["arguments"][kind]) - known - {"reward_funcs"}:
+        trainer = getattr(easydel_trainers, f"{kind}Trainer")
+        if name in inspect.signature(trainer).parameters:
+            continue
+        with pytest.raises(ConfigError, match=rf"`{name}`.*no such argument of {kind}Trainer; "):
+            trainer(tiny_model, processing_class=tokenizer, train_dataset=pair_rows, **{name: 1})
+
+
+def test_a_reference_model_for_a_trainer_that_has_none_is_refused(tiny_model):
+    with pytest.raises(ConfigError, match="a SFTTrainer compares with no other model"):
+        SFTTrainer(tiny_model, ref_model=tiny_model)
+
+
+def test_a_config_of_something_else_is_refused(tiny_model, tokenizer):
+    with pytest.raises(ConfigError, match=r"`arguments` is 'easydel_trainers\.SFTConfig'; expected a DPOConfig: "):
+        DPOTrainer(tiny_model, args=SFTConfig(), processing_class=tokenizer)
+
+
+def test_the_signature_of_trainers_stays_their_own():
+    assert list(inspect.signature(DPOTrainer).parameters)[:2] == ["model", "arguments"]

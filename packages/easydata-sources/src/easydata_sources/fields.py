@@ -65,6 +65,9 @@ class DropFields(FieldTransform):
 class RenameFields(FieldTransform):
     """Renames fields and keeps their order; ones a row lacks are no error.
 
+    Raises:
+        DataError: If two fields would get the same name.
+
     >>> RenameFields({"question": "prompt"})({"question": "1+1?", "answer": "2"})
     {'prompt': '1+1?', 'answer': '2'}
     """

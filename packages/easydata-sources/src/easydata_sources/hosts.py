@@ -40,6 +40,11 @@ class HostShardedSource(SingleShardSource):
         self.window = window
 
     def rows(self, state: State | None = None) -> RowStream:
+        """Start reading this host's rows.
+
+        Raises:
+            DataError: If `state` lies within a round of another number of hosts.
+        """
         if state and state["emitted"] and state["hosts"] != self.count:
             raise DataError(
                 f"The position {state} lies within a round of {state['hosts']} hosts and cannot be continued by "

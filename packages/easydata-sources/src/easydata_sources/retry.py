@@ -41,7 +41,11 @@ class RetryPolicy:
             raise DataError(f"RetryPolicy needs attempts >= 1 and delays >= 0 seconds; got {self}.")
 
     def wait(self, failures: int, error: Exception, what: str) -> None:
-        """Sleep before try number `failures + 1`, or raise `error` when the tries are used up."""
+        """Sleep before try number `failures + 1` at reading `what`, or raise `error` when the tries are used up.
+
+        Raises:
+            Exception: `error`, if it was the last try or another one cannot help.
+        """
         if failures >= self.attempts or isinstance(error, _LASTING):
             raise error
         delay = min(self.first_delay * 2 ** (failures - 1), self.max_delay)

@@ -107,6 +107,12 @@ class ChatTemplate:
     ) -> str:
         """Return the conversation as text.
 
+        Args:
+            messages: With `role` and `content`, and what else the template reads.
+            tools: Descriptions of functions, for the template.
+            template_kwargs: Further variables of the template.
+            add_generation_prompt: Whether to end with the beginning of an assistant's turn.
+
         Raises:
             DataFormatError: If the template refuses the conversation; carries the template's own words.
         """
@@ -127,7 +133,10 @@ class ChatTemplate:
         tools: list[Any] | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
     ) -> tuple[str, list[tuple[int, int]]]:
-        """Return the conversation as text and the character spans inside generation marks (needs `has_marks`)."""
+        """Return the conversation as text and the character spans inside generation marks (needs `has_marks`).
+
+        Args: see `render`.
+        """
         text, spans = self._render(messages, tools, template_kwargs or {}, False, True)
         return text, [(start, end) for start, end in spans if end > start]
 

@@ -88,7 +88,11 @@ def read_tools(value: Any) -> list[Any] | None:
 
 
 def read_template_kwargs(value: Any) -> dict[str, Any]:
-    """Return a row's `chat_template_kwargs`: extra variables of the chat template, for this row only."""
+    """Return a row's `chat_template_kwargs`: extra variables of the chat template, for this row only.
+
+    Raises:
+        DataFormatError: If they are no dict.
+    """
     if value is None:
         return {}
     if not isinstance(value, dict):

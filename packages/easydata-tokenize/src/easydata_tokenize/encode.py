@@ -173,7 +173,11 @@ def _special_token_notes(draft: Draft, ids: Ids, specials: Specials) -> list[str
 
 
 def located(row_in_batch: int, function: Callable[..., Result], *arguments: object) -> Result:
-    """Return `function(*arguments)`, with a `DataFormatError` in it raised as the `RowError` of that row."""
+    """Return `function(*arguments)`, with a `DataFormatError` in it raised as the `RowError` of that row.
+
+    Raises:
+        RowError: If the function raised a `DataFormatError`.
+    """
     try:
         return function(*arguments)
     except DataFormatError as error:

@@ -123,7 +123,8 @@ def save_iterator(
 ) -> WriteStats:
     """Write rows that come from anywhere, to the end of the iterator.
 
-    An iterator cannot be continued: a run that was killed begins anew. Use `save_dataset` where there is a source.
+    An iterator cannot be continued: a run that was killed begins anew. Use `save_dataset` where there is a source. For
+    the other arguments see `save_dataset`.
 
     Raises:
         SavedSetDiffersError: If the folder holds a complete set.

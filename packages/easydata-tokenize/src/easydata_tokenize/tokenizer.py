@@ -36,7 +36,9 @@ class ChatTokenizer(Protocol):
     @property
     def special_tokens_map(self) -> Mapping[str, Any]: ...
 
-    def get_chat_template(self, chat_template: str | None = None, tools: Sequence[Any] | None = None) -> str: ...
+    def get_chat_template(self, chat_template: str | None = None, tools: Sequence[Any] | None = None) -> str:
+        """Return the template that is used for these arguments; see `transformers`."""
+        ...
 
 
 def load_tokenizer(name_or_path: str | os.PathLike[str], *, revision: str | None = None) -> ChatTokenizer:

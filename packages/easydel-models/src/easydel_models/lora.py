@@ -37,6 +37,11 @@ def with_lora(model: Model, lora: LoraConfig, *, seed: int = 0) -> Model:
     The new model shares the old one's arrays. A is uniform in ±1/sqrt(in), as PEFT draws it; both are float32
     whatever the kernels are.
 
+    Args:
+        model: Without adapters.
+        lora: Rank, scale and targets.
+        seed: Of the matrices A.
+
     Raises:
         LoraError: If the model has adapters already, or a target matches nothing.
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from os import PathLike
@@ -54,6 +54,7 @@ from easydel_trainers.step import (
     make_train_step,
 )
 from easydel_trainers.training_run import TrainingRun
+from easydel_trainers.trl_arguments import AcceptsTRLArguments
 
 _SHOWN_TOKENS = 24  # of each row in messages
 _NOT_TOKENS = ("segment_ids", "position_ids")  # of a packed row
@@ -61,7 +62,7 @@ _NOT_TOKENS = ("segment_ids", "position_ids")  # of a packed row
 Config = TypeVar("Config", bound=TrainerConfig)
 
 
-class Trainer(ABC, Generic[Config]):
+class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
     """Trains a model on rows.
 
     Args:
@@ -138,7 +139,7 @@ class Trainer(ABC, Generic[Config]):
         return trainer
 
     def _open_rows(self, arguments: Config | None, tokenizer: Any, train_dataset: Any, eval_dataset: Any) -> None:
-        self.arguments: Config = self._default_config() if arguments is None else arguments
+        self.arguments = self._checked_config(arguments)
         self.processing_class = tokenizer
         self._transform = self._make_training_transform()
         self._bad_rows = self._make_set_aside()
@@ -359,6 +360,17 @@ class Trainer(ABC, Generic[Config]):
         if self.model is None:
             raise ConfigError("model", None, "a model to train; this trainer was made to look at rows")
         return split_trainable(split_params(self.model)[1])[0]
+
+    def _checked_config(self, arguments: Config | None) -> Config:
+        default = self._default_config()
+        if arguments is not None and not isinstance(arguments, type(default)):
+            found, expected = type(arguments), type(default).__name__
+            raise ConfigError(
+                "arguments",
+                f"{found.__module__.partition('.')[0]}.{found.__name__}",
+                f"a {expected}: settings of other configs keep their names in it where they mean the same",
+            )
+        return default if arguments is None else arguments
 
     # Rows.
 

@@ -40,6 +40,9 @@ _RENAMED = {
     "optim": "optimizer",
     "bf16": "dtype",
     "disable_tqdm": "progress_bar",
+    "shuffle_dataset": "shuffle_train_dataset",
+    "vllm_importance_sampling_cap": "importance_sampling_clip_max",
+    "train_sampling_strategy": "shuffle_train_dataset",
 }
 
 _OPTIMIZERS = {
@@ -50,6 +53,7 @@ _OPTIMIZERS = {
     "schedule_free_adamw": "schedule_free",
 }
 _SCHEDULERS = {"constant_with_warmup": "constant", "warmup_stable_decay": "wsd"}
+_SHUFFLES = {"random": True, "sequential": False}
 _REMAT = {True: "full", False: "none"}
 
 #: names whose values are written in another way
@@ -60,6 +64,7 @@ _VALUES: Mapping[str, Callable[[Any], Any]] = {
     "lr_scheduler_type": lambda value: _SCHEDULERS.get(str(value), str(value)),
     "bf16": lambda value: "bfloat16" if value else "float32",
     "disable_tqdm": lambda value: not value,
+    "train_sampling_strategy": lambda value: _SHUFFLES.get(value, value),
     "report_to": lambda value: () if value in ("none", ["none"]) else (value,) if isinstance(value, str) else value,
     "gradient_checkpointing": lambda value: _REMAT.get(value, value) if isinstance(value, bool) else value,
 }
@@ -94,6 +99,79 @@ _REFUSED = {
     "eos_token": "set it on the tokenizer",
     "pad_token": "set it on the tokenizer",
     "chat_template_path": "set `tokenizer.chat_template`",
+    "activation_checkpointing": "give `gradient_checkpointing`: 'none', 'dots' or 'full'",
+    "activation_checkpointing_kwargs": "give `gradient_checkpointing`: 'none', 'dots' or 'full'",
+    "activation_offloading": "give `gradient_checkpointing='full'`, which keeps little to offload",
+    "gradient_checkpointing_kwargs": "give `gradient_checkpointing`: 'none', 'dots' or 'full'",
+    "auto_find_batch_size": "give `max_tokens_per_micro_batch`, which bounds memory whatever the rows' lengths",
+    "average_tokens_across_devices": "a loss is always a sum over the whole step divided by its whole count",
+    "batch_eval_metrics": "metrics are sums and counts, never held row by row",
+    "bf16_full_eval": "give `dtype`, which evaluation uses too",
+    "fp16_full_eval": "give `dtype='bfloat16'`, which evaluation uses too",
+    "debug": "a loss that is not finite always ends the run, and names its rows",
+    "disable_dropout": "models have no dropout of their own; that of adapters is in `lora`",
+    "do_eval": "call `evaluate()`, or give `evaluation_steps`",
+    "do_predict": "call the model's `generate()`",
+    "do_train": "call `train()`",
+    "enable_jit_checkpoint": "a run that is told to end always saves first",
+    "full_determinism": "every run is deterministic, given its `seed`",
+    "generate_during_eval": "give `preview_prompts` and `preview_steps`",
+    "ignore_data_skip": "a run goes on at its position without reading what it read before",
+    "include_for_metrics": "give a callback with `on_evaluate`",
+    "include_num_input_tokens_seen": "tokens are always counted and logged",
+    "is_encoder_decoder": "models are decoders",
+    "label_names": "batches are laid out by the trainer",
+    "label_smoothing_factor": "give `label_smoothing` to the losses on preferences that have it",
+    "length_column_name": "lengths are taken from the tokens",
+    "liger_kernel_config": "the loss is always computed without building the logits",
+    "local_rank": "processes find each other by `jax.distributed`",
+    "lr_scheduler_kwargs": "give `learning_rate_end` and `decay_steps`",
+    "neftune_noise_alpha": "only the SFT trainer has it",
+    "optim_args": "give `adam_beta1`, `adam_beta2` and `adam_epsilon`",
+    "optim_target_modules": "give `frozen_parameters`, the complement",
+    "pad_to_multiple_of": "give `length_buckets`",
+    "parallelism_config": "give mesh axes",
+    "accelerator_config": "give mesh axes",
+    "precompute_ref_batch_size": "rows are scored `total_batch_size` at a time",
+    "prediction_loss_only": "metrics come with the loss and cost nothing more",
+    "project": "set the tracker's own environment variable, such as WANDB_PROJECT",
+    "restore_callback_states_from_checkpoint": "callbacks' states are always restored",
+    "router_aux_loss_coef": "no model family here has experts",
+    "save_on_each_node": "a checkpoint is one folder that all processes share",
+    "save_only_model": "call `save_pretrained`; a checkpoint must hold all that resuming needs",
+    "skip_memory_metrics": "peak memory is read once, at the end",
+    "truncation_mode": "rows lose their end; with budgets, prompts lose their beginning",
+    "trust_remote_code": "no code from a model's repository is ever run",
+    "use_cache": "training keeps no cache; `generate` always does",
+    "use_cpu": "set the environment variable JAX_PLATFORMS=cpu",
+    "cache_implementation": "the cache is as long as the longest prompt and answer of its block",
+    "cast_lm_head_to_fp32": "logits are always computed in float32",
+    "chat_template_kwargs": "give rows a column `chat_template_kwargs`",
+    "ds3_gather_for_generation": "give mesh axes",
+    "generation_kwargs": "give `temperature`, `top_k` and `top_p`",
+    "max_tool_calling_iterations": "tools are not called while generating",
+    "off_policy_mask_threshold": "rows are not masked by how far the policy has moved",
+    "transformers_continuous_batching_config": "finished rows are always replaced while others go on",
+    "use_adaptive_entropy": "there is no bonus for entropy; `entropy` is logged",
+    "use_transformers_continuous_batching": "finished rows are always replaced while others go on",
+    "use_transformers_paged": "the cache is not paged",
+    "min_p": "give `temperature`, `top_k` and `top_p`",
+    "repetition_penalty": "give `temperature`, `top_k` and `top_p`",
+}
+#: the same for families of names, by how they begin
+_REFUSED_FAMILIES = {
+    "dataloader_": "one thread prepares the next steps, and the log says how long it is waited for",
+    "ddp_": "there is no such thing in JAX",
+    "entropy_": "there is no bonus for entropy; `entropy` is logged",
+    "eval_": "give `evaluation_steps`; evaluation runs over whole data sets and keeps sums",
+    "fsdp_": "give mesh axes",
+    "hub_": "save the model and upload the folder with `huggingface_hub.upload_folder`",
+    "log_": "set levels with Python's `logging`, logger `easydel_trainers`",
+    "logging_": "give `log_steps`; the first and last step are always logged",
+    "torch_": "there is no torch here, and XLA compiles every step",
+    "trackio_": "set the tracker's own environment variables",
+    "vespo_": "`loss_type` has no such loss",
+    "vllm_": "give an engine to the trainer",
 }
 
 
@@ -128,9 +206,10 @@ def native_config_names(config: type, values: Mapping[str, Any]) -> Values:
     given = _with_total_batch_size(dict(values))
     native: Values = {}
     for name, value in given.items():
-        if name in _REFUSED and name not in own:
-            raise ConfigError(name, value, f"nothing by this name; {_REFUSED[name]}")
         new = name if name in own else _RENAMED.get(name, name)
+        reason = _reason_to_refuse(name) if new not in own else None
+        if reason is not None:
+            raise ConfigError(name, value, f"nothing by this name; {reason}")
         if new in native or (new != name and new in given):
             raise ConfigError(name, value, f"only one of `{name}` and `{new}`, which mean the same")
         native[new] = _VALUES[name](value) if name in _VALUES else value
@@ -139,9 +218,9 @@ def native_config_names(config: type, values: Mapping[str, Any]) -> Values:
     return native
 
 
-def native_argument_name(name: str) -> str | None:
-    """Our name for an argument of TRL's trainers, or `None` if there is none."""
-    return {"args": "arguments", "ref_model": "reference_model", "tokenizer": "processing_class"}.get(name)
+def _reason_to_refuse(name: str) -> str | None:
+    family = next((prefix for prefix in _REFUSED_FAMILIES if name.startswith(prefix)), None)
+    return _REFUSED.get(name, None if family is None else _REFUSED_FAMILIES[family])
 
 
 def _with_total_batch_size(values: Values) -> Values:

@@ -94,7 +94,7 @@ class RewardObjective(ScoredObjective):
         metrics = {
             "accuracy": (((chosen > rejected) * real).sum(), pairs),
             "margin": (((chosen - rejected) * real).sum(), pairs),
-            "mean_reward": ((rewards * real).sum(), 2 * pairs),
+            "mean_reward": ((rewards * real[None]).sum(), 2 * pairs),
             "min_reward": (_least(rewards, real), any_pair),
             "max_reward": (-_least(-rewards, real), any_pair),
         }
@@ -107,4 +107,4 @@ def _groups(rows: Sequence[Any]) -> list[Group]:
 
 def _least(rewards: Any, real: Any) -> Any:
     """The least reward of a pair that is there; a large number without one, to which nobody looks."""
-    return jnp.where(real > 0, rewards, jnp.finfo(rewards.dtype).max).min()
+    return jnp.where(real[None] > 0, rewards, jnp.finfo(rewards.dtype).max).min()
