@@ -102,6 +102,28 @@ def test_log_probabilities_are_at_the_temperature_and_before_truncation():
     np.testing.assert_allclose(logps, np.log(softmax(np.log(p) / 0.7))[np.asarray(tokens)], rtol=1e-5)
 
 
+def test_min_p_keeps_words_that_are_likely_enough_beside_the_likeliest():
+    p = [0.5, 0.3, 0.15, 0.05]
+    np.testing.assert_allclose(frequencies(p, min_p=0.4), [0.625, 0.375, 0, 0], atol=1e-3)
+    # Shares among those at least 0.3 times as likely as the first: exactly 0.15 / 0.5 is kept.
+    np.testing.assert_allclose(frequencies(p, min_p=0.299), np.array([50, 30, 15, 0]) / 95, atol=1e-3)
+    # After the temperature: at 0.5 the ratios are squared, 0.36 and 0.09.
+    np.testing.assert_allclose(frequencies(p, min_p=0.4, temperature=0.5), [1, 0, 0, 0], atol=1e-3)
+    # Whichever of several limits is narrower decides.
+    np.testing.assert_allclose(frequencies(p, min_p=0.2, top_k=1), [1, 0, 0, 0], atol=1e-3)
+    np.testing.assert_allclose(frequencies(p, min_p=0.4, top_p=0.99), [0.625, 0.375, 0, 0], atol=1e-3)
+
+
+def test_drawing_from_bent_logits_reports_what_the_model_said():
+    logits = jnp.log(jnp.array([[0.7, 0.2, 0.1]]))
+    bent = logits.at[0, 0].set(-jnp.inf)
+    tokens, logps = compiled_choose(logits, jnp.zeros(1), sampling=Sampling(temperature=0.5), bent=bent)
+    assert int(tokens[0]) == 1
+    assert float(logps[0]) == pytest.approx(np.log(0.04 / 0.54), abs=1e-5)
+    tokens, logps = compiled_choose(logits, jnp.zeros(1), sampling=None, bent=bent)
+    assert (int(tokens[0]), float(logps[0])) == (1, pytest.approx(np.log(0.2), abs=1e-5))
+
+
 def test_a_target_past_the_last_partial_sum_gives_the_last_positive_word():
     weights = np.zeros((3, 600), np.float32)
     weights[0, [3, 310]] = 1, 2
