@@ -60,7 +60,7 @@ def tests(session: nox.Session, package: str) -> None:
 def integration(session: nox.Session) -> None:
     """The packages together: parity with recorded runs, whole command lines, the demo in short."""
     sync(session, "--group", "test", "--group", "demo")
-    own_sessions = ("parity", "ray", "storage", "docs", "pages")
+    own_sessions = ("parity", "ray", "storage", "docs", "pages", "multihost")
     ignored = [f"--ignore=tests-integration/{name}" for name in own_sessions]
     session.run("pytest", *IN_PARALLEL, "tests-integration", *ignored, *session.posargs)
 
@@ -151,6 +151,13 @@ def faults(session: nox.Session) -> None:
     session.run(
         "pytest", "tests-integration/test_kill_and_resume.py", *session.posargs, env={"EASYDEL_KILL_MOMENTS": "30"}
     )
+
+
+@nox.session(default=False)
+def multihost(session: nox.Session) -> None:
+    """Eight simulated devices in every mix of axes; two and four real processes, killed and started again."""
+    sync(session, "--group", "test")
+    session.run("pytest", "tests-integration/multihost", *session.posargs)
 
 
 @nox.session(default=False)

@@ -235,9 +235,15 @@ class TestFusedLinearCE:
         with pytest.raises(ValueError, match=message):
             unchecked_ce(*problem(), **options)
 
-    def test_unflattened_or_unequal_shapes_are_refused(self):
+    def test_rows_of_tokens_are_the_same_as_flat_tokens(self):
         hidden, head, labels = problem()
-        with pytest.raises(ValueError, match="flatten batch and time"):
+        flat, rows = fused_linear_ce(hidden, head, labels), fused_linear_ce(hidden[None], head, labels[None])
+        assert flat[0] == rows[0]
+        assert flat[1] == rows[1]
+
+    def test_unequal_shapes_are_refused(self):
+        hidden, head, labels = problem()
+        with pytest.raises(ValueError, match="and labels of the tokens"):
             unchecked_ce(hidden[None], head, labels)
         with pytest.raises(ValueError, match="the tokens of labels"):
             unchecked_ce(hidden, head, labels[:-1])

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from easydel_models.config import DecoderConfig
@@ -30,6 +31,7 @@ class AutoEasyDeLModelForCausalLM:
         *,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = "float32",
+        mesh: Mesh | None = None,
         revision: str | None = None,
         token: str | None = None,
     ) -> CausalLM:
@@ -39,18 +41,20 @@ class AutoEasyDeLModelForCausalLM:
             name: A Hugging Face folder, a ``.gguf`` file, or a Hub id ``"organisation/model"``.
             dtype: Compute dtype; None = float32 on CPU, bfloat16 on accelerators.
             param_dtype: What the parameters are kept in.
+            mesh: Devices to lay the parameters over (`easydel_models.mesh.make_mesh`); None = one device.
             revision: Branch, tag or commit on the Hub.
             token: For private repositories on the Hub.
 
         Raises:
             ModelNotFoundError: If nothing is there under this name.
             ConfigError: If its configuration asks for something the decoder does not compute.
+            MeshError: If the mesh cannot cut this model.
             WeightsError: If its weights do not fit its configuration.
         """
         config, tensors = _open(locate(name, revision=revision, token=token))
         config = dataclasses.replace(config, num_labels=None)
         tensors = _without(tensors, _names_of(config, "score"), why="a language model has no such head")
-        params = load_params(tensors, config, dtype=resolve_dtype(param_dtype))
+        params = load_params(tensors, config, dtype=resolve_dtype(param_dtype), mesh=mesh)
         return CausalLM(config, params, dtype=dtype)
 
     @staticmethod
@@ -60,6 +64,7 @@ class AutoEasyDeLModelForCausalLM:
         seed: int = 0,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = "float32",
+        mesh: Mesh | None = None,
     ) -> CausalLM:
         """Builds a language model with fresh random weights.
 
@@ -68,9 +73,10 @@ class AutoEasyDeLModelForCausalLM:
             seed: Of the weights.
             dtype: Compute dtype; None = float32 on CPU, bfloat16 on accelerators.
             param_dtype: What the parameters are kept in.
+            mesh: See `from_pretrained`.
         """
         config = dataclasses.replace(_as_config(config), num_labels=None)
-        return CausalLM.from_config(config, seed=seed, dtype=dtype, param_dtype=param_dtype)
+        return CausalLM.from_config(config, seed=seed, dtype=dtype, param_dtype=param_dtype, mesh=mesh)
 
 
 class AutoEasyDeLModelForSequenceClassification:
@@ -84,6 +90,7 @@ class AutoEasyDeLModelForSequenceClassification:
         seed: int = 0,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = "float32",
+        mesh: Mesh | None = None,
         revision: str | None = None,
         token: str | None = None,
     ) -> SequenceClassifier:
@@ -95,6 +102,7 @@ class AutoEasyDeLModelForSequenceClassification:
             seed: Of a fresh head.
             dtype: Compute dtype; None = float32 on CPU, bfloat16 on accelerators.
             param_dtype: What the parameters are kept in.
+            mesh: Devices to lay the parameters over (`easydel_models.mesh.make_mesh`); None = one device.
             revision: Branch, tag or commit on the Hub.
             token: For private repositories on the Hub.
 
@@ -116,7 +124,7 @@ class AutoEasyDeLModelForSequenceClassification:
             fresh["score"] = seed
             logger.warning("%s is a language model: its classification head is drawn at random.", name)
             tensors = _without(tensors, _names_of(config, "head"), why="a classifier has no such head")
-        params = load_params(tensors, config, dtype=resolve_dtype(param_dtype), fresh=fresh)
+        params = load_params(tensors, config, dtype=resolve_dtype(param_dtype), fresh=fresh, mesh=mesh)
         return SequenceClassifier(config, params, dtype=dtype)
 
     @staticmethod
@@ -127,6 +135,7 @@ class AutoEasyDeLModelForSequenceClassification:
         seed: int = 0,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = "float32",
+        mesh: Mesh | None = None,
     ) -> SequenceClassifier:
         """Builds a classifier with fresh random weights.
 
@@ -136,10 +145,11 @@ class AutoEasyDeLModelForSequenceClassification:
             seed: Of the weights.
             dtype: Compute dtype; None = float32 on CPU, bfloat16 on accelerators.
             param_dtype: What the parameters are kept in.
+            mesh: See `from_pretrained`.
         """
         config = _as_config(config)
         config = dataclasses.replace(config, num_labels=num_labels or config.num_labels or 1)
-        return SequenceClassifier.from_config(config, seed=seed, dtype=dtype, param_dtype=param_dtype)
+        return SequenceClassifier.from_config(config, seed=seed, dtype=dtype, param_dtype=param_dtype, mesh=mesh)
 
 
 def _open(path: Path) -> tuple[DecoderConfig, TensorSource]:

@@ -6,20 +6,25 @@ Axis letters: B batch, T tokens, D dim.
 """
 
 import functools
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AbstractMesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from easydel_models.attention import Implementation, attention
 from easydel_models.cache import KVCache, next_positions, occupy, write_layer
 from easydel_models.config import DecoderConfig
 from easydel_models.embedding_noise import EmbeddingNoise, add_noise
-from easydel_models.layers import gated_mlp, linear, project_heads, rms_norm
+from easydel_models.layers import DROPOUT, gated_mlp, linear, project_heads, rms_norm
+from easydel_models.mesh import ROW_AXES, SP, active_mesh, cuts
+from easydel_models.parallel import GATHERED, ONE_DEVICE, Parallel
 from easydel_models.parameters import Params
 from easydel_models.rope import apply_rope, rope_tables
+from easydel_models.sharding import partition_spec, partition_specs
 
 Remat = Literal["none", "dots", "full"]
 
@@ -55,27 +60,89 @@ def decode(
         implementation: Of attention.
         noise: What training adds to the embeddings.
     """
-    x = _embed(params, input_ids, dtype)
+    mesh = active_mesh()
+    mesh = None if mesh is None or not _divides(mesh, input_ids) else mesh
+    x = _embedded(mesh, config, params, input_ids, dtype)
     if noise is not None:
         x = add_noise(x, noise, _default_positions(input_ids, segment_ids), _tokens_behind(input_ids, segment_ids))
     if positions is None:
         positions = _default_positions(input_ids, segment_ids)
+    run = functools.partial(
+        _decode, config, dtype=dtype, longest_segment=longest_segment, remat=remat, implementation=implementation
+    )
+    if mesh is None:
+        return run(params, x, positions, segment_ids)
+    return _on_mesh(mesh, run, params, x, positions, segment_ids)
+
+
+def _decode(
+    config: DecoderConfig,
+    params: Params,
+    x: Array,
+    positions: Array,
+    segment_ids: Array | None,
+    *,
+    dtype: np.dtype,
+    longest_segment: int | None,
+    remat: Remat,
+    implementation: Implementation,
+    parallel: Parallel = ONE_DEVICE,
+) -> Array:
     cos, sin = rope_tables(config.rope, config.head_dim, positions)
+    places = parallel.places(segment_ids, positions.shape)
 
     def layer_step(x, layer):
+        layer = parallel.gathered(layer, dtype)
         query, key, value = rotated_heads(config, layer, x, cos, sin)
         mixed = attention(
             query,
-            key,
-            value,
-            segment_ids=segment_ids,
+            parallel.of_whole_row(key),
+            parallel.of_whole_row(value),
             window=_window(config, longest_segment),
             implementation=implementation,
+            **places,
         )
-        return finish_layer(config, layer, x, mixed), None
+        return finish_layer(config, layer, x, mixed, parallel), None
 
-    x, _ = jax.lax.scan(_rematerialised(layer_step, remat), x, params["layers"])
+    x, _ = jax.lax.scan(_rematerialised(layer_step, remat, parallel), x, params["layers"])
     return rms_norm(x, params["final_norm"], config.norm_eps)
+
+
+def _divides(mesh: AbstractMesh, input_ids: Array) -> bool:
+    # Trainers arrange whole batches so that it does. What does not (a single row, to look at) is left to XLA.
+    return input_ids.shape[0] % cuts(mesh, ROW_AXES) == 0 and input_ids.shape[1] % mesh.shape[SP] == 0
+
+
+def _embedded(
+    mesh: AbstractMesh | None, config: DecoderConfig, params: Params, input_ids: Array, dtype: np.dtype
+) -> Array:
+    table = params["embedding"]
+    if mesh is None:
+        return ONE_DEVICE.embedded(table, config.vocab_size, input_ids, dtype)
+    return jax.shard_map(
+        lambda table, ids: Parallel(mesh).embedded(table, config.vocab_size, ids, dtype),
+        mesh=mesh,
+        in_specs=(partition_spec("embedding", table.shape, mesh), PartitionSpec(ROW_AXES, SP)),
+        out_specs=PartitionSpec(ROW_AXES, SP),
+        check_vma=False,
+    )(table, input_ids)
+
+
+def _on_mesh(mesh: AbstractMesh, run: Callable[..., Array], params: Params, *tokens: Array | None) -> Array:
+    """Runs the layers on every device's own parameters and tokens."""
+    used = {"layers": params["layers"], "final_norm": params["final_norm"]}
+    layers = {name: array for name, array in used["layers"].items() if name != DROPOUT}
+    specs: Params = partition_specs({**used, "layers": layers}, mesh)
+    if DROPOUT in used["layers"]:
+        specs["layers"][DROPOUT] = jax.tree.map(lambda _: PartitionSpec(), used["layers"][DROPOUT])
+    of_tokens = PartitionSpec(ROW_AXES, SP)
+    return jax.shard_map(
+        functools.partial(run, parallel=Parallel(mesh)),
+        mesh=mesh,
+        in_specs=(specs, *(PartitionSpec() if array is None else of_tokens for array in tokens)),
+        out_specs=of_tokens,
+        check_vma=False,
+    )(used, *tokens)
 
 
 def decode_with_cache(
@@ -119,7 +186,8 @@ def decode_with_cache(
         return (finish_layer(config, layer, x, mixed), keys, values), None
 
     numbers = jnp.arange(config.num_layers, dtype=jnp.int32)
-    carry = (_embed(params, input_ids, dtype), cache.key, cache.value)
+    x = ONE_DEVICE.embedded(params["embedding"], config.vocab_size, input_ids, dtype)
+    carry = (x, cache.key, cache.value)
     (x, keys, values), _ = jax.lax.scan(layer_step, carry, (numbers, params["layers"]))
     return rms_norm(x, params["final_norm"], config.norm_eps), table._replace(key=keys, value=values)
 
@@ -148,27 +216,28 @@ def _window(config: DecoderConfig, longest_segment: int | None) -> int | None:
     return min(limits, default=None)
 
 
-def _embed(params: Params, input_ids: Array, dtype: np.dtype) -> Array:
-    return params["embedding"][input_ids].astype(dtype)
-
-
 def rotated_heads(config: DecoderConfig, layer: Params, x: Array, cos: Array, sin: Array) -> tuple[Array, ...]:
     query, key, value = project_heads(layer, config, rms_norm(x, layer["attention_norm"], config.norm_eps))
     return apply_rope(query, cos, sin), apply_rope(key, cos, sin), value
 
 
-def finish_layer(config: DecoderConfig, layer: Params, x: Array, mixed: Array) -> Array:
-    x = x + linear(layer, "output", mixed.reshape(*mixed.shape[:2], -1))
-    return x + gated_mlp(layer, config.activation, rms_norm(x, layer["mlp_norm"], config.norm_eps))
+def finish_layer(
+    config: DecoderConfig, layer: Params, x: Array, mixed: Array, parallel: Parallel = ONE_DEVICE
+) -> Array:
+    x = x + linear(layer, "output", mixed.reshape(*mixed.shape[:2], -1), parallel)
+    return x + gated_mlp(layer, config.activation, rms_norm(x, layer["mlp_norm"], config.norm_eps), parallel)
 
 
-def _rematerialised(layer_step, remat: Remat):
+def _rematerialised(layer_step: Callable[..., Any], remat: Remat, parallel: Parallel) -> Callable[..., Any]:
     policies = jax.checkpoint_policies
     keep_attention = policies.save_only_these_names("attention")
-    if remat == "none":
-        return layer_step
     # Inside a scan nothing can be merged across iterations, so the barrier against it would only cost.
     checkpoint = functools.partial(jax.checkpoint, prevent_cse=False)
+    if remat == "none":
+        if parallel.mesh is None:
+            return layer_step
+        # All but whole kernels, which every device would else keep of all layers.
+        return checkpoint(layer_step, policy=policies.save_anything_except_these_names(GATHERED))
     if remat == "dots":
         keep_dots = policies.dots_with_no_batch_dims_saveable
         return checkpoint(layer_step, policy=policies.save_from_both_policies(keep_dots, keep_attention))

@@ -23,3 +23,7 @@ class LoraError(ModelError):
 
 class EngineError(ModelError):
     """A generation engine outside this process that cannot be reached, refuses, or answers what cannot be used."""
+
+
+class MeshError(ModelError):
+    """A mesh of devices that is impossible, or that the model, the batch or the machine cannot be cut for."""

@@ -3,12 +3,13 @@
 Shared by `linear_ce` and `label_logps`. A chunk is a vector of row numbers; numbers past the last token (= N)
 fill the last chunk up: gathers give zeros for them and scatters drop them.
 
-Axes: N tokens, D model width, V vocabulary, C tokens of one chunk.
+Axes: N tokens, D model width, V words (of the vocabulary, or of the part of it that a device holds), C tokens of one
+chunk.
 """
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax.numpy as jnp
 from jax import lax
@@ -18,6 +19,34 @@ IGNORE_INDEX = -100
 """The label of a token that is not trained."""
 
 _Carry = TypeVar("_Carry")
+
+
+class Vocabulary(NamedTuple):
+    """Which part of the vocabulary this device holds, and how to come to sums over all of it."""
+
+    axis: str | None = None
+    """Mesh axis that cuts it; None = it is whole."""
+    everywhere: tuple[str, ...] = ()
+    """All mesh axes, where it is cut: devices that wait for each other must go through equally many chunks."""
+
+    def first(self, words: int) -> Array:
+        """Number of the first word held here; ``words`` are."""
+        return jnp.int32(0) if self.axis is None else lax.axis_index(self.axis) * jnp.int32(words)
+
+    def size(self, words: int) -> int:
+        """Words of the whole vocabulary."""
+        return words if self.axis is None else words * lax.axis_size(self.axis)
+
+    def total(self, value: Any) -> Any:
+        """Sum over the parts, of one array or several."""
+        return value if self.axis is None else lax.psum(value, self.axis)
+
+    def most(self, value: Array) -> Array:
+        """Maximum over the parts."""
+        return value if self.axis is None else lax.pmax(value, self.axis)
+
+
+WHOLE = Vocabulary()
 
 
 class Statistics(NamedTuple):
@@ -33,24 +62,28 @@ class Statistics(NamedTuple):
 
 
 def check_shapes(hidden: Array, head: Array, labels: Array, chunk: int) -> None:
-    """Raises ValueError unless hidden [N, D], head [V, D], labels [N] with N > 0 and chunk > 0."""
-    if hidden.ndim != 2 or head.ndim != 2 or labels.ndim != 1:
+    """Raises ValueError unless hidden [*N, D], head [V, D], labels [*N] with N > 0 and chunk > 0."""
+    if hidden.ndim not in (2, 3) or head.ndim != 2 or labels.ndim != hidden.ndim - 1:
         raise ValueError(
-            "expected hidden [tokens, dim], head [vocab, dim] and labels [tokens], "
-            f"got {hidden.shape}, {head.shape} and {labels.shape}; flatten batch and time first"
+            "expected hidden [tokens, dim] or [rows, tokens, dim], head [vocab, dim] and labels of the tokens, "
+            f"got {hidden.shape}, {head.shape} and {labels.shape}"
         )
-    if hidden.shape[1] != head.shape[1] or hidden.shape[0] != labels.shape[0]:
+    if hidden.shape[-1] != head.shape[1] or hidden.shape[:-1] != labels.shape:
         raise ValueError(
             f"hidden {hidden.shape} must have the width of head {head.shape} and the tokens of labels {labels.shape}"
         )
-    if labels.shape[0] == 0:
+    if labels.size == 0:
         raise ValueError("no tokens: hidden and labels are empty along their first axis")
     if chunk < 1:
         raise ValueError(f"`chunk` must be >= 1 token, got {chunk}")
 
 
 def fold_trained(
-    labels: Int[Array, " N"], chunk: int, body: Callable[[Array, _Carry], _Carry], init: _Carry
+    labels: Int[Array, " N"],
+    chunk: int,
+    body: Callable[[Array, _Carry], _Carry],
+    init: _Carry,
+    vocabulary: Vocabulary = WHOLE,
 ) -> tuple[Int[Array, ""], _Carry]:
     """Folds `body(rows, carry)` over the trained tokens' row numbers; returns their count too."""
     n = labels.shape[0]
@@ -61,7 +94,8 @@ def fold_trained(
     def step(i: Array, carry: _Carry) -> _Carry:
         return body(lax.dynamic_slice(rows, (i * chunk,), (chunk,)), carry)
 
-    return count, lax.fori_loop(0, (count + chunk - 1) // chunk, step, init)
+    most = count if vocabulary.axis is None else lax.pmax(count, vocabulary.everywhere)
+    return count, lax.fori_loop(0, (most + chunk - 1) // chunk, step, init)
 
 
 def take_tokens(hidden: Array, labels: Array, rows: Array) -> tuple[Array, Array, Bool[Array, " C"]]:
@@ -90,27 +124,30 @@ def softcap_backward(d_capped: Array, capped: Array, softcap: float | None) -> A
     return d_capped if softcap is None else d_capped * (1.0 - jnp.square(capped / softcap))
 
 
-def statistics(logits: Float[Array, "C V"], labels: Int[Array, " C"]) -> Statistics:
+def statistics(logits: Float[Array, "C V"], labels: Int[Array, " C"], vocabulary: Vocabulary = WHOLE) -> Statistics:
     """What the losses need to know of a chunk's logits, in two passes over them."""
-    vocab = logits.shape[-1]
-    top = jnp.max(logits, axis=-1)
+    top = vocabulary.most(jnp.max(logits, axis=-1))
     weight = jnp.exp(logits - top[:, None])
     # Compared out, not gathered, so that a vocabulary sharded over devices needs only a sum.
-    label_term = jnp.where(is_label(labels, logits.shape), logits, 0.0)
-    total, weighted, label_logit = _vocab_sums(weight, weight * logits, label_term)
+    label_term = jnp.where(is_label(labels, logits.shape, vocabulary), logits, 0.0)
+    total, weighted, label_logit = vocabulary.total(_vocab_sums(weight, weight * logits, label_term))
     lse = top + jnp.log(total)
-    label_logit = jnp.where((labels >= 0) & (labels < vocab), label_logit, jnp.nan)
+    known = (labels >= 0) & (labels < vocabulary.size(logits.shape[-1]))
+    label_logit = jnp.where(known, label_logit, jnp.nan)
     return Statistics(lse, label_logit - lse, lse - weighted / total, label_logit >= top)
 
 
-def collision(logits: Float[Array, "C V"], lse: Float[Array, " C"]) -> Float[Array, " C"]:
+def collision(
+    logits: Float[Array, "C V"], lse: Float[Array, " C"], vocabulary: Vocabulary = WHOLE
+) -> Float[Array, " C"]:
     """Logarithm of sum_v p_v^2 of every token."""
-    return jnp.log(jnp.sum(jnp.exp(2.0 * (logits - lse[:, None])), axis=-1))
+    return jnp.log(vocabulary.total(jnp.sum(jnp.exp(2.0 * (logits - lse[:, None])), axis=-1)))
 
 
-def is_label(labels: Int[Array, " C"], shape: tuple[int, ...]) -> Bool[Array, "C V"]:
+def is_label(labels: Int[Array, " C"], shape: tuple[int, ...], vocabulary: Vocabulary = WHOLE) -> Bool[Array, "C V"]:
     """One-hot labels as booleans."""
-    return lax.broadcasted_iota(labels.dtype, shape, 1) == labels[:, None]
+    held_here = labels - vocabulary.first(shape[-1]).astype(labels.dtype)
+    return lax.broadcasted_iota(labels.dtype, shape, 1) == held_here[:, None]
 
 
 def put_hidden_gradient(

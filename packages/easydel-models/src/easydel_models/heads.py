@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
@@ -28,6 +29,7 @@ from easydel_models.errors import ConfigError
 from easydel_models.layers import DROPOUT, LORA_B, LoraDropout
 from easydel_models.lora_config import LoraConfig
 from easydel_models.parameters import Params, init_params, split_params
+from easydel_models.sharding import init_shardings, one_writer
 
 if TYPE_CHECKING:
     from easydel_models.generation import GenerateResult, OnTokens
@@ -75,6 +77,7 @@ class DecoderModel(nnx.Module):
         seed: int = 0,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = "float32",
+        mesh: Mesh | None = None,
     ) -> Model:
         """Builds a model with fresh random parameters.
 
@@ -83,8 +86,11 @@ class DecoderModel(nnx.Module):
             seed: Of the parameters.
             dtype: Compute dtype; None = float32 on CPU, bfloat16 on accelerators.
             param_dtype: What the parameters are kept in.
+            mesh: Devices to lay the parameters over; None = one device.
         """
-        return cls(config, init_params(config, seed=seed, dtype=resolve_dtype(param_dtype)), dtype=dtype)
+        shardings = None if mesh is None else init_shardings(config, mesh)
+        params = init_params(config, seed=seed, dtype=resolve_dtype(param_dtype), shardings=shardings)
+        return cls(config, params, dtype=dtype)
 
     @overload
     def hidden(
@@ -165,14 +171,20 @@ class DecoderModel(nnx.Module):
     def save_pretrained(self, path: str | os.PathLike[str], *, max_shard_size: int = 5_000_000_000) -> None:
         """Writes a Hugging Face folder that `transformers` loads; see `easydel_models.hf.save_folder`.
 
+        With several processes all must call it; process 0 writes.
         Adapters are merged into the kernels; `easydel_models.peft_files.save_adapter` writes them by themselves.
         """
         from easydel_models.hf import save_folder
         from easydel_models.lora import merged_params
+        from easydel_models.weights import take_part
 
         params = split_params(self)[1]
         params = params if self.lora is None else merged_params(params, self.lora)
-        save_folder(path, self.config, params, max_shard_size=max_shard_size)
+        with one_writer() as writes:
+            if writes:
+                save_folder(path, self.config, params, max_shard_size=max_shard_size)
+            else:
+                take_part(params, self.config)
 
     def _noise(self, dropout_key: Array | None) -> EmbeddingNoise | None:
         if dropout_key is None or self.neftune_alpha is None:

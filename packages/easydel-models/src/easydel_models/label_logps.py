@@ -16,53 +16,54 @@ from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 from jaxtyping import Array, Bool, Float, Int
 
 from easydel_models import head_chunks as chunks
+from easydel_models.head_sharding import over_tokens
 
 
 class TokenStats(NamedTuple):
     """What `token_stats` knows of every position; 0 or False where the label is ignored."""
 
-    logp: Float[Array, " N"]
+    logp: Float[Array, "*N"]
     """Log-probability of the label."""
-    entropy: Float[Array, " N"]
+    entropy: Float[Array, "*N"]
     """Of the predicted distribution, in nats."""
-    correct: Bool[Array, " N"]
+    correct: Bool[Array, "*N"]
     """No word is likelier than the label."""
-    collision: Float[Array, " N"]
+    collision: Float[Array, "*N"]
     """log sum_v p_v^2: how likely two draws are the same word. Zeros unless asked for."""
 
 
 @overload
 def token_logps(
-    hidden: Float[Array, "N D"],
+    hidden: Float[Array, "*N D"],
     head: Float[Array, "V D"],
-    labels: Int[Array, " N"],
+    labels: Int[Array, "*N"],
     *,
     temperature: float = ...,
     softcap: float | None = ...,
     with_entropy: Literal[False] = ...,
     chunk: int = ...,
-) -> Float[Array, " N"]: ...
+) -> Float[Array, "*N"]: ...
 @overload
 def token_logps(
-    hidden: Float[Array, "N D"],
+    hidden: Float[Array, "*N D"],
     head: Float[Array, "V D"],
-    labels: Int[Array, " N"],
+    labels: Int[Array, "*N"],
     *,
     temperature: float = ...,
     softcap: float | None = ...,
     with_entropy: Literal[True],
     chunk: int = ...,
-) -> tuple[Float[Array, " N"], Float[Array, " N"]]: ...
+) -> tuple[Float[Array, "*N"], Float[Array, "*N"]]: ...
 def token_logps(
-    hidden: Float[Array, "N D"],
+    hidden: Float[Array, "*N D"],
     head: Float[Array, "V D"],
-    labels: Int[Array, " N"],
+    labels: Int[Array, "*N"],
     *,
     temperature: float = 1.0,
     softcap: float | None = None,
     with_entropy: bool = False,
     chunk: int = 512,
-) -> Float[Array, " N"] | tuple[Float[Array, " N"], Float[Array, " N"]]:
+) -> Float[Array, "*N"] | tuple[Float[Array, "*N"], Float[Array, "*N"]]:
     """Log-probability of every label under `softmax(softcap(hidden @ head.T) / temperature)`.
 
     Differentiable (once) with respect to `hidden` and `head`, through the log-probabilities and the
@@ -70,7 +71,7 @@ def token_logps(
     softmax, results and the head's gradient are kept in float32.
 
     Args:
-        hidden: last hidden states, one row per position that predicts.
+        hidden: last hidden states of every position that predicts: one row each, or [rows, tokens, D].
         head: output embedding, one row per word.
         labels: the word each position has to predict (shifted by the caller), -100 where it is of no
             interest. Any other label outside 0..V-1 gives NaN.
@@ -86,15 +87,15 @@ def token_logps(
     Raises:
         ValueError: shapes do not fit, or an option is out of range.
     """
-    options = _checked(hidden, head, labels, _Options(temperature, softcap, chunk, with_entropy=with_entropy))
-    logps, entropy, _, _ = _jitted(options, hidden, head, labels)
+    options = _Options(temperature, softcap, chunk, with_entropy=with_entropy)
+    logps, entropy, _, _ = _per_token(_checked(hidden, head, labels, options), hidden, head, labels)
     return logps if entropy is None else (logps, entropy)
 
 
 def token_stats(
-    hidden: Float[Array, "N D"],
+    hidden: Float[Array, "*N D"],
     head: Float[Array, "V D"],
-    labels: Int[Array, " N"],
+    labels: Int[Array, "*N"],
     *,
     temperature: float = 1.0,
     softcap: float | None = None,
@@ -118,7 +119,7 @@ def token_stats(
         ValueError: shapes do not fit, or an option is out of range.
     """
     options = _Options(temperature, softcap, chunk, with_entropy=True, with_correct=True, with_collision=with_collision)
-    logp, entropy, correct, collision = _jitted(_checked(hidden, head, labels, options), hidden, head, labels)
+    logp, entropy, correct, collision = _per_token(_checked(hidden, head, labels, options), hidden, head, labels)
     return TokenStats(logp, entropy, correct > 0, jnp.zeros_like(logp) if collision is None else collision)
 
 
@@ -129,6 +130,7 @@ class _Options(NamedTuple):
     with_entropy: bool = False
     with_correct: bool = False
     with_collision: bool = False
+    vocabulary: chunks.Vocabulary = chunks.WHOLE
 
 
 class _PerToken(NamedTuple):
@@ -145,7 +147,15 @@ def _checked(hidden: Array, head: Array, labels: Array, options: _Options) -> _O
     chunks.check_shapes(hidden, head, labels, options.chunk)
     if options.temperature <= 0:
         raise ValueError(f"`temperature` must be > 0, got {options.temperature}")
-    return options._replace(chunk=min(options.chunk, labels.shape[0]))
+    return options
+
+
+def _per_token(options: _Options, hidden: Array, head: Array, labels: Array) -> tuple[Any, ...]:
+    def run(hidden: Array, head: Array, labels: Array, vocabulary: chunks.Vocabulary) -> tuple[Array | None, ...]:
+        own = options._replace(chunk=min(options.chunk, labels.shape[0]), vocabulary=vocabulary)
+        return _jitted(own, hidden, head, labels)
+
+    return over_tokens(run, hidden, head, labels, summed=False)
 
 
 class _Gradients(NamedTuple):
@@ -169,7 +179,9 @@ def _forward(options: _Options, hidden: CustomVJPPrimal, head: CustomVJPPrimal, 
 def _backward(options: _Options, residuals: tuple, cotangents: tuple[Any, ...]):
     hidden, head, labels, entropy, lse, (asked_hidden, asked_head) = residuals
     # Correctness and collision pass no gradient on.
-    d_logp, d_entropy = (None if isinstance(g, SymbolicZero) else g for g in cotangents[:2])
+    # Each part of the vocabulary may be told a part of them.
+    vocabulary = options.vocabulary
+    d_logp, d_entropy = (None if isinstance(g, SymbolicZero) else vocabulary.total(g) for g in cotangents[:2])
     weights = head.astype(hidden.dtype)
 
     def body(rows: Array, grads: _Gradients) -> _Gradients:
@@ -178,7 +190,7 @@ def _backward(options: _Options, residuals: tuple, cotangents: tuple[Any, ...]):
         logp_all = capped / options.temperature - chunks.take_rows(lse, rows)[:, None]
         d_logits = jnp.zeros_like(capped)
         if d_logp is not None:
-            d_logits += _through_logp(chunks.take_rows(d_logp, rows), y, logp_all)
+            d_logits += _through_logp(chunks.take_rows(d_logp, rows), y, logp_all, vocabulary)
         if d_entropy is not None:
             d_logits += _through_entropy(chunks.take_rows(d_entropy, rows), chunks.take_rows(entropy, rows), logp_all)
         d_logits = chunks.softcap_backward(d_logits / options.temperature, capped, options.softcap)
@@ -192,7 +204,7 @@ def _backward(options: _Options, residuals: tuple, cotangents: tuple[Any, ...]):
         None if asked_hidden is None else jnp.zeros_like(hidden),
         None if asked_head is None else jnp.zeros(head.shape, jnp.float32),
     )
-    _, end = chunks.fold_trained(labels, options.chunk, body, init)
+    _, end = chunks.fold_trained(labels, options.chunk, body, init, vocabulary)
     return end.hidden, None if end.head is None else end.head.astype(head.dtype), None
 
 
@@ -208,12 +220,12 @@ def _run(options: _Options, hidden: Array, head: Array, labels: Array) -> _PerTo
     def body(rows: Array, carry: _PerToken) -> _PerToken:
         h, y, _ = chunks.take_tokens(hidden, labels, rows)
         logits = chunks.logits_of(h, weights, softcap=options.softcap) / options.temperature
-        stats = chunks.statistics(logits, y)
+        stats = chunks.statistics(logits, y, options.vocabulary)
         return _PerToken(
             logp=chunks.put_rows(carry.logp, rows, stats.logp),
             entropy=_put(carry.entropy, rows, lambda: stats.entropy),
             correct=_put(carry.correct, rows, lambda: stats.correct),
-            collision=_put(carry.collision, rows, lambda: chunks.collision(logits, stats.lse)),
+            collision=_put(carry.collision, rows, lambda: chunks.collision(logits, stats.lse, options.vocabulary)),
             lse=chunks.put_rows(carry.lse, rows, stats.lse),
         )
 
@@ -225,15 +237,15 @@ def _run(options: _Options, hidden: Array, head: Array, labels: Array) -> _PerTo
         collision=zeros if options.with_collision else None,
         lse=zeros,
     )
-    return chunks.fold_trained(labels, options.chunk, body, init)[1]
+    return chunks.fold_trained(labels, options.chunk, body, init, options.vocabulary)[1]
 
 
 def _put(values: Array | None, rows: Array, new: Callable[[], Array]) -> Array | None:
     return None if values is None else chunks.put_rows(values, rows, new())
 
 
-def _through_logp(d_logp: Array, labels: Array, logp_all: Array) -> Array:
-    target = jnp.where(chunks.is_label(labels, logp_all.shape), 1.0, 0.0)
+def _through_logp(d_logp: Array, labels: Array, logp_all: Array, vocabulary: chunks.Vocabulary) -> Array:
+    target = jnp.where(chunks.is_label(labels, logp_all.shape, vocabulary), 1.0, 0.0)
     return d_logp[:, None] * (target - jnp.exp(logp_all))
 
 

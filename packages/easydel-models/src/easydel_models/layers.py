@@ -8,7 +8,7 @@ Axis letters: B batch, T tokens, D dim, F mlp_dim, H query heads, G key/value he
 
 import zlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -47,10 +47,26 @@ def rms_norm(x: Float[Array, "B T D"], weight: Float[Array, " D"], eps: float) -
     return (normed * weight.astype(jnp.float32)[None, None, :]).astype(x.dtype)
 
 
-def linear(layer: Layer, name: str, x: Float[Array, "B T in"]) -> Float[Array, "B T out"]:
+@runtime_checkable
+class Exchange(Protocol):
+    """How a kernel whose inputs are spread over devices comes to whole outputs; see `easydel_models.parallel`."""
+
+    def summed(self, part: Array) -> Array:
+        """The sum of all devices' parts."""
+        ...
+
+    def own_part(self, key: Array) -> Array:
+        """A random key that is this device's own."""
+        ...
+
+
+def linear(
+    layer: Layer, name: str, x: Float[Array, "B T in"], exchange: Exchange | None = None
+) -> Float[Array, "B T out"]:
     """Multiplies by the kernel ``name``, adds what its adapter and its bias add, if there are any.
 
     Computes in the dtype of ``x``. A kernel is [in, out], or cut up by its outputs as `blocked_kernel` gives it.
+    Where the inputs are spread over devices, ``exchange`` sums their parts.
     """
     kernel, bias = layer[name], layer.get(f"{name}_bias")
     # One long matrix, not a batch of them: for a batch, XLA on CPU transposes both factors of the kernel's gradient in
@@ -58,7 +74,8 @@ def linear(layer: Layer, name: str, x: Float[Array, "B T in"]) -> Float[Array, "
     rows = x.reshape(-1, x.shape[-1])
     y = rows @ kernel.astype(x.dtype) if kernel.ndim == 2 else times_blocked(rows, kernel)
     if name + LORA_A in layer:
-        y = y + _low_rank(layer, name, rows)
+        y = y + _low_rank(layer, name, rows, exchange)
+    y = y if exchange is None else exchange.summed(y)
     y = y.reshape(*x.shape[:-1], y.shape[-1])
     return y if bias is None else y + bias.astype(x.dtype)[None, None, :]
 
@@ -82,20 +99,23 @@ def times_blocked(
 def project_heads(
     layer: Layer, config: DecoderConfig, x: Float[Array, "B T D"]
 ) -> tuple[Float[Array, "B T H K"], Float[Array, "B T G K"], Float[Array, "B T G K"]]:
-    """Returns queries, keys and values, without rope."""
-    batch, length, _ = x.shape
-    query = linear(layer, "query", x).reshape(batch, length, config.num_heads, config.head_dim)
-    key = linear(layer, "key", x).reshape(batch, length, config.num_kv_heads, config.head_dim)
-    value = linear(layer, "value", x).reshape(batch, length, config.num_kv_heads, config.head_dim)
-    return query, key, value
+    """Returns queries, keys and values, without rope, of as many heads as ``layer`` holds."""
+
+    def heads(name: str) -> Array:
+        return linear(layer, name, x).reshape(*x.shape[:2], -1, config.head_dim)
+
+    return heads("query"), heads("key"), heads("value")
 
 
-def gated_mlp(layer: Layer, activation: Activation, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+def gated_mlp(
+    layer: Layer, activation: Activation, x: Float[Array, "B T D"], exchange: Exchange | None = None
+) -> Float[Array, "B T D"]:
     """``down(act(gate(x)) * up(x))``.
 
     References: Shazeer, GLU Variants Improve Transformer, 2020, https://arxiv.org/abs/2002.05202, eq. 6.
     """
-    return linear(layer, "down", _activate(linear(layer, "gate", x), activation) * linear(layer, "up", x))
+    inner = _activate(linear(layer, "gate", x), activation) * linear(layer, "up", x)
+    return linear(layer, "down", inner, exchange)
 
 
 def is_adapter(path: str) -> bool:
@@ -109,12 +129,13 @@ def _activate(x: Float[Array, "B T F"], activation: Activation) -> Float[Array, 
     return jax.nn.gelu(x, approximate=activation == "gelu_tanh")
 
 
-def _low_rank(layer: Layer, name: str, rows: Float[Array, "N in"]) -> Float[Array, "N out"]:
+def _low_rank(layer: Layer, name: str, rows: Float[Array, "N in"], exchange: Exchange | None) -> Float[Array, "N out"]:
     a, b = layer[name + LORA_A].astype(rows.dtype), layer[name + LORA_B].astype(rows.dtype)
     dropout: LoraDropout | None = layer.get(DROPOUT)
     if dropout is not None:
         # A stream of its own for every linear layer, folded from its name, so that adapting one more leaves the others.
         key = jax.random.fold_in(dropout.key, zlib.crc32(name.encode()))
+        key = key if exchange is None else exchange.own_part(key)
         kept = 1 - dropout.rate
         mask = jax.random.bernoulli(key, kept, rows.shape)
         rows = jnp.where(mask, rows / kept.astype(rows.dtype), jnp.zeros((), rows.dtype))

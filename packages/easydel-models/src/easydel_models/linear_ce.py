@@ -16,6 +16,7 @@ from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 from jaxtyping import Array, Float, Int
 
 from easydel_models import head_chunks as chunks
+from easydel_models.head_sharding import over_tokens
 
 LossType = Literal["nll", "dft"]
 
@@ -34,9 +35,9 @@ class CEStats:
 
 
 def fused_linear_ce(
-    hidden: Float[Array, "N D"],
+    hidden: Float[Array, "*N D"],
     head: Float[Array, "V D"],
-    labels: Int[Array, " N"],
+    labels: Int[Array, "*N"],
     *,
     loss_type: LossType = "nll",
     label_smoothing: float = 0.0,
@@ -55,7 +56,7 @@ def fused_linear_ce(
     `hidden`; sums, softmax and the head's gradient are kept in float32.
 
     Args:
-        hidden: last hidden states, one row per position that predicts.
+        hidden: last hidden states of every position that predicts: one row each, or [rows, tokens, D].
         head: output embedding, one row per word.
         labels: the word each position has to predict (shifted by the caller), -100 where it is not trained.
             Any other label outside 0..V-1 makes the loss NaN.
@@ -82,8 +83,12 @@ def fused_linear_ce(
         raise ValueError(f"`label_smoothing` must be in [0, 1), got {label_smoothing}")
     if label_smoothing and loss_type != "nll":
         raise ValueError(f"`label_smoothing` belongs to loss_type 'nll'; set it to 0 with {loss_type!r}")
-    options = _Options(loss_type, label_smoothing, softcap, min(chunk, labels.shape[0]))
-    loss, stats = _jitted(options, hidden, head, labels)
+
+    def run(hidden: Array, head: Array, labels: Array, vocabulary: chunks.Vocabulary) -> _Result:
+        options = _Options(loss_type, label_smoothing, softcap, min(chunk, labels.shape[0]), vocabulary)
+        return _jitted(options, hidden, head, labels)
+
+    loss, stats = over_tokens(run, hidden, head, labels, summed=True)
     return loss, CEStats(*stats)
 
 
@@ -92,6 +97,7 @@ class _Options(NamedTuple):
     label_smoothing: float
     softcap: float | None
     chunk: int
+    vocabulary: chunks.Vocabulary
 
 
 class _Carry(NamedTuple):
@@ -119,11 +125,13 @@ def _forward(options: _Options, hidden: CustomVJPPrimal, head: CustomVJPPrimal, 
     return (end.loss, (count, end.correct, end.entropy)), (end.d_hidden, d_head)
 
 
-def _backward(_: _Options, gradients: tuple[Array | None, Array | None], cotangents: tuple[Any, Any]):
+def _backward(options: _Options, gradients: tuple[Array | None, Array | None], cotangents: tuple[Any, Any]):
     # The counts carry no gradient: they are measurements, not part of the objective.
     scale = cotangents[0]
     if isinstance(scale, SymbolicZero):
         return None, None, None
+    # Each part of the vocabulary may be told a part of the cotangent.
+    scale = options.vocabulary.total(scale)
     d_hidden, d_head = (None if g is None else (scale * g.astype(jnp.float32)).astype(g.dtype) for g in gradients)
     return d_hidden, d_head, None
 
@@ -142,7 +150,7 @@ def _run(
     def body(rows: Array, carry: _Carry) -> _Carry:
         h, y, real = chunks.take_tokens(hidden, labels, rows)
         logits = chunks.logits_of(h, weights, softcap=options.softcap)
-        stats = chunks.statistics(logits, y)
+        stats = chunks.statistics(logits, y, options.vocabulary)
         loss, scale = _loss(options, stats, logits)
         carry = carry._replace(
             loss=carry.loss + jnp.sum(jnp.where(real, loss, 0.0)),
@@ -163,7 +171,7 @@ def _run(
     d_hidden = jnp.zeros_like(hidden) if hidden_grad else None
     d_head = jnp.zeros(head.shape, jnp.float32) if head_grad else None
     init = _Carry(zero, jnp.zeros((), jnp.int32), zero, d_hidden, d_head)
-    return chunks.fold_trained(labels, options.chunk, body, init)
+    return chunks.fold_trained(labels, options.chunk, body, init, options.vocabulary)
 
 
 def _loss(options: _Options, stats: chunks.Statistics, logits: Array) -> tuple[Array, Array]:
@@ -173,10 +181,13 @@ def _loss(options: _Options, stats: chunks.Statistics, logits: Array) -> tuple[A
         return -weight * stats.logp, weight
     loss = -stats.logp
     if eps := options.label_smoothing:
-        loss = (1.0 - eps) * loss + eps * (stats.lse - jnp.mean(logits, axis=-1))
+        words = options.vocabulary.size(logits.shape[-1])
+        mean = options.vocabulary.total(jnp.sum(logits, axis=-1)) / words
+        loss = (1.0 - eps) * loss + eps * (stats.lse - mean)
     return loss, jnp.ones_like(loss)
 
 
 def _target(options: _Options, labels: Array, shape: tuple[int, ...]) -> Array:
     eps = options.label_smoothing
-    return jnp.where(chunks.is_label(labels, shape), 1.0 - eps, 0.0) + eps / shape[-1]
+    of_label = chunks.is_label(labels, shape, options.vocabulary)
+    return jnp.where(of_label, 1.0 - eps, 0.0) + eps / options.vocabulary.size(shape[-1])

@@ -12,8 +12,7 @@ program.
   everything else that the logits tell.
 
 Nothing is averaged: sums and counts come back, so that a step can be split over micro-batches and devices.
-Tokens sharded over devices should be handed over inside `jax.shard_map`, else every device works through
-everybody's chunks.
+On a mesh (`easydel_models.mesh`) every device works through its own tokens, against its own part of the vocabulary.
 
     >>> import jax.numpy as jnp
     >>> hidden, head = jnp.eye(3, 2), jnp.zeros((4, 2))

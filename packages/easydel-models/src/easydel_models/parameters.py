@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Sharding
 from jaxtyping import Array
 
 from easydel_models.config import DecoderConfig
@@ -57,27 +58,43 @@ def full_shape(spec: ParameterSpec, config: DecoderConfig) -> tuple[int, ...]:
     return (config.num_layers, *spec.shape) if spec.stacked else spec.shape
 
 
-def init_params(config: DecoderConfig, *, seed: int, dtype: np.dtype) -> Params:
+def init_params(
+    config: DecoderConfig, *, seed: int, dtype: np.dtype, shardings: Mapping[str, Sharding] | None = None
+) -> Params:
     """Draws fresh parameters: norms 1, biases 0, all else normal with `DecoderConfig.initializer_range`.
 
     Each parameter has its own stream, folded from ``seed`` and its path, so that adding one leaves the others
-    alone.
+    alone. With ``shardings``, by path, each device draws its own part of the same values.
     """
-    root = jax.random.key(seed)
+    root, where = jax.random.key(seed), shardings or {}
     return nested(
-        {path: init_parameter(path, spec, config, root, dtype) for path, spec in parameter_specs(config).items()}
+        {
+            path: init_parameter(path, spec, config, root, dtype, sharding=where.get(path))
+            for path, spec in parameter_specs(config).items()
+        }
     )
 
 
-def init_parameter(path: str, spec: ParameterSpec, config: DecoderConfig, root: Array, dtype: np.dtype) -> Array:
+def init_parameter(
+    path: str,
+    spec: ParameterSpec,
+    config: DecoderConfig,
+    root: Array,
+    dtype: np.dtype,
+    *,
+    sharding: Sharding | None = None,
+) -> Array:
     """Draws one fresh parameter; see `init_params`."""
-    shape = full_shape(spec, config)
-    if spec.kind == "norm":
-        return jnp.ones(shape, dtype)
-    if spec.kind == "bias":
-        return jnp.zeros(shape, dtype)
-    key = parameter_key(root, path)
-    return (jax.random.normal(key, shape, jnp.float32) * jnp.float32(config.initializer_range)).astype(dtype)
+    shape, key = full_shape(spec, config), parameter_key(root, path)
+
+    def draw() -> Array:
+        if spec.kind == "norm":
+            return jnp.ones(shape, dtype)
+        if spec.kind == "bias":
+            return jnp.zeros(shape, dtype)
+        return (jax.random.normal(key, shape, jnp.float32) * jnp.float32(config.initializer_range)).astype(dtype)
+
+    return draw() if sharding is None else jax.jit(draw, out_shardings=sharding)()
 
 
 def parameter_key(root: Array, path: str) -> Array:

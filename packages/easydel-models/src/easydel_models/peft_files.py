@@ -22,6 +22,7 @@ from easydel_models.lora import with_adapters
 from easydel_models.lora_config import LoraConfig
 from easydel_models.lora_targets import adapted_kernels, linear_modules, linear_names
 from easydel_models.parameters import Params, parameter_specs, split_params, update_params
+from easydel_models.sharding import one_writer, to_host
 from easydel_models.tensor_files import open_file, write_file
 
 CONFIG = "adapter_config.json"
@@ -68,19 +69,10 @@ def save_adapter(path: str | os.PathLike[str], model: DecoderModel, *, base_mode
     lora = model.lora
     if lora is None:
         raise LoraError("the model has no adapters to write; `save_pretrained` writes a whole model.")
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    params = split_params(model)[1]
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-        fresh = Path(scratch)
-        tensors = dict(_tensors(params, model.config, lora))
-        write_file(fresh / WEIGHTS, iter(tensors.items()), {name: array.shape for name, array in tensors.items()}, _F32)
-        text = json.dumps(_adapter_config(model, lora, base_model), indent=2) + "\n"
-        (fresh / CONFIG).write_text(text, encoding="utf-8")
-        target.mkdir(exist_ok=True)
-        (target / CONFIG).unlink(missing_ok=True)  # without it the folder holds no adapters
-        for name in (WEIGHTS, CONFIG):
-            os.replace(fresh / name, target / name)
+    tensors = dict(_tensors(split_params(model)[1], model.config, lora))
+    with one_writer() as writes:
+        if writes:
+            _write_adapter(Path(path), tensors, _adapter_config(model, lora, base_model))
 
 
 def load_adapter(path: str | os.PathLike[str], model: Model) -> Model:
@@ -111,15 +103,27 @@ def load_adapter(path: str | os.PathLike[str], model: Model) -> Model:
 _F32 = np.dtype(np.float32)
 
 
+def _write_adapter(target: Path, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+        fresh = Path(scratch)
+        write_file(fresh / WEIGHTS, iter(tensors.items()), {name: array.shape for name, array in tensors.items()}, _F32)
+        (fresh / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        target.mkdir(exist_ok=True)
+        (target / CONFIG).unlink(missing_ok=True)  # without it the folder holds no adapters
+        for name in (WEIGHTS, CONFIG):
+            os.replace(fresh / name, target / name)
+
+
 def _tensors(params: Params, config: DecoderConfig, lora: LoraConfig) -> Iterator[tuple[str, np.ndarray]]:
     layers = params["layers"]
     for name in adapted_kernels(config, lora):
-        a, b = np.asarray(layers[name + LORA_A]), np.asarray(layers[name + LORA_B])
+        a, b = to_host(layers[name + LORA_A]), to_host(layers[name + LORA_B])
         for layer, module in enumerate(linear_modules(config, name)):
             yield f"{_PREFIX}{module}.lora_A.weight", np.ascontiguousarray(a[layer].T)
             yield f"{_PREFIX}{module}.lora_B.weight", np.ascontiguousarray(b[layer].T)
     if "score" in params:
-        yield _SCORE, np.asarray(params["score"])
+        yield _SCORE, to_host(params["score"])
 
 
 def _adapter_config(model: DecoderModel, lora: LoraConfig, base_model: str | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from easydel_models.config import DecoderConfig
 from easydel_models.errors import WeightsError
@@ -24,6 +25,7 @@ from easydel_models.parameters import (
     nested,
     parameter_specs,
 )
+from easydel_models.sharding import check_fits, param_sharding, place, to_host
 
 
 @runtime_checkable
@@ -53,7 +55,12 @@ _SHOWN = 8
 
 
 def load_params(
-    source: TensorSource, config: DecoderConfig, *, dtype: np.dtype, fresh: Mapping[str, int] | None = None
+    source: TensorSource,
+    config: DecoderConfig,
+    *,
+    dtype: np.dtype,
+    fresh: Mapping[str, int] | None = None,
+    mesh: Mesh | None = None,
 ) -> Params:
     """Reads all parameters of the model ``config`` describes.
 
@@ -62,20 +69,26 @@ def load_params(
         config: Which parameters there must be.
         dtype: What they are converted to.
         fresh: Parameters to draw at random, with the seed of each, instead of reading them.
+        mesh: Devices to lay them over, each of which receives its own parts alone; None = one device.
 
     Raises:
+        MeshError: If the mesh cannot cut this model; nothing has been read then.
         WeightsError: If a tensor is missing, left over or of another shape; nothing has been allocated then.
     """
     fresh = fresh or {}
     specs = parameter_specs(config)
     check_tensors(source, config, fresh=fresh.keys())
+    if mesh is not None:
+        check_fits(config, mesh)
     flat = {}
     for path, spec in specs.items():
+        sharding = None if mesh is None else param_sharding(path, full_shape(spec, config), mesh)
         if path in fresh:
-            flat[path] = init_parameter(path, spec, config, jax.random.key(fresh[path]), dtype)
+            flat[path] = init_parameter(path, spec, config, jax.random.key(fresh[path]), dtype, sharding=sharding)
         else:
             # One parameter at a time is on both host and device; this is the only doubling.
-            flat[path] = jnp.asarray(_read(source, tensor_names(config, path), spec, config, dtype))
+            array = _read(source, tensor_names(config, path), spec, config, dtype)
+            flat[path] = jnp.asarray(array) if sharding is None else place(array, sharding)
     return nested(flat)
 
 
@@ -112,11 +125,17 @@ def export_tensors(params: Params, config: DecoderConfig) -> Iterator[tuple[str,
     for path, spec in parameter_specs(config).items():
         names = tensor_names(config, path)
         if not spec.stacked:
-            yield names[0], np.asarray(flat[path])
+            yield names[0], to_host(flat[path])
             continue
         for layer, name in enumerate(names):
-            tensor = np.asarray(flat[path][layer])
+            tensor = to_host(flat[path][layer])
             yield name, np.ascontiguousarray(tensor.T) if spec.kind == "kernel" else tensor
+
+
+def take_part(params: Params, config: DecoderConfig) -> None:
+    """What the other processes do while one goes through `export_tensors`: give it their parts, and keep nothing."""
+    for _ in export_tensors(params, config):
+        pass
 
 
 def export_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:

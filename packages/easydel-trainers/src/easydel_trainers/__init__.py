@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from easydel_trainers.errors import CheckpointError as CheckpointError
     from easydel_trainers.errors import ConfigError as ConfigError
     from easydel_trainers.errors import DivergedError as DivergedError
+    from easydel_trainers.errors import ProcessLostError as ProcessLostError
     from easydel_trainers.errors import TrainerError as TrainerError
     from easydel_trainers.output import TrainOutput as TrainOutput
+    from easydel_trainers.processes import join_processes as join_processes
     from easydel_trainers.signals import Interrupted as Interrupted
     from easydel_trainers.trainer import Trainer as Trainer
     from easydel_trainers.training_run import TrainingRun as TrainingRun
@@ -64,6 +66,7 @@ __all__ = [
     "KTOTrainer",
     "ORPOConfig",
     "ORPOTrainer",
+    "ProcessLostError",
     "RewardConfig",
     "RewardError",
     "RewardTrainer",
@@ -78,6 +81,7 @@ __all__ = [
     "cpo_losses",
     "dpo_losses",
     "grpo_loss",
+    "join_processes",
     "kto_losses",
     "orpo_losses",
     "reward_losses",
@@ -103,6 +107,7 @@ _HOMES = {
     "KTOTrainer": "algorithms.kto.trainer",
     "ORPOConfig": "algorithms.orpo.config",
     "ORPOTrainer": "algorithms.orpo.trainer",
+    "ProcessLostError": "errors",
     "RewardConfig": "algorithms.reward.config",
     "RewardError": "algorithms.grpo.errors",
     "RewardTrainer": "algorithms.reward.trainer",
@@ -117,6 +122,7 @@ _HOMES = {
     "cpo_losses": "algorithms.cpo.loss",
     "dpo_losses": "algorithms.dpo.loss",
     "grpo_loss": "algorithms.grpo.loss",
+    "join_processes": "processes",
     "kto_losses": "algorithms.kto.loss",
     "orpo_losses": "algorithms.orpo.loss",
     "reward_losses": "algorithms.reward.loss",

@@ -12,6 +12,7 @@ from easydel_trainers.callbacks import Callback
 from easydel_trainers.config import TrainerConfig, shown_fields
 from easydel_trainers.errors import CheckpointError
 from easydel_trainers.previews import write_previews
+from easydel_trainers.processes import is_speaker
 from easydel_trainers.progress import ProgressBar
 from easydel_trainers.run_log import RunLog
 from easydel_trainers.sampled import Sampled, sampled_table, write_sampled
@@ -50,9 +51,10 @@ class Announcer:
         self._config, self._callbacks = config, callbacks
         self._folder = None if config.save_directory is None else Path(config.save_directory)
         self.failed_writes = 0
-        self._log = RunLog(self._folder, resumed_step=done)
-        self._trackers = self._open_trackers(resources)
-        self._bar = resources.enter_context(ProgressBar(shown=config.progress_bar, total=total, done=done))
+        self._log = RunLog(self._folder, resumed_step=done, writes=is_speaker())
+        self._trackers = self._open_trackers(resources) if is_speaker() else []
+        shown = config.progress_bar if is_speaker() else False
+        self._bar = resources.enter_context(ProgressBar(shown=shown, total=total, done=done))
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -81,11 +83,12 @@ class Announcer:
     def previewed(self, step: int, prompts: Sequence[str], answers: Sequence[str]) -> None:
         """The model answered the preview prompts."""
         folder = self._folder
-        if folder is not None:
+        if folder is not None and is_speaker():
             self.writing(lambda: write_previews(folder, step, prompts, answers))
         texts = dict(zip(prompts, answers, strict=True))
         self._track(lambda tracker: tracker.log_texts("previews", texts, step=step))
-        _LOG.info("Step %d: %s", step, "; ".join(f"{prompt!r} -> {answer!r}" for prompt, answer in texts.items()))
+        if is_speaker():
+            _LOG.info("Step %d: %s", step, "; ".join(f"{prompt!r} -> {answer!r}" for prompt, answer in texts.items()))
 
     def sampled(self, step: int, answers: Sequence[Sampled]) -> None:
         """Answers were sampled in training."""

@@ -10,6 +10,7 @@ from easydel_models import AutoEasyDeLModelForCausalLM, CausalLM
 from easydel_models.parameters import split_params, update_params
 
 from easydel_trainers.config import TrainerConfig
+from easydel_trainers.device_mesh import on_mesh, training_mesh
 from easydel_trainers.errors import ConfigError
 
 
@@ -21,7 +22,9 @@ def load_causal_lm(model: CausalLM | str | PathLike[str], config: TrainerConfig)
         config: names the types.
     """
     if isinstance(model, str | PathLike):
-        return AutoEasyDeLModelForCausalLM.from_pretrained(model, dtype=config.dtype, param_dtype=config.param_dtype)
+        return AutoEasyDeLModelForCausalLM.from_pretrained(
+            model, dtype=config.dtype, param_dtype=config.param_dtype, mesh=training_mesh(config)
+        )
     if not isinstance(model, CausalLM):
         raise ConfigError(
             "model",
@@ -30,6 +33,7 @@ def load_causal_lm(model: CausalLM | str | PathLike[str], config: TrainerConfig)
         )
     if config.dtype is not None:
         model.dtype = jnp.dtype(config.dtype)
+    on_mesh(model, training_mesh(config))
     _, params = split_params(model)
     update_params(model, jax.tree.map(lambda leaf: leaf.astype(config.param_dtype), params))
     return model

@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from easydel_trainers.checkpoint_manifest import damage, write_manifest
-from easydel_trainers.errors import CheckpointError
+from easydel_trainers.errors import CheckpointError, ProcessLostError
 from easydel_trainers.step import TrainState
 
 _LOG = logging.getLogger(__name__)
@@ -74,8 +74,9 @@ class Checkpointer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Finish writing."""
-        self._manager.close()
+        """Finish writing; not where another process is lost, for which writing would wait in vain."""
+        if not isinstance(error, ProcessLostError):
+            self._manager.close()
 
     @property
     def latest_step(self) -> int | None:

@@ -11,6 +11,7 @@ from easydel_models import AutoEasyDeLModelForSequenceClassification, SequenceCl
 from easydel_models.parameters import split_params, update_params
 
 from easydel_trainers.config import TrainerConfig
+from easydel_trainers.device_mesh import on_mesh, training_mesh
 from easydel_trainers.errors import ConfigError
 
 
@@ -27,7 +28,11 @@ def load_reward_model(
     """
     if isinstance(model, str | PathLike):
         model = AutoEasyDeLModelForSequenceClassification.from_pretrained(
-            model, seed=config.seed, dtype=config.dtype, param_dtype=config.param_dtype
+            model,
+            seed=config.seed,
+            dtype=config.dtype,
+            param_dtype=config.param_dtype,
+            mesh=training_mesh(config),
         )
     if not isinstance(model, SequenceClassifier):
         raise ConfigError(
@@ -42,6 +47,7 @@ def load_reward_model(
         model.dtype = jnp.dtype(config.dtype)
     if model.config.pad_token_id is None and pad_token_id is not None:
         model.config = replace(model.config, pad_token_id=pad_token_id)
+    on_mesh(model, training_mesh(config))
     _, params = split_params(model)
     update_params(model, jax.tree.map(lambda leaf: leaf.astype(config.param_dtype), params))
     return model

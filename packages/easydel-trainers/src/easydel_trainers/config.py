@@ -86,6 +86,14 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
 
     pad_to_multiple_of: int | None = None
     """Make the lengths of lines a multiple of this, which some kernels are faster with. `None` = as they come."""
+    dp: int = 1
+    """Devices that each hold all parameters and share the rows of a step. -1 = as many as the other axes leave."""
+    fsdp: int = -1
+    """Devices that share both the parameters (with optimizer state) and the rows. -1 = as many as the others leave."""
+    tp: int = 1
+    """Devices that share attention heads, MLP and vocabulary; must divide their numbers. -1 as above."""
+    sp: int = 1
+    """Devices that share the tokens of each row; must divide every length of a batch. -1 as above."""
 
     dtype: DTypeName | None = None
     """Compute type. `None` = float32 on CPU, bfloat16 on accelerators."""
@@ -193,6 +201,9 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
             _require_positive(name, getattr(self, name))
         for name in _WHOLE_POSITIVE:
             _require_whole(name, getattr(self, name), least=1)
+        for name in ("dp", "fsdp", "tp", "sp"):
+            if getattr(self, name) != -1:
+                _require_whole(name, getattr(self, name), least=1)
         for name in ("warmup_steps", "seed", "shuffle_seed_train"):
             _require_whole(name, getattr(self, name), least=0)
         for name in ("weight_decay", "learning_rate_end"):
@@ -302,6 +313,7 @@ FREE_ON_RESUME = frozenset(
         "log_completions",
         "num_completions_to_print",
         "reward_timeout",
+        *("dp", "fsdp", "tp", "sp"),  # a checkpoint is laid over whatever devices there are
         "skip_batches",  # what was trained stays trained; what is ahead may be skipped
     }
 )

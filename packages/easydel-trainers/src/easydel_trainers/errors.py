@@ -30,5 +30,19 @@ class CheckpointError(TrainerError, RuntimeError):
     """A checkpoint is broken, or belongs to another run."""
 
 
+class ProcessLostError(TrainerError, RuntimeError):
+    """Another process of the run has ended or cannot be reached, so this one cannot go on either."""
+
+    def __init__(self, found: str):
+        super().__init__(
+            f"Another process of this run is lost: {found}\nThis process ends too. Start all of them again: they go on "
+            "from the newest whole checkpoint, on as many processes as there are then."
+        )
+        self.found = found
+
+    def __reduce__(self) -> tuple[type[ProcessLostError], tuple[str]]:
+        return type(self), (self.found,)
+
+
 class DivergedError(TrainerError, ArithmeticError):
     """The loss or the gradient is no longer a finite number."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from easydel_models.sharding import to_host
 
 _SAMPLES = 1024  # of each array: enough to tell two models apart, and quick for any size
 
@@ -19,7 +20,7 @@ def params_digest(params: Any) -> str | None:
     digest = hashlib.blake2b(digest_size=16)
     for path, leaf in leaves:
         digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
-        digest.update(np.ascontiguousarray(_samples(leaf)).tobytes())
+        digest.update(np.ascontiguousarray(to_host(_samples(leaf))).tobytes())
     return digest.hexdigest()
 
 

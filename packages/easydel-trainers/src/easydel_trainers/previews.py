@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from easydel_trainers.errors import ConfigError
+
 PREVIEWS_NAME = "previews.jsonl"
 
 
@@ -19,6 +23,10 @@ def greedy_answers(model: Any, tokenizer: Any, prompts: Sequence[str], *, max_ne
         prompts: plain texts.
         max_new_tokens: an answer that is longer is cut there.
     """
+    if not prompts:
+        return []
+    if jax.process_count() > 1:
+        raise ConfigError("preview prompts", prompts, "none with several processes")
     ids = [_prompt_ids(tokenizer, prompt) for prompt in prompts]
     result = model.generate(ids, max_new_tokens=max_new_tokens, eos_token_id=tokenizer.eos_token_id)
     return [tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in result.token_ids]

@@ -21,14 +21,18 @@ class RunLog:
     Args:
         directory: the run's folder; `None` = memory only.
         resumed_step: keep what was logged up to this step; 0 = begin anew.
+        writes: whether this process writes the file; one of a run does, the others read what was logged before.
     """
 
-    def __init__(self, directory: str | Path | None, *, resumed_step: int = 0):
+    def __init__(self, directory: str | Path | None, *, resumed_step: int = 0, writes: bool = True):
         self._path = None if directory is None else Path(directory) / LOG_NAME
         self.records: list[Record] = []
         if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             self.records = [record for record in _read(self._path) if record["step"] <= resumed_step]
+        if not writes:
+            self._path = None
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             _replace(self._path, self.records)
 
     def add(self, record: Mapping[str, float]) -> None:

@@ -22,7 +22,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from easydel_models.lora import combine_params
+from jax.sharding import Mesh
 
+from easydel_trainers.device_mesh import everywhere, placements, results_everywhere
 from easydel_trainers.metrics import Ratios, Terms, add_ratios, loss_ratios
 
 Params = Any
@@ -111,10 +113,14 @@ class Compiled:
 
     function: Callable[..., Any]
     compilations: int = 0
+    mesh: Mesh | None = None
 
     def __call__(self, *args: Any) -> Any:
-        """Run it."""
-        return self.function(*args)
+        """Run it, with its mesh in force."""
+        if self.mesh is None:
+            return self.function(*args)
+        with jax.set_mesh(self.mesh):
+            return self.function(*args)
 
 
 def make_train_step(
@@ -125,6 +131,7 @@ def make_train_step(
     trained: Callable[[Params], Params] = lambda grads: grads,
     frozen: Params | None = None,
     dropout_seed: int | None = None,
+    mesh: Mesh | None = None,
 ) -> Compiled:
     """A function `(TrainState, batch [micro-batches, lines, length]) -> (TrainState, StepResult)`.
 
@@ -141,6 +148,7 @@ def make_train_step(
             They are an input of the step, neither differentiated nor given away.
         dropout_seed: gives every micro-batch a `dropout_key`, which depends on it, the step and the number of the
             micro-batch alone. `None` = nothing is dropped, and no noise is added.
+        mesh: the devices that share the step; the new state lies where the old one lay. `None` = one device.
     """
 
     def train_step(state: TrainState, batch: Batch, frozen: Params) -> tuple[TrainState, StepResult]:
@@ -155,13 +163,23 @@ def make_train_step(
         result = StepResult(ratios, optax.tree.norm(grads), jnp.asarray(schedule(state.step)))
         return TrainState(params, opt_state, state.step + 1, extras), result
 
-    jitted = jax.jit(train_step, donate_argnums=0)
-    compiled = Compiled(lambda state, batch: jitted(state, batch, frozen or {}))
+    program: Callable[..., Any] | None = None
+
+    def run(state: TrainState, batch: Batch) -> tuple[TrainState, StepResult]:
+        nonlocal program
+        if program is None:
+            where = None if mesh is None else (placements(state), everywhere(mesh))
+            program = jax.jit(train_step, donate_argnums=0, out_shardings=where)
+        return program(state, batch, frozen or {})
+
+    compiled = Compiled(run, mesh=mesh)
     return compiled
 
 
-def make_eval_step(objective: Objective | ScoredObjective, *, frozen: Params | None = None) -> Compiled:
-    """A function `(params, batch [1, lines, length], extras) -> Ratios`; `frozen` as for `make_train_step`."""
+def make_eval_step(
+    objective: Objective | ScoredObjective, *, frozen: Params | None = None, mesh: Mesh | None = None
+) -> Compiled:
+    """A function `(params, batch [1, lines, length], extras) -> Ratios`; the others as for `make_train_step`."""
 
     def eval_step(trainable: Params, batch: Batch, extras: Extras, frozen: Params) -> Ratios:
         compiled.compilations += 1
@@ -172,8 +190,8 @@ def make_eval_step(objective: Objective | ScoredObjective, *, frozen: Params | N
         sums, ratios, _ = _loss_of(objective, params, micro_batch, extras, training=False)
         return {**loss_ratios(sums, objective.weights(micro_batch)), **ratios}
 
-    jitted = jax.jit(eval_step)
-    compiled = Compiled(lambda params, batch, extras=(): jitted(params, batch, extras, frozen or {}))
+    jitted = jax.jit(eval_step, **results_everywhere(mesh))
+    compiled = Compiled(lambda params, batch, extras=(): jitted(params, batch, extras, frozen or {}), mesh=mesh)
     return compiled
 
 

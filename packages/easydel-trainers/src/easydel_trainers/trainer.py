@@ -36,13 +36,23 @@ from easydel_trainers.config import TrainerConfig
 from easydel_trainers.data.epochs import EpochRows, rows_in_all, trainable
 from easydel_trainers.data.layout import Arrays, Layout, Row
 from easydel_trainers.data.micro_batches import arrange_by_budget
+from easydel_trainers.data.row_exchange import RowExchange, open_exchange
 from easydel_trainers.data.steps import PreparedStep, prepared_steps
+from easydel_trainers.device_mesh import (
+    check_batches,
+    init_optimizer,
+    on_mesh,
+    replicated,
+    row_parts,
+    training_mesh,
+)
 from easydel_trainers.errors import CheckpointError, ConfigError
 from easydel_trainers.explained import Explains, explained
 from easydel_trainers.loop import Record
 from easydel_trainers.metrics import MetricWindow
 from easydel_trainers.optimizer import make_optimizer, without_frozen
 from easydel_trainers.output import TrainOutput
+from easydel_trainers.processes import is_speaker, losses_named
 from easydel_trainers.schedule import learning_rate_schedule
 from easydel_trainers.step import (
     Batch,
@@ -91,13 +101,16 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         callbacks: Sequence[Callback] = (),
     ):
         self._open_rows(arguments, _tokenizer(processing_class, model), train_dataset, eval_dataset)
+        self._mesh = training_mesh(self.arguments)
+        check_batches(self.arguments, self._mesh)
+        self._refuse_for_several_processes()
         self._try_first_rows(self._train_source, self._make_training_transform())
         for source in self._eval_sources.values():
             self._try_first_rows(source, self._make_eval_transform())
         self.callbacks = tuple(callbacks)
         self._model_name = str(model) if isinstance(model, str | PathLike) else None
         self._schedule = learning_rate_schedule(self.arguments, total_steps=self._total_steps)
-        self.model = prepared(self._load_model(model), self.arguments)
+        self.model = on_mesh(prepared(self._load_model(model), self.arguments), self._mesh)
         structure, params = split_params(self.model)
         self._frozen = split_trainable(params)[1]
         self._optimizer = make_optimizer(self.arguments, self._schedule)
@@ -110,8 +123,9 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
             trained=lambda grads: without_frozen(grads, self.arguments.frozen_parameters),
             frozen=self._frozen,
             dropout_seed=dropout_seed(self.model, self.arguments),
+            mesh=self._mesh,
         )
-        self._eval_step = make_eval_step(objective, frozen=self._frozen)
+        self._eval_step = make_eval_step(objective, frozen=self._frozen, mesh=self._mesh)
 
     @classmethod
     def without_model(
@@ -134,6 +148,7 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         """
         trainer = cls.__new__(cls)
         tokenizer = load_tokenizer(processing_class) if isinstance(processing_class, str) else processing_class
+        trainer._mesh = None
         trainer._open_rows(arguments, tokenizer, train_dataset, eval_dataset)
         trainer.callbacks, trainer._model_name, trainer.model = (), None, None
         return trainer
@@ -221,7 +236,8 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         with ExitStack() as resources:
             run = TrainingRun(self, resources)
             try:
-                run.take_steps()
+                with losses_named():
+                    run.take_steps()
             finally:
                 # The step donated the arrays the model held; give it the trained ones, whatever happened.
                 self._extras = run.progress.state.extras
@@ -279,9 +295,12 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         return lines
 
     def save_pretrained(self, path: str | PathLike[str]) -> None:
-        """Write model and tokenizer as a Hugging Face folder; adapters are merged into the kernels."""
+        """Write model and tokenizer as a Hugging Face folder; adapters are merged into the kernels.
+
+        With several processes all must call it; process 0 writes.
+        """
         self.model.save_pretrained(path)
-        if self.processing_class is not None:
+        if self.processing_class is not None and is_speaker():
             self.processing_class.save_pretrained(path)
 
     def save_adapter(self, path: str | PathLike[str]) -> None:
@@ -311,7 +330,8 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
     def _initial_state(self, params: Params) -> TrainState:
         """What the step changes, before the first one."""
         # A copy of the extras: the step gives the state's arrays away, and a second run begins with these again.
-        return TrainState(params, self._optimizer.init(params), jnp.int32(0), jax.tree.map(jnp.copy, self._extras))
+        step, extras = replicated((jnp.int32(0), jax.tree.map(jnp.copy, self._extras)), self._mesh)
+        return TrainState(params, init_optimizer(self._optimizer, params, self._mesh), step, extras)
 
     def _prepared_steps(self, run: TrainingRun) -> Generator[PreparedStep, None, None]:
         """The run's steps from its data position on: `run.progress.data_state`, `None` = from the start.
@@ -319,9 +339,15 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         Each names the position behind itself, from which it must be possible to go on.
         """
         return prepared_steps(
-            self._epoch_rows(self._transform, state=run.progress.data_state, bad_rows=self._bad_rows),
+            self._epoch_rows(
+                self._transform,
+                state=run.progress.data_state,
+                bad_rows=self._bad_rows,
+                exchange=run.row_exchange,
+            ),
             self._arrange,
             rows_per_step=self.arguments.total_batch_size,
+            mesh=self._mesh,
             batches_done=run.progress.batch,
             skip=self.arguments.skip_batches,
         )
@@ -374,6 +400,11 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
 
     # Rows.
 
+    @property
+    def _row_parts(self) -> int:
+        """Devices that share the rows of a micro-batch, for layouts."""
+        return row_parts(self._mesh)
+
     def _arrange(self, rows: Sequence[Row]) -> Arrays:
         """One step's rows as arrays `[micro-batches, lines, length]`."""
         config = self.arguments
@@ -388,7 +419,12 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         return self._layout(rows=config.total_batch_size // micro_batches, micro_batches=micro_batches).arrange(rows)
 
     def _epoch_rows(
-        self, transform: CountingTransform, *, state: dict[str, Any] | None, bad_rows: SetAside | None = None
+        self,
+        transform: CountingTransform,
+        *,
+        state: dict[str, Any] | None,
+        bad_rows: SetAside | None = None,
+        exchange: RowExchange | None = None,
     ) -> EpochRows:
         config = self.arguments
         return EpochRows(
@@ -398,6 +434,7 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
             shuffle_seed=self._shuffle_seed(),
             bad_rows=bad_rows or self._make_set_aside(),
             state=state,
+            exchange=exchange,
         )
 
     def _shuffle_seed(self) -> int | None:
@@ -436,11 +473,18 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
     def _evaluate(self, params: Params, source: ShardedDataSource, run: TrainingRun | None) -> Record:
         size = self.arguments.eval_batch_size
         transform = self._make_eval_transform()
-        rows = EpochRows(source, transform, epochs=1, shuffle_seed=None, bad_rows=self._make_set_aside())
+        rows = EpochRows(
+            source,
+            transform,
+            epochs=1,
+            shuffle_seed=None,
+            bad_rows=self._make_set_aside(),
+            exchange=open_exchange(),
+        )
         layout = self._layout(rows=size, micro_batches=1)
         window = MetricWindow()
         extras = self._extras if run is None else run.progress.state.extras
-        for batch in prepared_steps(rows, layout.arrange, rows_per_step=size):
+        for batch in prepared_steps(rows, layout.arrange, rows_per_step=size, mesh=self._mesh):
             window.add(jax.device_get(self._eval_step(params, self._annotate(batch.arrays, run), extras)))
         transform.report.check(final=True)
         return window.means()
@@ -456,6 +500,16 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         config = self.arguments
         if config.evaluation_steps is not None and not self._eval_sources:
             raise ConfigError("evaluation_steps", config.evaluation_steps, "None, as there is no eval_dataset")
+
+    def _refuse_for_several_processes(self) -> None:
+        """What a run of several processes does not do yet."""
+        config = self.arguments
+        if jax.process_count() > 1 and config.preview_prompts:
+            raise ConfigError("preview_prompts", config.preview_prompts, "none with several processes")
+        if jax.process_count() > 1 and not self._reads_ahead:
+            raise ConfigError("trainer", type(self).__name__, "one that generates nothing, with several processes")
+        if jax.process_count() > 1 and config.bad_rows != "raise":
+            raise ConfigError("bad_rows", config.bad_rows, "'raise' with several processes")
 
     def _required_train_source(self) -> ShardedDataSource:
         if self._train_source is None:

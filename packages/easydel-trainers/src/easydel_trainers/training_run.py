@@ -24,6 +24,7 @@ from easydel_trainers.checkpoint import Best, Checkpointer, differences, install
 from easydel_trainers.config import numeric_identity, shown_fields
 from easydel_trainers.data.epochs import rows_in_all
 from easydel_trainers.data.prefetch import Prefetched
+from easydel_trainers.data.row_exchange import open_exchange
 from easydel_trainers.data.steps import PreparedStep
 from easydel_trainers.errors import CheckpointError, DivergedError
 from easydel_trainers.flops import attention_dims, matmul_parameters, peak_flops_per_second
@@ -33,6 +34,7 @@ from easydel_trainers.metrics import MetricWindow
 from easydel_trainers.output import TrainOutput
 from easydel_trainers.params_digest import params_digest
 from easydel_trainers.previews import greedy_answers
+from easydel_trainers.processes import is_speaker
 from easydel_trainers.profile_window import ProfileWindow
 from easydel_trainers.report.live import LiveReport
 from easydel_trainers.run_lock import lock_folder
@@ -79,8 +81,10 @@ class TrainingRun:
         self._evaluation: Record | None = None
         self.shapes: Counter[tuple[int, ...]] = Counter()
         """How many steps had arrays of `[micro-batches, lines, length]`; each shape is one compilation."""
-        self._profile = ProfileWindow((self._folder or Path()) / "profile", self._config.profile_steps, resources)
+        profiled = self._config.profile_steps if is_speaker() else None
+        self._profile = ProfileWindow((self._folder or Path()) / "profile", profiled, resources)
         self._signals = resources.enter_context(StopSignals())
+        self.row_exchange = open_exchange()
         self._loop = self._make_loop()
         self._steps = self._open_steps(resources)
 
@@ -183,7 +187,7 @@ class TrainingRun:
             history=self._news.history,
             data_report={"rows": report.rows, **report.counts},
         )
-        if self._folder is not None:
+        if self._folder is not None and is_speaker():
             summary = {"global_step": self.step, **metrics, "data_report": output.data_report}
             path, text = self._folder / "summary.json", json.dumps(summary, indent=2) + "\n"
             self._news.writing(lambda: path.write_text(text, encoding="utf-8"))
@@ -191,7 +195,7 @@ class TrainingRun:
         return output
 
     def _make_page(self) -> LiveReport | None:
-        if self._folder is None:
+        if self._folder is None or not is_speaker():
             return None
         trainer, kind = self._trainer, type(self._trainer.model).__name__
         return LiveReport(
@@ -220,7 +224,10 @@ class TrainingRun:
         steps = self._trainer._prepared_steps(self)
         if not self._trainer._reads_ahead:
             return resources.enter_context(closing(steps))
-        return resources.enter_context(Prefetched(steps, give_up=lambda: self._signals.received is not None))
+        prefetched = resources.enter_context(Prefetched(steps, give_up=lambda: self._signals.received is not None))
+        if self.row_exchange is not None:
+            resources.callback(self.row_exchange.close)  # before the thread is waited for: it may wait for others
+        return prefetched
 
     def _annotate(self, batch: Batch) -> Batch:
         self._profile.before_step(self.step + 1)
@@ -334,7 +341,7 @@ class TrainingRun:
         metric = config.metric_for_best_model
         best = None if metric is None else Best(metric=metric, greater=config.greater_is_better)
         try:
-            if jax.process_index() == 0:
+            if is_speaker():
                 lock_folder(folder, resources)
             return resources.enter_context(Checkpointer(folder, keep=config.save_total_limit, best=best))
         except OSError as error:

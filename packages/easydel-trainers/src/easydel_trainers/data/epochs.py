@@ -15,6 +15,9 @@ from easydata_sources import CountingTransform, DataError, RowStream, ShardedDat
 from easydata_sources.bad_rows import SetAside
 from easydata_sources.streams import Place
 
+from easydel_trainers.data.row_exchange import RowExchange
+from easydel_trainers.data.shared_rows import SharedRows
+
 State = dict[str, Any]
 
 
@@ -28,6 +31,7 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         shuffle_seed: seed of the epochs' orders; `None` = file order.
         bad_rows: what takes out rows that cannot be read or transformed; `None` = they raise.
         state: where to go on, from an earlier `state()`.
+        exchange: with the other processes that prepare these rows; `None` = this one prepares all.
 
     Raises:
         DataError: when a whole epoch leaves no row to train on.
@@ -42,9 +46,10 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         shuffle_seed: int | None,
         bad_rows: SetAside | None = None,
         state: State | None = None,
+        exchange: RowExchange | None = None,
     ):
         self._source, self._transform, self._bad_rows = source, transform, bad_rows
-        self._epochs, self._shuffle_seed = epochs, shuffle_seed
+        self._epochs, self._shuffle_seed, self._exchange = epochs, shuffle_seed, exchange
         self._epoch = state["epoch"] if state else 0
         self._given = state["given"] if state else 0
         self._rows = self._open(state["rows"] if state else None)
@@ -100,7 +105,9 @@ class EpochRows(Iterator[Mapping[str, Any]]):
 
     def _open(self, state: State | None) -> RowStream | None:
         source = self._transformed()
-        return None if source is None else source.rows(state)
+        if source is None or self._exchange is None:
+            return None if source is None else source.rows(state)
+        return SharedRows(source, self._exchange, state)
 
     def _transformed(self) -> TransformedShardedSource | None:
         """What the current epoch reads; `None` behind the last one."""

@@ -51,12 +51,13 @@ class GroupLayout:
         micro_batches: arrays are split in so many equal parts, one after the other.
         rows: the most rows of one micro-batch.
         sequences: sequences of each row.
-        padding_free: whether lines hold several sequences; then a micro-batch is a single line.
+        padding_free: whether lines hold several sequences; then a micro-batch is `parts` lines.
         group: a step's rows as groups, in their order.
         complete: adds to the groups what only training needs; not called for people's eyes.
         ladder: lengths that lines may have; `None` = quarter-octave steps from 64.
         multiple_of: lengths of lines are raised to a multiple of this.
         pad_token_id: what empty places hold. Never looked at, since their segment is 0.
+        parts: devices that share the lines of a micro-batch; their number is a multiple of it.
     """
 
     micro_batches: int
@@ -68,6 +69,7 @@ class GroupLayout:
     ladder: Sequence[int] | None = None
     multiple_of: int | None = None
     pad_token_id: int = 0
+    parts: int = 1
 
     def arrange(self, rows: Sequence[Row], *, at_least: int = 1) -> Arrays:
         """Arrange one step's rows.
@@ -110,7 +112,7 @@ class GroupLayout:
         Returns:
             Arrays `[sequences * rows, length]`, `input_ids` and `attention_mask` among them.
         """
-        layout = replace(self, micro_batches=1, rows=len(rows), padding_free=False, complete=None)
+        layout = replace(self, micro_batches=1, rows=len(rows), padding_free=False, complete=None, parts=1)
         arrays = layout.arrange(rows)
         return without_segments({name: array for name, array in arrays.items() if isinstance(array, np.ndarray)})
 
@@ -136,7 +138,15 @@ class GroupLayout:
             for kind in range(self.sequences)
             for row in range(self.rows)
         ]
-        return [list(chain.from_iterable(places))] if self.padding_free else places
+        if not self.padding_free:
+            return places + [[]] * (-len(places) % self.parts)
+        lines: list[list[tuple[int, Mapping[str, Any]]]] = [[] for _ in range(self.parts)]
+        loads = [0] * self.parts
+        for numbered in sorted(chain.from_iterable(places), key=lambda numbered: -_length(numbered[1])):
+            emptiest = loads.index(min(loads))
+            lines[emptiest].append(numbered)
+            loads[emptiest] += _length(numbered[1])
+        return [sorted(line, key=lambda numbered: numbered[0]) for line in lines]
 
     def _row_arrays(self, shares: Sequence[Sequence[Group]], names: Mapping[str, Any]) -> Arrays:
         rows: Arrays = {"real": np.zeros((len(shares), self.rows), np.float32)}

@@ -48,12 +48,13 @@ class StepLayout:
     Attributes:
         micro_batches: arrays are split in so many equal parts, one after the other.
         lines: lines of one micro-batch when padded, i.e. its largest number of rows.
-        padding_free: whether lines hold several rows; then a micro-batch is a single line.
+        padding_free: whether lines hold several rows; then a micro-batch is `parts` lines.
         ladder: lengths that lines may have; `None` = quarter-octave steps from 64.
         multiple_of: lengths of lines are raised to a multiple of this.
         pad_left: whether the empty places of a line come first.
         pack_length: rows are packs of at most so many tokens; then there is one shape, and `ladder` is not asked.
         pad_token_id: what empty places hold. Never looked at, since their segment is 0.
+        parts: devices that share the lines of a micro-batch; their number is a multiple of it.
     """
 
     micro_batches: int
@@ -64,6 +65,7 @@ class StepLayout:
     pad_left: bool = False
     pack_length: int | None = None
     pad_token_id: int = 0
+    parts: int = 1
 
     def arrange(self, rows: Sequence[Row]) -> Arrays:
         """Arrange one step's rows.
@@ -73,7 +75,7 @@ class StepLayout:
                 where a row is a pack; fewer in the last step of a run, whose places stay empty.
 
         Returns:
-            int32 arrays `[micro_batches, lines or 1, length]`: `input_ids`, `labels` (-100 = not trained,
+            int32 arrays `[micro_batches, lines or parts, length]`: `input_ids`, `labels` (-100 = not trained,
             which every document's first token is) and `segment_ids` (0 = empty, 1… = document of the line).
         """
         groups = self._balanced(rows) if self.padding_free else self._one_per_line(rows)
@@ -89,27 +91,30 @@ class StepLayout:
         Returns:
             `input_ids`, `attention_mask` and `labels`, each int32 `[rows, length]`.
         """
-        layout = replace(self, micro_batches=1, lines=len(rows), padding_free=False)
+        layout = replace(self, micro_batches=1, lines=len(rows), padding_free=False, parts=1)
         return without_segments(layout.arrange(rows))
 
     def _length(self, groups: Sequence[Sequence[Row]]) -> int:
         if self.pack_length is not None:
-            full = self.pack_length * (self.lines if self.padding_free else 1)
+            full = self.pack_length * (-(-self.lines // self.parts) if self.padding_free else 1)
             return bucket_length(full, ladder=(full,), multiple_of=self.multiple_of)
         longest = max(sum(len(row["input_ids"]) for row in group) for group in groups)
         return bucket_length(longest, ladder=self.ladder, multiple_of=self.multiple_of)
 
     def _one_per_line(self, rows: Sequence[Row]) -> list[list[Row]]:
-        places = self.micro_batches * self.lines
-        return [[row] for row in rows] + [[]] * (places - len(rows))
+        empty = -self.lines % self.parts
+        places = [[row] for row in rows] + [[]] * (self.micro_batches * self.lines - len(rows))
+        starts = range(0, len(places), self.lines)
+        return [line for start in starts for line in (*places[start : start + self.lines], *([[]] * empty))]
 
     def _balanced(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Longest first into the emptiest line: no line is longer than 4/3 of the best possible."""
+        count = self.micro_batches * self.parts
         if self.pack_length is not None:
             # Packs are all about full: equal numbers of them always fit, whatever their lengths.
-            return [list(rows[number :: self.micro_batches]) for number in range(self.micro_batches)]
-        groups: list[list[Row]] = [[] for _ in range(self.micro_batches)]
-        loads = [0] * self.micro_batches
+            return [list(rows[number::count]) for number in range(count)]
+        groups: list[list[Row]] = [[] for _ in range(count)]
+        loads = [0] * count
         for row in sorted(rows, key=lambda row: -len(row["input_ids"])):
             emptiest = loads.index(min(loads))
             groups[emptiest].append(row)

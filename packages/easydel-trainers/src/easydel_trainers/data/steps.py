@@ -9,9 +9,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from easydel_trainers.data.epochs import EpochRows
 from easydel_trainers.data.layout import Arrays, Row
+from easydel_trainers.device_mesh import put_batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ def prepared_steps(
     arrange: Callable[[Sequence[Row]], Arrays],
     *,
     rows_per_step: int,
+    mesh: Mesh | None = None,
     batches_done: int = 0,
     skip: Collection[int] = (),
 ) -> Generator[PreparedStep, None, None]:
@@ -55,6 +58,7 @@ def prepared_steps(
         rows: in training order.
         arrange: a step's rows to arrays `[micro-batches, lines, length]`.
         rows_per_step: how many make a step.
+        mesh: the devices they are put on; `None` = one device.
         batches_done: batches that lie before `rows`.
         skip: numbers of batches that are read and left out.
     """
@@ -65,7 +69,7 @@ def prepared_steps(
             continue
         arrays = arrange(taken)
         yield PreparedStep(
-            arrays=jax.device_put(arrays),
+            arrays=put_batch(arrays, mesh),
             tokens=count_tokens(arrays),
             places=arrays["input_ids"].size,
             epoch=rows.epoch,

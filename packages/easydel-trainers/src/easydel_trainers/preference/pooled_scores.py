@@ -21,10 +21,12 @@ def pooled_scores(model: Any, batch: Batch, *, sequences: int, **how: Any) -> Fl
         how: further options of `model.hidden`.
     """
     hidden = model.hidden(batch["input_ids"], segment_ids=batch["segment_ids"], **how)
-    flat, rows = hidden.reshape(-1, hidden.shape[-1]), batch["rows"]["real"].shape[-1]
+    rows = batch["rows"]["real"].shape[-1]
     places = _last_places(batch, model.config.pad_token_id, count=sequences * rows)
-    scores = jnp.einsum("sd,d->s", flat[places], model.score[0].astype(flat.dtype), preferred_element_type=jnp.float32)
-    return scores.reshape(sequences, rows)
+    # Scored first and picked then, so that numbers travel between devices and not hidden states.
+    score = model.score[0].astype(hidden.dtype)
+    everywhere = jnp.einsum("btd,d->bt", hidden, score, preferred_element_type=jnp.float32)
+    return everywhere.reshape(-1)[places].reshape(sequences, rows)
 
 
 def _last_places(batch: Batch, pad_token_id: int | None, *, count: int) -> jax.Array:

@@ -14,15 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 from easydel_models.lora import without_lora
 from easydel_models.parameters import flattened, join_params, nested, split_params
+from easydel_models.sharding import place, to_host
+from jax.sharding import Mesh, NamedSharding
 
 from easydel_trainers.causal_lm import load_causal_lm
 from easydel_trainers.config import TrainerConfig
+from easydel_trainers.device_mesh import results_everywhere
 from easydel_trainers.errors import CheckpointError, ConfigError
 from easydel_trainers.preference.scores import sequence_logps
 from easydel_trainers.step import Batch, Compiled, Params
 
 
-def make_reference_step(structure: Any, *, sequences: int, ld_alpha: float | None, longest: int | None) -> Compiled:
+def make_reference_step(
+    structure: Any, *, sequences: int, ld_alpha: float | None, longest: int | None, mesh: Mesh | None = None
+) -> Compiled:
     """A function `(params, batch) -> logps [micro-batches, sequences, rows]`.
 
     Args:
@@ -30,6 +35,7 @@ def make_reference_step(structure: Any, *, sequences: int, ld_alpha: float | Non
         sequences: of every row.
         ld_alpha: see `sequence_scores`.
         longest: tokens of the longest sequence.
+        mesh: the devices that share the work; `None` = one device.
     """
 
     def reference_step(params: Params, batch: Batch) -> jax.Array:
@@ -40,7 +46,7 @@ def make_reference_step(structure: Any, *, sequences: int, ld_alpha: float | Non
             batch,
         )
 
-    compiled = Compiled(jax.jit(reference_step))
+    compiled = Compiled(jax.jit(reference_step, **results_everywhere(mesh)), mesh=mesh)
     return compiled
 
 
@@ -78,7 +84,7 @@ class ReferenceModel:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The parameters on the host, by path, for a checkpoint."""
-        return {path: np.asarray(leaf) for path, leaf in flattened(self._params).items()}
+        return {path: to_host(leaf) for path, leaf in flattened(self._params).items()}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take back what `arrays` gave."""
@@ -88,7 +94,7 @@ class ReferenceModel:
                 "The checkpoint holds another reference model than this run has. Give the run the reference_model "
                 "it was started with, or another save_directory."
             )
-        self._params = nested({path: jnp.asarray(arrays[path], leaf.dtype) for path, leaf in held.items()})
+        self._params = nested({path: _like(leaf, arrays[path]) for path, leaf in held.items()})
 
 
 def own_reference(policy: Any) -> Any:
@@ -127,6 +133,11 @@ def held_params(reference: Any, policy: Any) -> Params:
 def copied_params(params: Params) -> Params:
     """A deep copy: the step gives away the arrays it trains."""
     return jax.tree.map(jnp.copy, params)
+
+
+def _like(held: jax.Array, array: np.ndarray) -> jax.Array:
+    values = np.asarray(array, held.dtype)
+    return place(values, held.sharding) if isinstance(held.sharding, NamedSharding) else jnp.asarray(values)
 
 
 @jax.jit

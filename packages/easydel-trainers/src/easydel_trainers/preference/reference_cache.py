@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
-import jax
 import numpy as np
 from easydel_models.parameters import flattened
+from easydel_models.sharding import to_host
 
 from easydel_trainers.data.groups import Group
 from easydel_trainers.errors import ConfigError
@@ -87,7 +87,7 @@ def fingerprint(params: Any, *how: object) -> str:
     """A hash of a model's parameters and of how it is run, for the name of a folder."""
     digest = hashlib.blake2b(repr(how).encode(), digest_size=_DIGEST_BYTES)
     for path, leaf in sorted(flattened(params).items()):
-        array = np.asarray(jax.device_get(leaf))
+        array = to_host(leaf)
         digest.update(f"{path} {array.dtype} {array.shape}\0".encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return digest.hexdigest()

@@ -19,6 +19,7 @@ from easydel_models.parameters import split_params
 
 from easydel_trainers.data.epochs import EpochRows
 from easydel_trainers.data.groups import Group
+from easydel_trainers.device_mesh import put_batch
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.output import TrainOutput
 from easydel_trainers.preference.config import ReferenceConfig
@@ -65,7 +66,11 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
         self._unscored = reference
         structure, params = split_params(reference)
         self._reference_step = make_reference_step(
-            structure, sequences=self._sequences, ld_alpha=self._ld_alpha, longest=self.arguments.max_length
+            structure,
+            sequences=self._sequences,
+            ld_alpha=self._ld_alpha,
+            longest=self.arguments.max_length,
+            mesh=self._mesh,
         )
         if self.arguments.precompute_ref_log_probs:
             self._cache = ReferenceCache(self._cache_folder(params))
@@ -162,7 +167,7 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
         numbered = [replace(group, values={"number": number}) for number, group in enumerate(groups)]
         layout = replace(self._group_layout(rows=len(groups), micro_batches=1), complete=None)
         arrays = layout.arrange_groups(numbered)
-        scored = jax.device_get(self._reference_step(params, jax.device_put(arrays)))[0]
+        scored = jax.device_get(self._reference_step(params, put_batch(arrays, self._mesh)))[0]
         order = arrays["rows"]["number"][0].astype(int)
         logps = np.empty((len(groups), self._sequences), np.float32)
         logps[order] = scored.T
@@ -174,4 +179,7 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
         if folder is None and config.save_directory is not None:
             folder = Path(config.save_directory) / "reference"
         how = (str(self.model.dtype), self._ld_alpha)
-        return None if folder is None else Path(folder) / fingerprint(params, *how)
+        if folder is None or jax.process_count() > 1:
+            # What one process finds in a folder another may not see yet, and all must score the same rows together.
+            return None
+        return Path(folder) / fingerprint(params, *how)

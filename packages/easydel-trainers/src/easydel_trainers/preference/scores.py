@@ -49,9 +49,8 @@ def sequence_scores(
         - `log_weights`: mean over the completion of log p_t - log sum_v p_tv^2: how on-policy it is.
     """
     hidden = model.hidden(batch["input_ids"], segment_ids=batch["segment_ids"], **how)
-    flat = hidden.reshape(-1, hidden.shape[-1])
-    head, targets, part = model.head_weights(), _flat_targets(batch), of_next(batch["part"]).reshape(-1)
-    stats = token_stats(flat, head, targets, with_collision=with_log_weights)
+    head, targets, part = model.head_weights(), next_labels(batch["labels"]), of_next(batch["part"])
+    stats = token_stats(hidden, head, targets, with_collision=with_log_weights)
     in_completion = ((targets != IGNORED) & (part != PROMPT)).astype(jnp.float32)
 
     def per_sequence(values: jax.Array) -> jax.Array:
@@ -59,7 +58,7 @@ def sequence_scores(
 
     lengths = per_sequence(in_completion)
     fixed = jax.lax.stop_gradient
-    mean_logits = fixed(flat).astype(jnp.float32) @ fixed(head).astype(jnp.float32).mean(0)
+    mean_logits = fixed(hidden).astype(jnp.float32) @ fixed(head).astype(jnp.float32).mean(0)
     log_weights = per_sequence(fixed(stats.logp - stats.collision) * in_completion) / jnp.maximum(lengths, 1)
     return {
         "logps": per_sequence(stats.logp * _token_weights(in_completion, part, ld_alpha)),
@@ -78,17 +77,12 @@ def sequence_logps(
 ) -> Float[Array, "S R"]:
     """`logps` of `sequence_scores` alone, for a model that is not trained."""
     hidden = model.hidden(batch["input_ids"], segment_ids=batch["segment_ids"], **how)
-    flat = hidden.reshape(-1, hidden.shape[-1])
-    targets, part = _flat_targets(batch), of_next(batch["part"]).reshape(-1)
+    targets, part = next_labels(batch["labels"]), of_next(batch["part"])
     # Prompts that are trained elsewhere count for nothing here.
     targets = jnp.where(part == PROMPT, IGNORED, targets)
-    logps = token_logps(flat, model.head_weights(), targets)
+    logps = token_logps(hidden, model.head_weights(), targets)
     weights = _token_weights((targets != IGNORED).astype(jnp.float32), part, ld_alpha)
     return _per_sequence(logps * weights, batch, sequences)
-
-
-def _flat_targets(batch: Batch) -> jax.Array:
-    return next_labels(batch["labels"]).reshape(-1)
 
 
 def _token_weights(in_completion: jax.Array, part: jax.Array, ld_alpha: float | None) -> jax.Array:
@@ -98,5 +92,5 @@ def _token_weights(in_completion: jax.Array, part: jax.Array, ld_alpha: float | 
 def _per_sequence(values: jax.Array, batch: Batch, sequences: int) -> jax.Array:
     """Sums over every sequence's tokens; a place and the one it predicts are of the same sequence."""
     rows = batch["rows"]["real"].shape[-1]
-    sums = jax.ops.segment_sum(values, batch["segment_ids"].reshape(-1), num_segments=1 + sequences * rows)
+    sums = jax.ops.segment_sum(values.reshape(-1), batch["segment_ids"].reshape(-1), num_segments=1 + sequences * rows)
     return sums[1:].reshape(sequences, rows)

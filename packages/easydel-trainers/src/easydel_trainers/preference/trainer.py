@@ -56,6 +56,7 @@ class PreferenceTrainer(Trainer[Config]):
             rows=rows,
             sequences=self._sequences,
             padding_free=config.padding_free,
+            parts=self._row_parts,
             group=self._groups,
             complete=self._complete,
             ladder=config.length_buckets,

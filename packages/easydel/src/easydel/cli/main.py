@@ -33,6 +33,7 @@ MENU = {
         "bco": ("easydel.cli.training", "Train on answers labelled good or bad, as a classifier."),
         "grpo": ("easydel.cli.training", "Train on the model's own answers, judged by reward functions."),
         "reward": ("easydel.cli.training", "Train a model that scores answers."),
+        "launch": ("easydel.cli.launch", "Run one of these as several processes, on this machine or on several."),
     },
     "Look at and prepare data": {
         "tokenize": ("easydel.cli.tokenize", "Tokenize rows once, into files that training reads quickly."),
@@ -60,8 +61,8 @@ usage: easydel COMMAND [CONFIG.yaml] [--set KEY=VALUE ...] [--FLAG VALUE ...]
   easydel --version         the version
 
 exit codes: 0 done, 1 the goal set in the config was missed, 2 wrong flags, config, data or model,
-75 asked to stop (Ctrl-C, SIGTERM, SIGUSR1, preemption) and saved: the same command goes on,
-130 stopped at once by a second Ctrl-C. An unexpected error keeps its traceback and ends with 1.
+69 lost another process of the run, 75 asked to stop (Ctrl-C, SIGTERM, SIGUSR1, preemption) and saved: the same
+command goes on, 130 stopped at once by a second Ctrl-C. An unexpected error keeps its traceback and ends with 1.
 """
 
 
@@ -91,7 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # the top of the program: shown as a panel if written for users, else raised again
         if not is_for_users(error):
             raise
-        return show_error(error)
+        code = show_error(error)
+        if type(error).__name__ == "ProcessLostError":
+            from easydel_trainers.processes import end_lost
+
+            end_lost()
+        return code
 
 
 def _show_logs() -> None:
@@ -116,7 +122,20 @@ def _dispatch(words: list[str]) -> int:
         near = difflib.get_close_matches(words[0], COMMANDS, n=1)
         hint = f"Did you mean `easydel {near[0]}`?" if near else f"There are: {', '.join(COMMANDS)}."
         raise CommandError(f"There is no command `{words[0]}`. {hint}")
+    if words[0] != "launch":
+        _join_processes()
     return import_module(COMMANDS[words[0]][0]).run(words[1:], words[0])
+
+
+def _join_processes() -> None:
+    """Become one of several processes, where the environment says so. Only the first one prints results."""
+    if "EASYDEL_PROCESSES" not in os.environ:
+        return
+    from easydel_trainers.processes import is_speaker, join_processes
+
+    join_processes()
+    if not is_speaker():
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open as long as the process lives
 
 
 def _listed() -> str:

@@ -10,10 +10,12 @@ import jax.numpy as jnp
 from easydel_models.lm_loss import IGNORE_INDEX as IGNORED
 from easydel_models.lm_loss import token_logps
 from easydel_models.parameters import join_params
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from easydel_trainers.algorithms.grpo.config import GRPOConfig
 from easydel_trainers.algorithms.grpo.loss import GRPOOptions, Rows, Tokens, grpo_loss, loss_weight
+from easydel_trainers.device_mesh import results_everywhere
 from easydel_trainers.metrics import Ratios, Terms
 from easydel_trainers.step import Batch, Compiled, Extras, Params, ScoredObjective, Scores
 from easydel_trainers.targets import next_labels
@@ -112,7 +114,7 @@ class GRPOObjective(ScoredObjective):
         return {"logps": logps, "entropies": jax.lax.stop_gradient(entropies)}
 
 
-def make_logps_step(structure: Any, config: GRPOConfig) -> Compiled:
+def make_logps_step(structure: Any, config: GRPOConfig, *, mesh: Mesh | None = None) -> Compiled:
     """A function `(params, batch [micro-batches, lines, length]) -> log-probabilities` of the same shape.
 
     Each is of the token that its place predicts; 0 where that token is not a completion's, or does not count.
@@ -120,6 +122,7 @@ def make_logps_step(structure: Any, config: GRPOConfig) -> Compiled:
     Args:
         structure: of the model.
         config: names the temperature.
+        mesh: the devices that share the work; `None` = one device.
     """
 
     def logps_of(model: Any, batch: Batch) -> Float[Array, "lines length"]:
@@ -133,7 +136,7 @@ def make_logps_step(structure: Any, config: GRPOConfig) -> Compiled:
         model = join_params(structure, params)
         return jax.lax.map(lambda part: logps_of(model, part), batch)
 
-    compiled = Compiled(jax.jit(logps_step))
+    compiled = Compiled(jax.jit(logps_step, **results_everywhere(mesh)), mesh=mesh)
     return compiled
 
 

@@ -75,7 +75,7 @@ class GRPOTrainer(Trainer[GRPOConfig]):
         self._rewards = self._reward_functions(reward_funcs)
         self._engine = ModelEngine(self.model) if engine is None else engine
         self._stop_ids = self._find_stop_ids()
-        self._logps_step = make_logps_step(split_params(self.model)[0], config)
+        self._logps_step = make_logps_step(split_params(self.model)[0], config, mesh=self._mesh)
         self._reference = self._make_reference(reference_model)
         self._kept = Kept()
         self._steps: RolloutSteps | None = None
@@ -103,6 +103,7 @@ class GRPOTrainer(Trainer[GRPOConfig]):
             rows=rows,
             sequences=1,
             padding_free=config.padding_free,
+            parts=self._row_parts,
             group=lambda groups: groups,
             ladder=config.length_buckets,
             pad_token_id=(getattr(self.processing_class, "pad_token_id", None) or 0) if pad is None else pad,
@@ -288,7 +289,8 @@ class GRPOTrainer(Trainer[GRPOConfig]):
                 "sync_ref_model", True, "False for a model with adapters: its reference is the base model"
             )
         reference = load_reference(reference_model, self.model, config)
-        return ReferenceModel(held_params(reference, self.model), make_logps_step(split_params(reference)[0], config))
+        step = make_logps_step(split_params(reference)[0], config, mesh=self._mesh)
+        return ReferenceModel(held_params(reference, self.model), step)
 
 
 class _PromptReader:

@@ -44,6 +44,7 @@ class RewardTrainer(Trainer[RewardConfig]):
             rows=rows,
             sequences=2,
             padding_free=self.arguments.padding_free,
+            parts=self._row_parts,
             group=_groups,
             ladder=self.arguments.length_buckets,
             multiple_of=self.arguments.pad_to_multiple_of,

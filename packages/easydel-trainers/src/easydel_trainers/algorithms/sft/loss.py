@@ -52,9 +52,9 @@ def sft_loss(
     """
     targets = next_labels(labels)
     loss_sum, stats = fused_linear_ce(
-        hidden.reshape(-1, hidden.shape[-1]),
+        hidden,
         head,
-        targets.reshape(-1),
+        targets,
         loss_type=loss_type,
         label_smoothing=label_smoothing_factor,
     )

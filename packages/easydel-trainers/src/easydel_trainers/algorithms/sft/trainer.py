@@ -79,6 +79,7 @@ class SFTTrainer(Trainer[SFTConfig]):
             micro_batches=micro_batches,
             lines=rows,
             padding_free=self.arguments.padding_free,
+            parts=self._row_parts,
             ladder=self.arguments.length_buckets,
             multiple_of=self.arguments.pad_to_multiple_of,
             pad_left=self.arguments.padding_side == "left",

@@ -1,0 +1,106 @@
+"""What the devices of a mesh exchange while a decoder runs, written for one device and its own slices.
+
+`fsdp` gathers a layer's kernels right before they are used, and only they; `tp` sums what each part of the heads and of
+the MLP adds to the residual stream; `sp` gathers the keys and values of a layer, while every device keeps its own
+queries. On one device each method gives back what it was given. Backward passes follow by transposition: a gather
+becomes a scattered sum, so that gradients of kernels are never whole on a device either.
+
+Axis letters: B batch, T tokens, D dim, G key/value heads, K head_dim.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import AbstractMesh
+
+from easydel_models.layers import DROPOUT, LoraDropout
+from easydel_models.mesh import FSDP, SP, TOKEN_AXES, TP
+from easydel_models.sharding import partition_spec
+
+GATHERED = "gathered"
+"""Name of gathered kernels for rematerialisation policies: the backward pass gathers them anew."""
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """The exchange between devices.
+
+    Attributes:
+        mesh: in whose `jax.shard_map` the code runs; None = on one device.
+    """
+
+    mesh: AbstractMesh | None
+
+    def gathered(self, layer: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
+        """The parameters of one layer, those that `fsdp` cuts put together, in the compute dtype."""
+        if self.mesh is None:
+            return dict(layer)
+        whole: dict[str, Any] = {
+            name: self._gathered(name, array, dtype) for name, array in layer.items() if name != DROPOUT
+        }
+        if DROPOUT in layer:
+            # Every device leaves out inputs of its own; those of one `tp` group share a key, as they share inputs.
+            dropout, number = layer[DROPOUT], jax.lax.axis_index(TOKEN_AXES)
+            whole[DROPOUT] = LoraDropout(jax.random.fold_in(dropout.key, number), dropout.rate)
+        return whole
+
+    def embedded(self, table: jax.Array, vocab_size: int, input_ids: jax.Array, dtype: Any) -> jax.Array:
+        """Rows of the embedding, [B, T, D]. Tokens travel to the table's parts and what they find travels back: the
+        table is never gathered.
+        """
+        if self.mesh is None:
+            return table[input_ids].astype(dtype)
+        spread = self.mesh.shape[FSDP] > 1
+        ids = jax.lax.all_gather(input_ids, FSDP, axis=0, tiled=True) if spread else input_ids
+        found = self._looked_up(table, vocab_size, ids, dtype)
+        return jax.lax.all_to_all(found, FSDP, split_axis=0, concat_axis=2, tiled=True) if spread else found
+
+    def summed(self, part: jax.Array) -> jax.Array:
+        """The sum of what the parts of the heads, or of the MLP, add."""
+        return part if self.mesh is None or self.mesh.shape[TP] == 1 else jax.lax.psum(part, TP)
+
+    def own_part(self, key: jax.Array) -> jax.Array:
+        """A random key of this part of the heads, or of the MLP."""
+        return key if self.mesh is None else jax.random.fold_in(key, jax.lax.axis_index(TP))
+
+    def of_whole_row(self, array: jax.Array) -> jax.Array:
+        """Keys, values or segments, [B, T, ...], of all tokens of a row."""
+        if self.mesh is None or self.mesh.shape[SP] == 1:
+            return array
+        return jax.lax.all_gather(array, SP, axis=1, tiled=True)
+
+    def places(self, segment_ids: jax.Array | None, shape: tuple[int, ...]) -> dict[str, Any]:
+        """Arguments for attention that say where this device's tokens, [B, T] of them, lie in their rows."""
+        if self.mesh is None or self.mesh.shape[SP] == 1:
+            return {"segment_ids": segment_ids}
+        rows, length = shape
+        everywhere = jnp.broadcast_to(
+            jnp.arange(length * self.mesh.shape[SP], dtype=jnp.int32)[None], (rows, length * self.mesh.shape[SP])
+        )
+        own = jax.lax.dynamic_slice_in_dim(everywhere, jax.lax.axis_index(SP) * length, length, axis=1)
+        segments = {} if segment_ids is None else {"kv_segment_ids": self.of_whole_row(segment_ids)}
+        return {"segment_ids": segment_ids, **segments, "positions": own, "kv_positions": everywhere}
+
+    def _gathered(self, name: str, array: jax.Array, dtype: Any) -> jax.Array:
+        # The layers' axis is gone inside the scan.
+        assert self.mesh is not None
+        spec = partition_spec(name, (1, *array.shape), self.mesh)[1:]
+        if FSDP not in spec or self.mesh.shape[FSDP] == 1:
+            return array
+        whole = jax.lax.all_gather(array.astype(dtype), FSDP, axis=spec.index(FSDP), tiled=True)
+        return checkpoint_name(whole, GATHERED)
+
+    def _looked_up(self, table: jax.Array, vocab_size: int, ids: jax.Array, dtype: Any) -> jax.Array:
+        if table.shape[0] == vocab_size:
+            return table[ids].astype(dtype)
+        local = ids - jax.lax.axis_index(TP) * table.shape[0]
+        held = (local >= 0) & (local < table.shape[0])
+        rows = table[jnp.where(held, local, 0)].astype(dtype)
+        return jax.lax.psum(jnp.where(held[..., None], rows, jnp.zeros((), dtype)), TP)
+
+
+ONE_DEVICE = Parallel(None)

@@ -1,0 +1,136 @@
+"""Loss and gradients of a trainer's first step, however its rows are split; also run as a program on several devices.
+
+`python first_step.py DEVICES OUT.npz JOBS` computes every job of a JSON list `[[trainer, {config fields}], …]` and
+stores the arrays of job n under `n/…`. One micro-batch of eight rows; ids below 96, from random pre-tokenized rows.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import jax
+import numpy as np
+import optax
+
+VOCABULARY, ROWS = 96, 8
+TRAINERS = ("SFT", "DPO", "ORPO", "KTO", "CPO", "BCO", "Reward")
+UNPAIRED = ("KTO", "BCO")
+COUPLED = ("DPO-aot",)
+"""Further losses that compare the rows of a step with each other: trainer and loss type."""
+
+Found = dict[str, np.ndarray]
+
+
+def first_step(kind: str, **fields: Any) -> Found:
+    """`loss`, and under every parameter's path its gradient, of the first step of a small model's run.
+
+    Args:
+        kind: a trainer, such as `SFT`, or one with a loss type, such as `DPO-aot`.
+        fields: of its config, on top of a small run's.
+    """
+    import easydel_trainers
+    from easydel_models.parameters import flattened, split_params
+    from easydel_models.sharding import to_host
+    from easydel_trainers.metrics import means
+
+    name, _, loss_type = kind.partition("-")
+    make, config = (getattr(easydel_trainers, name + part) for part in ("Trainer", "Config"))
+    compares = {"reference_model": small_model(name, seed=1)} if name in ("DPO", "KTO", "BCO") else {}
+    shared = {
+        "total_batch_size": ROWS,
+        "max_training_steps": 1,
+        "shuffle_train_dataset": False,
+        "clip_grad": None,
+        "gradient_checkpointing": "none",
+        "length_buckets": [16, 32, 64, 128],
+        **({"loss_type": loss_type} if loss_type else {}),
+    }
+    with mock.patch("easydel_trainers.trainer.make_optimizer", return_value=gradients_kept()):
+        trainer = make(
+            small_model(name, seed=0),
+            config(**shared | fields),
+            processing_class=tokenizer(),
+            train_dataset=rows_of(name),
+            **compares,
+        )
+        state = trainer._initial_state(trainer._trained_params())
+        prepared = next(trainer._prepared_steps(_Beginning()))
+        state, result = trainer._train_step(state, trainer._annotate(prepared.arrays, None))
+    assert split_params(trainer.model)[1].keys() >= state.params.keys()
+    return {"loss": np.float64(means(result.ratios)["loss"])} | {
+        path: to_host(leaf) for path, leaf in flattened(state.opt_state).items()
+    }
+
+
+def gradients_kept() -> optax.GradientTransformation:
+    """An optimizer that moves nothing and whose state is the last gradient."""
+    zeros = functools.partial(jax.tree.map, jax.numpy.zeros_like)
+    return optax.GradientTransformation(zeros, lambda grads, state, params: (zeros(grads), grads))
+
+
+def small_model(name: str, *, seed: int) -> Any:
+    """A model that every axis of a small mesh can cut."""
+    from easydel_models import CausalLM, DecoderConfig, SequenceClassifier
+
+    config = DecoderConfig(
+        vocab_size=VOCABULARY,
+        dim=32,
+        num_layers=2,
+        num_heads=8,
+        num_kv_heads=4,
+        head_dim=8,
+        mlp_dim=64,
+        tie_embeddings=True,
+        initializer_range=0.2,
+        pad_token_id=0,
+        num_labels=1 if name == "Reward" else None,
+    )
+    return (SequenceClassifier if name == "Reward" else CausalLM).from_config(config, seed=seed, dtype="float32")
+
+
+def rows_of(name: str) -> list[dict[str, Any]]:
+    """Pre-tokenized rows of uneven lengths."""
+    draw = np.random.default_rng(7)
+
+    def ids() -> list[int]:
+        return draw.integers(1, VOCABULARY, draw.integers(2, 6)).tolist()
+
+    if name == "SFT":
+        return [{"input_ids": ids() + ids()} for _ in range(ROWS)]
+    if name in UNPAIRED:
+        return [{"prompt_ids": ids(), "completion_ids": ids(), "label": n % 3 != 0} for n in range(ROWS)]
+    return [{"prompt_ids": ids(), "chosen_ids": ids(), "rejected_ids": ids()} for _ in range(ROWS)]
+
+
+@functools.cache
+def tokenizer() -> Any:
+    """Any tokenizer: rows are tokenized already."""
+    from easydata_tokenize import load_tokenizer
+
+    return load_tokenizer(Path(__file__).parent / "golden" / "tokenizer")
+
+
+class _Beginning:
+    """As much of a run as a trainer needs to prepare its first step."""
+
+    row_exchange = None
+
+    class progress:
+        data_state, batch = None, 0
+
+
+def main() -> None:
+    devices, out, jobs = sys.argv[1:]
+    jax.config.update("jax_num_cpu_devices", int(devices))
+    jax.config.update("jax_disable_most_optimizations", True)
+    found = [first_step(kind, **fields) for kind, fields in json.loads(jobs)]
+    np.savez(out, **{f"{number}/{name}": array for number, job in enumerate(found) for name, array in job.items()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Promise 6: loss and gradients of a step do not depend on how its rows are split, for every trainer.
+
+Eight rows in 1, 2, 4 and 8 micro-batches, and shared by two devices (a program of its own, since the number of devices
+is fixed when JAX starts). Relative 1e-5, gradients in norm for each tensor.
+"""
+
+from __future__ import annotations
+
+import pytest
+from first_step import COUPLED, ROWS, TRAINERS, first_step
+from split_checks import assert_equal_steps, on_devices
+
+KINDS = (*TRAINERS, *COUPLED)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The step in one micro-batch on one device, by kind."""
+    found = {}
+    return lambda kind: found[kind] if kind in found else found.setdefault(kind, first_step(kind))
+
+
+@pytest.fixture(scope="module")
+def two_devices(tmp_path_factory):
+    """The steps of all kinds on two devices; every other kind shares the parameters, the rest only the rows."""
+    jobs = [(kind, {"fsdp": 2} if number % 2 else {"dp": 2, "fsdp": 1}) for number, kind in enumerate(KINDS)]
+    found = on_devices(2, jobs, tmp_path_factory.mktemp("two_devices"))
+    return dict(zip(KINDS, found, strict=True))
+
+
+@pytest.mark.parametrize("micro_batches", [2, 4, 8])
+@pytest.mark.parametrize("kind", KINDS)
+def test_micro_batches(kind, micro_batches, whole):
+    split = first_step(kind, gradient_accumulation_steps=micro_batches)
+    assert_equal_steps(split, whole(kind), what=f"{kind}, {ROWS // micro_batches} x {micro_batches}")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_devices(kind, whole, two_devices):
+    assert_equal_steps(two_devices[kind], whole(kind), what=f"{kind} on two devices")
