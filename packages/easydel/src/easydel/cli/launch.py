@@ -15,6 +15,7 @@ from easydel.cli.errors import CommandError
 from easydel.cli.process_group import ProcessGroup, free_port
 
 _SEPARATOR = "--"
+_GRACE = 15.0  # seconds that the others have to end by themselves once one has failed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ def run(arguments: Sequence[str], command: str) -> int:
     )
     program = _program(words[split + 1 :])
     places = _places(options)
-    with ProcessGroup(grace_seconds=15) as group:
+    with ProcessGroup(grace_seconds=_GRACE) as group:
         for label, place in places:
             group.start(program, label=label, environment=os.environ | place)
         return group.wait()

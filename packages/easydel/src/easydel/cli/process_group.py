@@ -124,9 +124,10 @@ class ProcessGroup:
 
 
 def _copy(source: IO[str], target: Any, label: str) -> None:
-    for line in source:
-        target.write(f"{label}{line}")
-        target.flush()
+    with source:
+        for line in source:
+            target.write(f"{label}{line}")
+            target.flush()
 
 
 def _say(text: str) -> None:
