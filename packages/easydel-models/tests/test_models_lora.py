@@ -16,8 +16,8 @@ from easydel_models.lora import combine_params, merge_lora, split_trainable, wit
 from easydel_models.lora_config import LoraConfig
 from easydel_models.lora_targets import adapted_kernels
 from easydel_models.parameters import flattened, join_params, split_params
+from easydel_models.partitioning import logical_axes
 from easydel_models.peft_files import load_adapter, save_adapter
-from easydel_models.sharding import logical_axes
 
 CONFIG = DecoderConfig(
     vocab_size=50, dim=24, num_layers=3, num_heads=4, num_kv_heads=2, head_dim=8, mlp_dim=40, initializer_range=0.3

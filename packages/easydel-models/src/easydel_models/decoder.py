@@ -23,8 +23,8 @@ from easydel_models.layers import DROPOUT, gated_mlp, linear, project_heads, rms
 from easydel_models.mesh import ROW_AXES, SP, active_mesh, cuts
 from easydel_models.parallel import GATHERED, ONE_DEVICE, Parallel
 from easydel_models.parameters import Params
+from easydel_models.partitioning import partition_spec, partition_specs
 from easydel_models.rope import apply_rope, rope_tables
-from easydel_models.sharding import partition_spec, partition_specs
 
 Remat = Literal["none", "dots", "full"]
 

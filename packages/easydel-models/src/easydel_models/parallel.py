@@ -19,7 +19,7 @@ from jax.sharding import AbstractMesh
 
 from easydel_models.layers import DROPOUT, LoraDropout
 from easydel_models.mesh import FSDP, SP, TOKEN_AXES, TP
-from easydel_models.sharding import partition_spec
+from easydel_models.partitioning import partition_spec
 
 GATHERED = "gathered"
 """Name of gathered kernels for rematerialisation policies: the backward pass gathers them anew."""

@@ -1,0 +1,73 @@
+"""The logical axes of each parameter, and which mesh axis cuts which logical axis.
+
+The first table is data beside the model, the second the one place where the two kinds of axes meet. Norms and biases of
+the model's width are small, and whole on every device.
+"""
+
+from typing import Any
+
+import jax
+from jax.sharding import AbstractMesh, Mesh, PartitionSpec
+
+from easydel_models.layers import LORA_A, LORA_B
+from easydel_models.mesh import FSDP, TP
+
+Params = dict[str, Any]
+
+LOGICAL_AXES: dict[str, tuple[str, ...]] = {
+    "embedding": ("vocab", "embed"),
+    "attention_norm": ("layers", "width"),
+    "query": ("layers", "embed", "heads"),
+    "query_bias": ("layers", "heads"),
+    "key": ("layers", "embed", "kv_heads"),
+    "key_bias": ("layers", "kv_heads"),
+    "value": ("layers", "embed", "kv_heads"),
+    "value_bias": ("layers", "kv_heads"),
+    "output": ("layers", "heads", "embed"),
+    "output_bias": ("layers", "width"),
+    "mlp_norm": ("layers", "width"),
+    "gate": ("layers", "embed", "mlp"),
+    "gate_bias": ("layers", "mlp"),
+    "up": ("layers", "embed", "mlp"),
+    "up_bias": ("layers", "mlp"),
+    "down": ("layers", "mlp", "embed"),
+    "down_bias": ("layers", "width"),
+    "final_norm": ("width",),
+    "head": ("vocab", "embed"),
+    "score": ("labels", "embed"),
+}
+
+RULES: dict[str, str] = {"embed": FSDP, "heads": TP, "kv_heads": TP, "mlp": TP, "vocab": TP}
+"""Logical axis -> the mesh axis that cuts it. Axes that are not named stay whole."""
+
+
+def logical_axes(params: Params) -> Params:
+    """Returns a tree like ``params`` whose leaves are tuples of logical axis names, one per dimension."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: _axes_of(path[-1].key), params)
+
+
+def partition_specs(params: Params, mesh: Mesh | AbstractMesh) -> Params:
+    """Returns a tree like ``params``, of arrays or shapes, that says which mesh axis cuts which dimension."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: partition_spec(path[-1].key, tuple(leaf.shape), mesh), params
+    )
+
+
+def partition_spec(name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> PartitionSpec:
+    """Returns how the parameter ``name`` (the last part of its path) is cut."""
+    return PartitionSpec(*(_cut(axis, size, mesh) for axis, size in zip(_axes_of(name), shape, strict=True)))
+
+
+def _axes_of(name: str) -> tuple[str, ...]:
+    if name.endswith(LORA_A):
+        return (*LOGICAL_AXES[name.removesuffix(LORA_A)][:2], "rank")
+    if name.endswith(LORA_B):
+        layers, _, out = LOGICAL_AXES[name.removesuffix(LORA_B)]
+        return layers, "rank", out
+    return LOGICAL_AXES[name]
+
+
+def _cut(axis: str, size: int, mesh: Mesh | AbstractMesh) -> str | None:
+    by = RULES.get(axis)
+    # A vocabulary of odd size (tokens were added) stays whole on every device of `tp`, rather than being refused.
+    return None if by is None or (axis == "vocab" and size % mesh.shape[by]) else by
