@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ from types import ModuleType
 import pytest
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # tests import the modules beside them
 GOLDEN = HERE / "golden"
 MODELS = ("HuggingFaceTB/SmolLM2-135M-Instruct", "meta-llama/Llama-2-7b-chat-hf")
 SETTINGS = {
