@@ -153,3 +153,12 @@ def test_a_run_leaves_its_page_in_its_folder(tiny_model, tokenizer, text_rows, t
     text = " ".join(parsed((tmp_path / "run" / "report.html").read_text(encoding="utf-8")).text)
     for shown in ("SFTTrainer", "finished behind step 2", "max_training_steps", "grad_norm", "read"):
         assert shown in text
+
+
+def test_the_page_says_how_to_go_on():
+    text = " ".join("".join(parsed(report(RECORDS).html()).text).split())
+    assert "runs/first/checkpoints" in text
+    assert 'ed.AutoEasyDeLModelForCausalLM.from_pretrained("runs/first/model")' in text
+    assert "easydel chat runs/first/model easydel export runs/first exported" in text
+    scores = report(RECORDS, auto_class="AutoEasyDeLModelForSequenceClassification").html()
+    assert "easydel chat" not in scores, "a model that scores answers has none of its own"

@@ -62,7 +62,8 @@ usage: easydel COMMAND [CONFIG.yaml] [--set KEY=VALUE ...] [--FLAG VALUE ...]
 
 exit codes: 0 done, 1 the goal set in the config was missed, 2 wrong flags, config, data or model,
 69 lost another process of the run, 75 asked to stop (Ctrl-C, SIGTERM, SIGUSR1, preemption) and saved: the same
-command goes on, 130 stopped at once by a second Ctrl-C. An unexpected error keeps its traceback and ends with 1.
+command goes on, 130 stopped at once by a second Ctrl-C, 141 the reader of the output closed it. An unexpected error
+keeps its traceback and ends with 1.
 """
 
 

@@ -97,7 +97,7 @@ class Inspection:
     warned: tuple[Warned, ...]
     """Reasons that came up, the most frequent first."""
     batches: tuple[ArrangedBatch, ...]
-    """The first batches; none if rows among them would stop the training."""
+    """The first batches; none if rows among them would stop the training, or the model itself makes them."""
     total_rows: int | None
     """Rows of the training data; `None` where they cannot be counted."""
     total_steps: int | None
@@ -106,6 +106,11 @@ class Inspection:
     """Shares over the run, if the rows are a mixture."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What decides about tokens, masks and order."""
+
+    @property
+    def trains_these(self) -> bool:
+        """Whether these very tokens are trained; not where the model answers them, and its answers are."""
+        return any(self.trained_shares)
 
     @property
     def shapes(self) -> dict[tuple[int, ...], int]:
@@ -204,6 +209,8 @@ class _Reader:
 
 
 def _batches(trainer: Any) -> tuple[ArrangedBatch, ...]:
+    if not trainer._reads_ahead:
+        return ()  # its batches hold answers that the model has yet to give
     try:
         return arranged_batches(trainer, _BATCHES)
     except DataError:

@@ -52,7 +52,7 @@ def _facts(inspection: Inspection) -> list[tuple[str, str]]:
         ("Steps", _known(inspection.total_steps)),
         ("Median tokens", f"{median(inspection.lengths):,.0f}"),
         ("Most tokens", f"{max(inspection.lengths):,}"),
-        ("Trained", f"{sum(shares) / len(shares):.1%}"),
+        ("Trained", f"{sum(shares) / len(shares):.1%}" if inspection.trains_these else "its answers"),
     ]
     return facts if inspection.fill is None else [*facts, ("Places filled", f"{inspection.fill:.1%}")]
 
@@ -95,11 +95,11 @@ def _charts(inspection: Inspection) -> list[_Chart]:
     edges, counts = histogram(inspection.lengths)
     lengths = bar_chart(edges, counts, label="Sequences by their tokens", mark=limit if near else None)
     note = "" if limit is None else f"limit {limit:,}"
-    percent, shares = histogram([round(100 * share) for share in inspection.trained_shares])
-    charts = [
-        _Chart("Tokens of a sequence", note, lengths),
-        _Chart("Trained tokens, %", "", bar_chart(percent, shares, label="Sequences by their trained share, in %")),
-    ]
+    charts = [_Chart("Tokens of a sequence", note, lengths)]
+    if inspection.trains_these:
+        percent, shares = histogram([round(100 * share) for share in inspection.trained_shares])
+        drawn = bar_chart(percent, shares, label="Sequences by their trained share, in %")
+        charts.append(_Chart("Trained tokens, %", "", drawn))
     plan = inspection.mixture
     if plan is not None and len(plan.steps) > 1:
         drawn = share_chart(plan.steps, plan.shares, label="Share of each source by step")

@@ -40,10 +40,11 @@ def print_inspection(console: Console, inspection: Inspection) -> None:
     for row in inspection.rows:
         console.print(_row(row, coloured, wide=console.width >= _SIDE_BY_SIDE))
     console.print(_figures(inspection))
-    for title, values in (
-        ("Tokens of a sequence", inspection.lengths),
-        ("Trained share of a sequence, in %", [round(100 * share) for share in inspection.trained_shares]),
-    ):
+    figures: list[tuple[str, Sequence[float]]] = [("Tokens of a sequence", inspection.lengths)]
+    if inspection.trains_these:
+        percent = [round(100 * share) for share in inspection.trained_shares]
+        figures.append(("Trained share of a sequence, in %", percent))
+    for title, values in figures:
         console.print(Text(title, style="bold"))
         for line in _histogram(values, console.encoding):
             console.print(Text(line), soft_wrap=True)
@@ -56,7 +57,7 @@ def _row(row: InspectedRow, coloured: bool, *, wide: bool) -> Panel:
     raw = row.raw
     place = raw.file if raw.row is None else f"{raw.file} row {raw.row}"
     counts = ", ".join(
-        f"{'' if len(row.sequences) == 1 else sequence.name + ' '}{sequence.length} tokens, {sequence.trained} trained"
+        f"{'' if sequence.name == 'row' else sequence.name + ' '}{sequence.length} tokens, {sequence.trained} trained"
         + (f", {sequence.cut} cut" if sequence.cut else "")
         for sequence in row.sequences
     )
@@ -114,7 +115,8 @@ def _figures(inspection: Inspection) -> Table:
         f"{lengths[0]} to {lengths[-1]} a sequence, half of them at most {lengths[len(lengths) // 2]}"
         + ("" if inspection.max_length is None else f"; max_length {inspection.max_length}"),
     )
-    table.add_row("trained", f"{sum(shares) / len(shares):.1%} of a sequence's tokens on average")
+    average = f"{sum(shares) / len(shares):.1%} of a sequence's tokens on average"
+    table.add_row("trained", average if inspection.trains_these else "the answers that the model will give")
     if inspection.fill is not None:
         shapes = ", ".join(f"{' x '.join(map(str, shape))} ({count})" for shape, count in inspection.shapes.items())
         table.add_row("batches", f"{shapes}; {inspection.fill:.1%} of the places hold a token")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, final
 
 import jax
@@ -38,8 +39,11 @@ class KTOTrainer(ReferencedTrainer[KTOConfig]):
         return KTOPreprocessTransform(tokenizer=self.processing_class, **self._budgets())
 
     def _make_objective(self, structure: Any) -> KTOObjective:
-        self._balance = ClassBalance(self.arguments.desirable_weight, self.arguments.undesirable_weight)
         return KTOObjective(structure=structure, config=self.arguments)
+
+    @cached_property
+    def _balance(self) -> ClassBalance:
+        return ClassBalance(self.arguments.desirable_weight, self.arguments.undesirable_weight)
 
     def _groups(self, rows: Sequence[Any]) -> list[Group]:
         self._balance.saw(rows)
