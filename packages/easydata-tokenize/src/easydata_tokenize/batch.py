@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -45,10 +46,14 @@ class BatchTokenizer:
         """Return the tokens of every text; offsets cost time, so only if they are asked for."""
         if self._special_pattern is None or self._backend.encode_special_tokens:
             return self._encode_whole(texts, offsets)
-        pieces = [self._special_pattern.split(text) for text in texts]
-        distinct = list(dict.fromkeys(piece for row in pieces for piece in row))
+        # A prompt comes once with each of its answers.
+        pieces = {text: self._special_pattern.split(text) for text in dict.fromkeys(texts)}
+        distinct = list(dict.fromkeys(chain.from_iterable(pieces.values())))
         known = dict(zip(distinct, self._encode_whole(distinct, offsets), strict=True))
-        return [_join([(piece, known[piece]) for piece in row if piece], offsets) for row in pieces]
+        joined = {
+            text: _join([(piece, known[piece]) for piece in row if piece], offsets) for text, row in pieces.items()
+        }
+        return [joined[text] for text in texts]
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Return the text of every row of ids, special tokens included; half a letter shows as �."""
@@ -123,14 +128,16 @@ class BatchTokenizer:
         return backend
 
 
+_NO_IDS = np.zeros(0, np.int32)
 _NO_OFFSETS = np.zeros((0, 2), np.int32)
 
 
 def _join(pieces: Iterable[tuple[str, Tokens]], offsets: bool) -> Tokens:
-    ids, places, position = [np.zeros(0, np.int32)], [_NO_OFFSETS], 0
+    if not offsets:
+        return Tokens(np.concatenate([_NO_IDS, *(tokens.ids for _, tokens in pieces)]), _NO_OFFSETS)
+    ids, places, position = [_NO_IDS], [_NO_OFFSETS], 0
     for text, tokens in pieces:
         ids.append(tokens.ids)
-        if offsets:
-            places.append(tokens.offsets + position)
-            position += len(text)
-    return Tokens(np.concatenate(ids), np.concatenate(places) if offsets else _NO_OFFSETS)
+        places.append(tokens.offsets + position)
+        position += len(text)
+    return Tokens(np.concatenate(ids), np.concatenate(places))

@@ -83,7 +83,7 @@ class AnswerEncoder:
             notes.append("prompt_truncated")
         if self._budgets.leaves_no_completion(len(prompt)):
             return None
-        stop = self._tokenizer.eos_token_id
+        stop = self._tokenizer.eos_token_id if self._budgets.keep_stop_token else None
         answers = tuple(self._budgets.completion(answer, len(prompt), stop) for answer in encoded.answers)
         if any(len(cut) < len(whole) for cut, whole in zip(answers, encoded.answers, strict=True)):
             notes.append("completion_truncated")
