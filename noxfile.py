@@ -103,7 +103,7 @@ def parity(session: nox.Session) -> None:
 @nox.session(default=False)
 def storage(session: nox.Session) -> None:
     """Buckets of an S3 server on this machine, read like local files."""
-    sync(session, "--only-group", "test", "--only-group", "storage")
+    sync(session, "--only-group", "test", "--only-group", "storage", "--only-group", "storage-writing")
     session.run("pytest", "tests-integration/storage", *session.posargs)
 
 

@@ -1,4 +1,4 @@
-"""Files in a bucket are read like local ones: found, read, resumed, shuffled, refused.
+"""Files in a bucket are read like local ones (found, read, resumed, shuffled, refused), and sets are written there.
 
 The S3 server (moto) runs on this machine and checks every signature, so rows that arrive prove that the
 credentials did too.
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from easydata_sources import DataAccessError, DataFilesNotFoundError, as_sharded_source
+from easydata_tokenize import IncompleteSetError, open_saved, save_dataset
 
 SETTING_UP = 3  # requests that the server takes from anyone: those that make the user
 START_SECONDS = 60
@@ -173,6 +174,42 @@ def test_wrong_credentials_are_refused_with_the_reason(path, wrong, server, buck
     assert "mend:" in text
     assert options["secret"] not in text
     assert len(text.splitlines()) <= SCREEN_LINES
+
+
+def test_a_set_written_to_a_bucket_is_the_set_on_the_disk_and_goes_on_after_a_failure(server, bucket, folder, tmp_path):
+    source = as_sharded_source(str(folder / "tables/*.parquet"))
+    url, options = "s3://chats/sets/one", server.options()
+
+    def failing(row):
+        if row["text"] == "second 60":
+            raise RuntimeError("the machine is gone")
+        return row
+
+    settings = {"row_group_size": 25, "max_shard_size": "1GB"}
+    with pytest.raises(RuntimeError, match="the machine is gone"):
+        save_dataset(source.map(failing), url, output_storage_options=options, **settings)
+    with pytest.raises(IncompleteSetError, match="130 rows in whole files so far"):
+        open_saved(url, storage_options=options)
+    read = []
+
+    def noted(row):
+        read.append(row["text"])
+        return row
+
+    there = save_dataset(source.map(noted), url, output_storage_options=options, **settings)
+    assert read == [f"second {i}" for i in range(50, 70)]  # behind the last group that was committed
+    here = save_dataset(source, tmp_path / "one", **settings)
+    filesystem = fsspec.filesystem("s3", **options)
+    for path, address in zip(here.output_paths, there.output_paths, strict=True):
+        with open(path, "rb") as file:
+            assert filesystem.cat_file(address) == file.read()
+    saved = open_saved(url, verify=True, storage_options=options)
+    assert (len(saved), list(saved.rows())) == (200, ROWS["tables/*.parquet"])
+    assert not [name for name in filesystem.find("chats/sets/one") if "_work" in name]
+    filesystem.rm_file(there.output_paths[1])
+    filesystem.invalidate_cache()
+    with pytest.raises(IncompleteSetError, match="missing"):
+        open_saved(url, storage_options=options)
 
 
 def write_files(filesystem, folder):
