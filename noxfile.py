@@ -22,6 +22,7 @@ PACKAGES = sorted(path.parent.name for path in ROOT.glob("packages/*/pyproject.t
 WITHOUT_JAX = {"easydata-sources", "easydata-mix", "easydata-tokenize", "easydel-transforms"}
 # Two files of tests at a time; a file's tests stay together, because they share compiled programs.
 IN_PARALLEL = ("-n", "2", "--dist", "loadfile")
+AZURITE = "azurite@3.35.0"  # Microsoft's own emulator of its store; npm comes with the group `storage`
 UV = os.environ.get("UV", "uv")  # `uv run` names its own binary here, which need not be on the PATH
 
 
@@ -102,9 +103,12 @@ def parity(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def storage(session: nox.Session) -> None:
-    """Buckets of an S3 server on this machine, read like local files."""
+    """Buckets of S3, Google, Azure and Hub servers on this machine, read like local files."""
     sync(session, "--only-group", "test", "--only-group", "storage", "--only-group", "storage-writing")
-    session.run("pytest", "tests-integration/storage", *session.posargs)
+    folder = session.create_tmp()
+    session.run_install("npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder, AZURITE)
+    azurite = Path(folder, "node_modules", "azurite", "dist", "src", "blob", "main.js")
+    session.run("pytest", "tests-integration/storage", *session.posargs, env={"AZURITE": str(azurite)})
 
 
 @nox.session(default=False)

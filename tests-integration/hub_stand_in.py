@@ -1,7 +1,7 @@
-"""A stand-in for the Hugging Face Hub on loopback: the read side, for models and data sets.
+"""A stand-in for the Hugging Face Hub on loopback: serves `ROOT/<namespace>/<name>/<files>` as model repositories, and
+`ROOT/datasets/<namespace>/<name>/<files>` as data sets.
 
-Serves `ROOT/<namespace>/<name>/<files>` as model repositories and `ROOT/datasets/<namespace>/<name>/<files>` as data
-sets: what `snapshot_download`, `AutoConfig`, `AutoTokenizer` and `load_dataset`, streaming too, ask for.
+Read side only: what `snapshot_download`, `AutoConfig`, `AutoTokenizer`, `load_dataset` and `hf://` ask for.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-KINDS = {"models": "", "datasets": "datasets"}
 
 
 @contextmanager
@@ -31,70 +30,75 @@ def hub(root: Path) -> Iterator[str]:
         def do_HEAD(self) -> None:
             self._answer(body=False)
 
-        def do_POST(self) -> None:
-            content = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
-            parts = self._parts()
-            if parts[:1] == ["api"] and "paths-info" in parts:
-                asked = json.loads(content)["paths"] if content.startswith("{") else parse_qs(content)["paths"]
-                known = {entry["path"]: entry for entry in _entries(_folder(root, parts[1], parts[2:4]))}
-                self._send_json([known[path] for path in asked if path in known], body=True)
-            else:
-                self._missing("RepoNotFound", body=True)
-
         def log_message(self, *_: object) -> None: ...
 
-        def _parts(self) -> list[str]:
-            return unquote(urlsplit(self.path).path).strip("/").split("/")
+        def do_POST(self) -> None:
+            asked = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            self._answer(body=True, asked=asked)
 
-        def _answer(self, *, body: bool) -> None:
-            parts = self._parts()
-            kind = "datasets" if parts[0] == "datasets" else "models"
-            file = parts[1:] if kind == "datasets" else parts
-            if parts[0] == "api" and len(parts) > 3 and parts[1] in KINDS:
-                self._describe(_folder(root, parts[1], parts[2:4]), parts[2:4], parts[4:], body=body)
-            elif len(file) > 4 and file[2] == "resolve":
-                self._send_file(_folder(root, kind, file[:2]) / "/".join(file[4:]), body=body)
+        def _answer(self, *, body: bool, asked: str | None = None) -> None:
+            parts = unquote(urlsplit(self.path).path).strip("/").split("/")
+            place, parts = self._split(parts)
+            if parts[:1] == ["api"]:
+                self._describe(place, parts[1:], body=body, asked=asked)
+            elif parts[2:3] == ["resolve"]:
+                self._send_file(place / "/".join(parts[:2]) / "/".join(parts[4:]), body=body)
             else:
-                self._missing("RepoNotFound", body=body)
+                self._send(404, b"", {"X-Error-Code": "RepoNotFound"}, body=body)
 
-        def _describe(self, folder: Path, name: list[str], rest: list[str], *, body: bool) -> None:
+        def _split(self, parts: list[str]) -> tuple[Path, list[str]]:
+            """Return the folder of this kind of repository, and the address without the kind."""
+            for kind, place in (("models", root), ("datasets", root / "datasets")):
+                if parts[:2] == ["api", kind]:
+                    return place, ["api", *parts[2:]]
+            return (root / "datasets", parts[1:]) if parts[:1] == ["datasets"] else (root, parts)
+
+        def _describe(self, place: Path, parts: list[str], *, body: bool, asked: str | None) -> None:
+            folder = place / "/".join(parts[:2])
             if not folder.is_dir():
-                self._missing("RepoNotFound", body=body)
-            elif rest[:1] == ["tree"]:
-                if len(rest) > 2:  # a sub-folder; there is none
-                    self._missing("EntryNotFound", body=body)
-                else:
-                    self._send_json(_entries(folder), body=body)
-            else:
-                names = [{"rfilename": entry["path"]} for entry in _entries(folder)]
-                self._send_json(
-                    {"id": "/".join(name), "sha": COMMIT, "siblings": names, "private": False, "gated": False},
-                    body=body,
+                self._send(404, b"", {"X-Error-Code": "RepoNotFound"}, body=body)
+                return
+            what = parts[2] if len(parts) > 2 else ""
+            if what == "tree":
+                inner = folder / "/".join(parts[4:])
+                if not inner.is_dir():
+                    self._send(404, b"", {"X-Error-Code": "EntryNotFound"}, body=body)
+                    return
+                recursive = "recursive=true" in self.path.lower()
+                answer: object = [
+                    _entry(path, folder) for path in sorted(inner.rglob("*") if recursive else inner.iterdir())
+                ]
+            elif what == "paths-info":
+                names = (
+                    json.loads(asked)["paths"] if asked and asked.startswith("{") else parse_qs(asked or "")["paths"]
                 )
+                answer = [_entry(folder / name, folder) for name in names if (folder / name).exists()]
+            elif what == "refs":
+                branch = {"name": "main", "ref": "refs/heads/main", "targetCommit": COMMIT}
+                answer = {"branches": [branch], "tags": [], "converts": []}
+            else:
+                files = sorted(path for path in folder.rglob("*") if path.is_file())
+                names = [{"rfilename": str(path.relative_to(folder))} for path in files]
+                answer = {"id": "/".join(parts[:2]), "sha": COMMIT, "siblings": names, "private": False, "gated": False}
+                answer |= {"tags": [], "downloads": 0, "likes": 0, "lastModified": "2026-01-01T00:00:00.000Z"}
+            self._send(200, json.dumps(answer).encode(), {"Content-Type": "application/json"}, body=body)
 
         def _send_file(self, path: Path, *, body: bool) -> None:
             if not path.is_file():
-                self._missing("EntryNotFound", body=body)
+                self._send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}, body=body)
                 return
-            content, headers = path.read_bytes(), {"ETag": f'"{_etag(path)}"', "Accept-Ranges": "bytes"}
-            wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+            content, headers = path.read_bytes(), {"ETag": f'"{_etag(path)}"', "X-Repo-Commit": COMMIT}
+            wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
             if wanted is None:
-                self._send(200, content, headers, body=body)
+                self._send(200, content, headers | {"Accept-Ranges": "bytes"}, body=body)
                 return
-            start, end = int(wanted[1]), min(int(wanted[2] or len(content)), len(content) - 1)
-            headers["Content-Range"] = f"bytes {start}-{end}/{len(content)}"
-            self._send(206, content[start : end + 1], headers, body=body)
-
-        def _missing(self, code: str, *, body: bool) -> None:
-            self._send(404, b"", {"X-Error-Code": code}, body=body)
-
-        def _send_json(self, answer: object, *, body: bool) -> None:
-            self._send(200, json.dumps(answer).encode(), {"Content-Type": "application/json"}, body=body)
+            first, last = int(wanted[1]), min(int(wanted[2] or len(content)), len(content) - 1)
+            headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+            self._send(206, content[first : last + 1], headers, body=body)
 
         def _send(self, status: int, content: bytes, headers: dict[str, str], *, body: bool) -> None:
             self.send_response(status)
-            length = {"Content-Length": str(len(content)), "X-Repo-Commit": COMMIT}
-            for name, value in (headers | length).items():
+            for name, value in (headers | {"Content-Length": str(len(content))}).items():
                 self.send_header(name, value)
             self.end_headers()
             if body:
@@ -111,16 +115,11 @@ def hub(root: Path) -> Iterator[str]:
         thread.join()
 
 
-def _folder(root: Path, kind: str, name: list[str]) -> Path:
-    return root / KINDS[kind] / "/".join(name)
-
-
-def _entries(folder: Path) -> list[dict]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
-    return [
-        {"type": "file", "path": str(path.relative_to(folder)), "size": path.stat().st_size, "oid": _etag(path)}
-        for path in files
-    ]
+def _entry(path: Path, folder: Path) -> dict[str, object]:
+    entry: dict[str, object] = {"path": str(path.relative_to(folder)), "oid": _etag(path) if path.is_file() else COMMIT}
+    return entry | (
+        {"type": "file", "size": path.stat().st_size} if path.is_file() else {"type": "directory", "size": 0}
+    )
 
 
 def _etag(path: Path) -> str:

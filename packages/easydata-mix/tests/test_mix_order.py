@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 from easydata_mix import MixtureError
+from easydata_mix.journal import Journal
 from easydata_mix.order import block_order, check_seed, first_unserved
+from easydata_mix.plan import Planner, static_curves
+from easydata_mix.weights import exact_shares
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 def test_an_order_holds_every_source_as_often_as_its_quota():
@@ -54,3 +59,36 @@ def test_the_first_draw_that_cannot_be_served():
 
 
 FIRST_RELEASE = [1, 2, 0, 0, 0, 1, 2, 1, 0, 2]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    weights=st.lists(st.sampled_from([0, 1, 2, 0.3, 0.07, 5, 1 / 3, 0.123456]), min_size=1, max_size=6),
+    start=st.integers(0, 60),
+    rows=st.integers(1, 90),
+    edit=st.none() | st.integers(1, 100),
+)
+def test_rows_planned_together_are_those_planned_one_by_one(weights, start, rows, edit):
+    if not any(weights):
+        weights = [*weights, 1]
+    names = [str(index) for index in range(len(weights))]
+    journal = Journal(names)
+    if edit is not None:
+        journal.add(edit, dict(zip(names, [*weights[1:], 3], strict=True)))
+    planner = Planner(len(names), static_curves(exact_shares(weights, names)), journal=journal, block_size=1, seed=0)
+
+    def one_by_one(place, count):
+        order = []
+        for _ in range(count):
+            block = planner.block(place)
+            order += block.order.tolist()
+            place = planner.after(block)
+        return order, place
+
+    _, place = one_by_one(planner.start(), start)
+    stretch = planner.stretch(place, rows)
+    order, after = one_by_one(place, len(stretch.order))
+    assert stretch.order.tolist() == order
+    assert stretch.place_after(len(order)) == after
+    half = len(order) // 2
+    assert stretch.place_after(half) == one_by_one(place, half)[1]

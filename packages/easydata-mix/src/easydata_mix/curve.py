@@ -96,6 +96,11 @@ class ShareCurve:
         stage, flat, ramp = self._locate(row)
         return stage.base[source] + stage.share[source] * flat + stage.change[source] * ramp
 
+    @property
+    def constant_shares(self) -> tuple[int, ...]:
+        """The shares of the last stage, in 1/`unit`; those of every row where there is a `period`."""
+        return tuple(share * self._scale for share in self._stages[-1].share)
+
     def reaches(self, source: int, target: int, *, start: int, stride: int) -> int:
         """Return the smallest j >= 0 with `cumulative_of(source, start + j·stride) >= target`; `HORIZON` if never."""
         if self.cumulative_of(source, start) >= target:

@@ -23,6 +23,7 @@ from easydata_sources import BatchStream, RowStream, ShardedDataSource, State
 from easydata_sources.bad_row import Care
 from easydata_sources.single_shard import SingleShardSource
 from easydata_sources.source import check_batch_size
+from easydata_sources.streams import ChunkBatchStream, ChunkReader
 
 from easydata_mix.clock import Clock
 from easydata_mix.curve import HORIZON
@@ -30,7 +31,7 @@ from easydata_mix.errors import MixtureError
 from easydata_mix.feed import Cursor
 from easydata_mix.journal import Journal, WeightEdit
 from easydata_mix.mixed_state import check_mixture, spot_from_dict, spot_to_dict
-from easydata_mix.mixed_stream import MixedRowStream, mixed_batches
+from easydata_mix.mixed_stream import MixedReader, MixedRowStream
 from easydata_mix.mixer import Reading, ReadSpot
 from easydata_mix.named_sources import named_sources
 from easydata_mix.order import Order
@@ -143,7 +144,11 @@ class MixedShardedSource(SingleShardSource):
     def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
         """Return the same rows as Arrow record batches; columns a source lacks are null in its rows."""
         spot = self._restore(state)
-        return mixed_batches(self._reading(), self._load, self._save(spot), check_batch_size(rows))
+        return ChunkBatchStream(self.reader(), self._save(spot), check_batch_size(rows))
+
+    def reader(self) -> ChunkReader:
+        """Return what reads the runs of rows, as columns where the sources have columns."""
+        return MixedReader(self._reading(), self._load)
 
     def __len__(self) -> int:
         """Return the rows of an epoch: under `restart` the sum of the sources' lengths, else exactly what is given.
@@ -194,7 +199,7 @@ class MixedShardedSource(SingleShardSource):
         Args:
             weights: One weight per source.
             from_row: Index of the first row drawn by them, counted over all epochs; not before the
-                rows already planned. `None` = the first row not planned yet (a block, or 256 rows, further on).
+                rows already planned. `None` = the first row not planned yet (a block, or 1,024 rows, further on).
 
         Returns:
             The edit, with the row it takes effect at.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from easydata_sources import BatchStream, RowStream, State
+from easydata_sources import RowStream, State
 from easydata_sources.rows import Row, rows_as_dicts
-from easydata_sources.streams import Chunk, ChunkBatchStream, ChunkReader, Place
+from easydata_sources.streams import Chunk, ChunkReader, Place
 
 from easydata_mix.mixer import Mixer, Reading, ReadSpot
 
@@ -48,8 +48,13 @@ class MixedRowStream(RowStream):
         return self._chunk.place(self._given - 1)
 
 
-class _BatchReader(ChunkReader):
-    """The chunks of a mixture as record batches."""
+class MixedReader(ChunkReader):
+    """The chunks of a mixture; those of sources with columns are record batches.
+
+    Args:
+        reading: The mixture.
+        load: Turns a saved state into a position.
+    """
 
     def __init__(self, reading: Reading, load: Callable[[State], ReadSpot]) -> None:
         self._reading = reading
@@ -64,15 +69,3 @@ class _BatchReader(ChunkReader):
         mixer = Mixer(self._reading, self._load(start), columns=True)
         skipped = mixer.skip(rows)
         return self._reading.save(mixer.spot), skipped
-
-
-def mixed_batches(reading: Reading, load: Callable[[State], ReadSpot], start: State, rows: int) -> BatchStream:
-    """Return the record batches of a mixture; columns a source lacks are null in its rows.
-
-    Args:
-        reading: The mixture.
-        load: Turns a saved state into a position.
-        start: Where to start.
-        rows: Rows in a batch; the last may have fewer.
-    """
-    return ChunkBatchStream(_BatchReader(reading, load), start, rows)

@@ -67,14 +67,8 @@ class _Span:
     """The next rows of the plan: a part of a block, or several blocks."""
 
     order: Order
-    starts: Sequence[tuple[int, Place, int]]
-    """(row of the span, block, offset in the block) where each block begins, and after the span's last row."""
-
-    def place(self, rows: int) -> tuple[Place, int]:
-        """Return the block and the offset in it after some rows of the span."""
-        index = bisect_right(self.starts, rows, key=lambda start: start[0]) - 1
-        start, place, offset = self.starts[index]
-        return place, offset + rows - start
+    place: Callable[[int], tuple[Place, int]]
+    """Block and offset in it after some rows of the span."""
 
 
 class Mixer:
@@ -144,6 +138,10 @@ class Mixer:
     def _plan(self, most: int) -> _Span | None:
         """Return the next rows of the plan; None if there are no more."""
         planner, place, offset = self._reading.planner, self._place, self._offset
+        stretch = None if offset else planner.stretch(place, most)
+        if stretch is not None:
+            planner.settle(place.row + len(stretch.order))
+            return _Span(order=stretch.order, place=lambda rows: (stretch.place_after(rows), 0))
         starts: list[tuple[int, Place, int]] = []
         orders: list[Order] = []
         rows = 0
@@ -159,7 +157,7 @@ class Mixer:
             if offset == block.stop - place.row:
                 place, offset = planner.after(block), 0
         starts.append((rows, place, offset))
-        return _Span(order=concatenate(orders), starts=starts) if orders else None
+        return _Span(order=concatenate(orders), place=partial(_place_among, starts)) if orders else None
 
     def _unserved(self, order: Order) -> tuple[int, int] | None:
         wanted = self._counts(order)
@@ -204,6 +202,17 @@ class Mixer:
                 return f"{shard} (source {name!r} of a mixture)", None if row is None else row + rank
             rank -= len(run.rows)
         return name, None
+
+
+def _place_among(starts: Sequence[tuple[int, Place, int]], rows: int) -> tuple[Place, int]:
+    """Return the block and the offset in it after some rows.
+
+    Args:
+        starts: (row, block, offset in the block) where each block begins, and after the last row.
+        rows: How many.
+    """
+    start, place, offset = starts[bisect_right(starts, rows, key=lambda start: start[0]) - 1]
+    return place, offset + rows - start
 
 
 def _interleave(order: Order, runs: Sequence[Sequence[Run]], reading: Reading) -> Rows:

@@ -22,8 +22,9 @@ from math import lcm
 from typing import TypeAlias
 
 from easydata_mix.curve import HORIZON, ShareCurve
+from easydata_mix.even_order import EvenOrder
 from easydata_mix.journal import Journal
-from easydata_mix.order import Order, block_order
+from easydata_mix.order import Order, block_order, counts_of
 from easydata_mix.quotas import next_totals
 from easydata_mix.weights import Shares
 
@@ -67,6 +68,25 @@ class Block:
     def order(self) -> Order:
         """Source of every row of the block."""
         return block_order(self.quotas, seed=self.seed, row=self.place.row)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Consecutive blocks of one row, planned together."""
+
+    place: Place
+    order: Order
+    """Source of every row."""
+    end: Place | None
+    """The place after the last row, if it begins a new phase."""
+
+    def place_after(self, rows: int) -> Place:
+        """Return the place after the first `rows` rows."""
+        if rows == len(self.order) and self.end is not None:
+            return self.end
+        counts = counts_of(self.order[:rows], len(self.place.given))
+        given = tuple(before + more for before, more in zip(self.place.given, counts, strict=True))
+        return replace(self.place, row=self.place.row + rows, given=given)
 
 
 class Planner:
@@ -116,6 +136,17 @@ class Planner:
         stop = min(place.row + self._block_size, self._next_edit(place.row))
         totals = phase.totals(place.given, place.row, stop, self._block_size)
         return Block(place=place, stop=stop, totals=totals, seed=self._seed)
+
+    def stretch(self, place: Place, rows: int) -> Stretch | None:
+        """Return up to `rows` blocks of one row at once; None where only `block` can plan."""
+        even = self._phase_of(place).even if self._block_size == 1 else None
+        if even is None or rows < 1:
+            return None
+        edit = self._next_edit(place.row)
+        stop = min(place.row + rows, edit)
+        order = even.rows(place.given, place.row - place.phase, stop - place.row)
+        end = replace(self.start(), row=stop, phase=stop, live=place.live) if stop == edit else None
+        return Stretch(place=place, order=order, end=end)
 
     def after(self, block: Block) -> Place:
         """Return the place after a block that was given in full."""
@@ -188,6 +219,7 @@ class _Phase:
         self._start = key[0]
         self._clock_start = clock_start
         self._base = curve.cumulative(clock_start + self._start) if curve else []
+        self.even = EvenOrder(curve.constant_shares, curve.unit) if curve and curve.period else None
         self._deadlines: dict[int, tuple[int, int]] = {}
         self._latest: tuple[int, list[int]] = (-1, [])
 

@@ -18,6 +18,8 @@ from easydata_mix.curve import HORIZON
 from easydata_mix.order import Order, counts_of, first_unserved
 from easydata_mix.plan import Block, Place, Planner
 
+_STRETCH_ROWS = 1 << 14
+
 Stop: TypeAlias = Literal["restart", "first_exhausted", "all_exhausted"]
 
 
@@ -72,6 +74,11 @@ def walk(planner: Planner, start: Spot, rows: int, *, lengths: Sequence[int | No
 def orders(planner: Planner, rows: int, *, lengths: Sequence[int | None], stop: Stop) -> Iterator[Order]:
     """Yield the sources of the first `rows` rows, block by block; fewer only if the mixture ends before."""
     place, left = planner.start(), [HORIZON if stop == "restart" or n is None else n for n in lengths]
+    limited = any(available < HORIZON for available in left)
+    while not limited and rows > 0 and (stretch := planner.stretch(place, min(rows, _STRETCH_ROWS))) is not None:
+        yield stretch.order
+        rows -= len(stretch.order)
+        place = stretch.place_after(len(stretch.order))
     while rows > 0 and (block := planner.block(place)) is not None:
         cut = _cut(block, left)
         order = block.order[: cut[0] if cut else None][:rows]

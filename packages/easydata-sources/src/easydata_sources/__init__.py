@@ -12,6 +12,7 @@ from easydata_sources.errors import DataError as DataError
 from easydata_sources.errors import DataFilesNotFoundError as DataFilesNotFoundError
 from easydata_sources.errors import DataFormatError as DataFormatError
 from easydata_sources.errors import DataQualityError as DataQualityError
+from easydata_sources.errors import DataUnreachableError as DataUnreachableError
 from easydata_sources.errors import MissingExtraError as MissingExtraError
 from easydata_sources.errors import RowError as RowError
 from easydata_sources.field_filters import FilterByField as FilterByField
@@ -71,6 +72,7 @@ __all__ = [
     "DataFormatError",
     "DataQualityError",
     "DataReport",
+    "DataUnreachableError",
     "DropFields",
     "ExpandTransform",
     "ExtractField",

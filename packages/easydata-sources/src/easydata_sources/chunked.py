@@ -47,6 +47,9 @@ class ChunkedSource(ShardedDataSource, ChunkReader):
     def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
         return ChunkBatchStream(self, self._start(state), check_batch_size(rows))
 
+    def reader(self) -> ChunkReader:
+        return self
+
     def open_shard(self, name: str) -> Iterator[Row]:
         return self.open_shard_at_row(name, 0)
 

@@ -26,6 +26,10 @@ class DataAccessError(DataError, PermissionError):
     """The server or the system refuses to show what was asked for."""
 
 
+class DataUnreachableError(DataError, ConnectionError):
+    """A server does not answer."""
+
+
 class DataQualityError(DataError):
     """Too many rows were lost or altered for one reason (see `DataReport`)."""
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
 from easydata_sources.errors import DataAccessError, DataError, DataFilesNotFoundError, MissingExtraError
+from easydata_sources.server_faults import told_in_our_words
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,6 +59,12 @@ class DataFile:
     def open(self) -> BinaryIO:
         """Open for reading bytes."""
         filesystem, path = _filesystem(self.url, self.storage_options)
+        if not self.remote:
+            return cast(BinaryIO, filesystem.open(path, "rb"))
+        with told_in_our_words(self.url, self.storage_options):
+            return self._open_remote(filesystem, path)
+
+    def _open_remote(self, filesystem: AbstractFileSystem, path: str) -> BinaryIO:
         if _is_web(self.url) and not filesystem.info(path).get("partial"):
             return _fetch_whole(filesystem, path)
         return cast(BinaryIO, filesystem.open(path, "rb"))
@@ -108,7 +115,13 @@ def expand_data_files(
 
 
 def _expand(pattern: str, options: dict[str, Any], extensions: Sequence[str]) -> list[DataFile]:
-    filesystem, path = _filesystem(pattern, options)
+    with told_in_our_words(pattern, options):
+        return _expand_on(*_filesystem(pattern, options), pattern, options, extensions)
+
+
+def _expand_on(
+    filesystem: AbstractFileSystem, path: str, pattern: str, options: dict[str, Any], extensions: Sequence[str]
+) -> list[DataFile]:
     remote = not _is_local(filesystem)
     if "::" in pattern:  # a chained URL (zip://…::s3://…) names one file; its parts are not ours to expand
         return [DataFile(url=pattern, remote=remote, storage_options=options)]
@@ -136,7 +149,9 @@ def _matches(filesystem: AbstractFileSystem, path: str, pattern: str, extensions
             )
         return sorted(found)
     if _is_glob(pattern):
-        entries = cast(dict[str, dict[str, Any]], filesystem.glob(path, detail=True))
+        entries: dict[str, dict[str, Any]] = {}
+        with contextlib.suppress(FileNotFoundError):  # what some say where there is no such bucket
+            entries = cast(dict[str, dict[str, Any]], filesystem.glob(path, detail=True))
         found = sorted(name for name, info in entries.items() if info["type"] == "file")
         if found:
             return found
@@ -145,6 +160,9 @@ def _matches(filesystem: AbstractFileSystem, path: str, pattern: str, extensions
             f"No file matches {pattern!r}.\n"
             "  mend: check the folder and the extension; '**' is needed to search sub-folders"
         )
+    if not _is_local(filesystem):
+        with contextlib.suppress(FileNotFoundError):
+            filesystem.info(path)  # asked whether a file is there, some clients say no where they could not ask
     raise DataFilesNotFoundError(f"There is no file {pattern!r}.\n  mend: {_mend_missing(filesystem, path)}")
 
 

@@ -7,12 +7,17 @@ there. It works with fewer files than hosts, because windows count rows, not fil
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from easydata_sources.bad_row import Care
 from easydata_sources.errors import DataError
-from easydata_sources.rows import Row
+from easydata_sources.rows import Row, Rows, concat_rows, rows_as_batch
 from easydata_sources.single_shard import SingleShardSource
-from easydata_sources.source import ShardedDataSource
-from easydata_sources.streams import Place, RowStream, State
+from easydata_sources.source import ShardedDataSource, check_batch_size
+from easydata_sources.streams import BatchStream, ChunkBatchStream, Place, RowStream, State
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class HostShardedSource(SingleShardSource):
@@ -45,13 +50,23 @@ class HostShardedSource(SingleShardSource):
         Raises:
             DataError: If `state` lies within a round of another number of hosts.
         """
+        self._check(state)
+        return _HostRows(self, state)
+
+    def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
+        """Start reading the same rows as record batches."""
+        self._check(state)
+        if self.source.reader() is None:
+            return super().batches(rows, state)
+        return _HostBatches(self, check_batch_size(rows), state)
+
+    def _check(self, state: State | None) -> None:
         if state and state["emitted"] and state["hosts"] != self.count:
             raise DataError(
                 f"The position {state} lies within a round of {state['hosts']} hosts and cannot be continued by "
                 f"{self.count}.\n  mend: save positions when every host has finished its window "
                 f"(every {self.window} rows), or resume with {state['hosts']} hosts"
             )
-        return _HostRows(self, state)
 
     def with_care(self, care: Care) -> ShardedDataSource:
         source = self.source.with_care(care)
@@ -99,6 +114,51 @@ class _HostRows(RowStream):
 
     def _finish_round(self) -> None:
         """If the own window is complete, step over those of the hosts after and, in the next round, before."""
+        owner = self._owner
+        if self._emitted < owner.window:
+            return
+        self._stream.skip((owner.count - 1 - owner.index) * owner.window)
+        self._round, self._emitted = self._stream.state(), 0
+        self._stream.skip(owner.index * owner.window)
+
+
+class _HostBatches(BatchStream):
+    """The same rows as record batches, which stay columns where the source has columns."""
+
+    def __init__(self, owner: HostShardedSource, rows: int, state: State | None) -> None:
+        reader = owner.source.reader()
+        assert reader is not None
+        start = state["source"] if state else owner.source.rows().state()
+        self._owner = owner
+        self._size = rows
+        self._stream = ChunkBatchStream(reader, start, owner.window)
+        self._round = start
+        self._emitted = 0
+        self._stream.skip(owner.index * owner.window)
+        if state and state["emitted"]:
+            self._emitted = self._stream.skip(state["emitted"])
+
+    def __next__(self) -> pa.RecordBatch:
+        runs: list[Rows] = []
+        where, missing = "", self._size
+        while missing:
+            self._finish_round()
+            taken, where = self._stream.take(min(missing, self._owner.window - self._emitted))
+            if not taken:
+                break
+            runs += taken
+            count = sum(map(len, taken))
+            self._emitted += count
+            missing -= count
+        if not runs:
+            raise StopIteration
+        return rows_as_batch(concat_rows(runs, where=where), where=where)
+
+    def state(self) -> State:
+        self._finish_round()
+        return {"source": self._round, "emitted": self._emitted, "hosts": self._owner.count}
+
+    def _finish_round(self) -> None:
         owner = self._owner
         if self._emitted < owner.window:
             return

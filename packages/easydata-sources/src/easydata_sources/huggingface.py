@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from easydata_sources.bad_row import Care
 from easydata_sources.chunked import ChunkedSource
-from easydata_sources.errors import DataError, DataFormatError, MissingExtraError
+from easydata_sources.errors import DataError, DataFilesNotFoundError, DataFormatError, MissingExtraError
 from easydata_sources.rows import Row, Rows, table_as_batch
+from easydata_sources.server_faults import told_in_our_words
 from easydata_sources.single_shard import SingleShardSource
 from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
-from easydata_sources.streams import BatchStream, Chunk, Place, RowStream, State
+from easydata_sources.streams import BatchStream, Chunk, ChunkReader, Place, RowStream, State
 
 if TYPE_CHECKING:
     import datasets
@@ -91,6 +92,9 @@ class HFDatasetShardedSource(ShardedDataSource):
         careful._source = self._source.with_care(care)
         return careful
 
+    def reader(self) -> ChunkReader | None:
+        return self._source.reader()
+
     def access(self) -> RowAccess | None:
         return self._source.access()
 
@@ -158,6 +162,9 @@ class HuggingFaceShardedSource(ShardedDataSource):
         careful._care, careful._loaded = care, None
         return careful
 
+    def reader(self) -> ChunkReader | None:
+        return self._source().reader()
+
     def access(self) -> RowAccess | None:
         return self._source().access()
 
@@ -167,10 +174,26 @@ class HuggingFaceShardedSource(ShardedDataSource):
     def _source(self) -> ShardedDataSource:
         if self._loaded is None:
             library = _library(f"Loading the data set {self.dataset_name!r}")
-            dataset = library.load_dataset(self.dataset_name, split=self.split, **self._arguments)
+            with told_in_our_words(f"hf://datasets/{self.dataset_name}"):
+                dataset = self._load(library)
             source = HFDatasetShardedSource(dataset, name=f"{self.dataset_name}:{self.split}")
             self._loaded = source.with_care(self._care)
         return self._loaded
+
+    def _load(self, library: Any) -> Any:
+        try:
+            return library.load_dataset(self.dataset_name, split=self.split, **self._arguments)
+        except FileNotFoundError as error:
+            raise DataFilesNotFoundError(
+                f"There is no data set {self.dataset_name!r} on the Hub, or it may not be seen: {error}\n"
+                "  mend: check the name (`namespace/name`); private data sets need a token, gated ones your consent"
+            ) from error
+        except ValueError as error:  # what the library raises for a split or a subset that is not there
+            raise DataError(
+                f"The data set {self.dataset_name!r} cannot be loaded with split={self.split!r} and "
+                f"subset={self._arguments['name']!r}: {error}\n"
+                "  mend: choose one of those that it has"
+            ) from error
 
 
 class _MapStyleSource(ChunkedSource):

@@ -8,13 +8,13 @@ lost or repeated.
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 from easydata_sources.errors import DataError
+from easydata_sources.server_faults import in_our_words, transient_errors
 from easydata_sources.streams import Chunk, State
 
 logger = logging.getLogger(__name__)
@@ -47,16 +47,11 @@ class RetryPolicy:
             Exception: `error`, if it was the last try or another one cannot help.
         """
         if failures >= self.attempts or isinstance(error, _LASTING):
-            raise error
+            told = in_our_words(error, what)
+            raise error if told is None else told from error
         delay = min(self.first_delay * 2 ** (failures - 1), self.max_delay)
         logger.warning("Reading %s failed (%s); try %d in %.1f s", what, error, failures + 1, delay)
         time.sleep(delay)
-
-
-def transient_errors() -> tuple[type[Exception], ...]:
-    """Return the errors that may go away: the system's, and those of the web client if it is in use."""
-    client = sys.modules.get("aiohttp")  # it reports a connection that breaks off as no OSError
-    return (OSError,) if client is None else (OSError, client.ClientError)
 
 
 def read_resiliently(

@@ -75,6 +75,9 @@ class ShuffledShardedSource(SingleShardSource):
             return RowsAsBatches(self.rows(state), check_batch_size(rows))
         return ChunkBatchStream(reader, reader.start(state), check_batch_size(rows))
 
+    def reader(self) -> ChunkReader | None:
+        return self._reader
+
     def with_care(self, care: Care) -> ShardedDataSource:
         return self._over(self.source.with_care(care))
 

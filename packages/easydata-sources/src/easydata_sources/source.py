@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from easydata_sources.bad_row import LARGEST_ROW_BYTES, Care
 from easydata_sources.errors import DataError
 from easydata_sources.rows import Row
-from easydata_sources.streams import BatchStream, Place, RowsAsBatches, RowStream, State
+from easydata_sources.streams import BatchStream, ChunkReader, Place, RowsAsBatches, RowStream, State
 
 if TYPE_CHECKING:
     from easydata_sources.access import RowAccess
@@ -88,6 +88,10 @@ class ShardedDataSource(ABC):
     def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
         """Return the same rows as Arrow record batches of at most `rows` rows."""
         return RowsAsBatches(self.rows(state), check_batch_size(rows))
+
+    def reader(self) -> ChunkReader | None:
+        """Return what the streams of this source read runs of rows from; None = the source has streams of its own."""
+        return None
 
     def access(self) -> RowAccess | None:
         """Return random access to the rows, by blocks; None = the source can only be read in order."""

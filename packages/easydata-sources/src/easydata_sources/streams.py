@@ -172,27 +172,59 @@ class ChunkBatchStream(BatchStream):
         self._given = 0
 
     def __next__(self) -> pa.RecordBatch:
+        runs, where = self.take(self._size)
+        if not runs:
+            raise StopIteration
+        return rows_as_batch(concat_rows(runs, where=where), where=where)
+
+    def take(self, rows: int) -> tuple[list[Rows], str]:
+        """Return the next `rows` rows as runs, fewer only at the end, and where the last of them lie."""
         runs: list[Rows] = []
-        missing = self._size
         where = ""
-        while missing:
+        while rows:
             if self._chunk is None or self._given == len(self._chunk.rows):
                 chunk = self._next_chunk(runs)
                 if chunk is None:
                     break
                 self._chunk, self._given = chunk, 0
             where = self._chunk.place(self._given)[0]
-            stop = min(self._given + missing, len(self._chunk.rows))
+            stop = min(self._given + rows, len(self._chunk.rows))
             runs.append(slice_rows(self._chunk.rows, self._given, stop))
-            missing -= stop - self._given
-            self._given = stop
-            self._state = partial(self._chunk.state_after, stop)
-        if not runs:
-            raise StopIteration
-        return rows_as_batch(concat_rows(runs, where=where), where=where)
+            rows -= stop - self._given
+            self._move_to(stop)
+        return runs, where
+
+    def skip(self, rows: int) -> int:
+        """Step over rows and return how many there were (fewer only at the end)."""
+        skipped = 0
+        while skipped < rows:
+            if self._chunk is not None and self._given < len(self._chunk.rows):
+                here = min(rows - skipped, len(self._chunk.rows) - self._given)
+                self._move_to(self._given + here)
+                skipped += here
+            elif self._is_far(rows - skipped):
+                position, more = self._reader.seek(self.state(), rows - skipped)
+                self._chunks, self._chunk, self._given = self._reader.chunks(position), None, 0
+                self._state = partial(dict, position)
+                return skipped + more
+            else:
+                chunk = self._next_chunk([])
+                if chunk is None:
+                    break
+                self._chunk, self._given = chunk, 0
+        return skipped
 
     def state(self) -> State:
         return self._state()
+
+    def _move_to(self, given: int) -> None:
+        assert self._chunk is not None
+        self._given = given
+        self._state = partial(self._chunk.state_after, given)
+
+    def _is_far(self, rows: int) -> bool:
+        """Whether opening the source again costs less than decoding columns up to there, or parsing rows."""
+        return rows > (_NEAR_ROWS if self._chunk is None or not isinstance(self._chunk.rows, list) else _DICT_ROWS)
 
     def _next_chunk(self, runs: list[Rows]) -> Chunk | None:
         """Return the next chunk; None at the end, or if it cannot be read while there are rows to give first."""
