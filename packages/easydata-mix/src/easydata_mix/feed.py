@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeAlias
@@ -117,6 +117,10 @@ class Feed:
             elif not self._start_over():
                 break
         return min(rows, self._ready)
+
+    def waiting(self) -> Iterator[Rows]:
+        """Yield the runs of rows that are waiting, in order."""
+        return (run.rows for run in self._waiting)
 
     def take(self, rows: int) -> list[Run]:
         """Return the next `rows` rows, which must be waiting."""

@@ -17,7 +17,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from easydata_sources import BatchStream, RowStream, ShardedDataSource, State
 from easydata_sources.bad_row import Care
@@ -36,10 +36,15 @@ from easydata_mix.mixer import Reading, ReadSpot
 from easydata_mix.named_sources import named_sources
 from easydata_mix.order import Order
 from easydata_mix.plan import Planner
-from easydata_mix.recipe import make_recipe
+from easydata_mix.recipe import WeightBy, make_recipe
 from easydata_mix.schedule import WeightScheduler
-from easydata_mix.simulation import Simulation, TokenLengths, simulate
+from easydata_mix.simulation import Simulation, TokenLengths, row_lengths, simulate
+from easydata_mix.token_walk import token_orders
 from easydata_mix.walk import Spot, Stop, orders, walk
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +77,8 @@ class MixedShardedSource(SingleShardSource):
         weight_scheduler: WeightScheduler | None = None,
         stop_strategy: Stop | None = None,
         provenance: bool = False,
+        weight_by: WeightBy = "row",
+        length_field: str | None = None,
     ) -> None:
         """Check the mixture; no row is read.
 
@@ -88,6 +95,9 @@ class MixedShardedSource(SingleShardSource):
             weight_scheduler: Shares that change over the run, instead of `weights`.
             stop_strategy: Another name for `stop`.
             provenance: Add the name of its source to every row, as `__source__`.
+            weight_by: What the weights are shares of: rows, or `token`s, exact at block boundaries within the longest
+                row. The lengths are those of `input_ids`.
+            length_field: Field that holds the tokens of a row, instead.
 
         Raises:
             MixtureError: If the options do not describe a mixture, or a source is known to be empty.
@@ -105,6 +115,8 @@ class MixedShardedSource(SingleShardSource):
             block_size=block_size,
             seed=seed,
             stop=stop_strategy or stop,
+            weight_by=weight_by,
+            length_field=length_field,
         )
         self._provenance = provenance
         self._shuffle: _Shuffle | None = None
@@ -213,9 +225,12 @@ class MixedShardedSource(SingleShardSource):
     def decisions(self, rows: int) -> Iterator[Order]:
         """Yield which source each of the first `rows` rows comes from, as arrays of indices into `names`.
 
-        Nothing is read; under `first_exhausted` and `all_exhausted` the sources' lengths must be known.
+        Nothing is read; under `first_exhausted` and `all_exhausted` the sources' lengths must be known, and for shares
+        of tokens those of their rows (`token_lengths()` of each source).
         """
         self._recipe.require_clock(self._clock)
+        if self._recipe.weight_by == "token":
+            return token_orders(self._planner(), rows, lengths=self._token_lengths(None), stop=self._recipe.stop)
         lengths: list[int | None] = [None] * len(self._names)
         if self._recipe.stop != "restart":
             lengths = [self._known(index) for index in range(len(self._names))]
@@ -234,10 +249,14 @@ class MixedShardedSource(SingleShardSource):
         Args:
             steps: Optimizer steps from the start of the mixture.
             rows_per_step: Rows in a step. `None` = the number bound, or 1.
-            lengths: Tokens of the rows of each source: their mean, or one number per row. `None` = count no tokens.
+            lengths: Tokens of the rows of each source: their mean, or one number per row. `None` = count no tokens; or
+                for shares of tokens, what `token_lengths()` of each source says.
             points: Moments in the result's timeline, for its plot.
         """
         clock = self._clock.bound(rows_per_step=rows_per_step)
+        by_tokens = self._token_lengths(lengths) if self._recipe.weight_by == "token" else None
+        if by_tokens is not None:
+            lengths = dict(zip(self._names, by_tokens, strict=True))
         return simulate(
             self._planner(clock),
             names=self._names,
@@ -246,6 +265,7 @@ class MixedShardedSource(SingleShardSource):
             steps=steps,
             rows_per_step=clock.rows_per_step or 1,
             token_lengths=lengths,
+            by_tokens=by_tokens,
             points=points,
         )
 
@@ -256,6 +276,8 @@ class MixedShardedSource(SingleShardSource):
             planner=self._planner(),
             stop=self._recipe.stop,
             provenance=self._provenance,
+            weight_by=self._recipe.weight_by,
+            length_field=self._recipe.length_field,
             lengths=lambda: self._lengths,
             open_pass=self._open_pass,
             save=self._save,
@@ -299,6 +321,11 @@ class MixedShardedSource(SingleShardSource):
         known = sum(self._known(index) for index in self._recipe.drawn)
         if self._recipe.stop == "restart" or (self._recipe.stop == "all_exhausted" and not self.journal):
             return known
+        if self._recipe.weight_by == "token":
+            raise TypeError(
+                "How many rows a mixture by tokens gives until a source runs out is known only by their lengths. "
+                "Give a number of steps (max_training_steps=…) instead of epochs."
+            )
         planner = self._planner_from(clock_start, clock)
         start = Spot(place=planner.start(), offset=0, drawn=(0,) * len(self._names))
         return walk(planner, start, HORIZON, lengths=self._lengths, stop=self._recipe.stop).row
@@ -312,6 +339,19 @@ class MixedShardedSource(SingleShardSource):
         """Return a source's length, or raise its own error if it is unknown."""
         length = self._lengths[index]
         return len(self._sources[self._names[index]]) if length is None else length
+
+    def _token_lengths(self, lengths: Mapping[str, TokenLengths] | None) -> list[NDArray[np.integer]]:
+        """Return the tokens of every row of each source."""
+        known = []
+        for index, name in enumerate(self._names):
+            told = self._sources[name].token_lengths() if lengths is None else row_lengths(lengths, name)
+            if told is None:
+                raise MixtureError(
+                    f"The order of a mixture by tokens follows from the lengths of its rows, and those of {name!r} are "
+                    "not known without reading. Mix sets that tokenize_and_save wrote, or simulate with lengths={…}."
+                )
+            known.append(told if told.ndim else told.repeat(self._known(index)))
+        return known
 
     def _identity(self) -> dict[str, Any]:
         shuffle = self._shuffle and [self._shuffle.seed, self._shuffle.epoch, self._shuffle.window_rows]

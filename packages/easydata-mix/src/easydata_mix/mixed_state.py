@@ -6,12 +6,14 @@
      "journal": [{"from_row": 2000, "weights": {…}}], "rows_per_step": 32, "tokens_per_row": null}
 
 `given` counts a source's rows since the integral last started (row `phase`) up to the block's start: the one number
-per source that exact shares need. `pass`, `row`, `at` and `skip` are the position in the source itself.
+per source that exact shares need. `pass`, `row`, `at` and `skip` are the position in the source itself. Where weights
+are shares of tokens a source also has its `credit` (see `token_plan.py`), and its position is that at the block's start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 from easydata_mix.errors import MixtureError
@@ -28,6 +30,8 @@ def spot_to_dict(spot: ReadSpot, names: Sequence[str]) -> dict[str, Any]:
         name: {"given": place.given[index], "live": index in place.live, **spot.cursors[index].to_dict()}
         for index, name in enumerate(names)
     }
+    for name, credit in zip(names, place.credit, strict=False):
+        sources[name]["credit"] = str(credit)
     return {"block": place.row, "offset": spot.offset, "phase": place.phase, "sources": sources}
 
 
@@ -49,6 +53,7 @@ def spot_from_dict(state: Mapping[str, Any], names: Sequence[str]) -> ReadSpot:
         phase=state["phase"],
         given=tuple(entries[name]["given"] for name in names),
         live=tuple(index for index, name in enumerate(names) if entries[name]["live"]),
+        credit=tuple(Fraction(entries[name]["credit"]) for name in names if "credit" in entries[name]),
     )
     cursors = tuple(Cursor.from_dict(entries[name]) for name in names)
     return ReadSpot(place=place, offset=state["offset"], cursors=cursors)

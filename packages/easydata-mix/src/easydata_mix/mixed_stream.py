@@ -9,13 +9,14 @@ from easydata_sources.rows import Row, rows_as_dicts
 from easydata_sources.streams import Chunk, ChunkReader, Place
 
 from easydata_mix.mixer import Mixer, Reading, ReadSpot
+from easydata_mix.token_mixer import TokenMixer
 
 
 class MixedRowStream(RowStream):
     """Dict rows of a mixture."""
 
     def __init__(self, reading: Reading, spot: ReadSpot) -> None:
-        self._mixer = Mixer(reading, spot, columns=False)
+        self._mixer = make_mixer(reading, spot, columns=False)
         self._save = reading.save
         self._chunk: Chunk | None = None
         self._rows: list[Row] = []
@@ -61,11 +62,17 @@ class MixedReader(ChunkReader):
         self._load = load
 
     def chunks(self, start: State) -> Iterator[Chunk]:
-        mixer = Mixer(self._reading, self._load(start), columns=True)
+        mixer = make_mixer(self._reading, self._load(start), columns=True)
         while (chunk := mixer.read()) is not None:
             yield chunk
 
     def seek(self, start: State, rows: int) -> tuple[State, int]:
-        mixer = Mixer(self._reading, self._load(start), columns=True)
+        mixer = make_mixer(self._reading, self._load(start), columns=True)
         skipped = mixer.skip(rows)
         return self._reading.save(mixer.spot), skipped
+
+
+def make_mixer(reading: Reading, spot: ReadSpot, *, columns: bool) -> Mixer | TokenMixer:
+    """Return what reads the mixture chunk by chunk."""
+    kind = TokenMixer if reading.weight_by == "token" else Mixer
+    return kind(reading, spot, columns=columns)

@@ -21,6 +21,7 @@ from easydata_sources.streams import Place as RowPlace
 from easydata_mix.feed import Cursor, Feed, Run
 from easydata_mix.order import Order, concatenate, counts_of, first_unserved
 from easydata_mix.plan import Place, Planner
+from easydata_mix.recipe import WeightBy
 from easydata_mix.walk import Spot, Stop, drawn_at, walk
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class Reading:
     planner: Planner
     stop: Stop
     provenance: bool
+    weight_by: WeightBy
+    length_field: str | None
     lengths: Callable[[], Sequence[int | None]]
     """Rows of each source; a function, because counting may take a while and is rarely needed."""
     open_pass: Callable[[int, int], ShardedDataSource]
@@ -78,17 +81,7 @@ class Mixer:
         self._reading = reading
         self._place = spot.place
         self._offset = spot.offset
-        self._feeds = [
-            Feed(
-                name,
-                partial(reading.open_pass, source),
-                cursor,
-                columns=columns,
-                restart=reading.stop == "restart",
-                length=lambda source=source: reading.lengths()[source],
-            )
-            for source, (name, cursor) in enumerate(zip(reading.names, spot.cursors, strict=True))
-        ]
+        self._feeds = feeds_of(reading, spot, columns=columns)
 
     @property
     def spot(self) -> ReadSpot:
@@ -183,25 +176,41 @@ class Mixer:
             return self._reading.save(ReadSpot(place=place, offset=offset, cursors=cursors))
 
         return Chunk(
-            rows=_interleave(order, runs, self._reading),
+            rows=interleave(order, runs, self._reading),
             state_after=state_after,
-            place=partial(self._origin, order, runs),
+            place=partial(origin_in, self._reading, order, runs),
         )
 
     def _counts(self, order: Order) -> list[int]:
         return counts_of(order, len(self._feeds))
 
-    def _origin(self, order: Order, runs: Sequence[Sequence[Run]], given: int) -> RowPlace:
-        """Return where row `given` of a chunk came from."""
-        source = int(order[given])
-        name = self._reading.names[source]
-        rank = int((order[:given] == source).sum())
-        for run in runs[source]:
-            if rank < len(run.rows):
-                shard, row = run.first_place or (f"pass {run.start.turn + 1} over", run.start.row)
-                return f"{shard} (source {name!r} of a mixture)", None if row is None else row + rank
-            rank -= len(run.rows)
-        return name, None
+
+def feeds_of(reading: Reading, spot: ReadSpot, *, columns: bool) -> list[Feed]:
+    """Return what reads each source, from a position on."""
+    return [
+        Feed(
+            name,
+            partial(reading.open_pass, source),
+            cursor,
+            columns=columns,
+            restart=reading.stop == "restart",
+            length=lambda source=source: reading.lengths()[source],
+        )
+        for source, (name, cursor) in enumerate(zip(reading.names, spot.cursors, strict=True))
+    ]
+
+
+def origin_in(reading: Reading, order: Order, runs: Sequence[Sequence[Run]], given: int) -> RowPlace:
+    """Return where row `given` of a chunk came from."""
+    source = int(order[given])
+    name = reading.names[source]
+    rank = int((order[:given] == source).sum())
+    for run in runs[source]:
+        if rank < len(run.rows):
+            shard, row = run.first_place or (f"pass {run.start.turn + 1} over", run.start.row)
+            return f"{shard} (source {name!r} of a mixture)", None if row is None else row + rank
+        rank -= len(run.rows)
+    return name, None
 
 
 def _place_among(starts: Sequence[tuple[int, Place, int]], rows: int) -> tuple[Place, int]:
@@ -215,7 +224,7 @@ def _place_among(starts: Sequence[tuple[int, Place, int]], rows: int) -> tuple[P
     return place, offset + rows - start
 
 
-def _interleave(order: Order, runs: Sequence[Sequence[Run]], reading: Reading) -> Rows:
+def interleave(order: Order, runs: Sequence[Sequence[Run]], reading: Reading) -> Rows:
     """Return the rows of all runs in the order of the plan."""
     names = reading.names
     parts = [run.rows for source in runs for run in source]

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 from math import lcm
 from typing import TypeAlias
@@ -26,6 +27,7 @@ from easydata_mix.even_order import EvenOrder
 from easydata_mix.journal import Journal
 from easydata_mix.order import Order, block_order, counts_of
 from easydata_mix.quotas import next_totals
+from easydata_mix.token_plan import Upcoming, token_quotas
 from easydata_mix.weights import Shares
 
 Live: TypeAlias = tuple[int, ...]
@@ -46,6 +48,8 @@ class Place:
     given: tuple[int, ...]
     """Rows of each source since then."""
     live: Live
+    credit: tuple[Fraction, ...] = ()
+    """Where weights are shares of tokens: tokens each source is owed since then; () = nothing yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,8 @@ class Block:
     totals: tuple[int, ...]
     """Rows of each source since the phase began, at the block's end."""
     seed: int
+    credit: tuple[Fraction, ...] = ()
+    """Credit of each source at its end, where weights are shares of tokens."""
 
     @property
     def quotas(self) -> list[int]:
@@ -137,6 +143,25 @@ class Planner:
         totals = phase.totals(place.given, place.row, stop, self._block_size)
         return Block(place=place, stop=stop, totals=totals, seed=self._seed)
 
+    def token_block(self, place: Place, upcoming: Upcoming) -> tuple[Block, int | None] | None:
+        """Return the block at a place by shares of tokens, and the source that ran out in it; None as for `block`.
+
+        Args:
+            place: Start of the block.
+            upcoming: The lengths of the sources' next rows.
+        """
+        curve = self._phase_of(place).curve
+        if curve is None:
+            return None
+        stop = min(place.row + self._block_size, self._next_edit(place.row))
+        before, now = (curve.cumulative(self._clock_start + row) for row in (place.row, stop))
+        shares = [after - earlier for after, earlier in zip(now, before, strict=True)]
+        planned = token_quotas(shares, place.credit or (Fraction(0),) * len(shares), stop - place.row, upcoming)
+        totals = tuple(given + more for given, more in zip(place.given, planned.quotas, strict=True))
+        stop = place.row + sum(planned.quotas)
+        block = Block(place=place, stop=stop, totals=totals, seed=self._seed, credit=planned.credit)
+        return block, planned.exhausted
+
     def stretch(self, place: Place, rows: int) -> Stretch | None:
         """Return up to `rows` blocks of one row at once; None where only `block` can plan."""
         even = self._phase_of(place).even if self._block_size == 1 else None
@@ -152,7 +177,7 @@ class Planner:
         """Return the place after a block that was given in full."""
         if self._next_edit(block.place.row) == block.stop:
             return replace(self.start(), row=block.stop, phase=block.stop, live=block.place.live)
-        return replace(block.place, row=block.stop, given=block.totals)
+        return replace(block.place, row=block.stop, given=block.totals, credit=block.credit)
 
     def without(self, place: Place, source: int, row: int) -> Place:
         """Return the place from which a source that ran out at `row` is left out."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from easydata_mix.clock import Clock
 from easydata_mix.curve import Interpolation, ShareCurve
@@ -15,6 +15,8 @@ from easydata_mix.plan import Curves, Live, restrict
 from easydata_mix.schedule import Unit, WeightScheduler, schedule_curve
 from easydata_mix.walk import Stop
 from easydata_mix.weights import Shares, exact_shares
+
+WeightBy: TypeAlias = Literal["row", "token"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +31,8 @@ class Recipe:
     block_size: int
     seed: int
     stop: Stop
+    weight_by: WeightBy
+    length_field: str | None
 
     @property
     def scheduled(self) -> bool:
@@ -69,6 +73,7 @@ class Recipe:
             "block_size": self.block_size,
             "stop": self.stop,
             "shares": blake2b(shares.encode(), digest_size=8).hexdigest(),
+            **({"weight_by": self.weight_by} if self.weight_by != "row" else {}),
         }
 
 
@@ -80,6 +85,8 @@ def make_recipe(
     block_size: int,
     seed: int,
     stop: Stop,
+    weight_by: WeightBy = "row",
+    length_field: str | None = None,
 ) -> Recipe:
     """Check the options of a mixture.
 
@@ -92,6 +99,12 @@ def make_recipe(
         )
     if stop not in get_args(Stop):
         raise MixtureError(f"`stop` must be one of {', '.join(map(repr, get_args(Stop)))}; found {stop!r}.")
+    if weight_by not in get_args(WeightBy):
+        raise MixtureError(
+            f"`weight_by` must be one of {', '.join(map(repr, get_args(WeightBy)))}; found {weight_by!r}."
+        )
+    if length_field is not None and weight_by != "token":
+        raise MixtureError(f"`length_field` {length_field!r} means something only with weight_by='token'.")
     if weight_scheduler is not None and weights is not None:
         raise MixtureError(
             "Give `weights` or `weight_scheduler`, not both. Weights that hold before the first point of a schedule "
@@ -108,4 +121,6 @@ def make_recipe(
         block_size=block_size,
         seed=check_seed(seed),
         stop=stop,
+        weight_by=weight_by,
+        length_field=length_field,
     )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from easydata_mix.errors import MixtureError
+from easydata_mix.order import counts_of
 from easydata_mix.plan import Planner
+from easydata_mix.token_walk import token_orders
 from easydata_mix.walk import Spot, Stop, drawn_at, walk
 from easydata_mix.weights import listed
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 TokenLengths: TypeAlias = "float | ArrayLike"
 """Tokens of a source's rows: their mean, or one number per row in the source's order."""
@@ -64,6 +66,7 @@ def simulate(
     steps: int,
     rows_per_step: int,
     token_lengths: Mapping[str, TokenLengths] | None,
+    by_tokens: Sequence[NDArray[np.integer]] | None,
     points: int,
 ) -> Simulation:
     """Walk the plan; see `MixedShardedSource.simulate`."""
@@ -78,17 +81,18 @@ def simulate(
             f"stop={stop!r} depends on the lengths of the sources, and those of {listed(unknown)} are unknown until "
             "they have been read. Simulate with stop='restart'."
         )
-    spot = Spot(place=planner.start(), offset=0, drawn=(0,) * len(names))
-    timeline = []
-    for point in range(1, points + 1):
-        step = steps * point // points
-        spot = walk(planner, spot, step * rows_per_step - spot.row, lengths=row_counts, stop=stop)
-        timeline.append((step, dict(zip(names, drawn_at(planner, spot), strict=True))))
+    moments = [steps * point // points for point in range(1, points + 1)]
+    ends = [step * rows_per_step for step in moments]
+    drawn = _drawn_by_rows(planner, ends, row_counts, stop)
+    if by_tokens is not None:
+        drawn = _drawn_by_tokens(planner, ends, by_tokens, stop)
+    timeline = [(step, dict(zip(names, counts, strict=True))) for step, counts in zip(moments, drawn, strict=True)]
     rows = timeline[-1][1]
+    total = sum(rows.values())
     return Simulation(
         steps=steps,
-        total_rows=spot.row,
-        ended=spot.row < steps * rows_per_step,
+        total_rows=total,
+        ended=total < steps * rows_per_step,
         rows=rows,
         tokens=_tokens(rows, token_lengths),
         epochs={
@@ -96,6 +100,34 @@ def simulate(
         },
         timeline=tuple(timeline),
     )
+
+
+def row_lengths(lengths: Mapping[str, TokenLengths], name: str) -> NDArray[np.integer] | None:
+    """Return what a user said of a source's rows as an array: of one number, or of one per row; None if nothing."""
+    import numpy as np
+
+    return np.asarray(lengths[name]).astype(np.int64) if name in lengths else None
+
+
+def _drawn_by_rows(
+    planner: Planner, ends: Sequence[int], row_counts: Sequence[int | None], stop: Stop
+) -> Iterator[list[int]]:
+    """Yield the rows of each source up to each of some rows of the mixture."""
+    spot = Spot(place=planner.start(), offset=0, drawn=(0,) * len(row_counts))
+    for end in ends:
+        spot = walk(planner, spot, end - spot.row, lengths=row_counts, stop=stop)
+        yield drawn_at(planner, spot)
+
+
+def _drawn_by_tokens(
+    planner: Planner, ends: Sequence[int], lengths: Sequence[NDArray[np.integer]], stop: Stop
+) -> Iterator[list[int]]:
+    import numpy as np
+
+    parts = list(token_orders(planner, ends[-1], lengths=lengths, stop=stop))
+    order = np.concatenate(parts) if parts else np.zeros(0, np.intp)
+    for end in ends:
+        yield counts_of(order[:end], len(lengths))
 
 
 def _tokens(rows: dict[str, int], lengths: Mapping[str, TokenLengths] | None) -> dict[str, int] | None:

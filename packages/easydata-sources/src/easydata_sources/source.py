@@ -28,6 +28,9 @@ from easydata_sources.rows import Row
 from easydata_sources.streams import BatchStream, ChunkReader, Place, RowsAsBatches, RowStream, State
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from easydata_sources.access import RowAccess
     from easydata_sources.bad_rows import BadRows, Policy
 
@@ -88,6 +91,10 @@ class ShardedDataSource(ABC):
     def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
         """Return the same rows as Arrow record batches of at most `rows` rows."""
         return RowsAsBatches(self.rows(state), check_batch_size(rows))
+
+    def token_lengths(self) -> NDArray[np.integer] | None:
+        """Return the tokens of every row in order, if they are known without reading rows; None = they are not."""
+        return None
 
     def reader(self) -> ChunkReader | None:
         """Return what the streams of this source read runs of rows from; None = the source has streams of its own."""
