@@ -165,6 +165,19 @@ def multihost(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def promises(session: nox.Session) -> None:
+    """The data promises on hundreds of random compositions of stages; the default run draws a few."""
+    sync(session, "--group", "test")
+    session.run(
+        "pytest",
+        *IN_PARALLEL,
+        "tests-integration/test_data_promises.py",
+        *session.posargs,
+        env={"EASYDEL_EXAMPLES": "300"},
+    )
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Speed and memory of the training step on a real model; prints, never judges."""
     sync(session, "--group", "test", "--group", "demo")

@@ -262,9 +262,7 @@ def test_the_environment_alone_is_enough(cloud):
 
 def test_only_the_wanted_columns_and_row_groups_are_fetched(cloud):
     path = f"{cloud.bucket}/wide/wide.parquet"
-    options = dict(cloud.options)
-    if cloud.protocol == "s3":
-        options |= {"default_fill_cache": False, "default_block_size": 1 << 14}
+    options = cloud.options
     whole = bytes_for(cloud, lambda: list(ParquetShardedSource(path, options).batches(1000)))
     narrow = bytes_for(cloud, lambda: list(ParquetShardedSource(path, options, columns=["id"]).batches(1000)))
     assert whole > 6_000_000
@@ -280,7 +278,7 @@ def test_only_the_wanted_columns_and_row_groups_are_fetched(cloud):
 @pytest.mark.parametrize("format_", ["parquet", "jsonl"])
 def test_connections_that_break_off_cost_no_row(format_, cloud, caplog):
     kind = {"parquet": ParquetShardedSource, "jsonl": JsonShardedSource}[format_]
-    fsspec.filesystem(cloud.protocol).clear_instance_cache()
+    fsspec.get_filesystem_class(cloud.protocol).clear_instance_cache()
     patient = RetryPolicy(attempts=10, first_delay=0.05, max_delay=0.2)
     source = kind(f"{cloud.bucket}/wide/wide.{format_}", cloud.options, retries=patient)
     before = cloud.gate.cuts

@@ -7,7 +7,7 @@
 
 `given` counts a source's rows since the integral last started (row `phase`) up to the block's start: the one number
 per source that exact shares need. `pass`, `row`, `at` and `skip` are the position in the source itself. Where weights
-are shares of tokens a source also has its `credit` (see `token_plan.py`), and its position is that at the block's start.
+are shares of tokens a source also has its `credit` (see `token_plan.py`); its position is that of the block's start.
 """
 
 from __future__ import annotations

@@ -56,24 +56,35 @@ class DataFile:
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Arguments of the file system; may hold secrets, hence never shown."""
 
-    def open(self) -> BinaryIO:
-        """Open for reading bytes."""
+    def open(self, **how: Any) -> BinaryIO:
+        """Open for reading bytes.
+
+        Args:
+            **how: Arguments for opening on a network.
+        """
         filesystem, path = _filesystem(self.url, self.storage_options)
         if not self.remote:
             return cast(BinaryIO, filesystem.open(path, "rb"))
         with told_in_our_words(self.url, self.storage_options):
-            return self._open_remote(filesystem, path)
+            return self._open_remote(filesystem, path, how)
 
-    def _open_remote(self, filesystem: AbstractFileSystem, path: str) -> BinaryIO:
+    def _open_remote(self, filesystem: AbstractFileSystem, path: str, how: Mapping[str, Any]) -> BinaryIO:
         if _is_web(self.url) and not filesystem.info(path).get("partial"):
             return _fetch_whole(filesystem, path)
-        return cast(BinaryIO, filesystem.open(path, "rb"))
+        return cast(BinaryIO, filesystem.open(path, "rb", **how))
 
-    def open_for_arrow(self) -> pa.NativeFile:
-        """Open for Arrow, which reads local files without holding Python's lock."""
+    def open_for_arrow(self, *, in_ranges: bool = False) -> pa.NativeFile:
+        """Open for Arrow, which reads local files without holding Python's lock.
+
+        Args:
+            in_ranges: Fetch just what is asked for, where clients would fetch blocks of many megabytes: for formats
+                whose reader knows what it needs.
+        """
         import pyarrow as pa
 
-        return pa.PythonFile(self.open(), mode="r") if self.remote else pa.OSFile(self.url)
+        if not self.remote:
+            return pa.OSFile(self.url)
+        return pa.PythonFile(self.open(**({"cache_type": "none"} if in_ranges else {})), mode="r")
 
     def size(self) -> int | None:
         """Return the size in bytes; None if the server does not tell."""

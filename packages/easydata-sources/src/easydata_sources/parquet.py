@@ -128,7 +128,10 @@ class ParquetShardedSource(FileSource):
         try:
             # The footer of a file with many row groups is large: it is parsed once, not per row group.
             footer = self._footers.get(shard)
-            with data_file.open_for_arrow() as handle, pq.ParquetFile(handle, metadata=footer) as file:
+            with (
+                data_file.open_for_arrow(in_ranges=True) as handle,
+                pq.ParquetFile(handle, metadata=footer, pre_buffer=data_file.remote) as file,
+            ):
                 if footer is None:
                     self._check_columns(data_file, file)
                     self._footers[shard] = file.metadata
