@@ -46,8 +46,8 @@ class RetryPolicy:
         Raises:
             Exception: `error`, if it was the last try or another one cannot help.
         """
-        if failures >= self.attempts or isinstance(error, _LASTING):
-            told = in_our_words(error, what)
+        told = in_our_words(error, what)
+        if failures >= self.attempts or isinstance(error, _LASTING) or isinstance(told, _LASTING):
             raise error if told is None else told from error
         delay = min(self.first_delay * 2 ** (failures - 1), self.max_delay)
         logger.warning("Reading %s failed (%s); try %d in %.1f s", what, error, failures + 1, delay)

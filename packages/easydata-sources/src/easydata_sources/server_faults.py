@@ -41,7 +41,7 @@ _TRANSIENT = (
     ("aiohttp", "ClientError"),
     ("botocore.exceptions", "HTTPClientError"),
     ("botocore.exceptions", "ConnectionError"),
-    ("azure.core.exceptions", "IncompleteReadError"),
+    ("azure.core.exceptions", "HttpResponseError"),
     ("azure.core.exceptions", "ServiceRequestError"),
     ("azure.core.exceptions", "ServiceResponseError"),
     ("google.auth.exceptions", "TransportError"),
