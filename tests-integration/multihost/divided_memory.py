@@ -32,12 +32,12 @@ def main() -> None:
     )
     state = trainer._initial_state(trainer._trained_params())
     batch = next(trainer._prepared_steps(_Beginning())).arrays
-    with jax.set_mesh(trainer._mesh):
-        program = jax.jit(trainer._train_step.function).lower(state, batch).compile()
-    memory = program.memory_analysis()
     before = {"params": bytes_held(state.params), "optimizer": bytes_held(state.opt_state)}
     state, _ = trainer._train_step(state, batch)
     after = {"params": bytes_held(state.params), "optimizer": bytes_held(state.opt_state)}
+    with jax.set_mesh(trainer._mesh):
+        program = jax.jit(trainer._train_step.function).lower(state, batch).compile()
+    memory = program.memory_analysis()
     sizes = {"arguments": memory.argument_size_in_bytes, "temporary": memory.temp_size_in_bytes}
     print(json.dumps({"before": before, "after": after, "program": sizes}))
 
