@@ -94,10 +94,10 @@ def lowest(session: nox.Session, package: str) -> None:
 
 @nox.session(default=False, venv_backend="virtualenv")
 def parity(session: nox.Session) -> None:
-    """Folders that we export, read back by `transformers` under torch: the same logits."""
+    """Folders and adapters that we export, read back by `transformers` and `peft` under torch: the same logits."""
     # pip rather than uv: on Linux uv's default index answers with torch's multi-gigabyte CUDA build,
     # while pip also looks where the machine's owner told it to look for a CPU build.
-    session.install("torch==2.13.0", "transformers==5.23.0", "pytest", "./packages/easydel-models")
+    session.install("torch==2.13.0", "transformers==5.23.0", "peft==0.21.2", "pytest", "./packages/easydel-models")
     session.run("pytest", "tests-integration/parity", *session.posargs)
 
 

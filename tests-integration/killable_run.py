@@ -55,7 +55,7 @@ def main() -> None:
             learning_rate=1e-3,
             total_batch_size=4,
             max_training_steps=24,
-            max_length=96,
+            max_length=192,
             packing=True,
             lora=LoraConfig(rank=4, dropout=0.2),
             save_directory=str(directory),

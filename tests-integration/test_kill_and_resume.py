@@ -41,7 +41,7 @@ def start(rows: Path, directory: Path, compiled: Path, *kill_after: int) -> subp
 
 
 def finish(process: subprocess.Popen) -> int:
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=1200)
     assert process.returncode in (0, -signal.SIGKILL), errors
     return process.returncode
 
@@ -101,3 +101,18 @@ def test_killed_at_any_moment_and_started_again(rows, compiled, uninterrupted, t
     assert finish(start(rows, tmp_path, compiled)) == 0
     assert_same_bits(tmp_path, uninterrupted.parameters)
     print(f"moment {moment}: killed {kills} time(s)")
+
+
+def test_told_to_stop_it_saves_ends_with_its_own_code_and_goes_on(rows, compiled, uninterrupted, tmp_path):
+    """The interpreter ends while threads that read ahead and write checkpoints may still be at work: cleanly."""
+    process, log = start(rows, tmp_path, compiled), tmp_path / "log.jsonl"
+    while process.poll() is None and not log.exists():
+        time.sleep(0.01)
+    process.terminate()
+    _, errors = process.communicate(timeout=1200)
+    assert process.returncode == 75, errors
+    assert "stopped and saved" in errors
+    assert "FATAL" not in errors
+    assert "Traceback" not in errors
+    assert finish(start(rows, tmp_path, compiled)) == 0
+    assert_same_bits(tmp_path, uninterrupted.parameters)

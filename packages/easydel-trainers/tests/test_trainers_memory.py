@@ -1,0 +1,74 @@
+"""Memory of one step, by the compiled program's own account."""
+
+from __future__ import annotations
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from easydel_models import AutoEasyDeLModelForCausalLM, DecoderConfig
+from easydel_models.parameters import split_params
+from easydel_trainers import SFTConfig
+from easydel_trainers.algorithms.sft.trainer import SFTObjective
+from easydel_trainers.optimizer import make_optimizer
+from easydel_trainers.step import TrainState, make_train_step
+
+TOKENS, VOCABULARY, DIM, MLP = 4096, 4999, 32, 80
+
+
+@pytest.fixture(autouse=True)
+def _compiled_in_full():
+    """The other tests compile lightly; what XLA fuses decides what it keeps."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+def compiled(*, layers: int, remat: str = "full"):
+    config = DecoderConfig(
+        vocab_size=VOCABULARY, dim=DIM, num_layers=layers, num_heads=2, num_kv_heads=1, mlp_dim=MLP, tie_embeddings=True
+    )
+    structure, params = split_params(AutoEasyDeLModelForCausalLM.from_config(config))
+    arguments = SFTConfig(gradient_checkpointing=remat, max_length=256, scheduler="constant")
+    optimizer = make_optimizer(arguments, lambda step: 1e-3)
+    step = make_train_step(SFTObjective(structure=structure, config=arguments), optimizer, lambda step: 1e-3)
+    batch = {name: jax.ShapeDtypeStruct((1, 1, TOKENS), jnp.int32) for name in ("input_ids", "labels", "segment_ids")}
+    state = jax.eval_shape(lambda p: TrainState(p, optimizer.init(p), jnp.int32(0)), params)
+    return jax.jit(step.function, donate_argnums=0).lower(state, batch).compile()
+
+
+def largest_buffers(program) -> list[int]:
+    """Elements of the arrays in the program's text, largest first."""
+    shapes = re.findall(r"\b(?:f32|bf16|s32|pred|u32|f16)\[([\d,]+)\]", program.as_text())
+    return sorted({int(np.prod([int(size) for size in shape.split(",")])) for shape in shapes}, reverse=True)
+
+
+def test_no_array_holds_a_number_for_every_token_and_word():
+    program = compiled(layers=2)
+    assert largest_buffers(program)[0] <= TOKENS * VOCABULARY / 8
+    # Beside parameters and optimizer state, which are donated, a step needs less than half of one such array in all.
+    assert program.memory_analysis().temp_size_in_bytes < 4 * TOKENS * VOCABULARY / 2
+
+
+def test_full_remat_keeps_little_of_a_layer_and_the_same_of_each():
+    """A layer's input, its attention's result (as wide as the input) and one number per head and token."""
+    few, some, many = (temporary(layers, "full") for layers in (2, 6, 10))
+    assert many - some == pytest.approx(some - few, rel=0.02)
+    assert 1 < arrays_per_layer(few, many, layers=8) < 3
+    # Else the line above would prove nothing.
+    assert arrays_per_layer(temporary(2, "none"), temporary(10, "none"), layers=8) > 10
+
+
+def arrays_per_layer(few: int, many: int, *, layers: int) -> float:
+    """What a layer more takes, in arrays `[tokens, DIM]`; the gradients of its kernels, temporary too, left out."""
+    return ((many - few) / layers - 4 * LAYER_PARAMETERS) / (4 * TOKENS * DIM)
+
+
+def temporary(layers: int, remat: str) -> int:
+    return compiled(layers=layers, remat=remat).memory_analysis().temp_size_in_bytes
+
+
+LAYER_PARAMETERS = 2 * DIM * DIM + 2 * DIM * DIM // 2 + 3 * DIM * MLP + 2 * DIM
