@@ -181,9 +181,11 @@ class HuggingFaceShardedSource(ShardedDataSource):
         return self._loaded
 
     def _load(self, library: Any) -> Any:
+        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
         try:
             return library.load_dataset(self.dataset_name, split=self.split, **self._arguments)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, RepositoryNotFoundError, RevisionNotFoundError) as error:
             raise DataFilesNotFoundError(
                 f"There is no data set {self.dataset_name!r} on the Hub, or it may not be seen: {error}\n"
                 "  mend: check the name (`namespace/name`); private data sets need a token, gated ones your consent"
