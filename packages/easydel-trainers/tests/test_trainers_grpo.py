@@ -123,19 +123,15 @@ def history_of(make, **options):
     [
         ({"loss_type": "grpo", "beta": 0.1, "num_iterations": 2}, [{"gradient_accumulation_steps": 2}]),
         (
-            {"loss_type": "dapo", "top_entropy_quantile": 0.4},
-            [{"gradient_accumulation_steps": 4}, {"max_tokens_per_micro_batch": 32}],
+            {"loss_type": "dapo", "top_entropy_quantile": 0.4, "mask_truncated_completions": True},
+            [{"max_tokens_per_micro_batch": 32}],
         ),
         (
             {"loss_type": "dr_grpo", "importance_sampling_level": "sequence", "num_iterations": 2},
             [{"gradient_accumulation_steps": 4, "padding_free": False}],
         ),
-        (
-            {"loss_type": "cispo", "epsilon_high": 5.0, "mask_truncated_completions": True},
-            [{"gradient_accumulation_steps": 2}],
-        ),
     ],
-    ids=["grpo", "dapo", "dr_grpo", "cispo"],
+    ids=["grpo", "dapo", "dr_grpo"],
 )
 def test_the_split_of_a_step_does_not_matter(make, loss, splits):
     whole, params = history_of(make, **loss)
@@ -203,9 +199,7 @@ class StopAfter(Callback):
 @pytest.mark.parametrize(
     ("options", "stop"),
     [
-        ({}, 2),
         ({"num_iterations": 3}, 4),  # within the second rollout's iterations
-        ({"steps_off_policy": 1}, 2),
         (
             {
                 "steps_off_policy": 1,
@@ -217,7 +211,7 @@ class StopAfter(Callback):
             3,
         ),
     ],
-    ids=["on policy", "iterations", "off policy", "everything"],
+    ids=["iterations", "everything"],
 )
 def test_a_resumed_run_ends_with_equal_bits(make, tmp_path, options, stop):
     shared = {"max_training_steps": 5, "save_steps": stop} | options
@@ -374,7 +368,7 @@ def test_batches_of_prompts_are_padded_on_the_left(make):
 
 
 def test_prompts_come_out_of_preference_rows_too(make):
-    rows = [{"chosen": "w5 w6 w7", "rejected": "w5 w6 w9"}, {"prompt": "w3", "chosen": "w4", "rejected": "w5"}]
+    rows = [{"chosen": "w5 w6 w7", "rejected": "w5 w6 </s>"}, {"prompt": "w3", "chosen": "w4", "rejected": "w5"}]
     trainer = make(config(shuffle_train_dataset=False), train_dataset=rows)
     batch = next(iter(trainer._training_batch_iterator()))
     assert batch["input_ids"][[0, 4]].tolist() == [[5, 6], [0, 3]]
@@ -447,14 +441,33 @@ def test_something_must_judge(make, given):
         make(reward_funcs=given)
 
 
-def test_a_last_rollout_of_fewer_prompts_is_trained_on(make, prompts):
-    output = make(config(total_batch_size=32), train_dataset=prompts[:9]).train()
-    assert output.global_step == 2
+def test_skipped_batches_are_left_out_and_a_last_rollout_may_have_fewer_prompts(make, prompts):
+    trainer = make(config(total_batch_size=16, skip_batches=[2], num_iterations=2), train_dataset=prompts[:9])
+    assert trainer.total_steps == 2 * 2
+    output = trainer.train()
+    assert output.global_step == 4
+    assert trainer.data_report.rows == 9
     assert all(np.isfinite(record["loss"]) for record in output.history)
 
 
-def test_skipped_batches_are_read_and_left_out(make):
-    trainer = make(config(skip_batches=[2], num_iterations=2))
-    assert trainer.total_steps == 2 * 5
-    assert trainer.train().global_step == 10
-    assert trainer.data_report.rows == 12
+class Asked(Prepared):
+    """Remembers what it was asked."""
+
+    def __init__(self):
+        self.options = []
+
+    def generate(self, prompts, options):
+        self.options.append(options)
+        return super().generate(prompts, options)
+
+
+def test_the_engine_is_asked_for_what_the_config_says(make):
+    engine = Asked()
+    arguments = {"temperature": 0.7, "top_k": 5, "top_p": 0.9, "importance_sampling_correction": False}
+    make(config(max_training_steps=2, **arguments), engine=engine).train()
+    first, second = engine.options
+    assert (first.temperature, first.top_k, first.top_p, first.do_sample) == (0.7, 5, 0.9, True)
+    assert (first.max_new_tokens, first.num_return_sequences, first.eos_token_ids) == (6, 4, (2,))
+    assert first.seed != second.seed
+    make(config(max_training_steps=1, **arguments), engine=engine).train()
+    assert engine.options[2] == first
