@@ -15,7 +15,7 @@ import easydel as ed
 import pytest
 
 WORDS = [f"w{number}" for number in range(10)]  # of those that the tokenizer knows
-STEPS, PROMPTS, TRIES, HELD_OUT = 200, 8, 16, 32
+STEPS, PROMPTS, TRIES, HELD_OUT = 150, 16, 8, 64
 GOAL, CHANCE = 0.9, 0.3
 SEEDS = range(int(os.environ.get("EASYDEL_LEARN_SEEDS", "1")))
 
@@ -38,12 +38,12 @@ def test_the_last_word_is_repeated(seed, tokenizer, tiny_config, capsys):
             max_training_steps=STEPS,
             max_prompt_length=8,
             max_completion_length=2,
-            learning_rate=4e-3,
+            learning_rate=1e-2,
             scheduler="constant",
             eval_batch_size=HELD_OUT * TRIES,
             length_buckets=[1024],
             gradient_checkpointing="none",
-            log_steps=20,
+            log_steps=STEPS,
         ),
         reward_funcs=repeats_the_last_word,
         processing_class=tokenizer,

@@ -16,10 +16,12 @@ from typing import Any, final
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from easydel_trainers.algorithms.grpo.rollout import Rollout
 from easydel_trainers.algorithms.grpo.rollout_maker import Prompts
 from easydel_trainers.data.steps import PreparedStep, count_attended, count_tokens
+from easydel_trainers.device_mesh import put_batch
 from easydel_trainers.step import Params
 from easydel_trainers.training_run import TrainingRun
 
@@ -81,6 +83,7 @@ class RolloutSteps:
         make: samples a rollout for prompts by some parameters, which have seen so many steps. May run in a thread.
         complete: adds to a rollout that is about to be trained on; never in a thread.
         kept: what an earlier run left.
+        mesh: the devices that steps are put on; `None` = one device.
     """
 
     def __init__(
@@ -94,7 +97,9 @@ class RolloutSteps:
         make: Callable[[Prompts, Params, int], Rollout],
         complete: Callable[[Rollout], Rollout],
         kept: Kept,
+        mesh: Mesh | None,
     ):
+        self._mesh = mesh
         self._run, self._iterations, self._ahead = run, iterations, ahead
         self._read, self._data_state, self._make, self._complete = read, data_state, make, complete
         self._current, self._steps_on_current = kept.current, kept.steps_on_current
@@ -151,7 +156,7 @@ class RolloutSteps:
         lag = (float(run.step - rollout.sampled_at), 1.0)
         measured = {**rollout.measured, **self._clock.began_on(rollout, tokens * self._iterations)} if first else {}
         return PreparedStep(
-            arrays=jax.device_put(arrays),
+            arrays=put_batch(arrays, self._mesh),
             tokens=tokens,
             places=arrays["input_ids"].size,
             epoch=rollout.epoch,

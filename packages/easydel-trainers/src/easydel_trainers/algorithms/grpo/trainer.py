@@ -29,6 +29,7 @@ from easydel_trainers.causal_lm import load_causal_lm
 from easydel_trainers.data.epochs import EpochRows
 from easydel_trainers.data.groups import GroupLayout
 from easydel_trainers.data.steps import PreparedStep
+from easydel_trainers.device_mesh import put_batch
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.loop import Record
 from easydel_trainers.metrics import MetricWindow
@@ -145,6 +146,7 @@ class GRPOTrainer(Trainer[GRPOConfig]):
             make=self._rollout,
             complete=self._with_reference,
             kept=kept,
+            mesh=self._mesh,
         )
         return self._steps.run()
 
@@ -182,7 +184,7 @@ class GRPOTrainer(Trainer[GRPOConfig]):
         window, step = MetricWindow(), 0 if run is None else run.step
         while (prompts := read()) is not None:
             made = self._rollout(prompts, params, step, rows_per_batch=size, stream=_EVALUATION)
-            arrays = jax.device_put(self._with_reference(made).arrays)
+            arrays = put_batch(self._with_reference(made).arrays, self._mesh)
             window.add(jax.device_get(self._eval_step(params, arrays)))
             window.add(made.measured)
         transform.report.check(final=True)
@@ -205,7 +207,9 @@ class GRPOTrainer(Trainer[GRPOConfig]):
         whole = combine_params(params, self._frozen)
         sampler = Sampler(
             engine=self._engine,
-            logps=(lambda arrays: self._logps_step(whole, arrays)) if self._needs_old_logps and not stream else None,
+            logps=(lambda arrays: self._logps_step(whole, put_batch(arrays, self._mesh)))
+            if self._needs_old_logps and not stream
+            else None,
             sampled_at=step,
         )
         seed = np.random.SeedSequence([config.seed, stream, prompts.number]).generate_state(1)[0]
@@ -243,7 +247,8 @@ class GRPOTrainer(Trainer[GRPOConfig]):
     def _with_reference(self, rollout: Rollout) -> Rollout:
         if self._reference is None:
             return rollout
-        return rollout.with_arrays(reference_logps=np.asarray(self._reference.logps(rollout.arrays)))
+        batch = put_batch(rollout.arrays, self._mesh)
+        return rollout.with_arrays(reference_logps=np.asarray(self._reference.logps(batch)))
 
     # Checks at the door.
 
