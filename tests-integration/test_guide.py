@@ -26,8 +26,14 @@ from easydel.data import (
     tokenize_and_save,
 )
 from easydel.trainers.transforms import (
+    BCOPreprocessTransform,
+    CPOPreprocessTransform,
     DPOPreprocessTransform,
+    GRPOPreprocessTransform,
     KTOPreprocessTransform,
+    ORPOPreprocessTransform,
+    RewardPreprocessTransform,
+    SFTPreprocessTransform,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -346,10 +352,68 @@ def test_dynamic_weight_scheduling(model, tokenizer):
     trained(trainer)
 
 
+def test_streaming(model, tokenizer):
+    dataset = load_dataset("HuggingFaceFW/fineweb", split="train", streaming=True)
+    trainer = ed.SFTTrainer(
+        model=model,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        arguments=ed.SFTConfig(shuffle_train_dataset=False, **QUICK),
+    )
+    trained(trainer)
+
+
+def test_the_transforms_alone(tokenizer):
+    copied("preference", "data/*.jsonl")
+    budgeted = (DPOPreprocessTransform, ORPOPreprocessTransform, CPOPreprocessTransform, KTOPreprocessTransform)
+    for kind in (*budgeted, BCOPreprocessTransform):
+        transformed = TransformedShardedSource(
+            JsonShardedSource("data/*.jsonl"), transform=kind(tokenizer=tokenizer, **BUDGETS)
+        )
+        row = next(iter(transformed.rows()))
+        assert len(row["prompt_ids"]) > 0
+    prompts = GRPOPreprocessTransform(tokenizer=tokenizer, max_prompt_length=512)
+    row = next(iter(TransformedShardedSource(JsonShardedSource("data/*.jsonl"), transform=prompts).rows()))
+    assert tokenizer.decode(row["prompt_ids"]).endswith("<|im_start|>assistant\n")
+    for whole in (SFTPreprocessTransform, RewardPreprocessTransform):
+        assert whole(tokenizer=tokenizer, max_length=2048).report.counts == {}
+
+
 # Advice and troubleshooting
+
+
+def test_pad_tokens(model, preferences, tokenizer):
+    import copy
+
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.pad_token = None
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.pad_token_id = tokenizer.eos_token_id
+    arguments = ed.DPOConfig(**BUDGETS, padding_value=tokenizer.pad_token_id, label_pad_token_id=-100, **QUICK)
+    trained(ed.DPOTrainer(model=model, train_dataset=preferences, processing_class=tokenizer, arguments=arguments))
+
+
+def test_dataset_must_have_column(model, tokenizer):
+    dataset = Dataset.from_list([{"question": f"{n}?", "good": "yes", "bad": "no"} for n in range(8)])
+    arguments = ed.DPOConfig(**BUDGETS, **QUICK)
+    with pytest.raises(ValueError, match="Dataset must have column") as raised:
+        ed.DPOTrainer(model=model, train_dataset=dataset, processing_class=tokenizer, arguments=arguments)
+    assert all(name in str(raised.value) for name in dataset.column_names)
+    mended = dataset.map(lambda x: {"prompt": x["question"], "chosen": x["good"], "rejected": x["bad"]})
+    trained(ed.DPOTrainer(model=model, train_dataset=mended, processing_class=tokenizer, arguments=arguments))
 
 
 def test_batch_sizes():
     assert ed.SFTConfig(total_batch_size=4).total_batch_size == 4
     split = ed.SFTConfig(total_batch_size=32, gradient_accumulation_steps=8)
     assert split.total_batch_size // split.gradient_accumulation_steps == 4
+
+
+def test_models_by_name_from_the_hub():
+    trainer = ed.SFTTrainer(
+        model="HuggingFaceTB/SmolLM2-135M-Instruct",
+        train_dataset=load_dataset("tatsu-lab/alpaca", split="train"),
+        arguments=ed.SFTConfig(max_length=2048, **QUICK),
+    )
+    trained(trainer)
