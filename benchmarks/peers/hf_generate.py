@@ -47,9 +47,8 @@ def seconds_of(model, ids, mask, options) -> float:
             attention_mask=mask,
             max_new_tokens=options.new_tokens,
             min_new_tokens=options.new_tokens,
-            do_sample=options.sample,
-            top_k=0,
             pad_token_id=0,
+            **({"do_sample": True, "top_k": 0} if options.sample else {"do_sample": False}),
         )
     return time.perf_counter() - began
 
