@@ -155,6 +155,8 @@ def faults(session: nox.Session) -> None:
     session.run(
         "pytest", "tests-integration/test_kill_and_resume.py", *session.posargs, env={"EASYDEL_KILL_MOMENTS": "30"}
     )
+    tokenizing = "packages/easydata-tokenize/tests/test_killed_saving.py"
+    session.run("pytest", tokenizing, *session.posargs, env={"EASYDATA_KILL_MOMENTS": "100"})
 
 
 @nox.session(default=False)

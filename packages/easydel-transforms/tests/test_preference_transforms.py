@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from easydata_sources import MemoryShardedSource, TransformedShardedSource
 from easydata_sources.errors import RowError
+from easydata_tokenize import SavedSetDiffersError, save_dataset
 from easydel_transforms import (
     BCOPreprocessTransform,
     DPOPreprocessTransform,
@@ -283,3 +284,17 @@ def test_a_stream_of_expanded_rows_resumes(tokenizer, read_jsonl):
         next(stream)
     rest = [row["completion_ids"].tolist() for row in source.rows(stream.state())]
     assert rest == [row["completion_ids"].tolist() for row in source.rows()][7:]
+
+
+def test_a_saved_set_is_refused_to_a_transform_of_other_lengths(tmp_path, tokenizer):
+    rows = [{"prompt": "Sky?", "chosen": " Blue.", "rejected": " Red."}]
+
+    def saved(transform):
+        return save_dataset(MemoryShardedSource(rows).transform(transform), tmp_path)
+
+    saved(DPOPreprocessTransform(tokenizer, max_length=64))
+    saved(DPOPreprocessTransform(tokenizer, max_length=64))
+    with pytest.raises(SavedSetDiffersError, match=r"transforms\[0\]\.max_length: 64 then, 32 now"):
+        saved(DPOPreprocessTransform(tokenizer, max_length=32))
+    with pytest.raises(SavedSetDiffersError, match=r"transforms\[0\]\.name: 'DPO"):
+        saved(KTOPreprocessTransform(tokenizer, max_length=64))

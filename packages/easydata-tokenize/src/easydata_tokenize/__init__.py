@@ -13,6 +13,7 @@ from easydata_tokenize.conversation import Message as Message
 from easydata_tokenize.conversation import read_messages as read_messages
 from easydata_tokenize.conversation import read_template_kwargs as read_template_kwargs
 from easydata_tokenize.conversation import read_tools as read_tools
+from easydata_tokenize.described import tokenizer_fingerprint as tokenizer_fingerprint
 from easydata_tokenize.encode import EncodedRow as EncodedRow
 from easydata_tokenize.encode import RowEncoder as RowEncoder
 from easydata_tokenize.encode import located as located
@@ -53,7 +54,6 @@ from easydata_tokenize.saving import save_iterator as save_iterator
 from easydata_tokenize.skeleton import Span as Span
 from easydata_tokenize.tokenize_and_save import TokenizeTransform as TokenizeTransform
 from easydata_tokenize.tokenize_and_save import tokenize_and_save as tokenize_and_save
-from easydata_tokenize.tokenize_and_save import tokenizer_fingerprint as tokenizer_fingerprint
 from easydata_tokenize.tokenizer import ChatTokenizer as ChatTokenizer
 from easydata_tokenize.tokenizer import ensure_pad_token as ensure_pad_token
 from easydata_tokenize.tokenizer import load_tokenizer as load_tokenizer

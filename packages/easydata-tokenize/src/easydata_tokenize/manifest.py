@@ -131,6 +131,9 @@ def _difference(name: str, then: Any, now: Any) -> str:
     if isinstance(then, dict) and isinstance(now, dict):
         keys = [key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]
         return "\n".join(_difference(f"{name}.{key}", then.get(key), now.get(key)) for key in keys)
+    if isinstance(then, list) and isinstance(now, list) and len(then) == len(now) and isinstance(now[0], dict):
+        pairs = enumerate(zip(then, now, strict=True))
+        return "\n".join(_difference(f"{name}[{at}]", old, new) for at, (old, new) in pairs if old != new)
     return f"  {name}: {_short(then)} then, {_short(now)} now"
 
 

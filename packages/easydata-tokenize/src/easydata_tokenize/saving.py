@@ -21,6 +21,7 @@ from easydata_sources.errors import DataError
 from easydata_sources.source import ShardedDataSource
 
 from easydata_tokenize.counted import add_counts, counts_of, reports_of
+from easydata_tokenize.described import describe_transforms
 from easydata_tokenize.executors import Executor, InProcess
 from easydata_tokenize.manifest import Manifest, SavedSetDiffersError
 from easydata_tokenize.process_pool import ProcessPool
@@ -102,7 +103,8 @@ def save_dataset(  # noqa: PLR0917 - positions that users of such functions know
     """
     rows = as_sharded_source(source, storage_options=storage_options)
     layout = _layout(format, compression, max_shard_size, row_group_size)
-    described = {"source": _described(rows), "num_shards": num_shards, **_described_layout(layout), **(identity or {})}
+    described = {"source": _described(rows), "num_shards": num_shards, **_described_layout(layout)}
+    described |= {"transforms": describe_transforms(rows), **(identity or {})}
     chosen = _executor(executor, num_proc)
     folder = SetFolder(output_path, output_storage_options)
     works = dict(enumerate(divide(rows, folder, layout, num_shards)))

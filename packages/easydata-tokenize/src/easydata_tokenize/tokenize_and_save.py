@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -13,6 +12,7 @@ from easydata_sources.report import DataReport
 from easydata_sources.transform import CountingTransform, TransformLike
 from easydata_sources.transformed import TransformedShardedSource
 
+from easydata_tokenize.described import tokenizer_fingerprint
 from easydata_tokenize.encode import RowEncoder, located
 from easydata_tokenize.examples import TokenExample, read_example
 from easydata_tokenize.executors import Executor
@@ -21,7 +21,7 @@ from easydata_tokenize.saving import WriteStats, save_dataset
 from easydata_tokenize.tokenizer import ChatTokenizer, load_tokenizer
 from easydata_tokenize.truncate import kept_tokens
 
-__all__ = ["TokenizeTransform", "tokenize_and_save", "tokenizer_fingerprint"]
+__all__ = ["TokenizeTransform", "tokenize_and_save"]
 
 
 @final
@@ -126,7 +126,7 @@ def tokenize_and_save(
         max_shard_size,
         num_shards,
         compression,
-        identity={"tokenizer": tokenizer_fingerprint(loaded), "transform": _described(applied)},
+        identity={"tokenizer": tokenizer_fingerprint(loaded)},
         row_group_size=row_group_size,
         output_storage_options=output_storage_options,
         executor=executor,
@@ -134,22 +134,3 @@ def tokenize_and_save(
         show_progress=show_progress,
         overwrite=overwrite,
     )
-
-
-def tokenizer_fingerprint(tokenizer: ChatTokenizer) -> dict[str, Any]:
-    """What a tokenizer's output depends on: its vocabulary and rules, its template, its special tokens."""
-    template = str(tokenizer.chat_template or "")
-    return {
-        "backend": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16],
-        "chat_template": hashlib.sha256(template.encode()).hexdigest()[:16],
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-    }
-
-
-def _described(transform: TransformLike) -> dict[str, Any]:
-    """Name and plain settings of a transform."""
-    values = vars(transform) if hasattr(transform, "__dict__") else {}
-    plain = {name: value for name, value in values.items() if isinstance(value, str | int | float | bool | None)}
-    name = getattr(transform, "__qualname__", type(transform).__name__)
-    return {"name": name, **{key.lstrip("_"): value for key, value in sorted(plain.items())}}
