@@ -8,6 +8,7 @@ import gzip
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -332,7 +333,7 @@ def fsspec_name(cloud):
 
 def run_server(stack, command, port, log):
     output = stack.enter_context(log.open("wb"))
-    process = stack.enter_context(subprocess.Popen(command, stdout=output, stderr=output))
+    process = stack.enter_context(subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True))
     stack.callback(stop, process)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
@@ -346,11 +347,13 @@ def run_server(stack, command, port, log):
 
 
 def stop(process):
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
+    """End a server and what it started: `node` is a script that starts the real one."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def free_port():
