@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 VOCABULARY, ROWS = 96, 8
-TRAINERS = ("SFT", "DPO", "ORPO", "KTO", "CPO", "BCO", "Reward")
+TRAINERS = ("SFT", "DPO", "ORPO", "KTO", "CPO", "BCO", "Reward", "GRPO")
 UNPAIRED = ("KTO", "BCO")
 COUPLED = ("DPO-aot",)
 """Further losses that compare the rows of a step with each other: trainer and loss type."""
@@ -40,7 +40,8 @@ def first_step(kind: str, **fields: Any) -> Found:
 
     name, _, loss_type = kind.partition("-")
     make, config = (getattr(easydel_trainers, name + part) for part in ("Trainer", "Config"))
-    compares = {"reference_model": small_model(name, seed=1)} if name in ("DPO", "KTO", "BCO") else {}
+    compares = {"reference_model": small_model(name, seed=1)} if name in ("DPO", "KTO", "BCO", "GRPO") else {}
+    sampled = {"reward_funcs": even_tokens, "engine": Prepared()} if name == "GRPO" else {}
     shared = {
         "total_batch_size": ROWS,
         "max_training_steps": 1,
@@ -49,6 +50,7 @@ def first_step(kind: str, **fields: Any) -> Found:
         "gradient_checkpointing": "none",
         "length_buckets": [16, 32, 64, 128],
         **({"loss_type": loss_type} if loss_type else {}),
+        **(SAMPLED if sampled else {}),
     }
     with mock.patch("easydel_trainers.trainer.make_optimizer", return_value=gradients_kept()):
         trainer = make(
@@ -57,14 +59,50 @@ def first_step(kind: str, **fields: Any) -> Found:
             processing_class=tokenizer(),
             train_dataset=rows_of(name),
             **compares,
+            **sampled,
         )
         state = trainer._initial_state(trainer._trained_params())
-        prepared = next(trainer._prepared_steps(_Beginning()))
+        prepared = next(trainer._prepared_steps(_Beginning(state.params)))
         state, result = trainer._train_step(state, trainer._annotate(prepared.arrays, None))
     assert split_params(trainer.model)[1].keys() >= state.params.keys()
     return {"loss": np.float64(means(result.ratios)["loss"])} | {
         path: to_host(leaf) for path, leaf in flattened(state.opt_state).items()
     }
+
+
+#: of GRPO, on top of what a small run has
+SAMPLED = {
+    "num_return_sequences": 4,
+    "num_iterations": 2,
+    "max_prompt_length": 8,
+    "max_completion_length": 6,
+    "beta": 0.1,
+    "importance_sampling_correction": False,
+}
+
+
+class Prepared:
+    """An engine whose completions depend on prompts alone."""
+
+    def update(self, model: Any) -> None:
+        """They do not depend on the model."""
+
+    def generate(self, prompts: Any, options: Any) -> Any:
+        """Between two and six tokens after each prompt."""
+        from easydel_models.generation.options import GenerateResult
+
+        ids = [
+            [1 + (7 * prompt[-1] + 11 * k + 5 * t) % (VOCABULARY - 1) for t in range(2 + (prompt[-1] + k) % 5)]
+            for prompt in prompts
+            for k in range(options.num_return_sequences)
+        ]
+        zeros = [[0.0] * len(tokens) for tokens in ids]
+        return GenerateResult(token_ids=ids, logprobs=zeros, finish_reasons=["length"] * len(ids))
+
+
+def even_tokens(completion_ids: list[list[int]]) -> list[float]:
+    """The share of even ids."""
+    return [sum(token % 2 == 0 for token in ids) / len(ids) for ids in completion_ids]
 
 
 def gradients_kept() -> optax.GradientTransformation:
@@ -104,6 +142,8 @@ def rows_of(name: str) -> list[dict[str, Any]]:
         return [{"input_ids": ids() + ids()} for _ in range(ROWS)]
     if name in UNPAIRED:
         return [{"prompt_ids": ids(), "completion_ids": ids(), "label": n % 3 != 0} for n in range(ROWS)]
+    if name == "GRPO":
+        return [{"prompt_ids": ids()} for _ in range(ROWS)]
     return [{"prompt_ids": ids(), "chosen_ids": ids(), "rejected_ids": ids()} for _ in range(ROWS)]
 
 
@@ -119,9 +159,13 @@ class _Beginning:
     """As much of a run as a trainer needs to prepare its first step."""
 
     row_exchange = None
+    step, last_step, compile_seconds = 0, 1, 0.0
 
     class progress:
         data_state, batch = None, 0
+
+    def __init__(self, params: Any):
+        self.params = params
 
 
 def main() -> None:
