@@ -68,6 +68,7 @@ class Batch:
         """Gives empty rows to whoever waits."""
         empty = [row for row, completion in enumerate(self._completions) if completion is None]
         admitted = [_Admitted(row, *pair) for row, pair in zip(empty, queue.take(len(empty)), strict=False)]
+        self._lengths, self._last = self._lengths.copy(), self._last.copy()
         for row, completion, _ in admitted:
             self._completions[row] = completion
             self._lengths[row], self._last[row] = len(completion.prompt) - 1, completion.prompt[-1]
@@ -117,6 +118,8 @@ class Batch:
 
     def _collect(self, busy: list[int], result: BlockResult) -> list[Completion]:
         tokens, logps, new, steps = jax.device_get((result.tokens, result.logps, result.new, result.steps))
+        # A new array each time: what was handed to the device may still be read there.
+        self._lengths = self._lengths.copy()
         self._lengths[busy] += steps
         self._last = tokens[:, steps - 1].copy()
         finished = []
