@@ -16,7 +16,7 @@ KINDS = (*TRAINERS, *COUPLED)
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick_compilation():
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)

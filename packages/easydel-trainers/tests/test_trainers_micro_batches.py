@@ -69,7 +69,9 @@ def test_the_budget_changes_neither_loss_nor_gradient(tiny_model, tokenizer, tex
 
 
 class _Fresh:
-    """A run at its beginning, as far as preparing steps looks at it."""
+    """A run of one process at its beginning, as far as preparing steps looks at it."""
+
+    row_exchange = None
 
     class progress:
         data_state = None
