@@ -62,7 +62,8 @@ def integration(session: nox.Session) -> None:
     """The packages together: parity with recorded runs, whole command lines, the demo in short."""
     sync(session, "--group", "test", "--group", "demo")
     own_sessions = ("parity", "ray", "storage", "docs", "pages", "multihost")
-    ignored = [f"--ignore=tests-integration/{name}" for name in own_sessions]
+    own_files = ("test_data_promises.py", "test_examples.py")
+    ignored = [f"--ignore=tests-integration/{name}" for name in (*own_sessions, *own_files)]
     session.run("pytest", *IN_PARALLEL, "tests-integration", *ignored, *session.posargs)
 
 
@@ -167,8 +168,15 @@ def multihost(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def examples(session: nox.Session) -> None:
+    """Every script of examples/ in short: a held-out figure must improve."""
+    sync(session, "--group", "test")
+    session.run("pytest", *IN_PARALLEL, "tests-integration/test_examples.py", *session.posargs)
+
+
+@nox.session(default=False)
 def promises(session: nox.Session) -> None:
-    """The data promises on hundreds of random compositions of stages; the default run draws a few."""
+    """The data promises on hundreds of random compositions of stages."""
     sync(session, "--group", "test")
     session.run(
         "pytest",

@@ -36,4 +36,4 @@ def test_the_demo_learns_within_its_memory(tmp_path):
     for name in ("model/model.safetensors", "model/config.json", "model/tokenizer.json", "log.jsonl", "summary.json"):
         assert (folder / name).is_file()
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    assert peak < 4e9, f"the demo took {peak / 1e9:.2f} GB"
+    assert peak < 4.4e9, f"the demo took {peak / 1e9:.2f} GB"
