@@ -91,7 +91,8 @@ class ProcessGroup:
         """
         failed: int | None = None
         until = float("inf")
-        while any(process.poll() is None for _, process in self._running) and time.monotonic() < until:
+        # A list: each is asked every time, also those behind one that still runs.
+        while any([process.poll() is None for _, process in self._running]) and time.monotonic() < until:  # noqa: C419
             time.sleep(_LOOK)
             if failed is None and (failed := self._failure()) is not None:
                 until = time.monotonic() + self._grace
