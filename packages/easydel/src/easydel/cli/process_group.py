@@ -91,8 +91,7 @@ class ProcessGroup:
         """
         failed: int | None = None
         until = float("inf")
-        # A list: each is asked every time, also those behind one that still runs.
-        while any([process.poll() is None for _, process in self._running]) and time.monotonic() < until:  # noqa: C419
+        while self._still_running() and time.monotonic() < until:
             time.sleep(_LOOK)
             if failed is None and (failed := self._failure()) is not None:
                 until = time.monotonic() + self._grace
@@ -103,6 +102,10 @@ class ProcessGroup:
                 process.wait()
         failed = self._failure() if failed is None else failed
         return 0 if failed is None else failed
+
+    def _still_running(self) -> int:
+        """How many go on. Every one is asked, also behind one that goes on: only asking finds out its exit code."""
+        return sum(process.poll() is None for _, process in self._running)
 
     def _failure(self) -> int | None:
         """The exit code of a process that failed; one that lost another says less than that other one."""

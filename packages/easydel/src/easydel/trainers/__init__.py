@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from easydel_trainers import CPOTrainer as CPOTrainer
     from easydel_trainers import DPOConfig as DPOConfig
     from easydel_trainers import DPOTrainer as DPOTrainer
+    from easydel_trainers import GRPOConfig as GRPOConfig
+    from easydel_trainers import GRPOTrainer as GRPOTrainer
     from easydel_trainers import KTOConfig as KTOConfig
     from easydel_trainers import KTOTrainer as KTOTrainer
     from easydel_trainers import ORPOConfig as ORPOConfig
@@ -27,6 +29,8 @@ __all__ = (
     "CPOTrainer",
     "DPOConfig",
     "DPOTrainer",
+    "GRPOConfig",
+    "GRPOTrainer",
     "KTOConfig",
     "KTOTrainer",
     "ORPOConfig",
