@@ -1,6 +1,6 @@
-"""Trainers on preferences: however a step's rows are split and laid out, loss and gradient are the same.
+"""The six trainers on preferences: however a step's rows are split and laid out, loss and gradient are the same.
 
-The ones whose rows look at each other (sorted pairs, the running mean of BCO) are where this is easy to
+The ones whose rows look at each other (the KL of KTO, sorted pairs, the running mean of BCO) are where this is easy to
 get wrong; for them too, a step is all of its rows.
 """
 
@@ -18,6 +18,7 @@ from easydel_models.parameters import split_params
 CASES = {
     "dpo": ("DPO", {"ld_alpha": 0.4, "use_weighting": True}),
     "aot": ("DPO", {"loss_type": ("aot", "aot_unpaired", "sft"), "loss_weights": (1.0, 0.5, 0.3)}),
+    "kto": ("KTO", {"desirable_weight": 1.3}),
     "bco": ("BCO", {}),
     "cpo": ("CPO", {}),
     "orpo": ("ORPO", {}),
