@@ -190,7 +190,7 @@ def test_blocked_memory_grows_with_length_not_its_square():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"implementation": "flash"}, "`implementation` is 'flash'; expected auto, reference or blocked"),
+        ({"implementation": "flash"}, "`implementation` is 'flash'; expected auto, reference, blocked, xla, cudnn, sp"),
         ({"window": 0}, "`window` is 0 with `causal` True"),
         ({"window": 3, "causal": False}, "`window` is 3 with `causal` False"),
         ({"positions": PLACES}, "`positions` and `kv_positions` both"),

@@ -97,7 +97,7 @@ def attention(
     return _available(implementation)(query, key, value, rule, places)
 
 
-def why_unavailable(implementation: Implementation) -> str | None:
+def why_unavailable(implementation: str) -> str | None:
     """Returns what this machine lacks for an implementation; None = nothing."""
     needed = {"cudnn": "gpu", "splash": "tpu"}.get(implementation)
     found = jax.default_backend()
@@ -113,7 +113,7 @@ _IMPLEMENTATIONS: Mapping[str, Callable[..., Array]] = {
 }
 
 
-def _available(implementation: Implementation) -> Callable[..., Array]:
+def _available(implementation: str) -> Callable[..., Array]:
     if implementation not in _IMPLEMENTATIONS:
         raise ValueError(f"`implementation` is {implementation!r}; expected {', '.join(get_args(Implementation))}.")
     if reason := why_unavailable(implementation):
