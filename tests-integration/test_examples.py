@@ -1,0 +1,41 @@
+"""Every script of examples/, in short: a tiny model that knows nothing gets better at what it was not trained on."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import jax
+import pytest
+from easydel.demo import python_docs_preferences, python_docs_rows
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SCRIPTS = sorted(EXAMPLES.glob("*/train.py"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compile_lightly(tmp_path_factory):
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=[path.parent.name for path in SCRIPTS])
+def test_the_held_out_loss_falls(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert path.with_name("config.yaml").is_file()
+    specification = importlib.util.spec_from_file_location(f"example_{path.parent.name}", path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    before, after = module.main(quick=True)
+    assert after < 0.97 * before
+    assert f"{after:.3f}" in capsys.readouterr().out
+
+
+def test_there_are_enough_rows_and_none_is_held_out_and_trained():
+    for rows in (python_docs_rows, python_docs_preferences):
+        prompts = [row["prompt"][0]["content"] for row in rows("train")]
+        assert len(set(prompts)) == len(prompts) >= 1000
+        assert not set(prompts) & {row["prompt"][0]["content"] for row in rows("held-out")}
