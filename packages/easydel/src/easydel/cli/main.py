@@ -46,7 +46,7 @@ MENU = {
         "export": ("easydel.cli.export", "Write a model or a run's checkpoint as a Hugging Face or PEFT folder."),
     },
     "This machine": {
-        "doctor": ("easydel.cli.doctor", "Versions, devices, extras, and a self-test of two seconds."),
+        "doctor": ("easydel.cli.doctor", "Versions, devices, extras, and a short self-test."),
         "completion": ("easydel.cli.completion", "Print a script that completes these commands in a shell."),
     },
 }
