@@ -28,6 +28,10 @@ SETTINGS = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    from light_compilation import choose_compilation
+
+    if (compiled := choose_compilation()) is not None:
+        config.add_cleanup(compiled.cleanup)
     served = Path(tempfile.mkdtemp(prefix="hub-"))
     config.add_cleanup(lambda: shutil.rmtree(served, ignore_errors=True))
     for name in MODELS:
@@ -39,6 +43,17 @@ def pytest_configure(config: pytest.Config) -> None:
     running = stand_in().hub(served / "repositories")
     os.environ.update(SETTINGS, HF_HOME=str(served / "home"), HF_ENDPOINT=running.__enter__())
     config.add_cleanup(lambda: running.__exit__(None, None, None))
+
+
+@pytest.fixture(scope="module")
+def fully_optimised():
+    """Compile as users do: for a real model, running takes longer than compiling."""
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def link_model(folder: Path, name: str = "policy") -> None:

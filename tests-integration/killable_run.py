@@ -46,9 +46,6 @@ def mixture(rows: Path) -> MixedShardedSource:
 
 def main() -> None:
     rows, directory = Path(sys.argv[1]), Path(sys.argv[2])
-    if cache := os.environ.get("EASYDEL_TEST_COMPILED"):
-        jax.config.update("jax_compilation_cache_dir", cache)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     trainer = SFTTrainer(
         AutoEasyDeLModelForCausalLM.from_pretrained(GOLDEN / "models" / "policy"),
         SFTConfig(

@@ -6,20 +6,11 @@ is fixed when JAX starts). Relative 1e-5, gradients in norm for each tensor.
 
 from __future__ import annotations
 
-import jax
 import pytest
 from first_step import COUPLED, ROWS, TRAINERS, first_step
 from split_checks import assert_equal_steps, on_devices
 
 KINDS = (*TRAINERS, *COUPLED)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compilation():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")

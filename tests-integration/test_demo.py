@@ -1,9 +1,12 @@
 """The README's first command on the real model, cut short: what it shows, leaves behind and takes."""
 
+import os
 import resource
 import subprocess
 import sys
 from pathlib import Path
+
+from light_compilation import fully_compiled
 
 CONFIG = Path(__file__).parent.parent / "examples" / "smollm2_sft.yaml"
 SHORTER = {
@@ -24,6 +27,7 @@ def test_the_demo_learns_within_its_memory(tmp_path):
         capture_output=True,
         text=True,
         check=False,
+        env=fully_compiled(os.environ),
         timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -5,19 +5,11 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-import jax
 import pytest
 from easydel.demo import python_docs_preferences, python_docs_rows
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*/train.py"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compile_lightly(tmp_path_factory):
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=[path.parent.name for path in SCRIPTS])

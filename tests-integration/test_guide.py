@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import easydel as ed
-import jax
 import numpy as np
 import pytest
 from datasets import Dataset, load_dataset
@@ -45,23 +44,6 @@ QUICK = {
     "gradient_checkpointing": "none",
 }
 BUDGETS = {"max_prompt_length": 512, "max_completion_length": 512}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compile_once(tmp_path_factory):
-    """Equal programs are compiled once, and lightly: these tests ask whether calls work, not what numbers they give."""
-    changed = {
-        "jax_disable_most_optimizations": True,
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.1,
-    }
-    before = {**dict.fromkeys(changed), "jax_disable_most_optimizations": False}
-    before["jax_persistent_cache_min_compile_time_secs"] = jax.config.jax_persistent_cache_min_compile_time_secs
-    for name, value in changed.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 @pytest.fixture(autouse=True)

@@ -29,15 +29,9 @@ def rows(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("compiled")
-
-
-def start(rows: Path, directory: Path, compiled: Path, *kill_after: int) -> subprocess.Popen:
+def start(rows: Path, directory: Path, *kill_after: int) -> subprocess.Popen:
     command = [sys.executable, HERE / "killable_run.py", rows, directory, *map(str, kill_after)]
-    environment = os.environ | {"EASYDEL_TEST_COMPILED": str(compiled)}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen) -> int:
@@ -55,9 +49,9 @@ class Uninterrupted(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(rows, compiled, tmp_path_factory) -> Uninterrupted:
+def uninterrupted(rows, tmp_path_factory) -> Uninterrupted:
     directory = tmp_path_factory.mktemp("whole")
-    process = start(rows, directory, compiled)
+    process = start(rows, directory)
     while process.poll() is None and not (directory / "log.jsonl").exists():
         time.sleep(0.01)
     began = time.perf_counter()
@@ -72,40 +66,40 @@ def assert_same_bits(directory: Path, expected: dict[str, np.ndarray]) -> None:
         assert np.array_equal(found[name], array), name
 
 
-def test_killed_between_two_steps_and_started_again(rows, compiled, uninterrupted, tmp_path):
-    assert finish(start(rows, tmp_path, compiled, 11)) == -signal.SIGKILL
+def test_killed_between_two_steps_and_started_again(rows, uninterrupted, tmp_path):
+    assert finish(start(rows, tmp_path, 11)) == -signal.SIGKILL
     newest = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdecimal())
     assert newest in (6, 9)  # that of step 9 may still have been on its way to the disk
     meta = json.loads((tmp_path / "checkpoints" / str(newest) / "meta" / "metadata").read_text())
     assert meta["data"]["rows"]["emitted"] > 0  # in the middle of a window of packs
-    assert finish(start(rows, tmp_path, compiled)) == 0
+    assert finish(start(rows, tmp_path)) == 0
     assert_same_bits(tmp_path, uninterrupted.parameters)
     steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 25))
 
 
 @pytest.mark.parametrize("moment", range(MOMENTS))
-def test_killed_at_any_moment_and_started_again(rows, compiled, uninterrupted, tmp_path, moment):
+def test_killed_at_any_moment_and_started_again(rows, uninterrupted, tmp_path, moment):
     """Half-written checkpoints and logs must never be taken for whole ones, wherever the kills fell."""
     chance, log = random.Random(moment), tmp_path / "log.jsonl"
     kills = 0
     for _ in range(2):
         before = log.stat().st_size if log.exists() else 0
-        process = start(rows, tmp_path, compiled)
+        process = start(rows, tmp_path)
         if chance.random() < 0.8:  # else while it starts, restores, compiles
             while process.poll() is None and (not log.exists() or log.stat().st_size <= before):
                 time.sleep(0.01)
         time.sleep(chance.uniform(0, uninterrupted.seconds))
         process.kill()
         kills += finish(process) != 0
-    assert finish(start(rows, tmp_path, compiled)) == 0
+    assert finish(start(rows, tmp_path)) == 0
     assert_same_bits(tmp_path, uninterrupted.parameters)
     print(f"moment {moment}: killed {kills} time(s)")
 
 
-def test_told_to_stop_it_saves_ends_with_its_own_code_and_goes_on(rows, compiled, uninterrupted, tmp_path):
+def test_told_to_stop_it_saves_ends_with_its_own_code_and_goes_on(rows, uninterrupted, tmp_path):
     """The interpreter ends while threads that read ahead and write checkpoints may still be at work: cleanly."""
-    process, log = start(rows, tmp_path, compiled), tmp_path / "log.jsonl"
+    process, log = start(rows, tmp_path), tmp_path / "log.jsonl"
     while process.poll() is None and not log.exists():
         time.sleep(0.01)
     process.terminate()
@@ -114,5 +108,5 @@ def test_told_to_stop_it_saves_ends_with_its_own_code_and_goes_on(rows, compiled
     assert "stopped and saved" in errors
     assert "FATAL" not in errors
     assert "Traceback" not in errors
-    assert finish(start(rows, tmp_path, compiled)) == 0
+    assert finish(start(rows, tmp_path)) == 0
     assert_same_bits(tmp_path, uninterrupted.parameters)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax
 import pytest
 from easydel_models import DecoderConfig
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -10,16 +9,6 @@ from transformers import PreTrainedTokenizerFast
 
 WORDS = [f"w{number}" for number in range(48)]
 MARKS = [".", ",", "!", "?"]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _compile_once(tmp_path_factory):
-    """Three seeds of one trainer are one compiled program."""
-    before = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    yield
-    jax.config.update("jax_compilation_cache_dir", before)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from typing import Any
 
 import jax
@@ -14,13 +16,17 @@ from transformers import PreTrainedTokenizerFast
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 VOCABULARY = 97
+_COMPILED = "EASYDEL_TRAINERS_TESTS_COMPILED"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _compile_once(tmp_path_factory):
-    """Compiling is most of the tests' time: do it once, and lightly. The golden runs compile in full."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Compiling is most of the tests' time: do it lightly, and once for all the processes that run tests."""
+    if _COMPILED not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="compiled-", ignore_cleanup_errors=True)
+        config.add_cleanup(folder.cleanup)
+        os.environ[_COMPILED] = folder.name
     jax.config.update("jax_disable_most_optimizations", True)
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_compilation_cache_dir", os.environ[_COMPILED])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 

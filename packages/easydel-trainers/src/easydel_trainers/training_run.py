@@ -63,6 +63,8 @@ class TrainingRun:
     def __init__(self, trainer: Trainer[Any], resources: ExitStack):
         self._trainer, self._config = trainer, trainer.arguments
         self._began = time.perf_counter()
+        # First of all: whoever sees the run's folder or log may rely on a signal being heeded.
+        self._signals = resources.enter_context(StopSignals())
         self.progress = RunState(state=trainer._initial_state(trainer._trained_params()))
         self._best = BestModel(self._config.metric_for_best_model, greater=self._config.greater_is_better)
         self._folder = None if self._config.save_directory is None else Path(self._config.save_directory)
@@ -83,7 +85,6 @@ class TrainingRun:
         """How many steps had arrays of `[micro-batches, lines, length]`; each shape is one compilation."""
         profiled = self._config.profile_steps if is_speaker() else None
         self._profile = ProfileWindow((self._folder or Path()) / "profile", profiled, resources)
-        self._signals = resources.enter_context(StopSignals())
         self.row_exchange = open_exchange()
         self._loop = self._make_loop()
         self._steps = self._open_steps(resources)
