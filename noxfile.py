@@ -22,6 +22,8 @@ PACKAGES = sorted(path.parent.name for path in ROOT.glob("packages/*/pyproject.t
 WITHOUT_JAX = {"easydata-sources", "easydata-mix", "easydata-tokenize", "easydel-transforms"}
 # Two files of tests at a time; a file's tests stay together, because they share compiled programs.
 IN_PARALLEL = ("-n", "2", "--dist", "loadfile")
+# XLA's older code generator needs half the time for a program, and tests run most programs once.
+QUICK_PROGRAMS = {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
 AS_USERS_COMPILE = {"EASYDEL_FULL_COMPILATION": "1"}  # tests compile lightly otherwise, which takes half the time
 AZURITE = "azurite@3.35.0"  # Microsoft's own emulator of its store; npm comes with the group `storage`
 UV = os.environ.get("UV", "uv")  # `uv run` names its own binary here, which need not be on the PATH
@@ -55,7 +57,7 @@ def imports(session: nox.Session) -> None:
 def tests(session: nox.Session, package: str) -> None:
     """Tests of one package, with only that package and its own dependencies installed."""
     sync(session, "--package", package, "--group", "test")
-    session.run("pytest", *IN_PARALLEL, f"packages/{package}/tests", *session.posargs)
+    session.run("pytest", *IN_PARALLEL, f"packages/{package}/tests", *session.posargs, env=QUICK_PROGRAMS)
 
 
 @nox.session
@@ -65,7 +67,7 @@ def integration(session: nox.Session) -> None:
     own_sessions = ("parity", "ray", "storage", "docs", "pages", "multihost")
     own_files = ("test_data_promises.py", "test_examples.py")
     ignored = [f"--ignore=tests-integration/{name}" for name in (*own_sessions, *own_files)]
-    session.run("pytest", *IN_PARALLEL, "tests-integration", *ignored, *session.posargs)
+    session.run("pytest", *IN_PARALLEL, "tests-integration", *ignored, *session.posargs, env=QUICK_PROGRAMS)
 
 
 @nox.session

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping
 
 _LIGHTLY = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+_QUICKLY = "XLA_FLAGS"  # nox sets them
 
 
 def choose_compilation() -> tempfile.TemporaryDirectory[str] | None:
@@ -31,4 +32,4 @@ def choose_compilation() -> tempfile.TemporaryDirectory[str] | None:
 
 def fully_compiled(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment for a process whose speed or memory is looked at, or that runs a real model."""
-    return {name: value for name, value in environment.items() if name != _LIGHTLY}
+    return {name: value for name, value in environment.items() if name not in (_LIGHTLY, _QUICKLY)}

@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from easydel_models import AutoEasyDeLModelForCausalLM, AutoEasyDeLModelForSequenceClassification
 from easydel_trainers import (
     BCOConfig,
     BCOTrainer,
@@ -87,12 +88,30 @@ CHANGES = {
     "reward": {"center_rewards_coefficient": 0.5, "padding_free": False},
 }
 CASES = [(name, field) for name, fields in CHANGES.items() for field in fields]
+OTHER = 8
 REFUSED = "label_pad_token_id"
 
 
+def first_word(text):
+    return int(text.split()[0][1:])
+
+
 def embed(texts):
-    """Texts as sums of their words' numbers: some prompts are likelier among the desirable rows than others."""
-    return np.array([[sum(int(word[1:]) for word in text.split()), len(text.split())] for text in texts], float)
+    """Prompts by their first words, of which the larger ones are likelier among the undesirable rows."""
+    return np.array([[first_word(text)] for text in texts], float)
+
+
+def unpaired(rows):
+    """Alone, with labels that say something of the prompt."""
+    rng = np.random.default_rng(3)
+    return [
+        {
+            "prompt": row["prompt"],
+            "completion": row["chosen"],
+            "label": bool(rng.random() > first_word(row["prompt"]) / 97),
+        }
+        for row in rows
+    ]
 
 
 @pytest.fixture
@@ -108,10 +127,14 @@ def make(tiny_model, tokenizer, pair_rows):
             gradient_checkpointing="none",
             **options,
         )
-        special = {"embedding_func": embed} if name == "bco" else {}
-        return trainer_class(
-            copy.deepcopy(tiny_model), config, processing_class=tokenizer, train_dataset=pair_rows, **special
-        )
+        model, rows, others = copy.deepcopy(tiny_model), pair_rows, {}
+        if name == "reward":
+            model = AutoEasyDeLModelForSequenceClassification.from_config(tiny_model.config, seed=7)
+        if name == "kto":  # a reference that finds mismatched completions less likely: its KL is not the clamped zero
+            others["reference_model"] = AutoEasyDeLModelForCausalLM.from_config(tiny_model.config, seed=OTHER)
+        if name == "bco":
+            rows, others = unpaired(pair_rows), {"embedding_func": embed}
+        return trainer_class(model, config, processing_class=tokenizer, train_dataset=rows, **others)
 
     return make
 
