@@ -13,7 +13,6 @@ import argparse
 import importlib.util
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from easydel_trainers.throughput import peak_memory_bytes
 
 VOCABULARY = 49152
 
@@ -62,7 +62,7 @@ def measure(batch: int, options: argparse.Namespace) -> dict[str, float]:
     return {
         "tokens_per_second": batch * options.new_tokens / best,
         "compile_seconds": seconds[0] - best,
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "peak_gb": peak_memory_bytes() / 1e9,
     }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from easydel_trainers.data.steps import PreparedStep
 from easydel_trainers.flops import step_flops
@@ -86,5 +88,9 @@ class Throughput:
 
 def peak_memory_bytes() -> int:
     """Largest resident size this process has had."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB, macOS in bytes
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux hands `ru_maxrss` down: a process begins with the peak of the one that started it.
+    own = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
+    kibibytes = int(own[1]) if own else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kibibytes * 1024
