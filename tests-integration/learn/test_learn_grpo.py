@@ -15,7 +15,7 @@ import easydel as ed
 import pytest
 
 WORDS = [f"w{number}" for number in range(10)]  # of those that the tokenizer knows
-STEPS, PROMPTS, TRIES, HELD_OUT = 150, 16, 8, 64
+STEPS, PROMPTS, TRIES, HELD_OUT = 150, 8, 16, 64
 GOAL, CHANCE = 0.9, 0.3
 SEEDS = range(int(os.environ.get("EASYDEL_LEARN_SEEDS", "1")))
 
@@ -38,7 +38,7 @@ def test_the_last_word_is_repeated(seed, tokenizer, tiny_config, capsys):
             max_training_steps=STEPS,
             max_prompt_length=8,
             max_completion_length=2,
-            learning_rate=1e-2,
+            learning_rate=3e-3,  # at 1e-2 it is sure of itself before it has tried everything, and stays wrong
             scheduler="constant",
             eval_batch_size=HELD_OUT * TRIES,
             length_buckets=[1024],
