@@ -119,10 +119,6 @@ def test_padded_arrays_are_lists_in_disguise(model, side):
     assert generate(model, whole, max_new_tokens=6) == generate(model, whole.tolist(), max_new_tokens=6)
 
 
-def test_method_of_the_model_is_the_same_function(model):
-    assert model.generate(PROMPTS, max_new_tokens=6) == generate(model, PROMPTS, max_new_tokens=6)
-
-
 def test_no_prompts_give_no_results(model):
     assert generate(model, [], max_new_tokens=3).token_ids == []
 

@@ -463,10 +463,12 @@ class Asked(Prepared):
 
 def test_the_engine_is_asked_for_what_the_config_says(make):
     engine = Asked()
-    arguments = {"temperature": 0.7, "top_k": 5, "top_p": 0.9, "importance_sampling_correction": False}
+    drawing = {"temperature": 0.7, "top_k": 5, "top_p": 0.9, "min_p": 0.05, "repetition_penalty": 1.1}
+    arguments = {**drawing, "importance_sampling_correction": False}
     make(config(max_training_steps=2, **arguments), engine=engine).train()
     first, second = engine.options
-    assert (first.temperature, first.top_k, first.top_p, first.do_sample) == (0.7, 5, 0.9, True)
+    assert {name: getattr(first, name) for name in drawing} == drawing
+    assert first.do_sample
     assert (first.max_new_tokens, first.num_return_sequences, first.eos_token_ids) == (6, 4, (2,))
     assert first.seed != second.seed
     make(config(max_training_steps=1, **arguments), engine=engine).train()

@@ -205,6 +205,8 @@ def test_a_log_probability_that_the_engine_left_out_corrects_nothing():
         ({"sync_ref_model": True}, "beta is 0"),
         ({"steps_off_policy": 2}, "0 or 1"),
         ({"temperature": 0.0}, "temperature"),
+        ({"min_p": 1.5}, "min_p"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty"),
         ({"top_entropy_quantile": 0.0}, "top_entropy_quantile"),
         ({"importance_sampling_clip_min": 5.0}, "largest weight"),
         ({"reward_timeout": 0.0}, "reward_timeout"),

@@ -8,12 +8,10 @@ Axis letters: B batch, T tokens, D dim, V vocabulary, C labels.
 
 import os
 import zlib
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
@@ -26,13 +24,11 @@ from easydel_models.decoder import Remat, decode, decode_with_cache
 from easydel_models.dtypes import resolve_dtype
 from easydel_models.embedding_noise import EmbeddingNoise
 from easydel_models.errors import ConfigError
+from easydel_models.generation.model_engine import generate
 from easydel_models.layers import DROPOUT, LORA_B, LoraDropout
 from easydel_models.lora_config import LoraConfig
 from easydel_models.parameters import Params, init_params, split_params
 from easydel_models.sharding import init_shardings, one_writer
-
-if TYPE_CHECKING:
-    from easydel_models.generation import GenerateResult, OnTokens
 
 Model = TypeVar("Model", bound="DecoderModel")
 Mask = Int[Array, "B T"] | Bool[Array, "B T"]
@@ -246,54 +242,7 @@ class CausalLM(DecoderModel):
         head = self.head_weights().astype(hidden.dtype)
         return jnp.einsum("btd,vd->btv", hidden, head, preferred_element_type=jnp.float32)
 
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]] | np.ndarray | Array,
-        *,
-        max_new_tokens: int,
-        attention_mask: np.ndarray | Array | None = None,
-        num_return_sequences: int = 1,
-        do_sample: bool = False,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
-        min_new_tokens: int = 0,
-        seed: int = 0,
-        eos_token_id: int | Sequence[int] | None = None,
-        stop_strings: str | Sequence[str] = (),
-        decode: Callable[[list[int]], str] | None = None,
-        batch_size: int = 64,
-        block_size: int = 32,
-        on_tokens: "OnTokens | None" = None,
-        progress_bar: bool = False,
-    ) -> "GenerateResult":
-        """Continues each prompt; every option is explained at `easydel_models.generation.generate`."""
-        from easydel_models.generation import generate
-
-        return generate(
-            self,
-            prompts,
-            max_new_tokens=max_new_tokens,
-            attention_mask=attention_mask,
-            num_return_sequences=num_return_sequences,
-            do_sample=do_sample,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            min_new_tokens=min_new_tokens,
-            seed=seed,
-            eos_token_id=eos_token_id,
-            stop_strings=stop_strings,
-            decode=decode,
-            batch_size=batch_size,
-            block_size=block_size,
-            on_tokens=on_tokens,
-            progress_bar=progress_bar,
-        )
+    generate = generate
 
 
 class SequenceClassifier(DecoderModel):

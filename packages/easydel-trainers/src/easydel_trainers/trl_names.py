@@ -148,15 +148,13 @@ _REFUSED = {
     "cast_lm_head_to_fp32": "logits are always computed in float32",
     "chat_template_kwargs": "give rows a column `chat_template_kwargs`",
     "ds3_gather_for_generation": "give mesh axes",
-    "generation_kwargs": "give `temperature`, `top_k` and `top_p`",
+    "generation_kwargs": "give `temperature`, `top_k`, `top_p`, `min_p` and `repetition_penalty`",
     "max_tool_calling_iterations": "tools are not called while generating",
     "off_policy_mask_threshold": "rows are not masked by how far the policy has moved",
     "transformers_continuous_batching_config": "finished rows are always replaced while others go on",
     "use_adaptive_entropy": "there is no bonus for entropy; `entropy` is logged",
     "use_transformers_continuous_batching": "finished rows are always replaced while others go on",
     "use_transformers_paged": "the cache is not paged",
-    "min_p": "give `temperature`, `top_k` and `top_p`",
-    "repetition_penalty": "give `temperature`, `top_k` and `top_p`",
 }
 #: the same for families of names, by how they begin
 _REFUSED_FAMILIES = {

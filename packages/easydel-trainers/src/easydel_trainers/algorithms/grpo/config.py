@@ -14,6 +14,14 @@ LossName = Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo"]
 CorrectionMode = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
 
 _CLIPPED = ("grpo", "bnpo", "dr_grpo", "dapo")
+_POSITIVE = (
+    "temperature",
+    "repetition_penalty",
+    "epsilon",
+    "sapo_temperature_pos",
+    "sapo_temperature_neg",
+    "reward_timeout",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +48,10 @@ class GRPOConfig(TrainerConfig):
     """Sample from the fewest likeliest tokens that together have at least this probability; 1 = from all."""
     top_k: int = 0
     """Sample from so many likeliest tokens; 0 = from all."""
+    min_p: float = 0.0
+    """Sample from the tokens at least so many times as likely as the likeliest, in [0, 1]; 0 = from all."""
+    repetition_penalty: float = 1.0
+    """Makes tokens that the prompt or the completion has already less likely when sampling; > 0, 1 = does not."""
 
     reward_weights: Sequence[float] | None = None
     """Weight of every reward function, in their order. `None` = 1 each."""
@@ -165,9 +177,11 @@ class GRPOConfig(TrainerConfig):
         )
 
     def _check_numbers(self) -> None:
-        for name in ("temperature", "epsilon", "sapo_temperature_pos", "sapo_temperature_neg", "reward_timeout"):
+        for name in _POSITIVE:
             if getattr(self, name) is not None:
                 require_positive(name, getattr(self, name))
+        if not 0 <= self.min_p <= 1:
+            raise ConfigError("min_p", self.min_p, "a number in [0, 1]")
         if self.steps_off_policy not in (0, 1):
             raise ConfigError("steps_off_policy", self.steps_off_policy, "0 or 1")
         for name in ("top_p", "top_entropy_quantile"):

@@ -138,6 +138,8 @@ class RolloutMaker:
                 temperature=config.temperature,
                 top_k=config.top_k,
                 top_p=config.top_p,
+                min_p=config.min_p,
+                repetition_penalty=config.repetition_penalty,
                 seed=seed,
                 eos_token_ids=self.stop_ids,
             ),
