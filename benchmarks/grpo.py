@@ -49,13 +49,13 @@ class Endless:
     """Our engine without tokens that end a completion."""
 
     def __init__(self, model) -> None:
-        self._engine = ModelEngine(model)
+        self._model = model
 
     def update(self, model) -> None:
-        self._engine.update(model)
+        self._model = model
 
     def generate(self, prompts, options):
-        return self._engine.generate(prompts, dataclasses.replace(options, eos_token_ids=()))
+        return ModelEngine(self._model).generate(prompts, dataclasses.replace(options, eos_token_ids=()))
 
 
 def length_of_text(completions, **columns):

@@ -74,7 +74,7 @@ class GRPOTrainer(Trainer[GRPOConfig]):
         super().__init__(model, arguments, **options)
         config = self.arguments
         self._rewards = self._reward_functions(reward_funcs)
-        self._engine = ModelEngine(self.model) if engine is None else engine
+        self._engine = engine
         self._stop_ids = self._find_stop_ids()
         self._logps_step = make_logps_step(split_params(self.model)[0], config, mesh=self._mesh)
         self._reference = self._make_reference(reference_model)
@@ -202,11 +202,10 @@ class GRPOTrainer(Trainer[GRPOConfig]):
         self, prompts: Prompts, params: Params, step: int, *, rows_per_batch: int | None = None, stream: int = 0
     ) -> Rollout:
         """Completions of `prompts` by these parameters, which have seen `step` steps."""
-        config, model = self.arguments, self._model_with(params)
-        self._engine.update(model)
+        config = self.arguments
         whole = combine_params(params, self._frozen)
         sampler = Sampler(
-            engine=self._engine,
+            engine=self._engine_with(params),
             logps=(lambda arrays: self._logps_step(whole, put_batch(arrays, self._mesh)))
             if self._needs_old_logps and not stream
             else None,
@@ -220,6 +219,15 @@ class GRPOTrainer(Trainer[GRPOConfig]):
                 prompt = error.row // config.num_return_sequences
                 error.add_note("Its prompt: " + self.describe_batch(prompts.position)[prompt])
             raise
+
+    def _engine_with(self, params: Params) -> GenerationEngine:
+        """An engine that samples by these parameters."""
+        model = self._model_with(params)
+        if self._engine is None:
+            # Made anew for each rollout: its copy of the layers would take the room that the update needs.
+            return ModelEngine(model)
+        self._engine.update(model)
+        return self._engine
 
     def _maker(self, rows_per_batch: int | None) -> RolloutMaker:
         rows = rows_per_batch
@@ -237,7 +245,8 @@ class GRPOTrainer(Trainer[GRPOConfig]):
     @property
     def _corrects(self) -> bool:
         """Whether tokens come from an engine with log-probabilities of its own."""
-        return self.arguments.importance_sampling_correction and not isinstance(self._engine, ModelEngine)
+        own = self._engine is None or isinstance(self._engine, ModelEngine)
+        return self.arguments.importance_sampling_correction and not own
 
     @property
     def _needs_old_logps(self) -> bool:
