@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 from easydata_tokenize import ChatTokenizer, load_tokenizer
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)  # a busy machine is no defect
+settings.load_profile("any machine")
 
 GOLDEN = Path(__file__).parents[3] / "tests-integration" / "golden"
 

@@ -168,6 +168,17 @@ def test_a_prompt_is_cut_on_its_left_and_keeps_its_system_turn(tokenizer):
     assert transform.report.counts == {"prompt_truncated": 1}
 
 
+def test_a_cut_prompt_keeps_the_system_turn_that_the_template_wrote(tokenizer):
+    question = {"role": "user", "content": "Why? " * 50 + "Because of the colour of the sky."}
+    row = {"prompt": [question], "chosen": [BLUE], "rejected": [RED]}
+    ours = one(DPOPreprocessTransform(tokenizer, max_prompt_length=64, max_completion_length=8), row)
+    text = tokenizer.decode(ours["prompt_ids"])
+    assert len(ours["prompt_ids"]) == 64
+    assert text.startswith("<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face")
+    assert "<|im_end|>\n<|im_start|>user\n" in text
+    assert text.endswith("of the colour of the sky.<|im_end|>\n<|im_start|>assistant\n")
+
+
 def test_an_answer_is_cut_on_its_right_with_or_without_its_stop_token(tokenizer):
     row = {"prompt": "Count:", "chosen": " one two three four five six", "rejected": " no"}
     for keep in (False, True):

@@ -107,12 +107,15 @@ class AnswerEncoder:
         front = 1 if bos is not None and len(ids) and ids[0] == bos else 0
         if not isinstance(example, ChatExample):
             return front
-        system = [message for message in example.messages[:1] if message["role"] in ("system", "developer")]
-        if not system:
-            return front
-        alone = ChatExample(messages=system, tools=example.tools, template_kwargs=example.template_kwargs)
-        (turn,) = self._encoder.encode([alone])
-        return max(front, common_prefix(turn.input_ids, ids))
+        return max(front, common_prefix(self._opening(example), ids))
+
+    def _opening(self, example: ChatExample) -> Ids:
+        """The system turn of a conversation; where the template writes it, also the header of the turn behind it."""
+        first = example.messages[0]
+        own = first["role"] in ("system", "developer")
+        shown = first if own else {**first, "content": ""}
+        alone = ChatExample(messages=[shown], tools=example.tools, template_kwargs=example.template_kwargs)
+        return self._encoder.encode([alone])[0].input_ids if own else self._encoder.encode_prompts([alone])[0]
 
 
 def _joined(rows: Sequence[EncodedRow]) -> EncodedAnswers:
