@@ -31,13 +31,16 @@ def first_step(kind: str, **fields: Any) -> Found:
 
     Args:
         kind: a trainer, such as `SFT`, or one with a loss type, such as `DPO-aot`.
-        fields: of its config, on top of a small run's.
+        fields: of its config, on top of a small run's; `lora` as the mapping of its own fields.
     """
     import easydel_trainers
+    from easydel_models import LoraConfig
     from easydel_models.parameters import flattened, split_params
     from easydel_models.sharding import to_host
     from easydel_trainers.metrics import means
 
+    if "lora" in fields:
+        fields["lora"] = LoraConfig(**fields["lora"])
     name, _, loss_type = kind.partition("-")
     make, config = (getattr(easydel_trainers, name + part) for part in ("Trainer", "Config"))
     compares = {"reference_model": small_model(name, seed=1)} if name in ("DPO", "KTO", "BCO", "GRPO") else {}

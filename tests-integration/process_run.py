@@ -1,8 +1,8 @@
 """One process of a small run: `python process_run.py JSON`, with the place of the process in the environment.
 
 The JSON object: `rows` (a file), `directory`, `out` (a file of process 0's parameters and losses), `config` (fields of
-`SFTConfig`), `kill` (a list [process, step]: that process kills itself with SIGKILL right behind the step) and
-`devices` (simulated ones of each process).
+`SFTConfig`), `kill` or `stop` (a list [process, step]: that process sends itself SIGKILL or SIGTERM right behind the
+step) and `devices` (simulated ones of each process).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -31,10 +32,14 @@ def main() -> None:
     from easydel_models.sharding import to_host
     from easydel_trainers import Callback, SFTConfig, SFTTrainer
 
-    class KillAfter(Callback):
+    class SignalAfter(Callback):
         def on_step(self, run) -> None:
-            if [jax.process_index(), run.step] == settings.get("kill"):
+            here = [jax.process_index(), run.step]
+            if here == settings.get("kill"):
                 os.kill(os.getpid(), signal.SIGKILL)
+            if here == settings.get("stop"):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(3)  # JAX looks for the notice once a second, and these steps take milliseconds
 
     read = []
     config = DecoderConfig(
@@ -55,7 +60,7 @@ def main() -> None:
         SFTConfig(**shared | settings["config"]),
         processing_class=load_tokenizer(GOLDEN / "tokenizer"),
         train_dataset=settings["rows"],
-        callbacks=[KillAfter()],
+        callbacks=[SignalAfter()],
     )
     counted = trainer._transform.transform_batch
     object.__setattr__(trainer._transform, "transform_batch", lambda rows: read.append(len(rows)) or counted(rows))

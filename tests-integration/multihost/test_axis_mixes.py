@@ -24,6 +24,13 @@ HALVES = {
     "2x2x2x1, two micro-batches": MIXES["2x2x2x1"] | SPLIT,
     "1x2x2x2, padded": MIXES["1x2x2x2"] | {"padding_free": False},
 }
+OPTIONS = {
+    "packing": {"packing": True, "max_length": 12, "length_buckets": None},
+    "adapters": {"lora": {"rank": 4}},
+    "rematerialised": {"gradient_checkpointing": "full"},
+}
+"""What a step of SFT may have beside; each in the three mixes that cut different things."""
+THREE = ("4x2x1x1", "2x2x2x1", "1x2x2x2")
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +54,19 @@ def steps(tmp_path_factory):
 def test_mix(kind, mix, steps):
     alone, mixed = steps(kind)
     assert_equal_steps(mixed[mix], alone, what=f"{kind} on {mix}")
+
+
+@pytest.fixture(scope="module")
+def with_options(tmp_path_factory):
+    """SFT steps by option and mix, and by option alone."""
+    cases = [(option, mix) for option in OPTIONS for mix in THREE]
+    jobs = [("SFT", OPTIONS[option] | MIXES[mix]) for option, mix in cases]
+    mixed = on_devices(8, jobs, tmp_path_factory.mktemp("options"))
+    return dict(zip(cases, mixed, strict=True)), {name: first_step("SFT", **given) for name, given in OPTIONS.items()}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("mix", THREE)
+def test_option_on_a_mix(option, mix, with_options):
+    mixed, alone = with_options
+    assert_equal_steps(mixed[option, mix], alone[option], what=f"{option} on {mix}")

@@ -64,3 +64,12 @@ def test_when_one_is_killed_the_others_end_soon_and_say_why(processes, victim, r
     assert run.code == 128 + 9
     assert f"process [{victim}] was ended by SIGKILL" in run.errors
     assert "Another process of this run is lost" in run.errors or "is killed" in run.errors
+
+
+def test_one_is_told_to_stop_and_all_save_at_the_same_step(rows, alone, tmp_path):
+    stopped = launched(rows, tmp_path / "run", 2, config=STEPS | {"save_steps": None}, stop=[1, 3])
+    assert stopped.code == 75, stopped.errors
+    saved = [int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name.isdecimal()]
+    assert len(saved) == 1
+    assert 3 <= saved[0] < 9
+    assert_same_run(launched(rows, tmp_path / "run", 2, config=STEPS | {"save_steps": None}), alone)
