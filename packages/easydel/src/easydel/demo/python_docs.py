@@ -26,6 +26,7 @@ Split = Literal["train", "held-out"]
 HELD_OUT_SHARE = 1 / 20
 _SHORTEST, _LONGEST = 30, 400  # characters of an explanation
 _ROOM_FOR_MORE = 200  # another paragraph is added while the explanation is shorter than this
+_FEWEST_WORDS = 6  # of a sentence that is broken off
 _NOT_LIBRARY = {
     "site-packages",
     "dist-packages",
@@ -73,6 +74,30 @@ def python_docs_preferences(split: Split, *, library: Path | None = None) -> lis
         {"prompt": row["prompt"], "chosen": row["completion"], "rejected": other["completion"]}
         for row, other in zip(rows, others, strict=True)
     ]
+
+
+def python_docs_unfinished(split: Split, *, library: Path | None = None) -> list[dict[str, Any]]:
+    """Make the rows of one split for trainers on preferences, by a rule that even a tiny model can learn.
+
+    The chosen answer is one whole sentence. The rejected one is the same, broken off in its middle.
+
+    Args:
+        split: as of `python_docs_rows`.
+        library: as of `python_docs_rows`.
+
+    Returns:
+        rows of `prompt`, `chosen` and `rejected` messages, in the order of `python_docs_rows`.
+    """
+    found = []
+    for row in python_docs_rows(split, library=library):
+        sentence, stop, _ = f"{row['completion'][0]['content']} ".partition(". ")
+        words = sentence.split(" ")
+        if stop and len(words) >= _FEWEST_WORDS:
+            broken_off = " ".join(words[: len(words) // 2])
+            answers = {"chosen": f"{sentence}.", "rejected": broken_off}
+            turns = {name: [{"role": "assistant", "content": text}] for name, text in answers.items()}
+            found.append({"prompt": row["prompt"], **turns})
+    return found
 
 
 @functools.cache  # parsing the library takes seconds, and both splits need it
