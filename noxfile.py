@@ -22,9 +22,8 @@ PACKAGES = sorted(path.parent.name for path in ROOT.glob("packages/*/pyproject.t
 WITHOUT_JAX = {"easydata-sources", "easydata-mix", "easydata-tokenize", "easydel-transforms"}
 # Two files of tests at a time; a file's tests stay together, because they share compiled programs.
 IN_PARALLEL = ("-n", "2", "--dist", "loadfile")
-# XLA's older code generator needs half the time for a program, and tests run most programs once.
+# Without most optimisations, XLA's older code generator needs half the time; most tests run a program once or twice.
 QUICK_PROGRAMS = {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
-AS_USERS_COMPILE = {"EASYDEL_FULL_COMPILATION": "1"}  # tests compile lightly otherwise, which takes half the time
 AZURITE = "azurite@3.35.0"  # Microsoft's own emulator of its store; npm comes with the group `storage`
 UV = os.environ.get("UV", "uv")  # `uv run` names its own binary here, which need not be on the PATH
 
@@ -126,21 +125,15 @@ def ray(session: nox.Session) -> None:
 def learn(session: nox.Session) -> None:
     """Every trainer learns a rule from chance to 0.9 on rows it never saw, over three seeds; figures are printed."""
     sync(session, "--group", "test")
-    session.run(
-        "pytest",
-        "-q",
-        "tests-integration/learn",
-        *session.posargs,
-        env={"EASYDEL_LEARN_SEEDS": "3", **AS_USERS_COMPILE},
-    )
+    session.run("pytest", "-q", "tests-integration/learn", *session.posargs, env={"EASYDEL_LEARN_SEEDS": "3"})
 
 
 @nox.session(default=False)
 def golden(session: nox.Session) -> None:
-    """The recorded runs of TRL, replayed on fully optimised programs; the default run compiles them lightly."""
+    """The recorded runs of TRL, on the programs that users get: the default run has XLA's older code generator."""
     sync(session, "--group", "test")
     tests = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests-integration/test_golden_*.py"))
-    session.run("pytest", *IN_PARALLEL, *tests, *session.posargs, env=AS_USERS_COMPILE)
+    session.run("pytest", *IN_PARALLEL, *tests, *session.posargs)
 
 
 @nox.session(default=False)

@@ -28,9 +28,9 @@ SETTINGS = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    from light_compilation import choose_compilation
+    from light_compilation import share_compiled_programs
 
-    if (compiled := choose_compilation()) is not None:
+    if (compiled := share_compiled_programs()) is not None:
         config.add_cleanup(compiled.cleanup)
     served = Path(tempfile.mkdtemp(prefix="hub-"))
     config.add_cleanup(lambda: shutil.rmtree(served, ignore_errors=True))
@@ -46,14 +46,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="module")
-def fully_optimised():
-    """Compile as users do: for a real model, running takes longer than compiling."""
-    import jax
+def lightly_compiled():
+    """For modules whose programs run only a few times."""
+    from light_compilation import light_compilation
 
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    with light_compilation():
+        yield
 
 
 def link_model(folder: Path, name: str = "policy") -> None:

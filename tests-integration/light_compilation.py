@@ -1,20 +1,18 @@
-"""How tests here compile: once and lightly, also in the processes they start. Compiling is most of their time.
+"""How tests here compile: each program once for all processes; and lightly, where it runs only a few times.
 
-JAX reads these settings from the environment when it is imported. `nox -s golden` sets EASYDEL_FULL_COMPILATION and
-replays the recorded runs on the programs that users get.
+Full optimisation pays from some ten steps of a model on. JAX reads `JAX_COMPILATION_CACHE_DIR` when it is imported; it
+is inherited by the processes that tests start.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
-
-_LIGHTLY = "JAX_DISABLE_MOST_OPTIMIZATIONS"
-_QUICKLY = "XLA_FLAGS"  # nox sets them
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 
-def choose_compilation() -> tempfile.TemporaryDirectory[str] | None:
+def share_compiled_programs() -> tempfile.TemporaryDirectory[str] | None:
     """Set the environment of this process and of all it starts.
 
     Returns:
@@ -25,11 +23,20 @@ def choose_compilation() -> tempfile.TemporaryDirectory[str] | None:
     folder = tempfile.TemporaryDirectory(prefix="compiled-", ignore_cleanup_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
-    if not os.environ.get("EASYDEL_FULL_COMPILATION"):
-        os.environ[_LIGHTLY] = "1"
     return folder
 
 
-def fully_compiled(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment for a process whose speed or memory is looked at, or that runs a real model."""
-    return {name: value for name, value in environment.items() if name not in (_LIGHTLY, _QUICKLY)}
+@contextmanager
+def light_compilation() -> Iterator[None]:
+    """Compile without most optimisations: for programs that run once or twice."""
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+def as_users_compile(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for a process whose speed or memory is looked at: without what nox sets to be quick."""
+    return {name: value for name, value in environment.items() if name != "XLA_FLAGS"}

@@ -23,6 +23,7 @@ GOLDEN = Path(__file__).parent / "golden"
 def main() -> None:
     settings = json.loads(sys.argv[1])
     jax.config.update("jax_num_cpu_devices", settings.get("devices", 1))
+    jax.config.update("jax_disable_most_optimizations", True)
     from easydel_trainers import join_processes
 
     join_processes()

@@ -13,6 +13,9 @@ from split_checks import assert_equal_steps, on_devices
 KINDS = (*TRAINERS, *COUPLED)
 
 
+pytestmark = pytest.mark.usefixtures("lightly_compiled")
+
+
 @pytest.fixture(scope="module")
 def whole():
     """The step in one micro-batch on one device, by kind."""

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from light_compilation import fully_compiled
+from light_compilation import as_users_compile
 
 CONFIG = Path(__file__).parent.parent / "examples" / "smollm2_sft.yaml"
 SHORTER = {
@@ -27,7 +27,7 @@ def test_the_demo_learns_within_its_memory(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        env=fully_compiled(os.environ),
+        env=as_users_compile(os.environ),
         timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -12,6 +12,9 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*/train.py"))
 
 
+pytestmark = pytest.mark.usefixtures("lightly_compiled")
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=[path.parent.name for path in SCRIPTS])
 def test_the_held_out_loss_falls(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -46,6 +46,9 @@ QUICK = {
 BUDGETS = {"max_prompt_length": 512, "max_completion_length": 512}
 
 
+pytestmark = pytest.mark.usefixtures("lightly_compiled")
+
+
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

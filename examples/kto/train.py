@@ -17,7 +17,8 @@ from easydata_tokenize import load_tokenizer
 from easydel.cli.locations import model_location
 from easydel.demo import python_docs_unfinished, tiny_model
 
-QUICK = {"max_training_steps": 30, "learning_rate": 5e-3}  # for --quick
+# For --quick.
+QUICK = {"max_training_steps": 80, "learning_rate": 3e-3, "total_batch_size": 16, "beta": 0.3, "length_buckets": [1536]}
 
 
 def main(*, quick: bool = False) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from easydata_tokenize import load_tokenizer
 from easydel.cli.locations import model_location
 from easydel.demo import python_docs_rows, tiny_model
 
-QUICK = {"max_training_steps": 40, "learning_rate": 2e-2, "max_length": 96, "length_buckets": [1024]}  # for --quick
+QUICK = {"max_training_steps": 60, "learning_rate": 5e-2, "max_length": 96, "length_buckets": [1024]}  # for --quick
 
 
 def main(*, quick: bool = False) -> tuple[float, float]:
