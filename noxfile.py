@@ -161,7 +161,7 @@ def pages(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def faults(session: nox.Session) -> None:
-    """Kill -9 at thirty random moments and more, each run started again until it ends: equal bits at the end."""
+    """Kill -9 of SFT and GRPO at thirty random moments each and more, started again until they end: equal bits."""
     sync(session, "--group", "test")
     session.run(
         "pytest", "tests-integration/test_kill_and_resume.py", *session.posargs, env={"EASYDEL_KILL_MOMENTS": "30"}

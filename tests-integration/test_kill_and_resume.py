@@ -17,20 +17,16 @@ import pytest
 
 HERE = Path(__file__).parent
 MOMENTS = int(os.environ.get("EASYDEL_KILL_MOMENTS", "1"))  # `nox -s faults` asks for more
+KINDS = ("sft", "grpo") if MOMENTS > 1 else ("sft",)  # of `killable_run.py`; GRPO compiles for a minute
 
 
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory) -> Path:
-    """The golden conversations in two files, so few that a run goes through several epochs."""
-    folder = tmp_path_factory.mktemp("rows")
-    lines = (HERE / "golden" / "rows" / "messages.jsonl").read_text().splitlines(keepends=True)
-    (folder / "even.jsonl").write_text("".join(lines[0::2]))
-    (folder / "odd.jsonl").write_text("".join(lines[1::2]))
-    return folder
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request) -> str:
+    return request.param
 
 
-def start(rows: Path, directory: Path, *kill_after: int) -> subprocess.Popen:
-    command = [sys.executable, HERE / "killable_run.py", rows, directory, *map(str, kill_after)]
+def start(kind: str, directory: Path, *kill_after: int) -> subprocess.Popen:
+    command = [sys.executable, HERE / "killable_run.py", kind, directory, *map(str, kill_after)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
@@ -49,9 +45,9 @@ class Uninterrupted(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(rows, tmp_path_factory) -> Uninterrupted:
+def uninterrupted(kind, tmp_path_factory) -> Uninterrupted:
     directory = tmp_path_factory.mktemp("whole")
-    process = start(rows, directory)
+    process = start(kind, directory)
     while process.poll() is None and not (directory / "log.jsonl").exists():
         time.sleep(0.01)
     began = time.perf_counter()
@@ -66,40 +62,48 @@ def assert_same_bits(directory: Path, expected: dict[str, np.ndarray]) -> None:
         assert np.array_equal(found[name], array), name
 
 
-def test_killed_between_two_steps_and_started_again(rows, uninterrupted, tmp_path):
-    assert finish(start(rows, tmp_path, 11)) == -signal.SIGKILL
+# That of the step before the kill may still be on its way to the disk.
+NEWEST = {"sft": (6, 9), "grpo": (8, 10)}
+
+
+def test_killed_between_two_steps_and_started_again(kind, uninterrupted, tmp_path):
+    assert finish(start(kind, tmp_path, 11)) == -signal.SIGKILL
     newest = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdecimal())
-    assert newest in (6, 9)  # that of step 9 may still have been on its way to the disk
+    assert newest in NEWEST[kind]
     meta = json.loads((tmp_path / "checkpoints" / str(newest) / "meta" / "metadata").read_text())
-    assert meta["data"]["rows"]["emitted"] > 0  # in the middle of a window of packs
-    assert finish(start(rows, tmp_path)) == 0
+    if kind == "sft":
+        assert meta["data"]["rows"]["emitted"] > 0  # in the middle of a window of packs
+    else:
+        assert meta["extras"]["steps_on_current"] in (1, 2)  # in the middle of a rollout's three steps
+        assert meta["extras"]["next"] is not None  # and the next one is there
+    assert finish(start(kind, tmp_path)) == 0
     assert_same_bits(tmp_path, uninterrupted.parameters)
     steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 25))
 
 
 @pytest.mark.parametrize("moment", range(MOMENTS))
-def test_killed_at_any_moment_and_started_again(rows, uninterrupted, tmp_path, moment):
+def test_killed_at_any_moment_and_started_again(kind, uninterrupted, tmp_path, moment):
     """Half-written checkpoints and logs must never be taken for whole ones, wherever the kills fell."""
     chance, log = random.Random(moment), tmp_path / "log.jsonl"
     kills = 0
     for _ in range(2):
         before = log.stat().st_size if log.exists() else 0
-        process = start(rows, tmp_path)
+        process = start(kind, tmp_path)
         if chance.random() < 0.8:  # else while it starts, restores, compiles
             while process.poll() is None and (not log.exists() or log.stat().st_size <= before):
                 time.sleep(0.01)
         time.sleep(chance.uniform(0, uninterrupted.seconds))
         process.kill()
         kills += finish(process) != 0
-    assert finish(start(rows, tmp_path)) == 0
+    assert finish(start(kind, tmp_path)) == 0
     assert_same_bits(tmp_path, uninterrupted.parameters)
     print(f"moment {moment}: killed {kills} time(s)")
 
 
-def test_told_to_stop_it_saves_ends_with_its_own_code_and_goes_on(rows, uninterrupted, tmp_path):
+def test_told_to_stop_it_saves_ends_with_its_own_code_and_goes_on(kind, uninterrupted, tmp_path):
     """The interpreter ends while threads that read ahead and write checkpoints may still be at work: cleanly."""
-    process, log = start(rows, tmp_path), tmp_path / "log.jsonl"
+    process, log = start(kind, tmp_path), tmp_path / "log.jsonl"
     while process.poll() is None and not log.exists():
         time.sleep(0.01)
     process.terminate()
@@ -108,5 +112,5 @@ def test_told_to_stop_it_saves_ends_with_its_own_code_and_goes_on(rows, uninterr
     assert "stopped and saved" in errors
     assert "FATAL" not in errors
     assert "Traceback" not in errors
-    assert finish(start(rows, tmp_path)) == 0
+    assert finish(start(kind, tmp_path)) == 0
     assert_same_bits(tmp_path, uninterrupted.parameters)
