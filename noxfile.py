@@ -64,7 +64,7 @@ def integration(session: nox.Session) -> None:
     """The packages together: parity with recorded runs, whole command lines, the demo in short."""
     sync(session, "--group", "test", "--group", "demo")
     own_sessions = ("parity", "ray", "storage", "docs", "pages", "multihost")
-    own_files = ("test_data_promises.py", "test_examples.py")
+    own_files = ("test_examples.py",)
     ignored = [f"--ignore=tests-integration/{name}" for name in (*own_sessions, *own_files)]
     session.run("pytest", *IN_PARALLEL, "tests-integration", *ignored, *session.posargs, env=QUICK_PROGRAMS)
 

@@ -90,6 +90,7 @@ def test_resuming_at_any_row_gives_the_rest(stop, shuffled):
         assert list(islice(mixture_like(shuffled, stop).rows(state), len(whole) - k)) == whole[k:]
         skipping = build().rows()
         assert skipping.skip(k) == k
+        assert skipping.state() == state
         assert next(skipping) == whole[k]
         assert next(stream) == whole[k]
     if stop == "all_exhausted":

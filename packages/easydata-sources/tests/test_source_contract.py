@@ -358,6 +358,42 @@ def test_skip_is_the_same_as_reading(make: Make) -> None:
     assert make().rows().skip(len(rows) + 5) == len(rows)
 
 
+def test_a_position_depends_on_the_rows_before_it_alone(make: Make) -> None:
+    total = sum(1 for _ in make().rows())
+    for k in range(1, total + 1):
+        assert_one_position(make, k, (k - 1, 1, k // 2))
+
+
+def test_a_position_beyond_the_borders_of_chunks_depends_on_the_rows_before_it_alone(
+    make_large: Make, request: pytest.FixtureRequest
+) -> None:
+    if "streaming" in request.node.name:
+        pytest.skip("`datasets` words the state of a stream that was restored in another way; it leads to the same row")
+    total = sum(1 for _ in make_large().rows())
+    for k in (256, 257, 369, 370, 1024, 1025, total):
+        if k <= total:
+            assert_one_position(make_large, k, (0, 5, 300, k - 1))
+
+
+def assert_one_position(make: Make, k: int, ways: Sequence[int]) -> None:
+    """However a stream came to row k, whether reading, stepping over or resuming, it must say the same."""
+    reading = make().rows()
+    read(reading, k)
+    expected = reading.state()
+    batches = make().batches(k)
+    if next(batches).num_rows == k:  # fewer at the border of two sources
+        assert batches.state() == expected
+    for first in {way for way in ways if way <= k}:
+        skipping = make().rows()
+        assert skipping.skip(first) == first
+        middle = skipping.state()
+        read(skipping, k - first)
+        assert skipping.state() == expected
+        resumed = make().rows(middle)
+        assert resumed.skip(k - first) == k - first
+        assert resumed.state() == expected
+
+
 def test_opening_a_shard_at_a_row_gives_the_rest_of_it(make: Make) -> None:
     source = make()
     assert len(set(source.shard_names)) == source.num_shards()

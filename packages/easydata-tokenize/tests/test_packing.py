@@ -171,6 +171,40 @@ def test_packing_behind_a_filter_works_on_windows_of_what_was_read():
     assert sorted(shares[0] + shares[1]) == sorted(ids_of(source.rows()))
 
 
+@pytest.mark.parametrize("hosts", [2, 3])
+@pytest.mark.parametrize("window", [4, 256, 300])
+def test_packing_behind_two_filters_works_on_windows_of_what_was_read(hosts, window):
+    # Found by random compositions: windows were those of the rows that filters had left, and hosts made other packs.
+    def source():
+        rows = MemoryShardedSource(numbered([1 + n % 5 for n in range(700)]))
+        kept = rows.filter(lambda row: row["input_ids"][0] % 3).filter(lambda row: row["input_ids"][0] % 2)
+        return kept.transform(PackTransform(8, window=window))
+
+    whole = ids_of(source().rows())
+    shares = [ids_of(source().shard(index, hosts, window=window).rows()) for index in range(hosts)]
+    assert sorted(map(tuple, whole)) == sorted(tuple(ids) for share in shares for ids in share)
+
+
+def test_bad_rows_below_a_packing_are_counted_and_located(tmp_path):
+    def unless_seventh(row):
+        if row["input_ids"][0] % 7 == 0:
+            raise KeyError("a field that is not there")
+        return row
+
+    quarantine = tmp_path / "bad.jsonl"
+    rows = MemoryShardedSource(rows_of(*([n, n] for n in range(20))))
+    good = rows.map(unless_seventh).on_bad_rows("quarantine", file=str(quarantine), budget=1.0)
+    source = good.filter(lambda row: row["input_ids"][0] % 2 == 0).transform(PackTransform(8, window=4))
+    assert [token for ids in ids_of(source.rows()) for token in ids] == [
+        n for n in range(20) if n % 2 == 0 and n % 7 for _ in range(2)
+    ]
+    assert [(row["file"], row["row"]) for row in map(json.loads, quarantine.read_text().splitlines())] == [
+        ("memory", 0),
+        ("memory", 7),
+        ("memory", 14),
+    ]
+
+
 # What is refused.
 
 

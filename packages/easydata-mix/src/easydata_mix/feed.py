@@ -17,27 +17,42 @@ from easydata_mix.errors import MixtureError
 OpenPass: TypeAlias = Callable[[int], ShardedDataSource]
 """The rows of the n-th pass over a source, n from 0."""
 
-_BATCH_ROWS = 1024
+CELL_ROWS = 256
+"""Rows between the places of a source that a position may name."""
 
 _FAR_ROWS = 16_384  # from here on it pays to ask for a length, which may mean counting lines
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cursor:
-    """A position in a source that is read over and over."""
+    """A position in a source that is read over and over.
+
+    Sources say where they are only when they are there, so the position is that of the row's cell, the run of
+    `CELL_ROWS` rows that it is in, and the rows since. It depends on nothing but the rows given, however they were
+    read: hosts that read other rows of the one order save equal positions.
+    """
 
     turn: int = 0
     """Passes finished."""
     row: int = 0
     """Rows given in the present pass."""
     at: dict[str, Any] | None = None
-    """The source's own position, `skip` rows before this one; None = the start of the pass."""
+    """The source's own position at the start of the cell; None = the start of the pass."""
     skip: int = 0
-    """Rows to step over after `at`; at most a batch."""
+    """Rows to step over after `at`."""
+
+    @property
+    def cell_end(self) -> int:
+        """Rows after `at` at which the next cell begins."""
+        return (self.skip // CELL_ROWS + 1) * CELL_ROWS
 
     def moved(self, rows: int) -> Cursor:
-        """Return the cursor `rows` rows further on in the same pass."""
+        """Return the cursor `rows` rows further on in the same cell."""
         return replace(self, row=self.row + rows, skip=self.skip + rows)
+
+    def crossed(self, rows: int, at: dict[str, Any]) -> Cursor:
+        """Return the cursor `rows` rows further on, where a cell begins that the source calls `at`."""
+        return Cursor(turn=self.turn, row=self.row + rows, at=at)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the cursor as plain JSON types."""
@@ -51,18 +66,28 @@ class Cursor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """Consecutive rows of one pass."""
+    """Consecutive rows of one cell."""
 
     start: Cursor
     """Position of the first of them."""
     rows: Rows
+    end: Cursor
+    """Position behind the last of them."""
     first_place: Place | None
     """Where the first of them lies, if the run is consecutive rows of one shard; None = unknown."""
 
+    def after(self, rows: int) -> Cursor:
+        """Return the position behind the first `rows` rows."""
+        return self.end if rows == len(self.rows) else self.start.moved(rows)
+
     def sliced(self, start: int, stop: int) -> Run:
         """Return rows `start` to `stop` of the run."""
-        place = self.first_place and _shifted(self.first_place, start)
-        return Run(start=self.start.moved(start), rows=slice_rows(self.rows, start, stop), first_place=place)
+        return Run(
+            start=self.start.moved(start),
+            rows=slice_rows(self.rows, start, stop),
+            end=self.after(stop),
+            first_place=self.first_place and _shifted(self.first_place, start),
+        )
 
 
 class Feed:
@@ -93,15 +118,17 @@ class Feed:
         self._columns = columns
         self._restart = restart
         self._length = length
-        self._end = cursor
-        self._stream: RowStream | BatchStream | None = None
+        self._given = cursor
+        self._end = cursor  # behind the rows that wait to be taken
+        self._stream: RowStream | BatchStream | None = None  # at `_end`; batches: at the start of its cell
+        self._pass_ended = False
         self._waiting: deque[Run] = deque()
         self._ready = 0
 
     @property
     def cursor(self) -> Cursor:
         """Position after the rows taken so far."""
-        return self._waiting[0].start if self._waiting else self._end
+        return self._given
 
     def fill(self, rows: int) -> int:
         """Read ahead until `rows` rows are waiting; return how many are, fewer only if the source has ended.
@@ -110,11 +137,10 @@ class Feed:
             MixtureError: If the source must start over but has no rows.
         """
         while self._ready < rows:
-            run = self._read(rows - self._ready)
-            if run is not None:
-                self._waiting.append(run)
-                self._ready += len(run.rows)
-            elif not self._start_over():
+            runs = self._read(rows - self._ready)
+            self._waiting += runs
+            self._ready += sum(len(run.rows) for run in runs)
+            if not runs and not self._start_over():
                 break
         return min(rows, self._ready)
 
@@ -132,6 +158,7 @@ class Feed:
                 self._waiting.appendleft(run.sliced(rows, len(run.rows)))
                 run = run.sliced(0, rows)
             taken.append(run)
+            self._given = run.end
             rows -= len(run.rows)
         return taken
 
@@ -140,56 +167,96 @@ class Feed:
         here = min(rows, self._ready)
         self.take(here)
         rows -= here
+        if not rows:
+            return
         length = self._length() if self._restart and rows > _FAR_ROWS else None
-        if length and self._end.row + rows >= length:
-            turns, rows = divmod(self._end.row + rows, length)
-            self._stream, self._end = None, Cursor(turn=self._end.turn + turns)
+        if length and self._end.row + rows > length:
+            # A pass ends with its last row; the next one has begun only when a row of it was given.
+            turns, last = divmod(self._end.row + rows - 1, length)
+            self._begin_pass(self._end.turn + turns)
+            rows = last + 1
         while rows:
             rows -= self._leap(rows)
             if rows and not self._start_over():
-                return
+                break
+        self._given = self._end
 
-    def _read(self, wanted: int) -> Run | None:
-        """Return one more run; None at the end of the pass."""
-        stream = self._open()
-        start, place = self._end, None
+    def _read(self, wanted: int) -> list[Run]:
+        """Return the next runs, at most to the end of the cell; none at the end of the pass."""
         try:
-            if isinstance(stream, RowStream):
-                rows, place = _pull(stream, wanted)
-            else:
-                rows = next(stream, [])
+            return self._read_cell() if self._columns else self._read_rows(wanted)
         except Exception:
             # Rows read just before the failure are in no queue; asked again, the feed must come to them again.
             self._stream = None
             raise
-        if not len(rows):
-            return None
-        self._end = Cursor(turn=start.turn, row=start.row + len(rows), at=stream.state())
-        return Run(start=start, rows=rows, first_place=place)
 
-    def _open(self) -> RowStream | BatchStream:
-        """Return the stream of the present pass, opened at the present position."""
-        if self._stream is None:
-            source = self._open_pass(self._end.turn)
-            stream = source.rows(self._end.at)
-            if stream.skip(self._end.skip) < self._end.skip:
-                raise MixtureError(
-                    f"The source {self._name!r} ends before row {self._end.row}, where the saved state says reading "
-                    "stopped. Restore with the data the state was saved with."
-                )
-            self._end = replace(self._end, at=stream.state(), skip=0)
-            self._stream = source.batches(_BATCH_ROWS, self._end.at) if self._columns else stream
+    def _read_rows(self, wanted: int) -> list[Run]:
+        stream, start = self._row_stream(), self._end
+        rows, place = _pull(stream, min(wanted, start.cell_end - start.skip))
+        if not rows:
+            return []
+        whole = start.skip + len(rows) == start.cell_end
+        self._end = start.crossed(len(rows), stream.state()) if whole else start.moved(len(rows))
+        return [Run(start=start, rows=rows, end=self._end, first_place=place)]
+
+    def _read_cell(self) -> list[Run]:
+        """Return the rest of the cell, as columns."""
+        if self._pass_ended:
+            return []
+        start, runs, read = self._end, [], 0
+        stream = self._stream if isinstance(self._stream, BatchStream) else self._batches(start.cell_end, start.at)
+        while read < start.cell_end and (batch := next(stream, None)) is not None:
+            read += batch.num_rows
+            fresh = min(batch.num_rows, read - self._end.skip)
+            whole = read == start.cell_end
+            if fresh > 0:
+                end = self._end.crossed(fresh, stream.state()) if whole else self._end.moved(fresh)
+                rows = slice_rows(batch, batch.num_rows - fresh, batch.num_rows)
+                runs.append(Run(start=self._end, rows=rows, end=end, first_place=None))
+                self._end = end
+            if not whole:  # a short batch, as where one file ends and the next begins
+                stream = self._batches(start.cell_end - read, stream.state())
+        self._pass_ended = read < start.cell_end
+        if read < start.skip:
+            raise self._too_short()
+        # A stream of whole cells goes on; one that was opened to fill a cell reads too little at a time.
+        self._stream = stream if len(runs) == 1 and read == CELL_ROWS and not start.skip else None
+        return runs
+
+    def _batches(self, rows: int, at: dict[str, Any] | None) -> BatchStream:
+        return self._open_pass(self._end.turn).batches(rows, at)
+
+    def _row_stream(self) -> RowStream:
+        """Return the rows of the present pass from the present position on."""
+        if not isinstance(self._stream, RowStream):
+            self._stream = self._open_pass(self._end.turn).rows(self._end.at)
+            if self._stream.skip(self._end.skip) < self._end.skip:
+                raise self._too_short()
         return self._stream
+
+    def _too_short(self) -> MixtureError:
+        return MixtureError(
+            f"The source {self._name!r} ends before row {self._end.row}, where the saved state says reading "
+            "stopped. Restore with the data the state was saved with."
+        )
 
     def _leap(self, rows: int) -> int:
         """Step over rows of the present pass; return how many there were."""
-        stream = self._open()
-        if not isinstance(stream, RowStream):
-            # Batches have no skip of their own; the two kinds of streams share their positions.
-            stream, self._stream = self._open_pass(self._end.turn).rows(self._end.at), None
-        skipped = stream.skip(rows)
-        self._end = Cursor(turn=self._end.turn, row=self._end.row + skipped, at=stream.state())
-        return skipped
+        stream, start = self._row_stream(), self._end
+        border = start.cell_end - start.skip
+        if rows < border:
+            skipped = stream.skip(rows)
+            self._end = start.moved(skipped)
+            return skipped
+        border += (rows - border) // CELL_ROWS * CELL_ROWS
+        skipped = stream.skip(border)
+        if skipped < border:  # the pass ends before: come to its last cell instead
+            self._stream = None
+            return self._leap(skipped) if skipped else 0
+        last = start.crossed(border, stream.state())
+        rest = stream.skip(rows - border)
+        self._end = last.moved(rest)
+        return border + rest
 
     def _start_over(self) -> bool:
         """Begin the next pass; False if the source is not to be restarted."""
@@ -200,8 +267,11 @@ class Feed:
                 f"The source {self._name!r} has no rows, so it cannot be started over. "
                 "Remove it, give it weight 0, or check the filter in front of it."
             )
-        self._stream, self._end = None, Cursor(turn=self._end.turn + 1)
+        self._begin_pass(self._end.turn + 1)
         return True
+
+    def _begin_pass(self, turn: int) -> None:
+        self._stream, self._end, self._pass_ended = None, Cursor(turn=turn), False
 
 
 def _pull(stream: RowStream, wanted: int) -> tuple[list[dict[str, Any]], Place | None]:

@@ -154,7 +154,11 @@ class MixedShardedSource(SingleShardSource):
         return MixedRowStream(self._reading(), spot)
 
     def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
-        """Return the same rows as Arrow record batches; columns a source lacks are null in its rows."""
+        """Return the same rows as Arrow record batches.
+
+        A batch has every column that a row of it has, so batches may differ in columns; where a row's source lacks one
+        the value is null, as Arrow has no other word for it. `rows()` gives every row with its own keys only.
+        """
         spot = self._restore(state)
         return ChunkBatchStream(self.reader(), self._save(spot), check_batch_size(rows))
 

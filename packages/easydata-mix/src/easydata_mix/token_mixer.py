@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from easydata_sources import State
@@ -13,8 +13,8 @@ from easydata_sources.streams import Chunk
 
 from easydata_mix.errors import MixtureError
 from easydata_mix.feed import Feed
-from easydata_mix.mixer import Reading, ReadSpot, feeds_of, interleave, origin_in
-from easydata_mix.plan import Block
+from easydata_mix.mixer import Origins, Reading, ReadSpot, feeds_of, interleave
+from easydata_mix.plan import Block, Place
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,40 +42,40 @@ class TokenMixer:
 
     def read(self, most: int = 0) -> Chunk | None:
         """Return what is left of the present block; None at the end of the mixture. `most` is not heeded."""
-        while True:
-            spot = self._spot
-            planned = self._reading.planner.token_block(spot.place, self._upcoming)
-            if planned is None:
-                return None
-            block, exhausted = planned
-            chunk = self._chunk(block) if block.stop > block.place.row else None
-            place = self._reading.planner.after(block)
-            if exhausted is not None and self._reading.stop == "all_exhausted":
-                place = self._reading.planner.without(block.place, exhausted, block.stop)
-            self._spot = ReadSpot(place=place, offset=0, cursors=tuple(feed.cursor for feed in self._feeds))
-            self._ended = exhausted is not None and self._reading.stop != "all_exhausted"
-            if chunk is not None and spot.offset < len(chunk.rows):
-                return _behind(chunk, spot.offset)
-            if self._ended:
-                return None
+        while (planned := self._reading.planner.token_block(self._spot.place, self._upcoming)) is not None:
+            (block, exhausted), given = planned, self._spot.offset
+            if block.stop > block.place.row:
+                self._last = self._spot
+                chunk = self._chunk(block)
+                self._move_to(self._reading.planner.after(block))
+                if given < len(chunk.rows):
+                    return _behind(chunk, given)
+            elif exhausted is None or self._reading.stop != "all_exhausted":
+                break
+            else:
+                # Only now, so that the place behind a block is the same whether it was given or stepped over.
+                self._move_to(self._reading.planner.without(block.place, exhausted, block.stop))
+        return None
+
+    def _move_to(self, place: Place) -> None:
+        self._spot = ReadSpot(place=place, offset=0, cursors=tuple(feed.cursor for feed in self._feeds))
 
     def skip(self, rows: int) -> int:
         """Step over rows and return how many there were; their lengths must be read all the same."""
         skipped = 0
         while skipped < rows:
-            before = self._spot
             chunk = self.read()
             if chunk is None:
                 break
             if skipped + len(chunk.rows) > rows:
-                offset = before.offset + rows - skipped
-                self._begin(ReadSpot(place=before.place, offset=offset, cursors=before.cursors))
+                self._begin(replace(self._last, offset=self._last.offset + rows - skipped))
                 return rows
             skipped += len(chunk.rows)
         return skipped
 
     def _begin(self, spot: ReadSpot) -> None:
         self._spot = spot
+        self._last = spot  # where the chunk read last begins
         self._feeds = feeds_of(self._reading, spot, columns=self._columns)
         self._lengths: list[list[int]] = [[] for _ in self._feeds]
 
@@ -93,7 +93,7 @@ class TokenMixer:
                 return self._reading.save(ReadSpot(place=before.place, offset=given, cursors=before.cursors))
             return self._reading.save(ReadSpot(place=self._reading.planner.after(block), offset=0, cursors=after))
 
-        place = partial(origin_in, self._reading, block.order, runs)
+        place = Origins(self._reading, block.order, runs)
         return Chunk(rows=rows, state_after=state_after, place=place)
 
     def _upcoming(self, source: int, index: int) -> int | None:

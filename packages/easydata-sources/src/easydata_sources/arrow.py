@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -55,13 +55,17 @@ class ArrowShardedSource(FileSource):
             for number, start, batch in self._batches_from(shard, reader, position):
                 wanted = batch.slice(max(0, row - start))
                 if wanted.num_rows:
-                    at = partial(_batch_at, number, start, row, batch.num_rows)
-                    yield from self.columns(shard, row, wanted, at)
+                    yield from self.columns(shard, row, wanted, partial(_batch_after, number, start, batch, row))
                     row += wanted.num_rows
 
     def count_rows(self, shard: int) -> int:
         ends = self._batch_ends(shard)
         return ends[-1] if ends else 0
+
+    def hints_after(self, shard: int, row: int) -> State:
+        ends = self._batch_ends(shard)
+        last = bisect_left(ends, row)  # the batch that holds the row before
+        return _batch_at(last, ends[last - 1] if last else 0, row, ends[last])
 
     def access(self) -> RowAccess | None:
         if not all(self._can_seek(shard) for shard in range(self.num_shards())):
@@ -156,11 +160,13 @@ class ArrowShardedSource(FileSource):
             ) from error
 
 
-def _batch_at(number: int, start: int, row: int, length: int, given: int) -> State:
-    """Return where the batch lies that holds the row `given` rows after `row`."""
-    if row + given < start + length:
-        return {"batch": number, "batch_row": start}
-    return {"batch": number + 1, "batch_row": start + length}
+def _batch_at(number: int, start: int, row: int, end: int) -> State:
+    """Return where `row` lies, which is in batch `number`, of the rows `start` to `end`, or the first one behind it."""
+    return {"batch": number, "batch_row": start} if row < end else {"batch": number + 1, "batch_row": end}
+
+
+def _batch_after(number: int, start: int, batch: pa.RecordBatch, row: int, given: int) -> State:
+    return _batch_at(number, start, row + given, start + batch.num_rows)
 
 
 def _open_mapped(file: DataFile) -> pa.NativeFile:

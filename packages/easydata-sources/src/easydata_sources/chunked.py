@@ -66,13 +66,38 @@ class ChunkedSource(ShardedDataSource, ChunkReader):
 
     def seek(self, start: State, rows: int) -> tuple[State, int]:
         shard, row, left = start["shard"], start["row"], rows
-        while shard < self.num_shards():
-            available = self.shard_length(shard) - row
-            if left < available:
-                return {"shard": shard, "row": row + left}, rows
-            left -= available
+        reached = start
+        while left and shard < self.num_shards():
+            here = min(left, max(0, self.shard_length(shard) - row))
+            if here:
+                reached = {"shard": shard, "row": row + here}
+            left -= here
             shard, row = shard + 1, 0
-        return {"shard": shard, "row": 0}, rows - left
+        return self._as_read(start, reached), rows - left
+
+    def position_after(self, shard: int, row: int) -> State | None:
+        """Return the position after the first `row` rows of a shard as reading them would give it.
+
+        A position depends on nothing but the rows before it, so that hosts which came to it in different ways save
+        equal states. `None`, the default, says that only reading tells.
+        """
+        return None
+
+    def _as_read(self, start: State, reached: State) -> State:
+        """Return the position that reading from `start` on would give at the shard and row of `reached`."""
+        shard, row = reached["shard"], reached["row"]
+        if reached is start:
+            return start
+        known = self.position_after(shard, row)
+        if known is not None:
+            return known
+        begin = start if start["shard"] == shard else {"shard": shard, "row": 0}
+        done = begin["row"]
+        for chunk in self.read_shard(shard, begin):
+            if done + len(chunk.rows) >= row:
+                return chunk.state_after(row - done)
+            done += len(chunk.rows)
+        return reached
 
     @abstractmethod
     def shard_length(self, shard: int) -> int:
@@ -134,6 +159,22 @@ class FileSource(ChunkedSource):
     @abstractmethod
     def read_file(self, shard: int, position: State) -> Iterator[Chunk]:
         """Yield the file's rows from the position on, in one try."""
+
+    def position_after(self, shard: int, row: int) -> State | None:
+        if self.care.marks and row == self.shard_length(shard):
+            # Whether the last row stands for the rest of a broken file only reading it tells.
+            return next(self.read_shard(shard, {"shard": shard, "row": row - 1})).state_after(1)
+        try:
+            extra = self.resiliently(shard, lambda: self.hints_after(shard, row))
+        except FILE_FAULTS:
+            if not self.care.marks:
+                raise
+            return None
+        return None if extra is None else {"shard": shard, "row": row, **extra}
+
+    def hints_after(self, shard: int, row: int) -> State | None:
+        """Return what a position after `row` rows of the file says besides shard and row; None = only reading tells."""
+        return None
 
     def shard_length(self, shard: int) -> int:
         if shard not in self._lengths:

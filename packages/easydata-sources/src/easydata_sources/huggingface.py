@@ -213,6 +213,9 @@ class _MapStyleSource(ChunkedSource):
     def shard_length(self, shard: int) -> int:
         return len(self._dataset)
 
+    def position_after(self, shard: int, row: int) -> State:
+        return {"shard": shard, "row": row}
+
     def with_care(self, care: Care) -> ShardedDataSource:
         return self  # its rows have been read and checked by the library
 

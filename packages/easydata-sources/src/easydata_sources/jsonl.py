@@ -76,6 +76,11 @@ class JsonShardedSource(FileSource):
             return self._index(shard).rows
         return sum(len(chunk.rows) for chunk in self.read_file(shard, {"row": 0}))
 
+    def hints_after(self, shard: int, row: int) -> State | None:
+        if self._layout(shard) != "lines":
+            return None
+        return {"offset": self._index(shard).offset_after(row)}
+
     def access(self) -> RowAccess | None:
         plain = all(compression_of(file) is None for file in self.files)
         if not plain or any(self._known_layout(shard) != "lines" for shard in range(self.num_shards())):
@@ -111,10 +116,10 @@ class JsonShardedSource(FileSource):
         return "documents" if first_line == b"{" else "lines"
 
     def _offset(self, shard: int, position: State) -> int:
-        """Return the byte at which the row begins, or lies soonest after, without parsing."""
+        """Return the byte after the line of the row before, without parsing."""
         if "offset" in position:
             return position["offset"]
-        return self._index(shard).offset_of(position["row"]) if position["row"] else 0
+        return self._index(shard).offset_after(position["row"]) if position["row"] else 0
 
     def _index(self, shard: int) -> LineIndex:
         if shard not in self._indices:
@@ -129,9 +134,8 @@ class JsonShardedSource(FileSource):
                 part = lines[first : first + _CHUNK_ROWS]
                 rows, broken = self._parse(run, part, shard, row)
                 if rows:
-                    # After the last row of the run comes the byte after the run, past any blank lines.
-                    after = lines[first + len(part)] if first + len(part) < len(lines) else len(run.lines)
-                    offsets = [starts[index] for index in (*part, after)]
+                    # Right behind the row, not before the next: how the file was cut into runs must not show.
+                    offsets = [starts[part[0]], *(starts[index + 1] for index in part)]
                     yield self.chunk(shard, row, rows, lambda given, at=offsets: {"offset": at[given]})
                 if broken is not None:
                     raise broken

@@ -9,10 +9,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
 
+from easydata_sources.compression import open_at
 from easydata_sources.files import DataFile
-from easydata_sources.lines import read_line_runs
+from easydata_sources.lines import LineRun, read_line_runs
 
 SPAN_ROWS = 1024
 """Rows per span (the last of a file has fewer)."""
@@ -57,18 +58,21 @@ class LineIndex:
         """Rows in the file."""
         return self.first_rows[-1]
 
-    def offset_of(self, row: int) -> int:
-        """Return the byte at which a row begins (or the file's last line ends), reading at most one span."""
-        if row >= self.rows:
-            return self.spans[-1].offset + self.spans[-1].bytes if self.spans else 0
-        number = bisect_right(self.first_rows, row) - 1
-        starts = _row_starts(self.file, self.spans[number].offset, self.blank_lines_count)
-        return next(start for place, (start, _) in enumerate(starts, self.first_rows[number]) if place == row)
+    def offset_after(self, rows: int) -> int:
+        """Return the byte after the line of the last of the first `rows` rows, reading at most one span."""
+        last = min(rows, self.rows) - 1
+        if last < 0:
+            return 0
+        number = bisect_right(self.first_rows, last) - 1
+        span = self.spans[number]
+        with open_at(self.file, span.offset) as stream:
+            run = LineRun(span.offset, stream.read(span.bytes).split(b"\n"))
+        return next(islice(_bounds(run, self.blank_lines_count), last - self.first_rows[number], None))[1]
 
 
 def _spans(file: DataFile, blank_lines_count: bool) -> Iterator[Span]:
     begin, end, rows = 0, 0, 0
-    for start, stop in _row_starts(file, 0, blank_lines_count):
+    for start, stop in _row_bounds(file, blank_lines_count):
         if rows == SPAN_ROWS:
             yield Span(begin, start - begin, rows)
             begin, rows = start, 0
@@ -77,10 +81,14 @@ def _spans(file: DataFile, blank_lines_count: bool) -> Iterator[Span]:
         yield Span(begin, end - begin, rows)
 
 
-def _row_starts(file: DataFile, offset: int, blank_lines_count: bool) -> Iterator[tuple[int, int]]:
+def _row_bounds(file: DataFile, blank_lines_count: bool) -> Iterator[tuple[int, int]]:
     """Yield (first byte, byte after the newline) of every row."""
-    for run in read_line_runs(file, offset):
-        starts = run.starts()
-        for index, line in enumerate(run.lines):
-            if blank_lines_count or (line and not line.isspace()):
-                yield starts[index], starts[index + 1]
+    for run in read_line_runs(file):
+        yield from _bounds(run, blank_lines_count)
+
+
+def _bounds(run: LineRun, blank_lines_count: bool) -> Iterator[tuple[int, int]]:
+    starts = run.starts()
+    for index, line in enumerate(run.lines):
+        if blank_lines_count or (line and not line.isspace()):
+            yield starts[index], starts[index + 1]

@@ -55,6 +55,9 @@ class MemoryShardedSource(ChunkedSource):
     def shard_length(self, shard: int) -> int:
         return len(self._rows)
 
+    def position_after(self, shard: int, row: int) -> State:
+        return {"shard": shard, "row": row}
+
     def with_care(self, care: Care) -> ShardedDataSource:
         return self  # nothing can happen to rows in memory
 

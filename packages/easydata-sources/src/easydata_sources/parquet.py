@@ -83,6 +83,9 @@ class ParquetShardedSource(FileSource):
         ends = self._group_ends(shard)
         return ends[-1] if ends else 0
 
+    def hints_after(self, shard: int, row: int) -> State:
+        return {}
+
     def get_shard_info(self, name: str) -> ShardInfo | None:
         self.shard_length(shard_index(self, name))
         return super().get_shard_info(name)

@@ -11,12 +11,16 @@ References:
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
 
 _ROUNDS = 6
+_SHIFTS = (30, 27, 31)
+_FACTORS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+_WHOLE_ROWS = 1 << 14
 _MASK = (1 << 64) - 1
 
 
@@ -31,6 +35,20 @@ def permute(positions: np.ndarray, size: int, key: int) -> np.ndarray:
     Returns:
         int64[n], each in 0…size-1; different for different positions.
     """
+    if size <= _WHOLE_ROWS:
+        return _whole(size, key)[positions]
+    return _permute(positions, size, key)
+
+
+@lru_cache(maxsize=32)
+def _whole(size: int, key: int) -> np.ndarray:
+    """Return where all of 0…size-1 are sent: for small sizes one call of NumPy costs what a few numbers would."""
+    import numpy as np
+
+    return _permute(np.arange(size), size, key)
+
+
+def _permute(positions: np.ndarray, size: int, key: int) -> np.ndarray:
     import numpy as np
 
     half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
@@ -38,8 +56,8 @@ def permute(positions: np.ndarray, size: int, key: int) -> np.ndarray:
     values = _encrypt(positions.astype(np.uint64), half, keys)
     outside = np.flatnonzero(values >= size)
     while outside.size:
-        values[outside] = _encrypt(values[outside], half, keys)
-        outside = outside[values[outside] >= size]
+        values[outside] = walked = _encrypt(values[outside], half, keys)
+        outside = outside[walked >= size]
     return values.astype(np.int64)
 
 
@@ -55,25 +73,28 @@ def _scramble(value: int) -> int:
     # The finalizer of splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
     # 2014).
     value &= _MASK
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
-    return value ^ (value >> 31)
+    for shift, factor in zip(_SHIFTS, _FACTORS, strict=False):
+        value = ((value ^ (value >> shift)) * factor) & _MASK
+    return value ^ (value >> _SHIFTS[-1])
 
 
 def _encrypt(values: np.ndarray, half: np.uint64, keys: list[np.uint64]) -> np.ndarray:
     import numpy as np
 
     mask = (np.uint64(1) << half) - np.uint64(1)
+    first, second, third = (np.uint64(shift) for shift in _SHIFTS)
+    one, two = (np.uint64(factor) for factor in _FACTORS)
     left, right = values >> half, values & mask
+    mixed, shifted = np.empty_like(left), np.empty_like(left)
     for key in keys:
-        left, right = right, left ^ (_round(right, key) & mask)
+        # The steps of `_scramble`, in place: allocating the arrays anew would take longer than filling them.
+        np.add(right, key, out=mixed)
+        mixed ^= np.right_shift(mixed, first, out=shifted)
+        mixed *= one
+        mixed ^= np.right_shift(mixed, second, out=shifted)
+        mixed *= two
+        mixed ^= np.right_shift(mixed, third, out=shifted)
+        mixed &= mask
+        mixed ^= left
+        left, right, mixed = right, mixed, left
     return (left << half) | right
-
-
-def _round(values: np.ndarray, key: np.uint64) -> np.ndarray:
-    import numpy as np
-
-    mixed = values + key
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))

@@ -7,12 +7,11 @@ resuming reads the window again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 from easydata_sources.permutation import mix_key, permute
 from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource
-from easydata_sources.streams import Place, RowStream, State
+from easydata_sources.streams import Place, RowStream, State, read_with_places
 
 
 class InOrderShuffle(RowStream):
@@ -33,6 +32,7 @@ class InOrderShuffle(RowStream):
         self._stream = self._source.rows(state["source"] if state else None)
         self._before = self._stream.state()
         self._rows: list[Row] = []
+        self._places: list[Place] = []
         self._order: list[int] = []
         self._given = 0
         if state and state["emitted"]:
@@ -54,20 +54,17 @@ class InOrderShuffle(RowStream):
     def origin(self) -> Place:
         if not self._given:
             return super().origin()
-        # Reading up to the row again costs a moment, but only once something went wrong.
-        stream = self._source.rows(self._before)
-        stream.skip(self._order[self._given - 1])
-        next(stream)
-        return stream.origin()
+        return self._places[self._order[self._given - 1]]
 
     def _read_window(self) -> None:
         import numpy as np
 
         before = self._stream.state()
-        rows = list(islice(self._stream, self._window_rows))
+        rows, places = read_with_places(self._stream, self._window_rows)
         if not rows:
             raise StopIteration
-        self._window, self._before, self._rows, self._given = self._window + 1, before, rows, 0
+        self._window, self._before, self._given = self._window + 1, before, 0
+        self._rows, self._places = rows, places
         self._order = permute(np.arange(len(rows)), len(rows), mix_key(self._key, self._window)).tolist()
 
 

@@ -89,7 +89,10 @@ class ShardedDataSource(ABC):
         return _ShardRowStream(self, state)
 
     def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
-        """Return the same rows as Arrow record batches of at most `rows` rows."""
+        """Return the same rows as Arrow record batches of at most `rows` rows.
+
+        A batch has every column that a row of it has; a key that a row lacks is null there.
+        """
         return RowsAsBatches(self.rows(state), check_batch_size(rows))
 
     def token_lengths(self) -> NDArray[np.integer] | None:

@@ -53,6 +53,16 @@ class RowStream(ABC):
         return f"position {self.state()}", None
 
 
+def read_with_places(stream: RowStream, rows: int) -> tuple[list[Row], list[Place]]:
+    """Return the next rows, and where each came from: noted at once, since finding a row again means reading again."""
+    read: list[Row] = []
+    places: list[Place] = []
+    for row in islice(stream, rows):
+        read.append(row)
+        places.append(stream.origin())
+    return read, places
+
+
 class BatchStream(ABC):
     """An iterator of Arrow record batches with a position, in the same dialect as the row stream's."""
 

@@ -48,7 +48,7 @@ class TextShardedSource(FileSource):
         row = position["row"]
         offset = position.get("offset")
         if offset is None:
-            offset = self._index(shard).offset_of(row) if row else 0
+            offset = self._index(shard).offset_after(row) if row else 0
         for run in read_line_runs(self.files[shard], offset):
             rows, broken = self._decode(shard, row, run)
             if rows:
@@ -59,6 +59,9 @@ class TextShardedSource(FileSource):
 
     def count_rows(self, shard: int) -> int:
         return self._index(shard).rows
+
+    def hints_after(self, shard: int, row: int) -> State:
+        return {"offset": self._index(shard).offset_after(row)}
 
     def access(self) -> RowAccess | None:
         if any(compression_of(file) is not None for file in self.files):

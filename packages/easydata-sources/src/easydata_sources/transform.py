@@ -8,13 +8,15 @@ Four kinds of thing may be given where a transform is asked for:
 * a chain of any of these, made with `first >> second`.
 
 All of them are functions of the row alone: a transform may count, but what it returns must not depend on
-the rows around it, or resuming in the middle would give other rows.
+the rows around it, or resuming in the middle would give other rows. The one exception says so: a batch transform
+that `mixes_rows` (packing) is always given whole windows of the rows that were read.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from easydata_sources.errors import DataFormatError, RowError
@@ -65,8 +67,13 @@ class BatchTransform(RowTransform):
 
     @property
     def batch_rows(self) -> int:
-        """Source rows handled at a time; more only where the outputs depend on the rows around (packing)."""
+        """Source rows handled at a time."""
         return BATCH_ROWS
+
+    @property
+    def mixes_rows(self) -> bool:
+        """Whether outputs depend on the rows around; each batch is then a window of exactly `batch_rows` rows read."""
+        return False
 
     @abstractmethod
     def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
@@ -144,12 +151,21 @@ class ChainedTransform(BatchTransform):
 
     @property
     def batch_rows(self) -> int:
-        return max([BATCH_ROWS, *(part.batch_rows for part in self.transforms if isinstance(part, BatchTransform))])
+        windows = [part.batch_rows for part in self._batched if part.mixes_rows]
+        return max(windows or [BATCH_ROWS, *(part.batch_rows for part in self._batched)])
+
+    @property
+    def mixes_rows(self) -> bool:
+        return any(part.mixes_rows for part in self._batched)
+
+    @property
+    def _batched(self) -> list[BatchTransform]:
+        return [part for part in self.transforms if isinstance(part, BatchTransform)]
 
     def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
         groups = [[row] for row in rows]
         for transform in self.transforms:
-            groups = _apply_to_groups(transform, groups)
+            groups = apply_to_groups(partial(apply_transform, transform), groups)
         return groups
 
 
@@ -165,6 +181,11 @@ def batch_rows(transform: TransformLike) -> int:
     if is_row_by_row(transform):
         return 1
     return transform.batch_rows if isinstance(transform, BatchTransform) else BATCH_ROWS
+
+
+def mixes_rows(transform: TransformLike) -> bool:
+    """Whether the outputs of a row depend on the rows around it."""
+    return isinstance(transform, BatchTransform) and transform.mixes_rows
 
 
 def keeps_every_row(transform: TransformLike) -> bool:
@@ -244,11 +265,11 @@ def _checked_batch(transform: BatchTransform, outputs: list[list[Row]], rows: in
     return outputs
 
 
-def _apply_to_groups(transform: TransformLike, groups: list[list[Row]]) -> list[list[Row]]:
+def apply_to_groups(apply: Callable[[Sequence[Row]], list[list[Row]]], groups: list[list[Row]]) -> list[list[Row]]:
+    """Return the outputs for groups of rows, one group each; a `RowError` says which group its row is in."""
     owners = [index for index, group in enumerate(groups) for _ in group]
-    rows = [row for group in groups for row in group]
     try:
-        outputs = apply_transform(transform, rows)
+        outputs = apply([row for group in groups for row in group])
     except RowError as error:
         error.row_in_batch = owners[error.row_in_batch]
         raise

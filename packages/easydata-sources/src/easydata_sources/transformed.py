@@ -13,23 +13,21 @@ from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from easydata_sources.bad_row import BadRow, Care
-from easydata_sources.bad_rows import GoodRows, SetAside, apply_marking
+from easydata_sources.bad_row import Care
+from easydata_sources.bad_rows import GoodRows, SetAside
 from easydata_sources.errors import DataError, RowError
 from easydata_sources.fields import FieldTransform
 from easydata_sources.report import DataReport
 from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo
-from easydata_sources.streams import BatchStream, Place, RowStream, State
+from easydata_sources.stacked import StackedTransform, Stage, locate, reports_of
+from easydata_sources.streams import BatchStream, Place, RowStream, State, read_with_places
 from easydata_sources.transform import (
-    BATCH_ROWS,
-    ChainedTransform,
-    CountingTransform,
     TransformLike,
-    apply_transform,
     batch_rows,
     is_row_by_row,
     keeps_every_row,
+    mixes_rows,
     transform_name,
 )
 
@@ -61,10 +59,11 @@ class TransformedShardedSource(ShardedDataSource):
             raise DataError(
                 f"{transform.__name__} is a class; a transform must be an instance.\n  mend: {transform.__name__}(…)"
             )
-        if isinstance(source, TransformedShardedSource) and batch_rows(transform) > BATCH_ROWS:
-            # Windows that matter to a transform are windows of rows that were read, not of rows that another
-            # transform has left of them; only so do all hosts see the same windows.
-            source, transform = source.source, ChainedTransform([source.transform_applied, transform])
+        stages = [Stage(transform, marks=False)]
+        while mixes_rows(transform) and isinstance(source, TransformedShardedSource):
+            source, stages = source.source, [*source._stages(), *stages]
+        if len(stages) > 1:
+            transform = StackedTransform(stages)
         self.source = source
         self.transform_applied = transform
         self._marks = False
@@ -89,10 +88,9 @@ class TransformedShardedSource(ShardedDataSource):
         done = 0
         while batch := list(islice(rows, batch_rows(self.transform_applied))):
             try:
-                outputs = self.apply(batch)
+                outputs = self.apply(batch, lambda index, done=done: (name, done + index))
             except RowError as error:
                 raise error.located(file=name, row=done + error.row_in_batch) from error
-            locate(outputs, lambda index, done=done: (name, done + index))
             done += len(batch)
             for group in outputs:
                 yield from group
@@ -106,21 +104,24 @@ class TransformedShardedSource(ShardedDataSource):
         stage._marks = marks
         return stage
 
-    def apply(self, rows: Sequence[Row]) -> list[list[Row]]:
-        """Return the outputs for some rows."""
-        transform = self.transform_applied
-        # What takes the bad rows out must see them; with it the stage is whole, and its errors are meant for the user.
-        first = transform.transforms[0] if isinstance(transform, ChainedTransform) else transform
-        if not self._marks or isinstance(first, SetAside):
-            return apply_transform(transform, rows)
-        return apply_marking(transform, rows, self.reports())
+    def apply(self, rows: Sequence[Row], place: Callable[[int], Place] | None = None) -> list[list[Row]]:
+        """Return the outputs for some rows.
+
+        Args:
+            rows: The rows; a whole window where the transform mixes rows.
+            place: Where row n of them comes from; asked for bad rows.
+        """
+        if isinstance(self.transform_applied, StackedTransform):
+            stacked = self.transform_applied.marking() if self._marks else self.transform_applied
+            return stacked.apply(rows, place)
+        outputs = Stage(self.transform_applied, self._marks).apply(rows)
+        if place is not None:
+            locate(outputs, place)
+        return outputs
 
     def reports(self) -> list[DataReport]:
         """Return the reports that the transform or the parts of a chain count in, each once."""
-        transform = self.transform_applied
-        parts = transform.transforms if isinstance(transform, ChainedTransform) else (transform,)
-        reports = [part.report for part in parts if isinstance(part, CountingTransform | SetAside)]
-        return list({id(report): report for report in reports}.values())
+        return reports_of(self.transform_applied)
 
     def rows(self, state: State | None = None) -> RowStream:
         start = None if state is None else state["source"]
@@ -155,7 +156,7 @@ class TransformedShardedSource(ShardedDataSource):
             return
         emitted, size = state["emitted"], batch_rows(self.transform_applied)
         batch = list(islice(self.source.rows(state["source"]), size)) if emitted else []
-        if batch and size <= BATCH_ROWS:
+        if batch and not mixes_rows(self.transform_applied):
             batch = batch[: _groups_given(self.apply(batch), emitted)]
         for report, counts in zip(reports, state["reports"], strict=True):
             report.load_dict(counts)
@@ -180,6 +181,12 @@ class TransformedShardedSource(ShardedDataSource):
         window = -(-window // batch) * batch
         return self.over(self.source.shard(index, count, window=window))
 
+    def _stages(self) -> list[Stage]:
+        if not isinstance(self.transform_applied, StackedTransform):
+            return [Stage(self.transform_applied, self._marks)]
+        stacked = self.transform_applied.marking() if self._marks else self.transform_applied
+        return list(stacked.stages)
+
     def over(self, source: ShardedDataSource) -> TransformedShardedSource:
         """Return the same stage over another source."""
         stage = copy(self)
@@ -198,7 +205,7 @@ class _RowByRowStream(RowStream):
     def __next__(self) -> Row:
         for row in self._stream:
             try:
-                outputs = self._owner.apply([row])[0]
+                outputs = self._owner.apply([row], lambda _: self._stream.origin())[0]
             except RowError as error:
                 file, number = self._stream.origin()
                 raise error.located(file=file, row=number) from error
@@ -206,7 +213,6 @@ class _RowByRowStream(RowStream):
                 _add_place(error, self._transform, self._stream.origin())
                 raise
             if outputs:
-                locate([outputs], lambda _: self._stream.origin())
                 return outputs[0]
         raise StopIteration
 
@@ -245,6 +251,7 @@ class _BatchedStream(RowStream):
         self._stream = owner.source.rows(start)
         self._before = self._stream.state()
         self._counted = self._count()
+        self._places: list[Place] = []
         self._outputs: list[list[Row]] = []
         self._group = 0  # input row of the batch whose outputs are being given
         self._in_group = 0
@@ -276,15 +283,13 @@ class _BatchedStream(RowStream):
 
     def _transform_next_batch(self) -> None:
         before, self._counted = self._stream.state(), self._count()
-        batch = list(islice(self._stream, batch_rows(self._owner.transform_applied)))
+        batch, self._places = read_with_places(self._stream, batch_rows(self._owner.transform_applied))
         self._before, self._outputs, self._group, self._in_group, self._emitted = before, [], 0, 0, 0
         if not batch:
             raise StopIteration
         transform = self._owner.transform_applied
         try:
-            outputs = self._owner.apply(batch)
-            locate(outputs, self._place)
-            self._outputs = outputs
+            self._outputs = self._owner.apply(batch, self._place)
         except Exception as error:
             # Asked again, the stream must fail again rather than go on behind the batch.
             self._stream = self._owner.source.rows(before)
@@ -300,20 +305,7 @@ class _BatchedStream(RowStream):
         return [report.to_dict() for report in self._reports]
 
     def _place(self, row_in_batch: int) -> Place:
-        # Reading up to the row again costs a moment, but only once something went wrong.
-        stream = self._owner.source.rows(self._before)
-        for _ in islice(stream, row_in_batch + 1):
-            pass
-        return stream.origin()
-
-
-def locate(outputs: Sequence[Sequence[Row]], place: Callable[[int], Place]) -> None:
-    """Tell the rows that a transform has just found bad where they come from."""
-    for index, rows in enumerate(outputs):
-        for row in rows:
-            if isinstance(row, BadRow) and isinstance(row.error, RowError) and row.error.file is None:
-                file, number = place(index)
-                row.error = row.error.located(file=file, row=number)
+        return self._places[row_in_batch] if row_in_batch < len(self._places) else super().origin()
 
 
 def _groups_given(groups: Sequence[Sequence[Row]], outputs: int) -> int:

@@ -90,6 +90,10 @@ class PackTransform(CountingTransform):
         """Source rows that are packed together."""
         return self.window
 
+    @property
+    def mixes_rows(self) -> bool:
+        return True
+
     def transform_batch(self, rows: Sequence[Row]) -> list[list[dict[str, Any]]]:
         """Return the packs in the place of the first row.
 

@@ -13,7 +13,7 @@ from easydata_sources.errors import DataError
 from easydata_sources.hosts import HostShardedSource
 from easydata_sources.source import ShardedDataSource, shard_index
 from easydata_sources.streams import Chunk, State
-from easydata_sources.transform import BATCH_ROWS, batch_rows
+from easydata_sources.transform import batch_rows, mixes_rows
 from easydata_sources.transformed import TransformedShardedSource
 
 from easydata_tokenize.set_folder import SetFolder
@@ -64,10 +64,9 @@ def _stretches(source: ShardedDataSource, count: int) -> Iterator[ShardedDataSou
     except TypeError as error:
         raise DataError(f"`num_shards` needs a source of known length: {error}") from error
     window = max(1, -(-rows // count))
-    largest = max([BATCH_ROWS, *map(batch_rows, _applied(source))])
-    if largest > BATCH_ROWS:
-        # What depends on the rows around it (packing) must see whole windows.
-        window = -(-window // largest) * largest
+    largest = max((batch_rows(applied) for applied in _applied(source) if mixes_rows(applied)), default=1)
+    # What depends on the rows around it (packing) must see whole windows.
+    window = -(-window // largest) * largest
     for index in range(count):
         yield _over(source, HostShardedSource(source_below(source), index=index, count=count, window=window))
 
@@ -76,7 +75,7 @@ def _files(source: ShardedDataSource) -> list[ShardedDataSource]:
     below = source_below(source)
     if not isinstance(below, FileSource):
         return []
-    if any(batch_rows(applied) > BATCH_ROWS for applied in _applied(source)):
+    if any(map(mixes_rows, _applied(source))):
         # Windows reach over the ends of files.
         return []
     return [_over(source, _OneFile(below, name)) for name in below.shard_names]

@@ -58,6 +58,11 @@ class PackedRows(CountingTransform):
         """Source rows that are packed together."""
         return self._window
 
+    @property
+    def mixes_rows(self) -> bool:
+        """Always: a pack is made of several rows."""
+        return True
+
     def transform_batch(self, rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
         """The packs of these rows, in the place of the first one.
 
