@@ -5,7 +5,7 @@ import io
 import fsspec
 import numpy as np
 import pytest
-from easydata_sources import DataError, MemoryShardedSource
+from easydata_sources import DataError, MemoryShardedSource, ParquetShardedSource, UnfinishedFilesError
 from easydata_tokenize import IncompleteSetError, SavedSetDiffersError, open_saved, save_dataset, save_iterator
 from easydata_tokenize.progress import progress_bar
 from easydata_tokenize.set_folder import SetFolder
@@ -66,6 +66,20 @@ def test_a_run_into_a_bucket_goes_on_behind_its_last_group(bucket):
     save_dataset(MemoryShardedSource(ROWS).map(noted), bucket, row_group_size=50)
     assert seen == list(range(550, 1000))
     assert list(open_saved(bucket).rows()) == ROWS
+
+
+@pytest.mark.parametrize("where", ["disk", "bucket"])
+def test_readers_refuse_the_files_of_a_set_that_is_not_finished(tmp_path, bucket, where):
+    folder = bucket if where == "bucket" else str(tmp_path / "set")
+    with pytest.raises(Dies):
+        save_dataset(MemoryShardedSource(ROWS).map(dying_at(555)), folder, max_shard_size="8KB", row_group_size=50)
+    for found in (folder, f"{folder}/*.parquet", f"{folder}/**/*.parquet", f"{folder.rpartition('/')[0]}/*/*.parquet"):
+        with pytest.raises(UnfinishedFilesError, match="not written to its end"):
+            ParquetShardedSource(found)
+    first = f"{folder}/shard-00000.parquet"
+    assert next(iter(ParquetShardedSource(first))) == ROWS[0]  # a file that is there is whole
+    save_dataset(MemoryShardedSource(ROWS), folder, max_shard_size="8KB", row_group_size=50, overwrite=True)
+    assert list(ParquetShardedSource(f"{folder}/*.parquet").rows()) == ROWS
 
 
 def test_an_upload_that_fails_leaves_no_file(bucket, monkeypatch):

@@ -15,6 +15,7 @@ from easydata_sources.errors import DataQualityError as DataQualityError
 from easydata_sources.errors import DataUnreachableError as DataUnreachableError
 from easydata_sources.errors import MissingExtraError as MissingExtraError
 from easydata_sources.errors import RowError as RowError
+from easydata_sources.errors import UnfinishedFilesError as UnfinishedFilesError
 from easydata_sources.field_filters import FilterByField as FilterByField
 from easydata_sources.field_filters import FilterNonEmpty as FilterNonEmpty
 from easydata_sources.field_values import AddField as AddField
@@ -102,6 +103,7 @@ __all__ = [
     "TextShardedSource",
     "Transform",
     "TransformedShardedSource",
+    "UnfinishedFilesError",
     "as_sharded_source",
     "expand_data_files",
 ]

@@ -22,6 +22,10 @@ class DataFilesNotFoundError(DataError, FileNotFoundError):
     """A path does not exist, or a glob or folder matches no file."""
 
 
+class UnfinishedFilesError(DataError):
+    """Files belong to a set that its writer has not finished."""
+
+
 class DataAccessError(DataError, PermissionError):
     """The server or the system refuses to show what was asked for."""
 

@@ -7,6 +7,7 @@ globbing as much as for reading, and names keep their bucket or container.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
-from easydata_sources.errors import DataAccessError, DataError, DataFilesNotFoundError, MissingExtraError
+from easydata_sources.errors import (
+    DataAccessError,
+    DataError,
+    DataFilesNotFoundError,
+    MissingExtraError,
+    UnfinishedFilesError,
+)
 from easydata_sources.server_faults import told_in_our_words
 
 if TYPE_CHECKING:
@@ -41,6 +48,8 @@ _EXTRAS = {
     "https": ("aiohttp", "http"),
 }
 
+
+_MANIFEST = "_manifest.json"  # what writers of sets keep beside the files (easydata_tokenize)
 
 _MEMORY_BYTES = 1 << 26  # a copy of a larger file goes to the disk
 
@@ -111,6 +120,7 @@ def expand_data_files(
 
     Raises:
         DataFilesNotFoundError: If one of them matches nothing.
+        UnfinishedFilesError: If a glob or a folder finds files of a set that its writer has not finished.
         DataAccessError: If looking for them is refused, as with wrong credentials.
         MissingExtraError: If the protocol needs a package that is not installed.
     """
@@ -138,6 +148,8 @@ def _expand_on(
         return [DataFile(url=pattern, remote=remote, storage_options=options)]
     try:
         paths = _matches(filesystem, path, pattern, extensions)
+        if paths != [path]:
+            _refuse_unfinished(filesystem, path, paths)
     except PermissionError as error:
         raise DataAccessError(
             f"Looking for {pattern!r} was refused: {error}\n"
@@ -177,11 +189,40 @@ def _matches(filesystem: AbstractFileSystem, path: str, pattern: str, extensions
     raise DataFilesNotFoundError(f"There is no file {pattern!r}.\n  mend: {_mend_missing(filesystem, path)}")
 
 
+def _refuse_unfinished(filesystem: AbstractFileSystem, searched: str, paths: Sequence[str]) -> None:
+    """Raise if a glob or a folder found files of a set that its writer has not finished."""
+    top = _fixed_folder(searched) if _is_glob(searched) else searched
+    folders = {top}
+    for path in paths:
+        while len(path := path.rpartition("/")[0]) > len(top):
+            folders.add(path)
+    for folder in sorted(folders):
+        if _is_unfinished(filesystem, f"{folder}/{_MANIFEST}"):
+            raise UnfinishedFilesError(
+                f"The files in {folder} belong to a set that was not written to its end, as its {_MANIFEST} says.\n"
+                "  mend: run again what writes it, which goes on where it stopped; or name single files"
+            )
+
+
+def _is_unfinished(filesystem: AbstractFileSystem, manifest: str) -> bool:
+    if not filesystem.isfile(manifest):
+        return False
+    try:
+        content = json.loads(filesystem.cat_file(manifest))
+    except ValueError:  # somebody else's file
+        return False
+    return isinstance(content, dict) and content.get("complete") is False
+
+
 def _raise_refusal(filesystem: AbstractFileSystem, path: str) -> None:
     """Raise what the server says to listing the folder of a glob: globbing takes wrong credentials for no files."""
-    folder = re.split(r"[*?[]", path, maxsplit=1)[0].rpartition("/")[0]
     with contextlib.suppress(FileNotFoundError):
-        filesystem.ls(folder)
+        filesystem.ls(_fixed_folder(path))
+
+
+def _fixed_folder(pattern: str) -> str:
+    """Return the folder that all matches of a glob are in, at whatever depth."""
+    return re.split(r"[*?[]", pattern, maxsplit=1)[0].rpartition("/")[0]
 
 
 def _fetch_whole(filesystem: AbstractFileSystem, path: str) -> BinaryIO:
