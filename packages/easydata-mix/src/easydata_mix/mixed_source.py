@@ -87,8 +87,9 @@ class MixedShardedSource(SingleShardSource):
                 `as_sharded_source` takes.
             weights: Share of each source, by name or in order; any non-negative numbers, their ratio counts.
                 `None` = equal shares.
-            block_size: Rows after which shares are exact; inside a block the order is shuffled. 1 = the even order,
-                in which the sources alternate as regularly as their shares allow.
+            block_size: Rows after which shares are exact; inside a block the order is shuffled, and what a schedule
+                changes is averaged over it, so give fast schedules a block of a few steps. 1 = the even order, in which
+                the sources alternate as regularly as their shares allow.
             seed: Seed of the order inside blocks, 0 to 2**64 - 1.
             stop: What happens when a source runs out: `restart` it; end the mixture (`first_exhausted`); or go on
                 without it until all are read (`all_exhausted`).
