@@ -12,7 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from easydata_sources import DataError, JsonShardedSource, MemoryShardedSource, ParquetShardedSource, ShardedDataSource
+from easydata_sources import (
+    DataError,
+    JsonShardedSource,
+    MemoryShardedSource,
+    ParquetShardedSource,
+    ShardedDataSource,
+    permutation,
+)
 from easydata_sources.permutation import mix_key, permute
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,6 +44,12 @@ def test_permute_is_the_same_for_ever() -> None:
     # Written down once: a change of these numbers would break every run that is resumed across it.
     assert permute(np.arange(8), 8, mix_key(1, 0)).tolist() == [5, 4, 1, 2, 6, 7, 3, 0]
     assert permute(np.array([0, 10**9 - 1]), 10**9, mix_key(1, 0)).tolist() == [883813841, 777549398]
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 1000, 1037, 4097, 16_384])
+def test_sizes_permuted_whole_are_permuted_as_any_others(size: int) -> None:
+    positions = np.arange(size)
+    assert (permutation.permute(positions, size, 3) == permutation._permute(positions, size, 3)).all()
 
 
 def test_permute_leaves_no_trace_of_the_order() -> None:

@@ -11,7 +11,8 @@ References:
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,21 +43,37 @@ def permute(positions: np.ndarray, size: int, key: int) -> np.ndarray:
 
 @lru_cache(maxsize=32)
 def _whole(size: int, key: int) -> np.ndarray:
-    """Return where all of 0…size-1 are sent: for small sizes one call of NumPy costs what a few numbers would."""
+    """Return where all of 0…size-1 are sent: walking a table costs less than encrypting again and again."""
     import numpy as np
 
-    return _permute(np.arange(size), size, key)
+    half, keys = _cipher(size, key)
+    table = _encrypt(np.arange(1 << 2 * int(half), dtype=np.uint64), half, keys)
+    return _walked(table[:size].copy(), size, table.__getitem__)
 
 
 def _permute(positions: np.ndarray, size: int, key: int) -> np.ndarray:
     import numpy as np
 
+    half, keys = _cipher(size, key)
+    encrypt = partial(_encrypt, half=half, keys=keys)
+    return _walked(encrypt(positions.astype(np.uint64)), size, encrypt)
+
+
+def _cipher(size: int, key: int) -> tuple[np.uint64, list[np.uint64]]:
+    """Return the bits of half a number, and the keys of the rounds."""
+    import numpy as np
+
     half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
-    keys = [np.uint64(mix_key(key, number)) for number in range(_ROUNDS)]
-    values = _encrypt(positions.astype(np.uint64), half, keys)
+    return half, [np.uint64(mix_key(key, number)) for number in range(_ROUNDS)]
+
+
+def _walked(values: np.ndarray, size: int, encrypt: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Send the values that landed outside through again, until all are inside."""
+    import numpy as np
+
     outside = np.flatnonzero(values >= size)
     while outside.size:
-        values[outside] = walked = _encrypt(values[outside], half, keys)
+        values[outside] = walked = encrypt(values[outside])
         outside = outside[walked >= size]
     return values.astype(np.int64)
 
