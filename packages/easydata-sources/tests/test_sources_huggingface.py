@@ -8,6 +8,7 @@ import datasets
 import numpy as np
 import pytest
 from easydata_sources import DataError, HFDatasetShardedSource, MissingExtraError
+from easydata_sources.rows import rows_as_dicts
 
 ROWS = [{"id": i, "text": f"row {i}", "messages": [{"role": "user", "content": str(i)}]} for i in range(20)]
 
@@ -23,6 +24,18 @@ def test_a_format_for_another_library_is_ignored() -> None:
 def test_the_columns_of_a_format_are_kept() -> None:
     source = HFDatasetShardedSource(dataset().with_format("numpy", columns=["id"]))
     assert list(source) == [{"id": row["id"]} for row in ROWS]
+
+
+def test_single_rows_are_taken_from_the_chunks_that_hold_them() -> None:
+    parts = [datasets.Dataset.from_list(ROWS[start:stop]) for start, stop in ((0, 7), (7, 8), (8, 20))]
+    joined = HFDatasetShardedSource(datasets.concatenate_datasets(parts))
+    access = joined.access()
+    assert access is not None
+    for order in ([19, 0, 7, 8, 6, 7], [3, 1, 2], range(20), [12]):
+        assert rows_as_dicts(access.take(order)) == [ROWS[index] for index in order]
+    one_column = HFDatasetShardedSource(dataset().with_format("arrow", columns=["text"])).access()
+    assert one_column is not None
+    assert rows_as_dicts(one_column.take([5, 4])) == [{"text": "row 5"}, {"text": "row 4"}]
 
 
 def test_a_transform_of_the_data_set_is_applied() -> None:

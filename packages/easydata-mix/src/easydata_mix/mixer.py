@@ -9,8 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from itertools import accumulate
+from functools import partial
 from typing import TYPE_CHECKING
 
 from easydata_sources import ShardedDataSource, State
@@ -179,7 +178,7 @@ class Mixer:
         return Chunk(
             rows=interleave(order, runs, self._reading),
             state_after=state_after,
-            place=Origins(self._reading, order, runs),
+            place=partial(origin_in, self._reading, order, runs),
         )
 
     def _counts(self, order: Order) -> list[int]:
@@ -201,37 +200,17 @@ def feeds_of(reading: Reading, spot: ReadSpot, *, columns: bool) -> list[Feed]:
     ]
 
 
-class Origins:
-    """Where the rows of a chunk came from.
-
-    Args:
-        reading: The mixture.
-        order: Source of every row.
-        runs: The runs of each source.
-    """
-
-    def __init__(self, reading: Reading, order: Order, runs: Sequence[Sequence[Run]]) -> None:
-        self._names = reading.names
-        self._order = order
-        self._runs = runs
-
-    def __call__(self, row: int) -> RowPlace:
-        """Return the shard and row that row `row` of the chunk is."""
-        source, rank = int(self._order[row]), self._ranks[row]
-        name = self._names[source]
-        for run in self._runs[source]:
-            if rank < len(run.rows):
-                shard, first = run.first_place or (f"pass {run.start.turn + 1} over", run.start.row)
-                return f"{shard} (source {name!r} of a mixture)", None if first is None else first + rank
-            rank -= len(run.rows)
-        return name, None
-
-    @cached_property
-    def _ranks(self) -> list[int]:
-        """Number of each row among those of its source."""
-        places = self._order.argsort(kind="stable").argsort(kind="stable")  # with all runs laid end to end
-        before = list(accumulate(counts_of(self._order, len(self._runs)), initial=0))
-        return [place - before[source] for place, source in zip(places.tolist(), self._order.tolist(), strict=True)]
+def origin_in(reading: Reading, order: Order, runs: Sequence[Sequence[Run]], given: int) -> RowPlace:
+    """Return where row `given` of a chunk came from."""
+    source = int(order[given])
+    name = reading.names[source]
+    rank = int((order[:given] == source).sum())
+    for run in runs[source]:
+        if rank < len(run.rows):
+            shard, row = run.first_place or (f"pass {run.start.turn + 1} over", run.start.row)
+            return f"{shard} (source {name!r} of a mixture)", None if row is None else row + rank
+        rank -= len(run.rows)
+    return name, None
 
 
 def _place_among(starts: Sequence[tuple[int, Place, int]], rows: int) -> tuple[Place, int]:
@@ -256,7 +235,7 @@ def interleave(order: Order, runs: Sequence[Sequence[Run]], reading: Reading) ->
             return [_marked(next(queues[source]), names[source]) for source in picks]
         return [next(queues[source]) for source in picks]
     places = order.argsort(kind="stable").argsort(kind="stable")
-    rows = take_rows(concat_rows(parts, where="mixture of " + ", ".join(names)), places.tolist())
+    rows = take_rows(concat_rows(parts, where="mixture of " + ", ".join(names)), places)
     return _with_source(rows, order, names) if reading.provenance else rows
 
 

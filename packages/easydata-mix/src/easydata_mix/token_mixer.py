@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from easydata_sources import State
@@ -13,7 +14,7 @@ from easydata_sources.streams import Chunk
 
 from easydata_mix.errors import MixtureError
 from easydata_mix.feed import Feed
-from easydata_mix.mixer import Origins, Reading, ReadSpot, feeds_of, interleave
+from easydata_mix.mixer import Reading, ReadSpot, feeds_of, interleave, origin_in
 from easydata_mix.plan import Block, Place
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class TokenMixer:
                 return self._reading.save(ReadSpot(place=before.place, offset=given, cursors=before.cursors))
             return self._reading.save(ReadSpot(place=self._reading.planner.after(block), offset=0, cursors=after))
 
-        place = Origins(self._reading, block.order, runs)
+        place = partial(origin_in, self._reading, block.order, runs)
         return Chunk(rows=rows, state_after=state_after, place=place)
 
     def _upcoming(self, source: int, index: int) -> int | None:

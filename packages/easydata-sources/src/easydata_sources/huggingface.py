@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from easydata_sources.bad_row import Care
 from easydata_sources.chunked import ChunkedSource
 from easydata_sources.errors import DataError, DataFilesNotFoundError, DataFormatError, MissingExtraError
+from easydata_sources.gather import Gather
 from easydata_sources.rows import Row, Rows, table_as_batch
 from easydata_sources.server_faults import told_in_our_words
 from easydata_sources.single_shard import SingleShardSource
@@ -227,7 +228,9 @@ class _MapStyleSource(ChunkedSource):
     def access(self) -> RowAccess:
         from easydata_sources.access import ExactAccess
 
-        return ExactAccess(self._shard, len(self._dataset), self._take)
+        columns = self._dataset.format["type"] == "arrow" and self._dataset._indices is None
+        take = Gather(self._dataset.data.table.select(self._dataset.format["columns"])) if columns else self._take
+        return ExactAccess(self._shard, len(self._dataset), take)
 
     def _take(self, indices: Sequence[int]) -> Rows:
         return _as_rows(self._dataset[indices if isinstance(indices, range) else list(indices)])

@@ -14,7 +14,9 @@ from easydata_sources.bad_row import BadRow
 from easydata_sources.errors import DataFormatError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 Row: TypeAlias = dict[str, Any]
 """One row at the user's edge."""
@@ -53,7 +55,7 @@ def slice_rows(rows: Rows, start: int, stop: int) -> Rows:
     return rows[start:stop] if isinstance(rows, list) else rows.slice(start, stop - start)
 
 
-def take_rows(rows: Rows, indices: Sequence[int]) -> Rows:
+def take_rows(rows: Rows, indices: Sequence[int] | NDArray[np.integer]) -> Rows:
     """Return the rows at `indices`, in that order."""
     import pyarrow as pa
 

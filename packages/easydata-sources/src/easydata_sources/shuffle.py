@@ -39,6 +39,7 @@ from easydata_sources.streams import (
 )
 
 _CHUNK_ROWS = 1024
+_STRETCH_ROWS = 1 << 14
 
 
 class ShuffledShardedSource(SingleShardSource):
@@ -135,12 +136,8 @@ class _SingleRows(_ShuffledReader):
     """Every row fetched by its number."""
 
     def chunks(self, start: State) -> Iterator[Chunk]:
-        import numpy as np
-
         ends = list(accumulate(self.access.block_rows))
-        for first in range(start["position"], self.total, _CHUNK_ROWS):
-            positions = np.arange(first, min(first + _CHUNK_ROWS, self.total))
-            indices = permute(positions, self.total, self.key).tolist()
+        for at, indices in self._runs(start["position"]):
 
             def place(row: int, indices: list[int] = indices) -> Place:
                 block = bisect_right(ends, indices[row])
@@ -148,9 +145,21 @@ class _SingleRows(_ShuffledReader):
 
             yield Chunk(
                 rows=self.access.take(indices),
-                state_after=lambda given, first=first: self.position(first + given),
+                state_after=lambda given, at=at: self.position(at + given),
                 place=place,
             )
+
+    def _runs(self, first: int) -> Iterator[tuple[int, list[int]]]:
+        """Yield (position, numbers of the rows from there on), computed for more rows at a time the longer it goes."""
+        import numpy as np
+
+        stretch = _CHUNK_ROWS
+        while first < self.total:
+            stop = min(first + stretch, self.total)
+            indices = permute(np.arange(first, stop), self.total, self.key).tolist()
+            for done in range(0, len(indices), _CHUNK_ROWS):
+                yield first + done, indices[done : done + _CHUNK_ROWS]
+            first, stretch = stop, min(2 * stretch, _STRETCH_ROWS)
 
 
 class _Windows(_ShuffledReader):
