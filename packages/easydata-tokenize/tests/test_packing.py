@@ -185,6 +185,22 @@ def test_packing_behind_two_filters_works_on_windows_of_what_was_read(hosts, win
     assert sorted(map(tuple, whole)) == sorted(tuple(ids) for share in shares for ids in share)
 
 
+@pytest.mark.parametrize(("inner", "outer"), [(4, 16), (300, 4), (6, 16)])
+def test_packs_do_not_change_when_they_are_packed_again(inner, outer):
+    # Found by random compositions: the lower packing was given the windows of the higher one.
+    def lower():
+        return MemoryShardedSource(numbered([1 + n % 5 for n in range(700)])).transform(PackTransform(8, window=inner))
+
+    def no_fifths(row):
+        return row["input_ids"][0] % 5 != 0
+
+    kept = [token for ids in ids_of(lower().filter(no_fifths).rows()) for token in ids]
+    again = lower().filter(no_fifths).transform(PackTransform(64, window=outer))
+    assert sorted(token for ids in ids_of(again.rows()) for token in ids) == sorted(kept)
+    shares = [ids_of(again.shard(index, 3, window=8).rows()) for index in range(3)]
+    assert sorted(map(tuple, ids_of(again.rows()))) == sorted(tuple(ids) for share in shares for ids in share)
+
+
 def test_bad_rows_below_a_packing_are_counted_and_located(tmp_path):
     def unless_seventh(row):
         if row["input_ids"][0] % 7 == 0:

@@ -2,7 +2,8 @@
 
 What a transform that mixes rows makes of a row depends on its window. Were windows counted in the rows that other
 stages have left, the hosts' shares, which are shares of the rows read, would hold other windows than the whole. So
-such a transform takes the stages below it along, and its windows are windows of the rows below them all.
+such a transform takes the stages below it along, and its windows are windows of the rows below them all. Of several
+such transforms each keeps its own windows; those of a higher one are rounded up to hold whole ones of the lower.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from easydata_sources.transform import (
     TransformLike,
     apply_to_groups,
     apply_transform,
+    batch_rows,
+    mixes_rows,
 )
 
 
@@ -51,6 +54,11 @@ class StackedTransform(ChainedTransform):
     def __init__(self, stages: Sequence[Stage]) -> None:
         super().__init__([stage.transform for stage in stages])
         self.stages = tuple(stages)
+        self._windows = _windows(stages)
+
+    @property
+    def batch_rows(self) -> int:
+        return max(window for window in self._windows if window is not None)
 
     def marking(self) -> StackedTransform:
         """Return the same with a `BadRow` for each row that any of the stages cannot handle."""
@@ -67,11 +75,34 @@ class StackedTransform(ChainedTransform):
             place: Where row n of it comes from; asked for bad rows.
         """
         groups = [[row] for row in rows]
-        for stage in self.stages:
-            groups = apply_to_groups(stage.apply, groups)
+        for stage, window in zip(self.stages, self._windows, strict=True):
+            groups = _apply_by_windows(stage, groups, window or max(1, len(groups)))
             if place is not None:
                 locate(groups, place)
         return groups
+
+
+def _windows(stages: Sequence[Stage]) -> list[int | None]:
+    """Return the rows below them all that make a window of each stage; None where a stage has no windows."""
+    windows: list[int | None] = []
+    largest = 1
+    for stage in stages:
+        mixes = mixes_rows(stage.transform)
+        if mixes:
+            largest *= -(-batch_rows(stage.transform) // largest)
+        windows.append(largest if mixes else None)
+    return windows
+
+
+def _apply_by_windows(stage: Stage, groups: list[list[Row]], window: int) -> list[list[Row]]:
+    applied: list[list[Row]] = []
+    for first in range(0, len(groups), window):
+        try:
+            applied += apply_to_groups(stage.apply, groups[first : first + window])
+        except RowError as error:
+            error.row_in_batch += first
+            raise
+    return applied
 
 
 def reports_of(transform: TransformLike) -> list[DataReport]:
