@@ -130,10 +130,10 @@ def learn(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def golden(session: nox.Session) -> None:
-    """The recorded runs of TRL, on the programs that users get: the default run has XLA's older code generator."""
+    """The recorded runs of TRL, on the programs that users get: the default run compiles them lightly."""
     sync(session, "--group", "test")
     tests = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests-integration/test_golden_*.py"))
-    session.run("pytest", *IN_PARALLEL, *tests, *session.posargs)
+    session.run("pytest", *IN_PARALLEL, *tests, *session.posargs, env={"EASYDEL_FULL_COMPILATION": "1"})
 
 
 @nox.session(default=False)

@@ -27,6 +27,7 @@ from easydel_trainers.metrics import means
 from easydel_trainers.step import TrainState, make_train_step
 
 GOLDEN = Path(__file__).parent / "golden"
+pytestmark = pytest.mark.usefixtures("lightly_compiled")
 TOKENIZER = load_tokenizer(GOLDEN / "tokenizer")
 CASES = {case["name"]: case for case in json.loads((GOLDEN / "grpo" / "loss_cases.json").read_text())}
 ADVANTAGES = json.loads((GOLDEN / "grpo" / "advantages.json").read_text())

@@ -16,6 +16,7 @@ from easydata_tokenize import load_tokenizer
 from easydel_models import AutoEasyDeLModelForCausalLM, AutoEasyDeLModelForSequenceClassification
 
 GOLDEN = Path(__file__).parent / "golden"
+pytestmark = pytest.mark.usefixtures("lightly_compiled")
 TOKENIZER = load_tokenizer(GOLDEN / "tokenizer")
 TRAJECTORIES = sorted(
     path.stem

@@ -20,6 +20,7 @@ from easydel_models.weights import export_tensors
 from easydel_trainers import SFTConfig, SFTTrainer
 
 GOLDEN = Path(__file__).parent / "golden"
+pytestmark = pytest.mark.usefixtures("lightly_compiled")
 
 TRAJECTORIES = ["sft_messages", "sft_messages_b4x2", "sft_prompt_completion", "sft_text", "sft_dft"]
 
