@@ -33,8 +33,10 @@ def light_compilation() -> Iterator[None]:
 
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", not os.environ.get("EASYDEL_FULL_COMPILATION"))
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
 
 
 def as_users_compile(environment: Mapping[str, str]) -> dict[str, str]:
