@@ -5,7 +5,7 @@
 PYTHON is an interpreter of an environment of its own with torch and trl (see `peers/trl_preference.py`; also taken
 from the environment variable `TRL_PYTHON`); without it only ours is measured. f32, 4 pairs a step, `max_length` 512,
 the same rows in the same order, a reference model beside the policy; ours also with its log-probabilities from the
-disk. Each part is a process of its own, so that its peak memory is its own; the first step, which compiles, is not
+disk. Each part is a process of its own, so that its peak memory is its own. Neither compiling nor TRL's first step is
 timed.
 """
 
@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import random
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -82,19 +81,9 @@ def measure(command: list[str], options: argparse.Namespace) -> dict[str, float]
 def training(options: argparse.Namespace) -> dict[str, float]:
     """Steps through the real trainer."""
     from easydata_tokenize import load_tokenizer
-    from easydel_trainers import Callback, DPOConfig, DPOTrainer
+    from easydel_trainers import DPOConfig, DPOTrainer
     from easydel_trainers.throughput import peak_memory_bytes
 
-    class Clock(Callback):
-        """When each step's loss was known."""
-
-        def __init__(self) -> None:
-            self.times: list[float] = []
-
-        def on_log(self, record, run) -> None:
-            self.times.append(time.perf_counter())
-
-    clock = Clock()
     trainer = DPOTrainer(
         options.model,
         DPOConfig(
@@ -104,20 +93,19 @@ def training(options: argparse.Namespace) -> dict[str, float]:
             gradient_checkpointing=options.remat,
             scheduler="constant",
             shuffle_train_dataset=False,
-            length_buckets=[4096],  # one shape, so that no timed step compiles
             log_steps=1,
             precompute_ref_log_probs=options.cache is not None,
             ref_log_probs_directory=options.cache,
         ),
         processing_class=load_tokenizer(options.model),
         train_dataset=options.rows,
-        callbacks=[clock],
     )
     output = trainer.train()
-    seconds = clock.times[-1] - clock.times[0]
+    # Of all steps: what is logged of one may come while the next ones are under way.
+    seconds = output.history[-1]["num_tokens"] / output.metrics["train_tokens_per_second"]
     return {
-        "pairs/s": options.batch * options.steps / seconds,
-        "tokens/s": statistics.mean(record["tokens_per_second"] for record in output.history[1:]),
+        "pairs/s": options.batch * len(output.history) / seconds,
+        "tokens/s": output.metrics["train_tokens_per_second"],
         "peak memory GB": peak_memory_bytes() / 1e9,
         "compilations": output.metrics["compilations"],
     }
@@ -133,6 +121,7 @@ def preparing(options: argparse.Namespace) -> dict[str, float]:
     source = TransformedShardedSource(
         as_sharded_source(options.rows), DPOPreprocessTransform(tokenizer=tokenizer, max_length=MAX_LENGTH)
     )
+    next(iter(source.rows()))  # as TRL's tokenizer and template, which have prepared the training rows before
     began, count = time.perf_counter(), 0
     while count < options.prepared:
         count += sum(1 for _ in islice(source.rows(), options.prepared - count))

@@ -65,7 +65,7 @@ def groups_of(batch: dict) -> list[Group]:
                 # At the places that predict: one before the completion's tokens.
                 known = batch[theirs][row][: len(answer)]
                 sequence[ours] = np.asarray([0.0] * (len(prompt) - 1) + known + [0.0], np.float32)
-        groups.append(Group(sequences=(sequence,), values={"advantages": advantage}))
+        groups.append(Group(sequences=(sequence,), values={"advantages": advantage}, prompt=len(prompt) - 1))
     return groups
 
 
@@ -82,7 +82,12 @@ def config_of(case: dict, **more) -> GRPOConfig:
 
 def arranged(case: dict, *, micro_batches: int) -> dict:
     layout = GroupLayout(
-        micro_batches=micro_batches, rows=8 // micro_batches, sequences=1, padding_free=True, group=lambda rows: rows
+        micro_batches=micro_batches,
+        rows=8 // micro_batches,
+        sequences=1,
+        padding_free=True,
+        share_prompts=True,
+        group=lambda rows: rows,
     )
     return layout.arrange_groups(groups_of(inputs(case["inputs"])))
 

@@ -210,3 +210,46 @@ def _with_embedding(model, embedding, input_ids, segment_ids, options):
     structure, params = split_params(model)
     joined = join_params(structure, params | {"embedding": embedding})
     return jnp.square(joined.hidden(input_ids, segment_ids=segment_ids, **options)).sum()
+
+
+@pytest.mark.parametrize("name", ["plain", "sliding window"])
+@pytest.mark.parametrize("implementation", ["reference", "blocked"])
+def test_a_prompt_that_several_answers_share_is_as_good_as_one_for_each(name, implementation):
+    """Hidden states of the answers, and the gradient of every parameter, over rows of `prompt answer`."""
+    structure, params = split_params(random_model(CONFIGS[name]))
+    prompt, answers = IDS[0, :4], (IDS[0, 4:9], IDS[1, :3], IDS[1, 3:])
+    weights = [jax.random.normal(jax.random.key(n), (len(answer), 24)) for n, answer in enumerate(answers)]
+
+    def apart(params):
+        model = join_params(structure, params)
+        rows = [model.hidden(jnp.asarray([*prompt, *answer])[None])[0, len(prompt) :] for answer in answers]
+        return sum((row * weight).sum() for row, weight in zip(rows, weights, strict=True))
+
+    def shared(params):
+        sizes = [len(answer) for answer in answers]
+        line = np.concatenate([prompt, *answers, [0, 0]])
+        own = np.repeat([9, 1, 2, 3, 0], [len(prompt), *sizes, 2])
+        prefix = np.where((own > 0) & (own < 9), 9, 0)
+        positions = np.concatenate([np.arange(len(prompt)), *(len(prompt) + np.arange(size) for size in sizes), [0, 0]])
+        places = {"segment_ids": own, "prefix_ids": prefix, "positions": positions}
+        how = {key: jnp.asarray(array, jnp.int32)[None] for key, array in places.items()}
+        hidden = join_params(structure, params).hidden(
+            jnp.asarray(line)[None], longest_segment=12, implementation=implementation, **how
+        )
+        return (hidden[0, len(prompt) : -2] * jnp.concatenate(weights)).sum()
+
+    (one, gradient), (other, same) = (jax.value_and_grad(function)(params) for function in (apart, shared))
+    np.testing.assert_allclose(other, one, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4), gradient, same)
+
+
+def test_a_prefix_without_what_it_needs_is_refused():
+    model = random_model(PLAIN)
+    ids = jnp.asarray(IDS[:1])
+    places = {"segment_ids": jnp.asarray(SEGMENTS[:1]), "prefix_ids": jnp.zeros_like(ids)}
+    with pytest.raises(ValueError, match="need `positions`"):
+        model.hidden(ids, **places)
+    with pytest.raises(ValueError, match="in the cache already"):
+        model.hidden(ids, cache=init_cache(PLAIN, batch=1, capacity=11, dtype=model.dtype), **places)
+    with pytest.raises(ValueError, match="give `segment_ids` too"):
+        model.hidden(ids, prefix_ids=jnp.ones_like(ids), positions=jnp.arange(11)[None])

@@ -8,7 +8,7 @@ Implementations differ in memory and speed only. What one of them cannot honour 
 | ``blocked`` | block * length, recomputed in the backward pass | anywhere | |
 | ``xla`` | length², by `jax.nn.dot_product_attention` | anywhere | softcap |
 | ``cudnn`` | none; a mask of length² where there are documents | NVIDIA GPU (unverified) | softcap, float32 |
-| ``splash`` | none | TPU (unverified) | places that are not the order in the row |
+| ``splash`` | none | TPU (unverified) | places that are not the order in the row, prefixes |
 
 Unverified means that nobody has run `python -m easydel_models.attention_check` on such a machine yet.
 
@@ -43,6 +43,7 @@ def attention(
     kv_segment_ids: Int[Array, "B S"] | None = None,
     positions: Int[Array, "B T"] | None = None,
     kv_positions: Int[Array, "B S"] | None = None,
+    prefix_ids: Int[Array, "B T"] | None = None,
     causal: bool = True,
     window: int | None = None,
     scale: float | None = None,
@@ -64,6 +65,8 @@ def attention(
         positions: Place of each query for causality and window. None = the order in the row, which lets
             ``blocked`` leave out key blocks that nobody sees; right whenever documents are contiguous.
         kv_positions: Place of each key; given together with `positions` or not at all.
+        prefix_ids: Document that each query sees besides its own, such as a prompt that several answers continue; 0 =
+            none. Needs `segment_ids`.
         causal: Whether a query sees only keys at its own place or before.
         window: Number of places a query sees back, its own included; None = all. Needs `causal`.
         scale: Factor on the scores; None = 1 / sqrt(K).
@@ -91,7 +94,7 @@ def attention(
         scale=query.shape[-1] ** -0.5 if scale is None else scale,
         softcap=softcap,
     )
-    places = Places.checked(rule, segment_ids, kv_segment_ids, positions, kv_positions)
+    places = Places(segment_ids, kv_segment_ids, positions, kv_positions, prefix_ids).checked(rule)
     if implementation == "auto":
         implementation = "reference" if query.shape[1] <= SHORT else "blocked"
     return _available(implementation)(query, key, value, rule, places)
@@ -102,6 +105,11 @@ def why_unavailable(implementation: str) -> str | None:
     needed = {"cudnn": "gpu", "splash": "tpu"}.get(implementation)
     found = jax.default_backend()
     return None if needed in (None, found) else f"needs a {needed.upper()}; this machine's backend is {found}"
+
+
+def honours_prefixes(implementation: Implementation) -> bool:
+    """Returns whether an implementation lets queries see a document besides their own."""
+    return implementation != "splash"
 
 
 _IMPLEMENTATIONS: Mapping[str, Callable[..., Array]] = {

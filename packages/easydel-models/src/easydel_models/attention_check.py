@@ -76,7 +76,19 @@ def cases(length: int) -> Iterator[tuple[str, dict[str, Any], tuple[int, int]]]:
     yield "windowed", {"window": 17}, (4, 2)
     yield "packed and windowed", {"segment_ids": rows, "window": 17}, (4, 2)
     yield "soft-capped", {"segment_ids": rows, "softcap": 3.0}, (4, 2)
+    yield "prefixed", {"segment_ids": rows, **_continued(packed)}, (4, 2)
     yield "both directions", {"segment_ids": rows, "causal": False}, (4, 2)
+
+
+def _continued(packed: Array) -> dict[str, Array]:
+    """The second and the fourth document of each row go on from the one before them."""
+    number = np.asarray(packed)
+    sizes = np.bincount(number)
+    places = np.arange(len(number)) - np.searchsorted(number, number)
+    prefix = np.where(number % 2 == 0, number - 1, 0)
+    positions = jnp.asarray(np.stack([places + sizes[prefix]] * 2), jnp.int32)
+    prefix_ids = jnp.asarray(np.stack([prefix] * 2), jnp.int32)
+    return {"prefix_ids": prefix_ids, "positions": positions, "kv_positions": positions}
 
 
 def compare(

@@ -49,33 +49,30 @@ class Places(NamedTuple):
     kv_segment_ids: Int[Array, "B S"] | None
     positions: Int[Array, "B T"] | None
     kv_positions: Int[Array, "B S"] | None
+    prefix_ids: Int[Array, "B T"] | None = None
+    """Of queries: the document that they see besides their own; 0 = none."""
 
-    @staticmethod
-    def checked(
-        rule: Rule,
-        segment_ids: Int[Array, "B T"] | None,
-        kv_segment_ids: Int[Array, "B S"] | None,
-        positions: Int[Array, "B T"] | None,
-        kv_positions: Int[Array, "B S"] | None,
-    ) -> "Places":
+    def checked(self, rule: Rule) -> "Places":
         """Fills in the keys' half where it equals the queries'.
 
         Raises:
             ValueError: If one half is given without the other, or causality cannot be decided.
         """
-        same_length = rule.query_length == rule.kv_length
+        kv_segment_ids, same_length = self.kv_segment_ids, rule.query_length == rule.kv_length
         if kv_segment_ids is None and same_length:
-            kv_segment_ids = segment_ids
-        if (segment_ids is None) != (kv_segment_ids is None):
+            kv_segment_ids = self.segment_ids
+        if (self.segment_ids is None) != (kv_segment_ids is None):
             raise ValueError("give `segment_ids` and `kv_segment_ids` both, or neither.")
-        if (positions is None) != (kv_positions is None):
+        if (self.positions is None) != (self.kv_positions is None):
             raise ValueError("give `positions` and `kv_positions` both, or neither.")
-        if positions is None and rule.causal and not same_length:
+        if self.prefix_ids is not None and self.segment_ids is None:
+            raise ValueError("`prefix_ids` name documents: give `segment_ids` too.")
+        if self.positions is None and rule.causal and not same_length:
             raise ValueError(
                 f"{rule.query_length} queries against {rule.kv_length} keys: give `positions` and "
                 "`kv_positions`, else nobody knows which key comes before which query."
             )
-        return Places(segment_ids, kv_segment_ids, positions, kv_positions)
+        return self._replace(kv_segment_ids=kv_segment_ids)
 
 
 class Span(NamedTuple):
@@ -90,7 +87,11 @@ def visible(rule: Rule, places: Places, queries: Span, keys: Span) -> Bool[Array
     seen = jnp.ones((1, 1, 1), bool)
     if places.segment_ids is not None and places.kv_segment_ids is not None:
         of_query, of_key = _cut(places.segment_ids, queries), _cut(places.kv_segment_ids, keys)
-        seen = (of_query[:, :, None] == of_key[:, None, :]) & (of_query > 0)[:, :, None]
+        seen = of_query[:, :, None] == of_key[:, None, :]
+        if places.prefix_ids is not None:
+            prefix = _cut(places.prefix_ids, queries)
+            seen = seen | ((prefix[:, :, None] == of_key[:, None, :]) & (prefix > 0)[:, :, None])
+        seen = seen & (of_query > 0)[:, :, None]
     if rule.causal:
         behind = _distance(places, queries, keys)
         seen = seen & (behind >= 0)

@@ -31,8 +31,10 @@ def splash_attention(
     """See `easydel_models.attention.attention`.
 
     Raises:
-        ValueError: If places are not in the order of the row.
+        ValueError: If places are not in the order of the row, or a query sees two documents.
     """
+    if places.prefix_ids is not None:
+        raise ValueError("'splash' attention shows a query no document but its own; take 'blocked'.")
     if not rule.in_row_order or rule.query_length != rule.kv_length:
         raise ValueError("'splash' attention knows no other places than the order in the row; take 'blocked'.")
     batch, length, heads, head_dim = query.shape

@@ -37,6 +37,7 @@ def decode(
     dtype: np.dtype,
     positions: Int[Array, "B T"] | None = None,
     segment_ids: Int[Array, "B T"] | None = None,
+    prefix_ids: Int[Array, "B T"] | None = None,
     longest_segment: int | None = None,
     remat: Remat = "none",
     implementation: Implementation = "auto",
@@ -52,6 +53,8 @@ def decode(
         positions: For rope; None = restart at 0 in every segment.
         segment_ids: 0 = padding, 1 and up = document; a token sees only its own document, which must be
             contiguous. None = one document per row.
+        prefix_ids: Document before a token's own that it sees too, as if its own went on from there; 0 = none. Needs
+            `positions`, which go on from there.
         longest_segment: Most tokens of any document, if known: rows of several documents then cost attention no more
             than one document would, however long the row. The caller answers for it.
         remat: What the backward pass recomputes instead of keeping: ``none`` nothing; ``dots`` all but the
@@ -59,7 +62,12 @@ def decode(
             attention's result.
         implementation: Of attention.
         noise: What training adds to the embeddings.
+
+    Raises:
+        ValueError: If prefixes come without positions, or with noise, whose size is that of a whole document.
     """
+    if prefix_ids is not None and (positions is None or noise is not None):
+        raise ValueError("`prefix_ids` need `positions`, and cannot be combined with noise on embeddings.")
     mesh = active_mesh()
     mesh = None if mesh is None or not _divides(mesh, input_ids) else mesh
     x = _embedded(mesh, config, params, input_ids, dtype)
@@ -68,20 +76,26 @@ def decode(
     if positions is None:
         positions = _default_positions(input_ids, segment_ids)
     run = functools.partial(
-        _decode, config, dtype=dtype, longest_segment=longest_segment, remat=remat, implementation=implementation
+        _decode,
+        config=config,
+        dtype=dtype,
+        longest_segment=longest_segment,
+        remat=remat,
+        implementation=implementation,
     )
     if mesh is None:
-        return run(params, x, positions, segment_ids)
-    return _on_mesh(mesh, run, params, x, positions, segment_ids)
+        return run(params, x, positions, segment_ids, prefix_ids)
+    return _on_mesh(mesh, run, params, x, positions, segment_ids, prefix_ids)
 
 
 def _decode(
-    config: DecoderConfig,
     params: Params,
     x: Array,
     positions: Array,
     segment_ids: Array | None,
+    prefix_ids: Array | None,
     *,
+    config: DecoderConfig,
     dtype: np.dtype,
     longest_segment: int | None,
     remat: Remat,
@@ -89,7 +103,9 @@ def _decode(
     parallel: Parallel = ONE_DEVICE,
 ) -> Array:
     cos, sin = rope_tables(config.rope, config.head_dim, positions)
-    places = parallel.places(segment_ids, positions.shape)
+    places = parallel.places(positions, segment_ids, prefix_ids)
+    # Behind a prefix that several share, a row's order says nothing of how far a document reaches.
+    window = _window(config, None if prefix_ids is not None else longest_segment)
 
     def layer_step(x, layer):
         layer = parallel.gathered(layer, dtype)
@@ -98,7 +114,7 @@ def _decode(
             query,
             parallel.of_whole_row(key),
             parallel.of_whole_row(value),
-            window=_window(config, longest_segment),
+            window=window,
             implementation=implementation,
             **places,
         )

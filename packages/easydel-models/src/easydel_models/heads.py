@@ -95,6 +95,7 @@ class DecoderModel(nnx.Module):
         *,
         positions: Int[Array, "B T"] | None = None,
         segment_ids: Int[Array, "B T"] | None = None,
+        prefix_ids: Int[Array, "B T"] | None = None,
         cache: None = None,
         longest_segment: int | None = None,
         remat: Remat = "none",
@@ -120,6 +121,7 @@ class DecoderModel(nnx.Module):
         *,
         positions: Int[Array, "B T"] | None = None,
         segment_ids: Int[Array, "B T"] | None = None,
+        prefix_ids: Int[Array, "B T"] | None = None,
         cache: KVCache | None = None,
         longest_segment: int | None = None,
         remat: Remat = "none",
@@ -133,6 +135,8 @@ class DecoderModel(nnx.Module):
             positions: For rope. None = restart in every segment, which suits padding on either side; with a
                 cache, carry on in each row.
             segment_ids: 0 = padding, 1 and up = document. None = every token is real.
+            prefix_ids: Document before a token's own that it sees too, such as a prompt that several answers continue;
+                0 = none. Needs `positions`.
             cache: Tokens that came before; see `easydel_models.cache`.
             longest_segment: Most tokens of any document, if known; keeps attention cheap in rows of many documents.
             remat: What training recomputes in its backward pass: ``none``, ``dots`` or ``full``.
@@ -144,7 +148,7 @@ class DecoderModel(nnx.Module):
             The hidden states; with a cache, a pair of the hidden states and the cache after these tokens.
 
         Raises:
-            ValueError: If a cache and remat are combined.
+            ValueError: If a cache is combined with remat or prefixes, or prefixes come without positions or with noise.
         """
         common = {"dtype": self.dtype, "positions": positions, "segment_ids": segment_ids}
         if cache is None:
@@ -152,6 +156,7 @@ class DecoderModel(nnx.Module):
                 self.config,
                 self._decoder_params(dropout_key),
                 input_ids,
+                prefix_ids=prefix_ids,
                 longest_segment=longest_segment,
                 remat=remat,
                 implementation=implementation or self.attention,
@@ -160,6 +165,8 @@ class DecoderModel(nnx.Module):
             )
         if remat != "none":
             raise ValueError(f"`remat` is {remat!r} together with a cache; it is for training, which has no cache.")
+        if prefix_ids is not None:
+            raise ValueError("`prefix_ids` together with a cache: what came before is in the cache already.")
         return decode_with_cache(
             self.config, self._decoder_params(), input_ids, cache, implementation=implementation or "auto", **common
         )

@@ -73,11 +73,17 @@ class Parallel:
             return array
         return jax.lax.all_gather(array, SP, axis=1, tiled=True)
 
-    def places(self, segment_ids: jax.Array | None, shape: tuple[int, ...]) -> dict[str, Any]:
+    def places(
+        self, positions: jax.Array, segment_ids: jax.Array | None, prefix_ids: jax.Array | None
+    ) -> dict[str, Any]:
         """Arguments for attention that say where this device's tokens, [B, T] of them, lie in their rows."""
+        if prefix_ids is not None:
+            # Those who share a prefix lie behind one another: only their positions tell how far they are from it.
+            kv = {"kv_segment_ids": self.of_whole_row(segment_ids), "kv_positions": self.of_whole_row(positions)}
+            return {"segment_ids": segment_ids, "prefix_ids": prefix_ids, "positions": positions, **kv}
         if self.mesh is None or self.mesh.shape[SP] == 1:
             return {"segment_ids": segment_ids}
-        rows, length = shape
+        rows, length = positions.shape
         everywhere = jnp.broadcast_to(
             jnp.arange(length * self.mesh.shape[SP], dtype=jnp.int32)[None], (rows, length * self.mesh.shape[SP])
         )

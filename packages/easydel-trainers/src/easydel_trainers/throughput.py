@@ -55,15 +55,15 @@ class Throughput:
         self._tokens += prepared.tokens
         self._places += prepared.places
         self._flops += step_flops(
-            tokens=prepared.tokens,
+            tokens=prepared.held,
             attended=prepared.attended,
             matmul_parameters=self.matmul_parameters,
             attention_dims=self.attention_dims,
         )
 
     def take(self) -> dict[str, float]:
-        """Rates since the last call: real and padded tokens and model FLOPs per second, share of the hardware's
-        peak (`mfu`), share of time waiting for data.
+        """Rates since the last call: real tokens, places and model FLOPs per second, share of the hardware's peak
+        (`mfu`), share of time waiting for data.
         """
         seconds = max(time.perf_counter() - self._began - self._paused, 1e-9)
         rates = {

@@ -3,6 +3,7 @@
 Every sequence of a micro-batch has a number, and its tokens carry that number as their segment: first the first
 sequences of all rows, then the second ones, and so on, whether or not a row is there. So per-sequence sums are one
 `segment_sum`, and it does not matter on which line a sequence lies. A row's sequences always share a micro-batch.
+Copies of prompts that sequences share (`lines`) have the numbers behind those of all sequences.
 
 >>> pair = Group(sequences=({"input_ids": [5, 6]}, {"input_ids": [5, 7]}), values={"margin": 0.5})
 >>> layout = GroupLayout(micro_batches=1, rows=1, sequences=2, padding_free=True, group=lambda rows: rows, ladder=(5,))
@@ -15,13 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
 from easydel_transforms import IGNORED
 
 from easydel_trainers.data.layout import Arrays, Row, bucket_length, without_segments
+from easydel_trainers.data.lines import Line, Piece, Tokens, spread
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,15 +33,13 @@ class Group:
         sequences: per-token arrays of equal length by name, `input_ids` among them; all groups of a run have equally
             many sequences with equal names.
         values: what is said of the row as a whole: a number, or one number for each sequence.
+        prompt: how many of each sequence's first tokens may be shared with others that begin with the same: tokens
+            that neither are labels nor predict one.
     """
 
-    sequences: tuple[Mapping[str, Any], ...]
+    sequences: tuple[Tokens, ...]
     values: Mapping[str, Any]
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all its sequences."""
-        return sum(len(sequence["input_ids"]) for sequence in self.sequences)
+    prompt: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +51,7 @@ class GroupLayout:
         rows: the most rows of one micro-batch.
         sequences: sequences of each row.
         padding_free: whether lines hold several sequences; then a micro-batch is `parts` lines.
+        share_prompts: whether a line holds equal prompts once. Only where it holds several sequences.
         group: a step's rows as groups, in their order.
         complete: adds to the groups what only training needs; not called for people's eyes.
         ladder: lengths that lines may have; `None` = quarter-octave steps from 64.
@@ -65,6 +65,7 @@ class GroupLayout:
     sequences: int
     padding_free: bool
     group: Callable[[Sequence[Any]], Sequence[Group]]
+    share_prompts: bool = False
     complete: Callable[[Sequence[Group]], Sequence[Group]] | None = None
     ladder: Sequence[int] | None = None
     multiple_of: int | None = None
@@ -80,9 +81,10 @@ class GroupLayout:
 
         Returns:
             Arrays `[micro_batches, lines, length]` of tokens, int32 or float32: `input_ids`, `segment_ids` (0 =
-            empty) and what else the sequences have (0 where empty; `labels`: -100). Under `rows`, float32 arrays:
-            `real` `[micro_batches, rows]` (1 = there is a row) and the groups' values, `[micro_batches, rows]` or
-            `[micro_batches, sequences, rows]`.
+            empty) and what else the sequences have (0 where empty; `labels`: -100); where prompts are shared also
+            `prefix_ids` (number of the prompt's copy that a token sees; 0 = none) and `positions`. Under `rows`,
+            float32 arrays: `real` `[micro_batches, rows]` (1 = there is a row) and the groups' values,
+            `[micro_batches, rows]` or `[micro_batches, sequences, rows]`.
         """
         groups = self.group(rows)
         groups = groups if self.complete is None else self.complete(groups)
@@ -97,11 +99,11 @@ class GroupLayout:
         """
         shares = self._balanced(groups) if self.padding_free else self._in_order(groups)
         lines = [line for share in shares for line in self._lines(share)]
-        longest = max(at_least, *(sum(_length(sequence) for _, sequence in line) for line in lines))
+        longest = max(at_least, *(line.places for line in lines))
         shape = (len(lines), bucket_length(longest, ladder=self.ladder, multiple_of=self.multiple_of))
-        arrays = _blank(groups[0].sequences[0], shape, self.pad_token_id)
+        arrays = _blank(groups[0].sequences[0], shape, self.pad_token_id, shared=self._shares)
         for number, line in enumerate(lines):
-            _write_line(arrays, number, line)
+            _write_line({name: array[number] for name, array in arrays.items()}, line, 1 + self.sequences * self.rows)
         split = (self.micro_batches, len(lines) // self.micro_batches, shape[1])
         tokens = {name: array.reshape(split) for name, array in arrays.items()}
         return {**tokens, "rows": self._row_arrays(shares, groups[0].values)}
@@ -121,32 +123,35 @@ class GroupLayout:
         return [list(groups[start : start + self.rows]) for start in starts]
 
     def _balanced(self, groups: Sequence[Group]) -> list[list[Group]]:
-        """Longest first, each into the emptiest share that has room for a row."""
-        shares: list[list[Group]] = [[] for _ in range(self.micro_batches)]
-        loads = [0] * self.micro_batches
-        for group in sorted(groups, key=lambda group: -group.tokens):
-            open_shares = [number for number, share in enumerate(shares) if len(share) < self.rows]
-            emptiest = min(open_shares, key=loads.__getitem__)
-            shares[emptiest].append(group)
-            loads[emptiest] += group.tokens
-        return shares
+        pieces = [Piece(group.sequences, self._prompt(group)) for group in groups]
+        chosen = spread(pieces, lines=self.micro_batches, most=self.rows)
+        return [[groups[index] for index in indices] for indices in chosen]
 
-    def _lines(self, share: Sequence[Group]) -> list[list[tuple[int, Mapping[str, Any]]]]:
-        """Numbered sequences of every line of one micro-batch; the numbers ascend."""
-        places = [
-            [(1 + kind * self.rows + row, share[row].sequences[kind])] if row < len(share) else []
+    def _lines(self, share: Sequence[Group]) -> list[Line]:
+        """The sequences of one micro-batch, numbered and laid out."""
+        numbered = [
+            (1 + kind * self.rows + row, Piece((group.sequences[kind],), self._prompt(group)))
             for kind in range(self.sequences)
-            for row in range(self.rows)
+            for row, group in enumerate(share)
         ]
-        if not self.padding_free:
-            return places + [[]] * (-len(places) % self.parts)
-        lines: list[list[tuple[int, Mapping[str, Any]]]] = [[] for _ in range(self.parts)]
-        loads = [0] * self.parts
-        for numbered in sorted(chain.from_iterable(places), key=lambda numbered: -_length(numbered[1])):
-            emptiest = loads.index(min(loads))
-            lines[emptiest].append(numbered)
-            loads[emptiest] += _length(numbered[1])
-        return [sorted(line, key=lambda numbered: numbered[0]) for line in lines]
+        if self.padding_free:
+            chosen = spread([piece for _, piece in numbered], lines=self.parts)
+            line_of = {index: line for line, indices in enumerate(chosen) for index in indices}
+            lines = [Line() for _ in chosen]
+        else:
+            line_of = {index: number - 1 for index, (number, _) in enumerate(numbered)}
+            places = self.sequences * self.rows
+            lines = [Line() for _ in range(places + -places % self.parts)]
+        for index, (number, piece) in enumerate(numbered):
+            lines[line_of[index]].add(number, piece.sequences[0], prompt=piece.prompt)
+        return lines
+
+    @property
+    def _shares(self) -> bool:
+        return self.share_prompts and self.padding_free
+
+    def _prompt(self, group: Group) -> int:
+        return group.prompt if self._shares else 0
 
     def _row_arrays(self, shares: Sequence[Sequence[Group]], names: Mapping[str, Any]) -> Arrays:
         rows: Arrays = {"real": np.zeros((len(shares), self.rows), np.float32)}
@@ -161,24 +166,39 @@ class GroupLayout:
         return rows
 
 
-def _length(sequence: Mapping[str, Any]) -> int:
-    return len(sequence["input_ids"])
-
-
-def _blank(example: Mapping[str, Any], shape: tuple[int, int], pad_token_id: int) -> dict[str, np.ndarray]:
+def _blank(example: Tokens, shape: tuple[int, int], pad_token_id: int, *, shared: bool) -> dict[str, np.ndarray]:
     empty = {"input_ids": pad_token_id, "labels": IGNORED}
-    arrays: dict[str, np.ndarray] = {"segment_ids": np.zeros(shape, np.int32)}
+    names = ("segment_ids", "prefix_ids", "positions") if shared else ("segment_ids",)
+    arrays = {name: np.zeros(shape, np.int32) for name in names}
     for name, values in example.items():
         kind = np.float32 if np.asarray(values).dtype.kind == "f" else np.int32
         arrays[name] = np.full(shape, empty.get(name, 0), kind)
     return arrays
 
 
-def _write_line(arrays: dict[str, np.ndarray], line: int, sequences: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
+def _write_line(arrays: dict[str, np.ndarray], line: Line, first_copy: int) -> None:
+    """Fill one line's arrays `[length]`; copies of prompts are numbered from `first_copy` on."""
     start = 0
-    for number, sequence in sequences:
-        end = start + _length(sequence)
-        for name, values in sequence.items():
-            arrays[name][line, start:end] = values
-        arrays["segment_ids"][line, start:end] = number
-        start = end
+    for copy, family in enumerate(line.families, first_copy):
+        if len(family.members) == 1:
+            number, sequence = family.members[0]
+            start = _write(arrays, start, sequence, slice(None), number=number, prefix=0)
+            continue
+        start = _write(arrays, start, family.members[0][1], slice(family.prompt), number=copy, prefix=0)
+        for number, sequence in family.members:
+            start = _write(arrays, start, sequence, slice(family.prompt, None), number=number, prefix=copy)
+
+
+def _write(
+    arrays: dict[str, np.ndarray], start: int, sequence: Tokens, part: slice, *, number: int, prefix: int
+) -> int:
+    """Write a part of a sequence, and give the place behind it."""
+    positions = np.arange(len(sequence["input_ids"]))[part]
+    place = slice(start, start + len(positions))
+    for name, values in sequence.items():
+        arrays[name][place] = values[part]
+    arrays["segment_ids"][place] = number
+    if "prefix_ids" in arrays:
+        arrays["prefix_ids"][place] = prefix
+        arrays["positions"][place] = positions
+    return place.stop

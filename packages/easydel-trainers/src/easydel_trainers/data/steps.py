@@ -22,18 +22,20 @@ class PreparedStep:
 
     Attributes:
         arrays: on the device, `[micro-batches, lines, length]` each.
-        tokens: real tokens in it.
+        tokens: real tokens of all its sequences.
+        held: places in its arrays that hold a token; fewer where sequences share prompts.
         places: places in its arrays, empty ones included.
         epoch: number of the epoch that its last row belongs to, from 0.
         data_state: position behind this step.
         position: position before it, from which its rows can be read again; `None` = the beginning.
         batch: its number in data order, from 1. Steps and batches differ where batches are skipped.
-        attended: pairs of tokens that attention compares, were every token to see its whole row.
+        attended: see `count_attended`.
         measured: metrics known before the step, as (numerator, denominator); they join those that it returns.
     """
 
     arrays: dict[str, jax.Array]
     tokens: int
+    held: int
     places: int
     epoch: int
     data_state: dict[str, Any]
@@ -71,6 +73,7 @@ def prepared_steps(
         yield PreparedStep(
             arrays=put_batch(arrays, mesh),
             tokens=count_tokens(arrays),
+            held=count_held(arrays),
             places=arrays["input_ids"].size,
             epoch=rows.epoch,
             data_state=position,
@@ -81,14 +84,30 @@ def prepared_steps(
 
 
 def count_tokens(arrays: Arrays) -> int:
-    """Real tokens in an arrangement."""
+    """Real tokens of all sequences in an arrangement; a prompt that several share counts for each of them."""
+    held, prefix_ids = count_held(arrays), arrays.get("prefix_ids")
+    if prefix_ids is None or not prefix_ids.any():
+        return held
+    begins = (prefix_ids > 0) & (np.diff(arrays["segment_ids"], prepend=0) != 0)
+    copies = arrays["segment_ids"] >= prefix_ids[prefix_ids > 0].min()
+    return held + int(arrays["positions"][begins].sum()) - int(copies.sum())
+
+
+def count_held(arrays: Arrays) -> int:
+    """Places of an arrangement that hold a token."""
     return int((arrays["segment_ids"] > 0).sum())
 
 
 def count_attended(arrays: Arrays) -> int:
-    """Sum over rows of the square of their tokens."""
+    """Twice the pairs of tokens that a causal mask lets meet: rows' squares, but a shared prompt's own only once."""
     segments = arrays["segment_ids"].reshape(-1, arrays["segment_ids"].shape[-1])
-    rows_per_line = int(segments.max()) + 1
-    numbered = segments + rows_per_line * np.arange(len(segments))[:, None]
+    numbered = segments + (int(segments.max()) + 1) * np.arange(len(segments))[:, None]
     lengths = np.bincount(numbered[segments > 0])
-    return int((lengths.astype(np.int64) ** 2).sum())
+    squares = int((lengths.astype(np.int64) ** 2).sum())
+    if "prefix_ids" not in arrays:
+        return squares
+    behind = arrays["prefix_ids"].reshape(segments.shape) > 0
+    own = np.bincount(numbered[behind]).astype(np.int64)
+    # Positions behind a prompt of P tokens are P, P + 1, …, so that their sum is own * P + own * (own - 1) / 2.
+    met = int(arrays["positions"].reshape(segments.shape)[behind].sum()) - int((own * (own - 1) // 2).sum())
+    return squares + 2 * met

@@ -13,6 +13,7 @@ from easydel_models.lm_loss import IGNORE_INDEX as IGNORED
 from easydel_models.lm_loss import token_logps, token_stats
 from jaxtyping import Array, Float
 
+from easydel_trainers.places import places_of, sequence_numbers
 from easydel_trainers.preference.sequences import PROMPT, TAIL
 from easydel_trainers.step import Batch, Scores
 from easydel_trainers.targets import next_labels, of_next
@@ -48,7 +49,7 @@ def sequence_scores(
         - `logits`: mean logit over the vocabulary, summed over the completion's tokens.
         - `log_weights`: mean over the completion of log p_t - log sum_v p_tv^2: how on-policy it is.
     """
-    hidden = model.hidden(batch["input_ids"], segment_ids=batch["segment_ids"], **how)
+    hidden = model.hidden(batch["input_ids"], **places_of(batch), **how)
     head, targets, part = model.head_weights(), next_labels(batch["labels"]), of_next(batch["part"])
     stats = token_stats(hidden, head, targets, with_collision=with_log_weights)
     in_completion = ((targets != IGNORED) & (part != PROMPT)).astype(jnp.float32)
@@ -76,7 +77,7 @@ def sequence_logps(
     model: Any, batch: Batch, *, sequences: int, ld_alpha: float | None = None, **how: Any
 ) -> Float[Array, "S R"]:
     """`logps` of `sequence_scores` alone, for a model that is not trained."""
-    hidden = model.hidden(batch["input_ids"], segment_ids=batch["segment_ids"], **how)
+    hidden = model.hidden(batch["input_ids"], **places_of(batch), **how)
     targets, part = next_labels(batch["labels"]), of_next(batch["part"])
     # Prompts that are trained elsewhere count for nothing here.
     targets = jnp.where(part == PROMPT, IGNORED, targets)
@@ -92,5 +93,6 @@ def _token_weights(in_completion: jax.Array, part: jax.Array, ld_alpha: float | 
 def _per_sequence(values: jax.Array, batch: Batch, sequences: int) -> jax.Array:
     """Sums over every sequence's tokens; a place and the one it predicts are of the same sequence."""
     rows = batch["rows"]["real"].shape[-1]
-    sums = jax.ops.segment_sum(values.reshape(-1), batch["segment_ids"].reshape(-1), num_segments=1 + sequences * rows)
+    numbers = sequence_numbers(batch, count=sequences * rows)
+    sums = jax.ops.segment_sum(values.reshape(-1), numbers.reshape(-1), num_segments=1 + sequences * rows)
     return sums[1:].reshape(sequences, rows)

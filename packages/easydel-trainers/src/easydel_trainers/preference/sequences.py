@@ -50,6 +50,11 @@ def completion_sequence(
     return {"input_ids": input_ids, "labels": labels, "part": part}
 
 
+def shareable(prompt_ids: Any) -> int:
+    """How many of a prompt's tokens sequences may share: all but the last, which predicts their first one."""
+    return max(len(prompt_ids) - 1, 0)
+
+
 def _pair_group(row: PairRow, train_prompt: bool) -> Group:
     prompt, chosen, rejected = row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]
     shared, margin = min(len(chosen), len(rejected)), row.get("margin")
@@ -59,4 +64,5 @@ def _pair_group(row: PairRow, train_prompt: bool) -> Group:
             completion_sequence(prompt, rejected, shared=shared),
         ),
         values={"margin": 0.0 if margin is None else float(margin)},
+        prompt=0 if train_prompt else shareable(prompt),
     )

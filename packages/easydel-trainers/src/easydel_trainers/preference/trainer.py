@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+from easydel_models.attention import honours_prefixes
 
 from easydel_trainers.causal_lm import load_causal_lm
 from easydel_trainers.data.groups import Group, GroupLayout
@@ -56,6 +57,7 @@ class PreferenceTrainer(Trainer[Config]):
             rows=rows,
             sequences=self._sequences,
             padding_free=config.padding_free,
+            share_prompts=honours_prefixes(config.attention),
             parts=self._row_parts,
             group=self._groups,
             complete=self._complete,

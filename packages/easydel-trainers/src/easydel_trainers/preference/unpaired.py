@@ -8,7 +8,7 @@ from typing import Any
 
 from easydel_trainers.data.groups import Group, GroupLayout
 from easydel_trainers.data.layout import Arrays, Row
-from easydel_trainers.preference.sequences import completion_sequence
+from easydel_trainers.preference.sequences import completion_sequence, shareable
 
 UnpairedRow = Mapping[str, Any]
 
@@ -19,6 +19,7 @@ def unpaired_groups(rows: Sequence[UnpairedRow]) -> list[Group]:
         Group(
             sequences=(completion_sequence(row["prompt_ids"], row["completion_ids"]),),
             values={"label": float(bool(row["label"]))},
+            prompt=shareable(row["prompt_ids"]),
         )
         for row in rows
     ]
@@ -72,7 +73,8 @@ def _partner_group(rows: Sequence[UnpairedRow], number: int, max_length: int | N
     completion = partner["completion_ids"]
     if max_length is not None:
         completion = completion[: max_length - len(prompt)]
-    return Group(sequences=(completion_sequence(prompt, completion),), values={"partner": 1.0})
+    sequence = completion_sequence(prompt, completion)
+    return Group(sequences=(sequence,), values={"partner": 1.0}, prompt=shareable(prompt))
 
 
 def _partner(rows: Sequence[UnpairedRow], number: int) -> UnpairedRow | None:

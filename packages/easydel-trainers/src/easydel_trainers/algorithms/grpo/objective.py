@@ -17,6 +17,7 @@ from easydel_trainers.algorithms.grpo.config import GRPOConfig
 from easydel_trainers.algorithms.grpo.loss import GRPOOptions, Rows, Tokens, grpo_loss, loss_weight
 from easydel_trainers.device_mesh import results_everywhere
 from easydel_trainers.metrics import Ratios, Terms
+from easydel_trainers.places import places_of, sequence_numbers
 from easydel_trainers.step import Batch, Compiled, Extras, Params, ScoredObjective, Scores
 from easydel_trainers.targets import next_labels
 
@@ -73,7 +74,7 @@ class GRPOObjective(ScoredObjective):
             "corrections": jnp.ones_like(places["logps"]),
             **known,
             "mask": _mask(batch),
-            "number": batch["segment_ids"].reshape(-1),
+            "number": sequence_numbers(batch, count=batch["rows"]["real"].shape[-1]).reshape(-1),
         }
 
     def score_loss(
@@ -99,7 +100,7 @@ class GRPOObjective(ScoredObjective):
         model, config = join_params(self.structure, params), self.config
         hidden = model.hidden(
             batch["input_ids"],
-            segment_ids=batch["segment_ids"],
+            **places_of(batch),
             longest_segment=config.max_length,
             remat=config.gradient_checkpointing,
             dropout_key=batch.get("dropout_key"),
@@ -126,7 +127,7 @@ def make_logps_step(structure: Any, config: GRPOConfig, *, mesh: Mesh | None = N
     """
 
     def logps_of(model: Any, batch: Batch) -> Float[Array, "lines length"]:
-        hidden = model.hidden(batch["input_ids"], segment_ids=batch["segment_ids"], longest_segment=config.max_length)
+        hidden = model.hidden(batch["input_ids"], **places_of(batch), longest_segment=config.max_length)
         flat = hidden.reshape(-1, hidden.shape[-1])
         logps = token_logps(flat, model.head_weights(), _targets(batch), temperature=config.temperature)
         return logps.reshape(batch["input_ids"].shape)

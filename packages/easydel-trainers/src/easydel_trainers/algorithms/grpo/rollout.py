@@ -112,7 +112,7 @@ def completion_groups(
             "labels": np.asarray([IGNORED] * prompt + (answer if counts else [IGNORED] * len(answer)), np.int32),
             "engine_logps": np.asarray([0.0] * prompt + list(completion.logps), np.float32),
         }
-        groups.append(Group(sequences=(sequence,), values={"advantages": float(advantage)}))
+        groups.append(Group(sequences=(sequence,), values={"advantages": float(advantage)}, prompt=prompt - 1))
     return groups
 
 

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from easydel_trainers.algorithms.grpo.rollout import Rollout
 from easydel_trainers.algorithms.grpo.rollout_maker import Prompts
-from easydel_trainers.data.steps import PreparedStep, count_attended, count_tokens
+from easydel_trainers.data.steps import PreparedStep, count_attended, count_held, count_tokens
 from easydel_trainers.device_mesh import put_batch
 from easydel_trainers.step import Params
 from easydel_trainers.training_run import TrainingRun
@@ -158,6 +158,7 @@ class RolloutSteps:
         return PreparedStep(
             arrays=put_batch(arrays, self._mesh),
             tokens=tokens,
+            held=count_held(arrays),
             places=arrays["input_ids"].size,
             epoch=rollout.epoch,
             data_state=self._data_state(),

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from easydata_sources import ShardedDataSource
 from easydel_models import SequenceClassifier
+from easydel_models.attention import honours_prefixes
 from easydel_models.generation.engine import GenerationEngine
 from easydel_models.generation.model_engine import ModelEngine
 from easydel_models.lora import combine_params
@@ -104,6 +105,7 @@ class GRPOTrainer(Trainer[GRPOConfig]):
             rows=rows,
             sequences=1,
             padding_free=config.padding_free,
+            share_prompts=honours_prefixes(config.attention),
             parts=self._row_parts,
             group=lambda groups: groups,
             ladder=config.length_buckets,

@@ -1,0 +1,166 @@
+"""Lines in which sequences share their prompt: nothing is lost, nothing is counted twice, nothing is learned otherwise."""
+
+from __future__ import annotations
+
+import copy
+
+import jax
+import numpy as np
+import pytest
+from easydel_models.parameters import split_params
+from easydel_trainers import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, KTOConfig, KTOTrainer
+from easydel_trainers.data.groups import Group, GroupLayout
+from easydel_trainers.data.lines import Line, Piece, spread
+from easydel_trainers.data.steps import count_attended, count_held, count_tokens
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+PROMPTS = ([7, 8, 9, 10, 11], [7, 8, 9, 10, 12], [7], list(range(20, 60)))
+
+
+def group(prompt: list[int], *answers: list[int]) -> Group:
+    sequences = tuple(
+        {
+            "input_ids": np.asarray([*prompt, *answer], np.int32),
+            "labels": np.asarray([-100] * len(prompt) + answer, np.int32),
+            "weights": np.asarray([0.0] * len(prompt) + [0.5] * len(answer), np.float32),
+        }
+        for answer in answers
+    )
+    return Group(sequences=sequences, values={}, prompt=len(prompt) - 1)
+
+
+def layout(*, rows: int, share_prompts: bool = True, **options) -> GroupLayout:
+    return GroupLayout(
+        **{"micro_batches": 1, "rows": rows, "sequences": 2, "padding_free": True, "group": list, "ladder": (8,)}
+        | options,
+        share_prompts=share_prompts,
+    )
+
+
+def sequences_in(arrays: dict) -> list[list[tuple]]:
+    """Every sequence as its places' (token, label, weight, position), its prompt's copy included."""
+    found = []
+    flat = {name: array.reshape(-1, array.shape[-1]) for name, array in arrays.items() if name != "rows"}
+    for line in range(len(flat["input_ids"])):
+        of_line = {name: array[line] for name, array in flat.items()}
+        places = list(zip(*(of_line[name] for name in ("input_ids", "labels", "weights", "positions")), strict=True))
+        numbers, prefixes = of_line["segment_ids"], of_line["prefix_ids"]
+        for number in sorted({*numbers.tolist()} - {0, *prefixes.tolist()}):
+            own = np.flatnonzero(numbers == number)
+            (prefix,) = {*prefixes[own].tolist()}
+            copy_of_prompt = np.flatnonzero(numbers == prefix) if prefix else []
+            assert all(place < own[0] for place in copy_of_prompt)
+            found.append([tuple(map(float, places[place])) for place in (*copy_of_prompt, *own)])
+    return found
+
+
+rows = st.lists(
+    st.tuples(st.sampled_from(PROMPTS), st.lists(st.integers(1, 5), max_size=9), st.lists(st.integers(1, 5), max_size=9)),
+    min_size=1,
+    max_size=9,
+)
+
+
+@given(rows=rows, micro_batches=st.integers(1, 3), parts=st.integers(1, 3))
+@settings(max_examples=150, deadline=None)
+def test_every_sequence_is_there_once_and_whole(rows, micro_batches, parts):
+    groups = [group(prompt, chosen, rejected) for prompt, chosen, rejected in rows]
+    most = -(-len(groups) // micro_batches)
+    options = {"rows": most, "micro_batches": micro_batches, "parts": parts}
+    arrays = layout(**options).arrange_groups(groups)
+    expected = [
+        list(zip(*(map(float, values) for values in one.values()), map(float, range(len(one["input_ids"]))), strict=True))
+        for one_group in groups
+        for one in one_group.sequences
+    ]
+    assert sorted(sequences_in(arrays)) == sorted(expected)
+    assert count_tokens(arrays) == sum(map(len, expected))
+    assert count_attended(arrays) == twice_the_pairs(arrays)
+    apart = layout(**options, share_prompts=False).arrange_groups(groups)
+    assert count_held(arrays) <= count_held(apart) == count_tokens(apart) == count_tokens(arrays)
+
+
+def twice_the_pairs(arrays: dict) -> int:
+    """Counted from the mask; a token that meets itself counts as half a pair."""
+    numbers, prefixes = (arrays[name].reshape(-1, arrays[name].shape[-1]) for name in ("segment_ids", "prefix_ids"))
+    own = (numbers[:, :, None] == numbers[:, None]) & (numbers > 0)[:, :, None]
+    of_prompt = (prefixes[:, :, None] == numbers[:, None]) & (prefixes > 0)[:, :, None]
+    return int(own.sum() + 2 * of_prompt.sum())
+
+
+def test_a_line_holds_a_prompt_once():
+    groups = [group(PROMPTS[0], [1, 2], [3]), group(PROMPTS[1], [4], [5, 6])]
+    arrays = layout(rows=2).arrange_groups(groups)
+    # Two prompts that differ in their last token have the rest in common.
+    assert arrays["input_ids"][0, 0].tolist() == [7, 8, 9, 10, 11, 1, 2, 12, 4, 11, 3, 12, 5, 6, 0, 0]
+    assert arrays["segment_ids"][0, 0].tolist() == [5, 5, 5, 5, 1, 1, 1, 2, 2, 3, 3, 4, 4, 4, 0, 0]
+    assert arrays["prefix_ids"][0, 0].tolist() == [0] * 4 + [5] * 10 + [0] * 2
+    assert arrays["positions"][0, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 4, 5, 4, 5, 4, 5, 6, 0, 0]
+
+
+def test_a_copy_too_far_away_is_not_shared():
+    """Ten answers of a thousand tokens: passing by them would cost more than the eight tokens of their prompt."""
+    prompt, answer = [*range(9)], [1] * 1000
+    long, short = Line(), Line()
+    for number in range(1, 11):
+        long.add(number, group(prompt, answer).sequences[0], prompt=8)
+        short.add(number, group(prompt, answer[:30]).sequences[0], prompt=8)
+    assert len(long.families) == 10
+    assert len(short.families) == 1
+
+
+def test_answers_are_spread_so_that_most_find_their_prompt():
+    pieces = [Piece(group(prompt, [n] * 5).sequences, len(prompt) - 1) for n in (1, 2, 3, 4) for prompt in PROMPTS[:1]]
+    pieces += [Piece(group([30, 31, 32, 33, 34], [n] * 5).sequences, 4) for n in (1, 2, 3, 4)]
+    assert [sorted(indices) for indices in spread(pieces, lines=2)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert [len(indices) for indices in spread(pieces, lines=2, most=4)] == [4, 4]
+
+
+def reward(completions, **columns):
+    return [float(len(completion)) for completion in completions]
+
+
+TRAINERS = {
+    "dpo": (DPOTrainer, DPOConfig, {"max_length": 24}, {}),
+    "kto": (KTOTrainer, KTOConfig, {"max_length": 24}, {}),
+    "grpo": (
+        GRPOTrainer,
+        GRPOConfig,
+        {"num_return_sequences": 4, "max_completion_length": 9, "num_iterations": 2},
+        {"reward_funcs": reward},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_training_is_the_same_with_a_prompt_for_each(name, tiny_model, tokenizer, pair_rows):
+    trainer_class, config_class, own, arguments = TRAINERS[name]
+
+    def run(**options):
+        trainer = trainer_class(
+            copy.deepcopy(tiny_model),
+            config_class(
+                optimizer="sgd",
+                learning_rate=0.05,
+                scheduler="constant",
+                total_batch_size=8,
+                max_training_steps=3,
+                log_steps=1,
+                seed=3,
+                **own,
+                **options,
+            ),
+            processing_class=tokenizer,
+            train_dataset=pair_rows,
+            **arguments,
+        )
+        output = trainer.train()
+        return output.history, jax.tree.map(np.asarray, split_params(trainer.model)[1])
+
+    (history, params), (expected, same) = run(), run(padding_free=False)
+    for step, other in zip(history, expected, strict=True):
+        np.testing.assert_allclose(step["loss"], other["loss"], rtol=2e-4, atol=1e-6)
+        np.testing.assert_allclose(step["grad_norm"], other["grad_norm"], rtol=2e-4)
+        assert step["num_tokens"] == other["num_tokens"]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5), params, same)
