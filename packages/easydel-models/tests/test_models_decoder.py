@@ -247,9 +247,9 @@ def test_a_prefix_without_what_it_needs_is_refused():
     model = random_model(PLAIN)
     ids = jnp.asarray(IDS[:1])
     places = {"segment_ids": jnp.asarray(SEGMENTS[:1]), "prefix_ids": jnp.zeros_like(ids)}
-    with pytest.raises(ValueError, match="need `positions`"):
+    with pytest.raises(ValueError, match="need `segment_ids` and `positions`"):
         model.hidden(ids, **places)
     with pytest.raises(ValueError, match="in the cache already"):
         model.hidden(ids, cache=init_cache(PLAIN, batch=1, capacity=11, dtype=model.dtype), **places)
-    with pytest.raises(ValueError, match="give `segment_ids` too"):
+    with pytest.raises(ValueError, match="need `segment_ids` and `positions`"):
         model.hidden(ids, prefix_ids=jnp.ones_like(ids), positions=jnp.arange(11)[None])

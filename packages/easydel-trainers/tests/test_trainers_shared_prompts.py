@@ -1,4 +1,4 @@
-"""Lines in which sequences share their prompt: nothing is lost, nothing is counted twice, nothing is learned otherwise."""
+"""Lines in which sequences share their prompt: nothing is lost or counted twice, nothing is learned otherwise."""
 
 from __future__ import annotations
 
@@ -38,8 +38,14 @@ def layout(*, rows: int, share_prompts: bool = True, **options) -> GroupLayout:
     )
 
 
+def tokens_of(sequence: dict) -> list[tuple]:
+    """A sequence as its places' (token, label, weight, position)."""
+    columns = [map(float, values) for values in sequence.values()]
+    return list(zip(*columns, map(float, range(len(sequence["input_ids"]))), strict=True))
+
+
 def sequences_in(arrays: dict) -> list[list[tuple]]:
-    """Every sequence as its places' (token, label, weight, position), its prompt's copy included."""
+    """Every sequence in the lines as `tokens_of` shows it, its prompt's copy included."""
     found = []
     flat = {name: array.reshape(-1, array.shape[-1]) for name, array in arrays.items() if name != "rows"}
     for line in range(len(flat["input_ids"])):
@@ -55,11 +61,8 @@ def sequences_in(arrays: dict) -> list[list[tuple]]:
     return found
 
 
-rows = st.lists(
-    st.tuples(st.sampled_from(PROMPTS), st.lists(st.integers(1, 5), max_size=9), st.lists(st.integers(1, 5), max_size=9)),
-    min_size=1,
-    max_size=9,
-)
+answers = st.lists(st.integers(1, 5), max_size=9)
+rows = st.lists(st.tuples(st.sampled_from(PROMPTS), answers, answers), min_size=1, max_size=9)
 
 
 @given(rows=rows, micro_batches=st.integers(1, 3), parts=st.integers(1, 3))
@@ -69,11 +72,7 @@ def test_every_sequence_is_there_once_and_whole(rows, micro_batches, parts):
     most = -(-len(groups) // micro_batches)
     options = {"rows": most, "micro_batches": micro_batches, "parts": parts}
     arrays = layout(**options).arrange_groups(groups)
-    expected = [
-        list(zip(*(map(float, values) for values in one.values()), map(float, range(len(one["input_ids"]))), strict=True))
-        for one_group in groups
-        for one in one_group.sequences
-    ]
+    expected = [tokens_of(one) for one_group in groups for one in one_group.sequences]
     assert sorted(sequences_in(arrays)) == sorted(expected)
     assert count_tokens(arrays) == sum(map(len, expected))
     assert count_attended(arrays) == twice_the_pairs(arrays)

@@ -64,10 +64,10 @@ def decode(
         noise: What training adds to the embeddings.
 
     Raises:
-        ValueError: If prefixes come without positions, or with noise, whose size is that of a whole document.
+        ValueError: If prefixes lack segments or positions, or come with noise, whose size is that of a whole document.
     """
-    if prefix_ids is not None and (positions is None or noise is not None):
-        raise ValueError("`prefix_ids` need `positions`, and cannot be combined with noise on embeddings.")
+    if prefix_ids is not None and (positions is None or segment_ids is None or noise is not None):
+        raise ValueError("`prefix_ids` need `segment_ids` and `positions`, and no noise on embeddings.")
     mesh = active_mesh()
     mesh = None if mesh is None or not _divides(mesh, input_ids) else mesh
     x = _embedded(mesh, config, params, input_ids, dtype)

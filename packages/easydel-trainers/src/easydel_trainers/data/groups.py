@@ -169,7 +169,7 @@ class GroupLayout:
 def _blank(example: Tokens, shape: tuple[int, int], pad_token_id: int, *, shared: bool) -> dict[str, np.ndarray]:
     empty = {"input_ids": pad_token_id, "labels": IGNORED}
     names = ("segment_ids", "prefix_ids", "positions") if shared else ("segment_ids",)
-    arrays = {name: np.zeros(shape, np.int32) for name in names}
+    arrays: dict[str, np.ndarray] = {name: np.zeros(shape, np.int32) for name in names}
     for name, values in example.items():
         kind = np.float32 if np.asarray(values).dtype.kind == "f" else np.int32
         arrays[name] = np.full(shape, empty.get(name, 0), kind)
