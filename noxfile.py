@@ -22,6 +22,7 @@ PACKAGES = sorted(path.parent.name for path in ROOT.glob("packages/*/pyproject.t
 WITHOUT_JAX = {"easydata-sources", "easydata-mix", "easydata-tokenize", "easydel-transforms"}
 # Two files of tests at a time; a file's tests stay together, because they share compiled programs.
 IN_PARALLEL = ("-n", "2", "--dist", "loadfile")
+SAMPLE = ("-m", "not thorough")
 # Without most optimisations, XLA's older code generator needs half the time; most tests run a program once or twice.
 QUICK_PROGRAMS = {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
 AZURITE = "azurite@3.35.0"  # Microsoft's own emulator of its store; npm comes with the group `storage`
@@ -56,17 +57,23 @@ def imports(session: nox.Session) -> None:
 def tests(session: nox.Session, package: str) -> None:
     """Tests of one package, with only that package and its own dependencies installed."""
     sync(session, "--package", package, "--group", "test")
-    session.run("pytest", *IN_PARALLEL, f"packages/{package}/tests", *session.posargs, env=QUICK_PROGRAMS)
+    session.run("pytest", *IN_PARALLEL, *SAMPLE, f"packages/{package}/tests", *session.posargs, env=QUICK_PROGRAMS)
 
 
 @nox.session
 def integration(session: nox.Session) -> None:
     """The packages together: parity with recorded runs, whole command lines, the demo in short."""
     sync(session, "--group", "test", "--group", "demo")
-    own_sessions = ("parity", "ray", "storage", "docs", "pages", "multihost")
-    own_files = ("test_examples.py",)
-    ignored = [f"--ignore=tests-integration/{name}" for name in (*own_sessions, *own_files)]
-    session.run("pytest", *IN_PARALLEL, "tests-integration", *ignored, *session.posargs, env=QUICK_PROGRAMS)
+    session.run("pytest", *IN_PARALLEL, *SAMPLE, *integration_tests(), *session.posargs, env=QUICK_PROGRAMS)
+
+
+@nox.session(default=False)
+def thorough(session: nox.Session) -> None:
+    """The cases that the default run leaves out because it keeps others of their kind."""
+    sync(session, "--group", "test", "--group", "demo")
+    packages = [f"packages/{package}/tests" for package in PACKAGES]
+    arguments = ("-m", "thorough", *packages, *integration_tests(), *session.posargs)
+    session.run("pytest", *IN_PARALLEL, *arguments, env=QUICK_PROGRAMS)
 
 
 @nox.session
@@ -106,8 +113,8 @@ def parity(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def storage(session: nox.Session) -> None:
-    """Buckets of S3, Google, Azure and Hub servers on this machine, read like local files."""
-    sync(session, "--only-group", "test", "--only-group", "storage", "--only-group", "storage-writing")
+    """Buckets of S3, Google, Azure and Hub servers on this machine, read like local files and trained on."""
+    sync(session, "--group", "test", "--group", "storage", "--group", "storage-writing")
     folder = session.create_tmp()
     session.run_install("npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder, AZURITE)
     azurite = Path(folder, "node_modules", "azurite", "dist", "src", "blob", "main.js")
@@ -212,6 +219,12 @@ def sync(session: nox.Session, *selection: str) -> None:
         env={"UV_PROJECT_ENVIRONMENT": session.virtualenv.location, "UV_PYTHON": sys.executable},
         external=True,
     )
+
+
+def integration_tests() -> list[str]:
+    """Arguments of pytest: what has no session of its own."""
+    elsewhere = ("parity", "ray", "storage", "docs", "pages", "multihost", "test_examples.py")
+    return ["tests-integration", *(f"--ignore=tests-integration/{name}" for name in elsewhere)]
 
 
 def distribution(wheel: Path) -> str:

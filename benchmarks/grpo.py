@@ -125,7 +125,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=4, help="measured, behind one that is not")
     parser.add_argument("--completions", type=int, default=8, help="of a step, half to each of two prompts")
     parser.add_argument("--length", type=int, default=64, help="tokens of a completion")
-    parser.add_argument("--remat", default="none", choices=("none", "dots", "full"))
+    parser.add_argument("--remat", default="dots", choices=("none", "dots", "full"))
     return parser.parse_args()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 from first_step import COUPLED, ROWS, TRAINERS, first_step
 from split_checks import assert_equal_steps, on_devices
+from thoroughness import thorough_but
 
 KINDS = (*TRAINERS, *COUPLED)
 
@@ -31,7 +32,7 @@ def two_devices(tmp_path_factory):
     return dict(zip(KINDS, found, strict=True))
 
 
-@pytest.mark.parametrize("micro_batches", [2, 4, 8])
+@pytest.mark.parametrize("micro_batches", thorough_but([2, 4, 8], {4}))
 @pytest.mark.parametrize("kind", KINDS)
 def test_micro_batches(kind, micro_batches, whole):
     split = first_step(kind, gradient_accumulation_steps=micro_batches)

@@ -53,6 +53,17 @@ def test_a_run_shows_that_it_learned_and_leaves_a_model_folder(config, capsys):
     assert [record["step"] for record in records if "loss" in record] == [1, 2, 3]
 
 
+def test_sets_held_out_by_name_are_judged_apart(config, capsys):
+    settings = yaml.safe_load(Path(config).read_text())
+    rows = settings.pop("eval_dataset")
+    settings |= {"eval_dataset": {"chat": rows, "again": rows}, "require_nll_drop": 0.01}
+    Path(config).write_text(yaml.safe_dump(settings))
+    assert main(["sft", config]) == 0
+    text = capsys.readouterr().out
+    chat, again = verdict(text)
+    assert chat.replace("token of chat:", "token of again:") == again
+
+
 def test_a_finished_run_started_again_trains_nothing_and_says_the_same(config, capsys):
     assert main(["sft", config]) == 0
     before = capsys.readouterr().out

@@ -16,6 +16,7 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import fsspec
 import pyarrow as pa
@@ -34,6 +35,7 @@ from easydata_sources import (
 # The clients' own word about how they send what these tests write.
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 START_SECONDS = 90
 AZURE_NAME = "devstoreaccount1"
 # Printed in its manual.
@@ -317,6 +319,31 @@ def test_missing_credentials_are_asked_for(cloud):
     }[cloud.protocol]
     with pytest.raises(DataAccessError, match=r"needs credentials, and none were found(.|\n)*mend: storage_options="):
         as_sharded_source(f"{cloud.bucket}/tables/*.parquet", storage_options=options)
+
+
+def test_a_trainer_takes_the_steps_that_it_takes_from_the_disk(cloud, tmp_path):
+    """The guide's `ParquetShardedSource("gs://…", storage_options={"token": …})`, handed to a trainer."""
+    import easydel as ed
+    from easydata_tokenize import load_tokenizer
+
+    rows = [json.loads(line) for line in (GOLDEN / "rows" / "prompt_completion.jsonl").read_text().splitlines()]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    store = fsspec.filesystem(cloud.protocol, **cloud.options)
+    with store.open("chats/data/rows.parquet", "wb") as file:
+        file.write((tmp_path / "rows.parquet").read_bytes())
+    histories = []
+    for source in (
+        ParquetShardedSource(f"{cloud.bucket}/data/*.parquet", storage_options=cloud.options),
+        ParquetShardedSource(str(tmp_path / "*.parquet")),
+    ):
+        trainer = ed.SFTTrainer(
+            model=ed.AutoEasyDeLModelForCausalLM.from_pretrained(GOLDEN / "models" / "policy", dtype="float32"),
+            train_dataset=source,
+            processing_class=load_tokenizer(GOLDEN / "tokenizer"),
+            arguments=ed.SFTConfig(max_training_steps=2, total_batch_size=4, length_buckets=[1024], log_steps=1),
+        )
+        histories.append([record["loss"] for record in trainer.train().history])
+    assert histories[0] == histories[1]
 
 
 def bytes_for(cloud, work):

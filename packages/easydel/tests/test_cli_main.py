@@ -68,6 +68,15 @@ def test_a_flag_may_rely_on_what_the_file_says(config, capsys, tmp_path):
     assert printed_config(capsys, config, "--require_nll_drop", "0.1")["require_nll_drop"] == 0.1
 
 
+def test_held_out_rows_may_be_several_sets_by_name(config, capsys, tmp_path):
+    sets = {"chat": "chats.jsonl", "code": "code.jsonl"}
+    with (tmp_path / config).open("a") as file:
+        yaml.safe_dump({"eval_dataset": sets}, file)
+    assert printed_config(capsys, config)["eval_dataset"] == sets
+    assert printed_config(capsys, config, "--eval-dataset", "one.jsonl")["eval_dataset"] == "one.jsonl"
+    assert "expected None, one name of rows" in refused(capsys, config, "--set", "eval_dataset={}")
+
+
 def test_the_file_comes_first(config, capsys):
     assert "must come first: `easydel sft run.yaml …`" in refused(
         capsys, "--model", "m", "--train_dataset", "d", config

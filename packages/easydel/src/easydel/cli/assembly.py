@@ -61,12 +61,15 @@ def without_held_out(config: Any) -> Any:
     return replace(config, **options, training=replace(config.training, **plain))
 
 
-def held_out_rows(config: RunConfig, made_rows: Path) -> ShardedDataSource | None:
-    """The rows to measure on, if there are any."""
-    if config.eval_dataset is None:
-        return None
-    rows = open_rows(config.eval_dataset, made_rows)
-    return rows if config.eval_rows is None else rows.limit(config.eval_rows)
+def held_out_rows(config: RunConfig, made_rows: Path) -> dict[str, ShardedDataSource]:
+    """The sets of rows to measure on, by name; a single one has the name ""."""
+    sets = config.eval_dataset
+    if sets is None:
+        return {}
+    opened = {
+        name: open_rows(place, made_rows) for name, place in ({"": sets} if isinstance(sets, str) else sets).items()
+    }
+    return {name: rows if config.eval_rows is None else rows.limit(config.eval_rows) for name, rows in opened.items()}
 
 
 def tokenizer_of(config: RunConfig) -> Any:
@@ -75,9 +78,10 @@ def tokenizer_of(config: RunConfig) -> Any:
 
 
 def _rows_and_tokenizer(config: RunConfig, made_rows: Path) -> dict[str, Any]:
+    held_out = held_out_rows(config, made_rows)
     return {
         "arguments": config.training,  # pyright: ignore[reportAttributeAccessIssue] - every command adds its own
         "processing_class": tokenizer_of(config),
         "train_dataset": open_rows(config.train_dataset, made_rows),
-        "eval_dataset": held_out_rows(config, made_rows),
+        "eval_dataset": held_out.get("", held_out or None),
     }

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from easydel.cli.assembly import assembled
+from easydel.cli.held_out import prefixes
 from easydel.cli.printed import leave_config
 from easydel.cli.shown import console_for, show_curve, show_end
 
@@ -36,15 +37,16 @@ def conduct(config: Any, trainer_name: str, *, as_json: bool) -> None:
     after = trainer.evaluate() if config.eval_dataset is not None else {}
     trainer.save_pretrained(str(folder / "model"))
     show_curve(console, output)
-    _show_measures(console, before, after)
+    for name, prefix in prefixes(config.eval_dataset).items():
+        _show_measures(console, name, prefix, before, after)
     show_end(console, output, folder, as_json=as_json, before=before, after=after)
 
 
-def _show_measures(console: Console, before: dict[str, float], after: dict[str, float]) -> None:
-    names = [name for name in _TELLING if f"eval_{name}" in after]
-    if not names:
+def _show_measures(console: Console, name: str, prefix: str, before: dict[str, float], after: dict[str, float]) -> None:
+    measured = [metric for metric in _TELLING if prefix + metric in after]
+    if not measured:
         return
-    table = Table("held out", "before", "after", title_justify="left")
-    for name in names:
-        table.add_row(name, f"{before[f'eval_{name}']:.4f}", f"{after[f'eval_{name}']:.4f}")
+    table = Table(f"held out {name}".strip(), "before", "after", title_justify="left")
+    for metric in measured:
+        table.add_row(metric, f"{before[prefix + metric]:.4f}", f"{after[prefix + metric]:.4f}")
     console.print(table)

@@ -7,6 +7,7 @@ from typing import Any
 
 from easydel_trainers.errors import ConfigError
 
+from easydel.cli.held_out import HeldOut
 from easydel.cli.mixture import Rows
 
 
@@ -22,13 +23,16 @@ class RunConfig:
     train_dataset: Rows
     """Rows to train on: a path, glob or URL of files, hub://OWNER/NAME:SPLIT, demo://NAME/SPLIT; in a file also a
     mixture: `sources` with `weights` or a `schedule`."""
-    eval_dataset: str | None = None
-    """Held-out rows, named the same way; measured before and after. `None` = no measurement."""
+    eval_dataset: HeldOut = None
+    """Held-out rows, named the same way; measured before and after. In a file also several sets by names of your
+    choice, measured apart. `None` = no measurement."""
     eval_rows: int | None = None
-    """Measure on this many of the held-out rows, from the first. `None` = all."""
+    """Measure on this many rows of each held-out set, from the first. `None` = all."""
 
     def __post_init__(self) -> None:
         """Check what only the command line knows."""
+        if self.eval_dataset == {}:
+            raise ConfigError("eval_dataset", self.eval_dataset, "None, one name of rows, or several by names")
         if self.eval_rows is None:
             return
         if self.eval_rows < 1:

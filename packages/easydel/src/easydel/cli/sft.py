@@ -32,7 +32,8 @@ class SFTRun(RunConfig):
     """Longest answer shown, in tokens."""
 
     require_nll_drop: float | None = None
-    """Share by which the held-out loss must fall, else the exit code is 1: 0.1 = 10 %. `None` = no demand."""
+    """Share by which the held-out loss (of each set) must fall, else the exit code is 1: 0.1 = 10 %. `None` = no
+    demand."""
 
     training: SFTConfig = field(default_factory=SFTConfig)
     """Options of the trainer."""

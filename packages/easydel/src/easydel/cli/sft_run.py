@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from easydel.cli.assembly import assembled, held_out_rows
 from easydel.cli.errors import GoalMissedError
+from easydel.cli.held_out import prefixes
 from easydel.cli.previews import questions_of
 from easydel.cli.printed import leave_config
 from easydel.cli.shown import console_for, show_curve, show_end
@@ -34,15 +36,14 @@ def conduct(config: SFTRun, trainer_name: str, *, as_json: bool) -> None:
     leave_config(config, folder)
     held_out = held_out_rows(config, folder / "rows")
     questions = [*config.preview_questions]
-    if held_out is not None:
-        questions += questions_of(held_out.rows(), config.preview_rows)
+    questions += questions_of(chain.from_iterable(rows.rows() for rows in held_out.values()), config.preview_rows)
 
     def answers() -> list[str]:
         tokenizer, longest = trainer.processing_class, config.preview_max_tokens
         return greedy_answers(trainer.model, tokenizer, questions, max_new_tokens=longest) if questions else []
 
     def measured() -> dict[str, float]:
-        return {} if held_out is None else trainer.evaluate()
+        return trainer.evaluate() if held_out else {}
 
     answers_before, before = answers(), measured()
     output = trainer.train()
@@ -55,8 +56,8 @@ def conduct(config: SFTRun, trainer_name: str, *, as_json: bool) -> None:
     show_curve(console, output)
     shown = [{"prompt": question, "before": earlier, "after": later} for question, earlier, later in previews]
     show_end(console, output, folder, as_json=as_json, before=before, after=after, previews=shown)
-    if held_out is not None:
-        _judge(console, before["eval_loss"], after["eval_loss"], config.require_nll_drop)
+    for name, prefix in prefixes(config.eval_dataset).items():
+        _judge(console, name, before[f"{prefix}loss"], after[f"{prefix}loss"], config.require_nll_drop)
 
 
 def _show_answers(console: Console, question: str, before: str, after: str) -> None:
@@ -64,13 +65,15 @@ def _show_answers(console: Console, question: str, before: str, after: str) -> N
     console.print(Panel(body, title=Text(question), title_align="left"))
 
 
-def _judge(console: Console, before: float, after: float, demanded: float | None) -> None:
-    drop = 1 - after / before
-    verdict = f"Held-out negative log-likelihood per token: {before:.4f} before, {after:.4f} after ({-drop:+.1%})"
+def _judge(console: Console, name: str, before: float, after: float, demanded: float | None) -> None:
+    drop, of_set = 1 - after / before, f" of {name}" if name else ""
+    verdict = (
+        f"Held-out negative log-likelihood per token{of_set}: {before:.4f} before, {after:.4f} after ({-drop:+.1%})"
+    )
     console.print(Text(verdict, style="bold"), soft_wrap=True)
     if demanded is not None and drop < demanded:
         raise GoalMissedError(
-            f"The held-out negative log-likelihood went from {before:.4f} to {after:.4f}, "
+            f"The held-out negative log-likelihood{of_set} went from {before:.4f} to {after:.4f}, "
             f"a fall of {drop:.1%}; require_nll_drop demands {demanded:.1%}. Train longer "
             "(training.max_training_steps) or with another training.learning_rate."
         )
