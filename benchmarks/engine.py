@@ -51,6 +51,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", help="chat rows, for example a .jsonl file of `messages`; otherwise made-up lengths")
     parser.add_argument("--tokenizer", default=str(GOLDEN / "tokenizer"), help="folder of the tokenizer for --rows")
+    parser.add_argument("--model", help="what to pack for, a folder or .gguf file; else a small one")
     parser.add_argument("--only", nargs="+", choices=("overhead", "resume", "stall", "packing"))
     parser.add_argument("--steps", type=int, default=40, help="steps of each measurement")
     parser.add_argument("--dim", type=int, default=256, help="width of the model; larger ones have slower steps")
@@ -176,8 +177,8 @@ def stall(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def packing(options: argparse.Namespace) -> dict[str, Any]:
-    """Batches of eight: eight rows padded, eight rows laid end to end, eight full lines of packed rows."""
-    length, batch, steps = 1024, 8, max(3, options.steps // 10)
+    """As many rows padded, or laid end to end, as there are full lines of packed rows."""
+    length, batch, steps = 1024, 4 if options.model else 8, max(2, options.steps // 10)
     rows = as_sharded_source(options.rows) if options.rows else of_chat_lengths(batch * steps * 12, length)
     kinds = {
         "padded": {"padding_free": False},
@@ -228,9 +229,9 @@ def settings(**options: Any) -> SFTConfig:
 
 
 def make(options: argparse.Namespace, rows: Any, config: SFTConfig) -> SFTTrainer:
-    tokenizer = load_tokenizer(options.tokenizer)
-    vocabulary = len(tokenizer) if options.rows else 4096
-    return SFTTrainer(model(options.dim, vocabulary), config, processing_class=tokenizer, train_dataset=rows)
+    tokenizer = load_tokenizer(options.model or options.tokenizer)
+    made = options.model or model(options.dim, len(tokenizer) if options.rows else 4096)
+    return SFTTrainer(made, config, processing_class=tokenizer, train_dataset=rows)
 
 
 def model(dim: int, vocabulary: int) -> CausalLM:
