@@ -65,7 +65,7 @@ def first_step(kind: str, **fields: Any) -> Found:
             **sampled,
         )
         state = trainer._initial_state(trainer._trained_params())
-        prepared = next(trainer._prepared_steps(_Beginning(state.params)))
+        prepared = next(trainer._prepared_steps(Beginning(state.params)))
         state, result = trainer._train_step(state, trainer._annotate(prepared.arrays, None))
     assert split_params(trainer.model)[1].keys() >= state.params.keys()
     return {"loss": np.float64(means(result.ratios)["loss"])} | {
@@ -158,7 +158,7 @@ def tokenizer() -> Any:
     return load_tokenizer(Path(__file__).parent / "golden" / "tokenizer")
 
 
-class _Beginning:
+class Beginning:
     """As much of a run as a trainer needs to prepare its first step."""
 
     row_exchange = None

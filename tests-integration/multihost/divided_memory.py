@@ -20,7 +20,7 @@ def bytes_held(tree) -> dict[str, int]:
 def main() -> None:
     from easydel_models import CausalLM, DecoderConfig
     from easydel_trainers import SFTConfig, SFTTrainer
-    from first_step import _Beginning, rows_of, tokenizer
+    from first_step import Beginning, rows_of, tokenizer
 
     axes = json.loads(sys.argv[1])
     config = DecoderConfig(vocab_size=512, dim=128, num_layers=4, num_heads=8, num_kv_heads=8, mlp_dim=512)
@@ -31,7 +31,7 @@ def main() -> None:
         train_dataset=rows_of("SFT"),
     )
     state = trainer._initial_state(trainer._trained_params())
-    batch = next(trainer._prepared_steps(_Beginning())).arrays
+    batch = next(trainer._prepared_steps(Beginning(state.params))).arrays
     before = {"params": bytes_held(state.params), "optimizer": bytes_held(state.opt_state)}
     state, _ = trainer._train_step(state, batch)
     after = {"params": bytes_held(state.params), "optimizer": bytes_held(state.opt_state)}

@@ -52,9 +52,9 @@ def place(array: Array | np.ndarray, sharding: NamedSharding) -> Array:
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
-def to_host(array: Array) -> np.ndarray:
+def to_host(array: Array | np.ndarray) -> np.ndarray:
     """Returns the whole array, wherever its parts are. With several processes, all must call it together."""
-    if array.is_fully_addressable or array.is_fully_replicated:
+    if isinstance(array, np.ndarray) or array.is_fully_addressable or array.is_fully_replicated:
         return np.asarray(array)
     whole = NamedSharding(array.sharding.mesh, PartitionSpec())  # pyright: ignore[reportAttributeAccessIssue]
     return np.asarray(jax.jit(lambda x: x, out_shardings=whole)(array))
