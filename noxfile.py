@@ -153,7 +153,7 @@ def demo(session: nox.Session) -> None:
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """The site, built strictly; every block of README and docs, and every example in docstrings, run."""
-    sync(session, "--group", "test", "--group", "docs", "--all-extras")
+    sync(session, "--all-packages", "--group", "test", "--group", "docs", "--all-extras")
     session.run("mkdocs", "build", "--strict", "--quiet")
     session.run("pytest", *IN_PARALLEL, "tests-integration/docs", *session.posargs)
     session.run("pytest", "--doctest-modules", *(str(path) for path in ROOT.glob("packages/*/src")))

@@ -34,7 +34,10 @@ def main() -> None:
     from easydel_trainers import Callback, SFTConfig, SFTTrainer
 
     class SignalAfter(Callback):
+        rows_read = 0
+
         def on_step(self, run) -> None:
+            self.rows_read = sum(read)  # behind the last step the report is counted once more, up to where it ended
             here = [jax.process_index(), run.step]
             if here == settings.get("kill"):
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -56,12 +59,13 @@ def main() -> None:
         "progress_bar": False,
         "save_directory": settings["directory"],
     }
+    watcher = SignalAfter()
     trainer = SFTTrainer(
         CausalLM.from_config(config, seed=3, dtype="float32"),
         SFTConfig(**shared | settings["config"]),
         processing_class=load_tokenizer(GOLDEN / "tokenizer"),
         train_dataset=settings["rows"],
-        callbacks=[SignalAfter()],
+        callbacks=[watcher],
     )
     counted = trainer._transform.transform_batch
     object.__setattr__(trainer._transform, "transform_batch", lambda rows: read.append(len(rows)) or counted(rows))
@@ -69,7 +73,13 @@ def main() -> None:
     parameters = {path: to_host(leaf) for path, leaf in flattened(split_params(trainer.model)[1]).items()}
     losses = np.asarray([record["loss"] for record in output.history])
     report = json.dumps(output.data_report)
-    np.savez(f"{settings['out']}.{jax.process_index()}.npz", losses=losses, report=report, read=sum(read), **parameters)
+    np.savez(
+        f"{settings['out']}.{jax.process_index()}.npz",
+        losses=losses,
+        report=report,
+        read=watcher.rows_read,
+        **parameters,
+    )
 
 
 if __name__ == "__main__":
