@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
-from tensorboardX import SummaryWriter
+from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports] - an extra
 
 
 def open_tracker(*, folder: Path, run_name: str, config: Mapping[str, Any]) -> TensorBoardTracker:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
-import trackio
+import trackio  # pyright: ignore[reportMissingImports] - an extra
 
 _PROJECT = "easydel"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
-import wandb
+import wandb  # pyright: ignore[reportMissingImports] - an extra
 
 
 def open_tracker(*, folder: Path, run_name: str, config: Mapping[str, Any]) -> WandbTracker:

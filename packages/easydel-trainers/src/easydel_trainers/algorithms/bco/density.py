@@ -87,7 +87,7 @@ class PromptDensity:
 
 def _logistic_regression(seed: int) -> Any:
     try:
-        from sklearn.linear_model import LogisticRegression
+        from sklearn.linear_model import LogisticRegression  # pyright: ignore[reportMissingImports] - an extra
     except ImportError as error:
         raise TrainerError(
             "Underlying distribution matching (embedding_func) needs scikit-learn, which is not installed: "
