@@ -57,7 +57,7 @@ def test_sets_held_out_by_name_are_judged_apart(config, capsys):
     settings = yaml.safe_load(Path(config).read_text())
     rows = settings.pop("eval_dataset")
     settings |= {"eval_dataset": {"chat": rows, "again": rows}, "require_nll_drop": 0.01}
-    Path(config).write_text(yaml.safe_dump(settings))
+    Path(config).write_text(yaml.safe_dump(settings, sort_keys=False))
     assert main(["sft", config]) == 0
     text = capsys.readouterr().out
     chat, again = verdict(text)
