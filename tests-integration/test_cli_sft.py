@@ -62,6 +62,10 @@ def test_sets_held_out_by_name_are_judged_apart(config, capsys):
     text = capsys.readouterr().out
     chat, again = verdict(text)
     assert chat.replace("token of chat:", "token of again:") == again
+    assert main(["sft", config, "--require_nll_drop", "0.99"]) == 1
+    captured = capsys.readouterr()
+    assert verdict(captured.out) == [chat, again], "all are shown before one is missed"
+    assert "log-likelihood of chat went from" in captured.err
 
 
 def test_a_finished_run_started_again_trains_nothing_and_says_the_same(config, capsys):

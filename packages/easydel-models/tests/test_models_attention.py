@@ -213,6 +213,11 @@ def test_unequal_lengths_need_places():
         attention(query, key, key, causal=False, segment_ids=jnp.ones((2, 3), jnp.int32))
 
 
+def test_a_prefix_is_a_document_and_needs_their_numbers():
+    with pytest.raises(ValueError, match="give `segment_ids` too"):
+        attention(heads(0, 2), heads(1, 2), heads(2, 2), prefix_ids=jnp.ones(heads(0, 2).shape[:2], jnp.int32))
+
+
 def test_heads_must_share_evenly():
     with pytest.raises(ValueError, match="3 query heads cannot share 2"):
         attention(heads(0, 3), heads(1, 2), heads(2, 2))

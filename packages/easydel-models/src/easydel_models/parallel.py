@@ -77,7 +77,8 @@ class Parallel:
         self, positions: jax.Array, segment_ids: jax.Array | None, prefix_ids: jax.Array | None
     ) -> dict[str, Any]:
         """Arguments for attention that say where this device's tokens, [B, T] of them, lie in their rows."""
-        if prefix_ids is not None and segment_ids is not None:
+        if prefix_ids is not None:
+            assert segment_ids is not None  # `decode` refuses prefixes without
             # Those who share a prefix lie behind one another: only their positions tell how far they are from it.
             kv = {"kv_segment_ids": self.of_whole_row(segment_ids), "kv_positions": self.of_whole_row(positions)}
             return {"segment_ids": segment_ids, "prefix_ids": prefix_ids, "positions": positions, **kv}

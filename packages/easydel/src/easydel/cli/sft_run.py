@@ -56,8 +56,14 @@ def conduct(config: SFTRun, trainer_name: str, *, as_json: bool) -> None:
     show_curve(console, output)
     shown = [{"prompt": question, "before": earlier, "after": later} for question, earlier, later in previews]
     show_end(console, output, folder, as_json=as_json, before=before, after=after, previews=shown)
-    for name, prefix in prefixes(config.eval_dataset).items():
-        _judge(console, name, before[f"{prefix}loss"], after[f"{prefix}loss"], config.require_nll_drop)
+    losses = {
+        name: (before[f"{prefix}loss"], after[f"{prefix}loss"])
+        for name, prefix in prefixes(config.eval_dataset).items()
+    }
+    for name, (earlier, later) in losses.items():
+        _show_losses(console, name, earlier, later)
+    for name, (earlier, later) in losses.items():
+        _demand(name, earlier, later, config.require_nll_drop)
 
 
 def _show_answers(console: Console, question: str, before: str, after: str) -> None:
@@ -65,15 +71,21 @@ def _show_answers(console: Console, question: str, before: str, after: str) -> N
     console.print(Panel(body, title=Text(question), title_align="left"))
 
 
-def _judge(console: Console, name: str, before: float, after: float, demanded: float | None) -> None:
-    drop, of_set = 1 - after / before, f" of {name}" if name else ""
-    verdict = (
-        f"Held-out negative log-likelihood per token{of_set}: {before:.4f} before, {after:.4f} after ({-drop:+.1%})"
-    )
+def _show_losses(console: Console, name: str, before: float, after: float) -> None:
+    losses = f"{before:.4f} before, {after:.4f} after ({after / before - 1:+.1%})"
+    verdict = f"Held-out negative log-likelihood per token{_of_set(name)}: {losses}"
     console.print(Text(verdict, style="bold"), soft_wrap=True)
+
+
+def _demand(name: str, before: float, after: float, demanded: float | None) -> None:
+    drop = 1 - after / before
     if demanded is not None and drop < demanded:
         raise GoalMissedError(
-            f"The held-out negative log-likelihood{of_set} went from {before:.4f} to {after:.4f}, "
+            f"The held-out negative log-likelihood{_of_set(name)} went from {before:.4f} to {after:.4f}, "
             f"a fall of {drop:.1%}; require_nll_drop demands {demanded:.1%}. Train longer "
             "(training.max_training_steps) or with another training.learning_rate."
         )
+
+
+def _of_set(name: str) -> str:
+    return f" of {name}" if name else ""
