@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from easydel_trainers.errors import ConfigError
+from easydel_trainers.freed_memory import give_back
 
 PREVIEWS_NAME = "previews.jsonl"
 
@@ -29,6 +30,7 @@ def greedy_answers(model: Any, tokenizer: Any, prompts: Sequence[str], *, max_ne
         raise ConfigError("preview prompts", prompts, "none with several processes")
     ids = [_prompt_ids(tokenizer, prompt) for prompt in prompts]
     result = model.generate(ids, max_new_tokens=max_new_tokens, eos_token_id=tokenizer.eos_token_id)
+    give_back()  # before training takes its share
     return [tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in result.token_ids]
 
 
