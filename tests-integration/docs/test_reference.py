@@ -9,8 +9,10 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
+import griffe
 import pytest
 
 MENUS = (
@@ -118,3 +120,10 @@ def raises(function: Callable) -> bool:
 @pytest.mark.parametrize("menu", MENUS)
 def test_every_public_name_is_documented(menu: str) -> None:
     assert missing(menu) == []
+
+
+@pytest.mark.parametrize("menu", ["easydata_sources", "easydata_mix", "easydata_tokenize", "easydel"])
+def test_the_reference_shows_every_name_of_a_lazy_package(menu):
+    docs = Path(__file__).parents[2] / "docs"
+    shown = griffe.load(menu, extensions=griffe.load_extensions(str(docs / "lazy_menus.py")))
+    assert shown.exports == sorted(importlib.import_module(menu).__all__)

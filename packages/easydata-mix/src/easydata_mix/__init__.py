@@ -5,20 +5,6 @@ of the running integral of its share, for fixed weights and any schedule; the or
 row's index, and a position is a small JSON-able dict.
 """
 
-from easydata_mix.block_mixture import block_mixture_interleave as block_mixture_interleave
-from easydata_mix.errors import MixtureError as MixtureError
-from easydata_mix.journal import WeightEdit as WeightEdit
-from easydata_mix.mixed_source import MixedShardedSource as MixedShardedSource
-from easydata_mix.schedule import WeightSchedulePoint as WeightSchedulePoint
-from easydata_mix.schedule import WeightScheduler as WeightScheduler
-from easydata_mix.simulation import Simulation as Simulation
+from easydata_sources.lazy_menu import lazy_menu as _lazy_menu
 
-__all__ = [
-    "MixedShardedSource",
-    "MixtureError",
-    "Simulation",
-    "WeightEdit",
-    "WeightSchedulePoint",
-    "WeightScheduler",
-    "block_mixture_interleave",
-]
+__getattr__, __dir__, __all__ = _lazy_menu(__name__, __file__)

@@ -1,44 +1,5 @@
 """The trainers and their configs, loaded when first used; `easydel.trainers.transforms` needs no JAX."""
 
-from typing import TYPE_CHECKING
+from easydata_sources.lazy_menu import lazy_menu as _lazy_menu
 
-from easydel._lazy import lazy_menu as _lazy_menu
-
-if TYPE_CHECKING:
-    from easydel_trainers import BCOConfig as BCOConfig
-    from easydel_trainers import BCOTrainer as BCOTrainer
-    from easydel_trainers import CPOConfig as CPOConfig
-    from easydel_trainers import CPOTrainer as CPOTrainer
-    from easydel_trainers import DPOConfig as DPOConfig
-    from easydel_trainers import DPOTrainer as DPOTrainer
-    from easydel_trainers import GRPOConfig as GRPOConfig
-    from easydel_trainers import GRPOTrainer as GRPOTrainer
-    from easydel_trainers import KTOConfig as KTOConfig
-    from easydel_trainers import KTOTrainer as KTOTrainer
-    from easydel_trainers import ORPOConfig as ORPOConfig
-    from easydel_trainers import ORPOTrainer as ORPOTrainer
-    from easydel_trainers import RewardConfig as RewardConfig
-    from easydel_trainers import RewardTrainer as RewardTrainer
-    from easydel_trainers import SFTConfig as SFTConfig
-    from easydel_trainers import SFTTrainer as SFTTrainer
-
-__all__ = (
-    "BCOConfig",
-    "BCOTrainer",
-    "CPOConfig",
-    "CPOTrainer",
-    "DPOConfig",
-    "DPOTrainer",
-    "GRPOConfig",
-    "GRPOTrainer",
-    "KTOConfig",
-    "KTOTrainer",
-    "ORPOConfig",
-    "ORPOTrainer",
-    "RewardConfig",
-    "RewardTrainer",
-    "SFTConfig",
-    "SFTTrainer",
-)
-
-__getattr__, __dir__ = _lazy_menu(__name__, dict.fromkeys(__all__, "easydel_trainers"))
+__getattr__, __dir__, __all__ = _lazy_menu(__name__, __file__)
