@@ -1,4 +1,4 @@
-"""Shows griffe what the lazy packages offer: the names that their `__init__.pyi` imports under their own names."""
+"""Shows griffe what the lazy packages offer: the names that their stubs import under their own names."""
 
 from __future__ import annotations
 

@@ -122,7 +122,9 @@ def test_every_public_name_is_documented(menu: str) -> None:
     assert missing(menu) == []
 
 
-@pytest.mark.parametrize("menu", ["easydata_sources", "easydata_mix", "easydata_tokenize", "easydel"])
+@pytest.mark.parametrize(
+    "menu", ["easydata_sources", "easydata_mix", "easydata_tokenize", "easydel_transforms", "easydel"]
+)
 def test_the_reference_shows_every_name_of_a_lazy_package(menu):
     docs = Path(__file__).parents[2] / "docs"
     shown = griffe.load(menu, extensions=griffe.load_extensions(str(docs / "lazy_menus.py")))

@@ -1,21 +1,5 @@
 """The preprocessing that each trainer applies to its rows, usable on its own and without JAX."""
 
-from easydel_transforms import BCOPreprocessTransform as BCOPreprocessTransform
-from easydel_transforms import CPOPreprocessTransform as CPOPreprocessTransform
-from easydel_transforms import DPOPreprocessTransform as DPOPreprocessTransform
-from easydel_transforms import GRPOPreprocessTransform as GRPOPreprocessTransform
-from easydel_transforms import KTOPreprocessTransform as KTOPreprocessTransform
-from easydel_transforms import ORPOPreprocessTransform as ORPOPreprocessTransform
-from easydel_transforms import RewardPreprocessTransform as RewardPreprocessTransform
-from easydel_transforms import SFTPreprocessTransform as SFTPreprocessTransform
+from easydata_sources.lazy_menu import lazy_menu as _lazy_menu
 
-__all__ = [
-    "BCOPreprocessTransform",
-    "CPOPreprocessTransform",
-    "DPOPreprocessTransform",
-    "GRPOPreprocessTransform",
-    "KTOPreprocessTransform",
-    "ORPOPreprocessTransform",
-    "RewardPreprocessTransform",
-    "SFTPreprocessTransform",
-]
+__getattr__, __dir__, __all__ = _lazy_menu(__name__, __file__)
