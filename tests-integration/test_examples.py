@@ -1,4 +1,4 @@
-"""Every script of examples/, in short: a tiny model that knows nothing gets better at what it was not trained on."""
+"""Every script of examples/, in short: a model gets better at what it was not trained on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("lightly_compiled")
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=[path.parent.name for path in SCRIPTS])
-def test_the_held_out_loss_falls(path, tmp_path, monkeypatch, capsys):
+def test_the_held_out_figure_improves(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert path.with_name("config.yaml").is_file()
     specification = importlib.util.spec_from_file_location(f"example_{path.parent.name}", path)
@@ -25,7 +25,8 @@ def test_the_held_out_loss_falls(path, tmp_path, monkeypatch, capsys):
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     before, after = module.main(quick=True)
-    assert after < 0.97 * before
+    gain = after - before if getattr(module, "HIGHER_IS_BETTER", False) else before - after
+    assert gain > 0.03 * abs(before)
     assert f"{after:.3f}" in capsys.readouterr().out
 
 
