@@ -198,7 +198,8 @@ def promises(session: nox.Session) -> None:
     sync(session, "--group", "test")
     session.run(
         "pytest",
-        *IN_PARALLEL,
+        "-n",
+        "2",  # and not by file, as there is only one
         "tests-integration/test_data_promises.py",
         *session.posargs,
         env={"EASYDEL_EXAMPLES": "300"},

@@ -54,3 +54,9 @@ def test_identity_leaves_out_what_only_shows_or_stores():
     assert not FREE_ON_RESUME & identity.keys()
     fields = {field.name for config in (SFTConfig, GRPOConfig) for field in dataclasses.fields(config)}
     assert fields >= FREE_ON_RESUME
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "adam_beta1", "max_training_steps", "clip_grad"])
+def test_a_number_given_as_text_is_refused_with_how_yaml_reads_it(name):
+    with pytest.raises(ConfigError, match=rf"`{name}` is '1e-4'; expected a number; YAML takes 1e-4 for text"):
+        SFTConfig(**{name: "1e-4"})

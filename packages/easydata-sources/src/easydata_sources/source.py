@@ -91,7 +91,8 @@ class ShardedDataSource(ABC):
     def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
         """Return the same rows as Arrow record batches of at most `rows` rows.
 
-        A batch has every column that a row of it has; a key that a row lacks is null there.
+        A batch has every column that a row of it has; a key that a row lacks is null there. Where sources of different
+        columns meet it may also have those of rows before or behind it, null throughout.
         """
         return RowsAsBatches(self.rows(state), check_batch_size(rows))
 

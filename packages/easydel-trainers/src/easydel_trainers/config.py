@@ -170,6 +170,7 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
 
     def __post_init__(self) -> None:
         """Check ranges and combinations."""
+        self._refuse_numbers_as_text()
         self._check_choices()
         self._check_ranges()
         self._check_sequences()
@@ -182,6 +183,12 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
                 f"a divisor of total_batch_size ({self.total_batch_size}): one step of total_batch_size rows "
                 "is split into that many equal micro-batches",
             )
+
+    def _refuse_numbers_as_text(self) -> None:
+        for field in fields(self):
+            value, kinds = getattr(self, field.name), {kind.strip() for kind in str(field.type).split("|")}
+            if isinstance(value, str) and kinds <= {"int", "float", "None"}:
+                raise ConfigError(field.name, value, "a number; YAML takes 1e-4 for text and 1.0e-4 for a number")
 
     def _check_choices(self) -> None:
         for name, kind in (("optimizer", OptimizerName), ("scheduler", SchedulerName)):
