@@ -116,7 +116,7 @@ def leave_checkpoint(trainer: SFTTrainer, row: int) -> None:
     """What a run that stands before row number `row` saves."""
     with ExitStack() as resources:
         run = TrainingRun(trainer, resources)
-        rows = trainer._epoch_rows(trainer._make_training_transform(), state=None)
+        rows = trainer._rows.in_order(trainer._make_training_transform())
         state = rows.state()
         limited = rows._source.shuffle(seed=rows._shuffle_seed, epoch=0).limit(len(rows._source)).rows()
         limited.skip(row)
@@ -124,7 +124,7 @@ def leave_checkpoint(trainer: SFTTrainer, row: int) -> None:
         run.progress.step, run.progress.batch, run.progress.data_state = FAR, FAR, state
         run.progress.state = run.progress.state._replace(step=jax.numpy.int32(FAR))
         run._save()
-        run._checkpointer.wait()
+        run._checkpoints.wait()
 
 
 def time_resume(trainer: SFTTrainer, folder: str) -> dict[str, float]:

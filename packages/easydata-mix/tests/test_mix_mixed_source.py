@@ -217,6 +217,24 @@ def test_every_pass_source_and_epoch_is_shuffled_differently():
 # Weight edits
 
 
+@pytest.mark.parametrize("stop", ["restart", "all_exhausted", "first_exhausted"])
+def test_a_mixture_of_mixtures_begins_every_epoch(stop):
+    """An inner mixture's epoch number holds the outer epoch and the turn: it must not be counted up to."""
+    inner = mixture({"a": 6, "b": 6}, [1, 1], block_size=4, stop=stop)
+    outer = MixedShardedSource({"inner": inner, "c": rows_of("c", 12)}, [1, 1], block_size=4, stop="all_exhausted")
+    epochs = [list(outer.shuffle(1, epoch).limit(24).rows()) for epoch in (0, 1, 2, 50)]
+    assert len({str(rows) for rows in epochs}) == 4
+    assert all(counts(rows) == counts(epochs[0]) for rows in epochs)
+
+
+def test_the_clock_of_an_inner_mixture_counts_outer_epochs_and_turns():
+    inner = mixture({"a": 8, "b": 8}, weight_scheduler=line(16, "sample"), block_size=4)
+    outer = MixedShardedSource({"inner": inner, "c": rows_of("c", 16)}, [1, 1], block_size=4)
+    first, later = (counts(outer.shuffle(1, epoch).limit(32).rows()) for epoch in (0, 1))
+    assert first == {"a": 8, "b": 8, "c": 16}  # the schedule goes from a to b in one epoch
+    assert later == {"b": 16, "c": 16}
+
+
 def test_an_edit_takes_effect_at_its_row_and_is_journalled():
     mixed = mixture({"a": 50, "b": 50}, block_size=8)
     mixed.edit_weights({"a": 1, "b": 3}, from_row=20)

@@ -53,7 +53,7 @@ def one_step(model, rows, layout):
 @pytest.mark.parametrize("strategy", ["bfd", "bfd_split", "wrapped"])
 def test_a_packed_batch_is_worth_its_documents(make, tiny_model, strategy, padding_free):
     trainer = make(config(packing_strategy=strategy, max_length=24, max_training_steps=1))
-    packs = list(itertools.islice(trainer._epoch_rows(trainer._make_training_transform(), state=None), 4))
+    packs = list(itertools.islice(trainer._rows.in_order(trainer._make_training_transform()), 4))
     assert max(row["segment_ids"].max() for row in packs) > 1
     documents = [
         {name: row[name][row["segment_ids"] == number] for name in ("input_ids", "labels")}
@@ -192,7 +192,7 @@ def test_packing_a_scheduled_mixture_goes_on_from_any_step(make, text_rows, shuf
 
     def steps(state):
         fresh = trainer()
-        rows = fresh._epoch_rows(fresh._make_training_transform(), state=state)
+        rows = fresh._rows.in_order(fresh._make_training_transform(), state=state)
         return rows, itertools.islice(iter(lambda: list(itertools.islice(rows, 2)), []), 30)
 
     rows, whole = steps(None)
@@ -218,7 +218,7 @@ def test_the_first_label_of_every_document_is_ignored(make):
     trainer = make(config(max_training_steps=1))
     batch = next(trainer._training_batch_iterator())
     assert batch["input_ids"].shape == (2, 32)
-    rows = list(itertools.islice(trainer._epoch_rows(trainer._make_training_transform(), state=None), 2))
+    rows = list(itertools.islice(trainer._rows.in_order(trainer._make_training_transform()), 2))
     for line, row in enumerate(rows):
         starts = np.flatnonzero(row["position_ids"] == 0)
         assert (batch["labels"][line, starts] == IGNORED).all()

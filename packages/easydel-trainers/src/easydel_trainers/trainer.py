@@ -14,17 +14,13 @@ from abc import abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from os import PathLike
-from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from easydata_mix import MixedShardedSource
-from easydata_sources import BadRows, CountingTransform, DataError, DataReport, ShardedDataSource, as_sharded_source
-from easydata_sources.bad_row import Care
-from easydata_sources.bad_rows import SetAside
-from easydata_sources.transform import BATCH_ROWS
+from easydata_sources import CountingTransform, DataError, DataReport
 from easydata_tokenize import load_tokenizer
 from easydel_models.lora import combine_params, split_trainable
 from easydel_models.parameters import join_params, split_params, update_params
@@ -33,10 +29,9 @@ from easydel_models.peft_files import save_adapter
 from easydel_trainers.adapters import dropout_seed, prepared
 from easydel_trainers.callbacks import Callback
 from easydel_trainers.config import TrainerConfig
-from easydel_trainers.data.epochs import EpochRows, rows_in_all, trainable
+from easydel_trainers.data.epochs import rows_in_all
 from easydel_trainers.data.layout import Arrays, Layout, Row
 from easydel_trainers.data.micro_batches import arrange_by_budget
-from easydel_trainers.data.row_exchange import RowExchange, open_exchange
 from easydel_trainers.data.steps import PreparedStep, prepared_steps
 from easydel_trainers.device_mesh import (
     check_batches,
@@ -47,9 +42,10 @@ from easydel_trainers.device_mesh import (
     training_mesh,
 )
 from easydel_trainers.errors import CheckpointError, ConfigError
+from easydel_trainers.evaluation import evaluate
 from easydel_trainers.explained import Explains, explained
+from easydel_trainers.given_rows import GivenRows, held_out_sources
 from easydel_trainers.loop import Record
-from easydel_trainers.metrics import MetricWindow
 from easydel_trainers.optimizer import make_optimizer, without_frozen
 from easydel_trainers.output import TrainOutput
 from easydel_trainers.processes import is_speaker, losses_named
@@ -104,9 +100,10 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         self._mesh = training_mesh(self.arguments)
         check_batches(self.arguments, self._mesh)
         self._refuse_for_several_processes()
-        self._try_first_rows(self._train_source, self._make_training_transform())
-        for source in self._eval_sources.values():
-            self._try_first_rows(source, self._make_eval_transform())
+        if self._rows.train is not None:
+            self._rows.try_first(self._rows.train, self._make_training_transform())
+        for source in self._rows.held_out.values():
+            self._rows.try_first(source, self._make_eval_transform())
         self.callbacks = tuple(callbacks)
         self._model_name = str(model) if isinstance(model, str | PathLike) else None
         self._schedule = learning_rate_schedule(self.arguments, total_steps=self._total_steps)
@@ -156,14 +153,10 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
     def _open_rows(self, arguments: Config | None, tokenizer: Any, train_dataset: Any, eval_dataset: Any) -> None:
         self.arguments = self._checked_config(arguments)
         self.processing_class = tokenizer
+        self._rows = GivenRows(self.arguments, train_dataset, eval_dataset)
         self._transform = self._make_training_transform()
-        self._bad_rows = self._make_set_aside()
-        self._train_source = None
-        if train_dataset is not None:
-            self._train_source = self._careful(as_sharded_source(train_dataset, name="train"))
-        self._eval_sources = {name: self._careful(source) for name, source in _eval_sources(eval_dataset).items()}
-        if isinstance(self._train_source, MixedShardedSource):
-            self._train_source.bind(rows_per_step=self._source_rows_per_step(self._train_source))
+        if isinstance(self._rows.train, MixedShardedSource):
+            self._rows.train.bind(rows_per_step=self._source_rows_per_step(self._rows.train))
         self._refuse_missing_parts()
         self._total_steps = self._count_steps()
 
@@ -201,7 +194,7 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
 
     def _rows_of_a_run(self) -> int | None:
         """Rows that `num_train_epochs` epochs train on at most; `None` where they cannot be counted."""
-        return rows_in_all(self._required_train_source(), self.arguments.num_train_epochs)
+        return rows_in_all(self._rows.required, self.arguments.num_train_epochs)
 
     @property
     def _rows_per_batch(self) -> int:
@@ -218,7 +211,7 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
     def data_report(self) -> DataReport:
         """Counts of rows read, cut, dropped or odd so far, by reason."""
         report = self._transform.report
-        return report if self._bad_rows is None else report.joined(self._bad_rows.report)
+        return report if self._rows.bad is None else report.joined(self._rows.bad.report)
 
     @property
     def total_steps(self) -> int | None:
@@ -266,10 +259,10 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         Args:
             dataset: rows as for `eval_dataset`; `None` = those of the trainer.
         """
-        sources = self._eval_sources if dataset is None else _eval_sources(dataset)
+        sources = self._rows.held_out if dataset is None else held_out_sources(dataset)
         if not sources:
             raise ConfigError("eval_dataset", None, "held-out rows, here or when the trainer is made")
-        return self._evaluate_all(self._trained_params(), sources, run=None)
+        return evaluate(self, self._trained_params(), sources, run=None)
 
     def explain(self, row: Mapping[str, Any]) -> str:
         """One raw row as training sees it: a table of its tokens with label, mask and segment. Counts nothing."""
@@ -282,7 +275,7 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         Args:
             position: as a divergence or a loss spike names it, or a checkpoint's `data`; `None` = the beginning.
         """
-        rows = self._epoch_rows(self._make_training_transform(), state=None if position is None else dict(position))
+        rows = self._rows.in_order(self._make_training_transform(), state=None if position is None else dict(position))
         lines = []
         for row in itertools.islice(rows, self._rows_per_batch):
             file, number = rows.origin()
@@ -317,7 +310,7 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         Each is `input_ids`, `attention_mask` and `labels`, int32 `[total_batch_size, length]`.
         """
         config = self.arguments
-        rows = self._epoch_rows(self._make_training_transform(), state=None)
+        rows = self._rows.in_order(self._make_training_transform())
         while batch := list(itertools.islice(rows, config.total_batch_size)):
             layout = self._layout(rows=config.total_batch_size, micro_batches=1)
             yield layout.padded(batch)
@@ -339,10 +332,10 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         Each names the position behind itself, from which it must be possible to go on.
         """
         return prepared_steps(
-            self._epoch_rows(
+            self._rows.in_order(
                 self._transform,
                 state=run.progress.data_state,
-                bad_rows=self._bad_rows,
+                bad_rows=self._rows.bad,
                 exchange=run.row_exchange,
             ),
             self._arrange,
@@ -375,7 +368,7 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
 
     def _evaluate_during(self, run: TrainingRun) -> Record:
         """The evaluation that falls due during a run."""
-        return self._evaluate_all(run.judged_params, self._eval_sources, run)
+        return evaluate(self, run.judged_params, self._rows.held_out, run)
 
     def _model_with(self, params: Params) -> Any:
         """The model with other parameters where it is trained, its own left as they are."""
@@ -418,87 +411,15 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         micro_batches = config.gradient_accumulation_steps
         return self._layout(rows=config.total_batch_size // micro_batches, micro_batches=micro_batches).arrange(rows)
 
-    def _epoch_rows(
-        self,
-        transform: CountingTransform,
-        *,
-        state: dict[str, Any] | None,
-        bad_rows: SetAside | None = None,
-        exchange: RowExchange | None = None,
-    ) -> EpochRows:
-        config = self.arguments
-        return EpochRows(
-            self._required_train_source(),
-            transform,
-            epochs=None if config.max_training_steps else config.num_train_epochs,
-            shuffle_seed=self._shuffle_seed(),
-            bad_rows=bad_rows or self._make_set_aside(),
-            state=state,
-            exchange=exchange,
-        )
-
-    def _shuffle_seed(self) -> int | None:
-        """Seed of the order of training rows; `None` = the data's own order."""
-        config = self.arguments
-        seed = config.seed if config.shuffle_seed_train is None else config.shuffle_seed_train
-        return seed if config.shuffle_train_dataset else None
-
-    def _careful(self, source: ShardedDataSource) -> ShardedDataSource:
-        """The source, marking bad rows if the config wants them taken out."""
-        return source if self._bad_rows is None else source.with_care(Care(marks=True))
-
-    def _make_set_aside(self) -> SetAside | None:
-        """What takes bad rows out; counts anew."""
-        config = self.arguments
-        if config.bad_rows == "raise":
-            return None
-        file = None
-        if config.bad_rows == "quarantine" and config.save_directory is not None:
-            file = str(Path(config.save_directory, "bad_rows.jsonl"))
-        return SetAside(BadRows(policy=config.bad_rows, file=file, budget=config.bad_rows_budget))
-
     def _count_up_to(self, data_state: dict[str, Any]) -> None:
         """Make the data report that of the rows before a data position."""
-        self._epoch_rows(self._transform, state=None, bad_rows=self._bad_rows).count_up_to(data_state)
-
-    def _evaluate_all(
-        self, params: Params, sources: Mapping[str, ShardedDataSource], run: TrainingRun | None
-    ) -> Record:
-        record: Record = {}
-        for name, source in sources.items():
-            prefix = f"eval_{name}_" if name else "eval_"
-            record |= {prefix + metric: value for metric, value in self._evaluate(params, source, run).items()}
-        return record
-
-    def _evaluate(self, params: Params, source: ShardedDataSource, run: TrainingRun | None) -> Record:
-        size = self.arguments.eval_batch_size
-        transform = self._make_eval_transform()
-        rows = EpochRows(
-            source,
-            transform,
-            epochs=1,
-            shuffle_seed=None,
-            bad_rows=self._make_set_aside(),
-            exchange=open_exchange(),
-        )
-        layout = self._layout(rows=size, micro_batches=1)
-        window = MetricWindow()
-        extras = self._extras if run is None else run.progress.state.extras
-        for batch in prepared_steps(rows, layout.arrange, rows_per_step=size, mesh=self._mesh):
-            window.add(jax.device_get(self._eval_step(params, self._annotate(batch.arrays, run), extras)))
-        transform.report.check(final=True)
-        return window.means()
+        self._rows.in_order(self._transform, bad_rows=self._rows.bad).count_up_to(data_state)
 
     # Checks at the door.
 
-    def _try_first_rows(self, source: ShardedDataSource | None, transform: CountingTransform) -> None:
-        """Read and transform a few rows, so that a wrong layout is refused before anything is compiled."""
-        if source is not None:
-            next(iter(trainable(source.limit(BATCH_ROWS), transform, self._make_set_aside()).rows()), None)
-
     def _refuse_missing_parts(self) -> None:
         config = self.arguments
-        if config.evaluation_steps is not None and not self._eval_sources:
+        if config.evaluation_steps is not None and not self._rows.held_out:
             raise ConfigError("evaluation_steps", config.evaluation_steps, "None, as there is no eval_dataset")
 
     def _refuse_for_several_processes(self) -> None:
@@ -511,14 +432,9 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         if jax.process_count() > 1 and config.bad_rows != "raise":
             raise ConfigError("bad_rows", config.bad_rows, "'raise' with several processes")
 
-    def _required_train_source(self) -> ShardedDataSource:
-        if self._train_source is None:
-            raise ConfigError("train_dataset", None, "rows to train on")
-        return self._train_source
-
     def _count_steps(self) -> int | None:
         config = self.arguments
-        if config.max_training_steps is not None or self._train_source is None:
+        if config.max_training_steps is not None or self._rows.train is None:
             return config.max_training_steps
         rows = self._rows_of_a_run()
         if rows == 0:
@@ -527,18 +443,6 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
             return None
         batches = math.ceil(rows / self._rows_per_batch)
         return batches - sum(number <= batches for number in config.skip_batches)
-
-
-def _eval_sources(dataset: Any) -> dict[str, ShardedDataSource]:
-    """Held-out sources by name; a single one has the name ""."""
-    if dataset is None:
-        return {}
-    if not isinstance(dataset, Mapping):
-        return {"": as_sharded_source(dataset, name="eval")}
-    for name in dataset:
-        if not isinstance(name, str) or not name:
-            raise ConfigError("eval_dataset", name, "names of held-out sets, such as {'chat': …, 'code': …}")
-    return {name: as_sharded_source(rows, name=f"eval set {name}") for name, rows in dataset.items()}
 
 
 def _tokenizer(processing_class: Any, model: Any) -> Any:

@@ -15,29 +15,24 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-
-from easydel_trainers.announcer import Announcer, restore_told, told_states
+from easydel_trainers.announcer import Announcer
 from easydel_trainers.averaging import judged_params
 from easydel_trainers.best_model import BestModel
-from easydel_trainers.checkpoint import Best, Checkpointer, differences, installed_versions, refuse_other_run
-from easydel_trainers.config import numeric_identity, shown_fields
-from easydel_trainers.data.epochs import rows_in_all
+from easydel_trainers.checkpoint import installed_versions
+from easydel_trainers.config import shown_fields
 from easydel_trainers.data.prefetch import Prefetched
 from easydel_trainers.data.row_exchange import open_exchange
 from easydel_trainers.data.steps import PreparedStep
-from easydel_trainers.errors import CheckpointError, DivergedError
+from easydel_trainers.errors import DivergedError
 from easydel_trainers.flops import attention_dims, matmul_parameters, peak_flops_per_second
 from easydel_trainers.loop import Hooks, Loop, Record, RunState
 from easydel_trainers.loss_watch import LossWatch
-from easydel_trainers.metrics import MetricWindow
 from easydel_trainers.output import TrainOutput
-from easydel_trainers.params_digest import params_digest
 from easydel_trainers.previews import greedy_answers
 from easydel_trainers.processes import is_speaker
 from easydel_trainers.profile_window import ProfileWindow
 from easydel_trainers.report.live import LiveReport
-from easydel_trainers.run_lock import lock_folder
+from easydel_trainers.run_checkpoints import RunCheckpoints
 from easydel_trainers.sampled import Sampled
 from easydel_trainers.signals import Interrupted, StopSignals
 from easydel_trainers.step import Batch, Params
@@ -68,8 +63,10 @@ class TrainingRun:
         self.progress = RunState(state=trainer._initial_state(trainer._trained_params()))
         self._best = BestModel(self._config.metric_for_best_model, greater=self._config.greater_is_better)
         self._folder = None if self._config.save_directory is None else Path(self._config.save_directory)
-        self._checkpointer = self._open_checkpoints(resources)
-        self._resume()
+        self._checkpoints = None
+        if self._folder is not None:
+            self._checkpoints = RunCheckpoints(trainer, self.progress, self._best, self._folder, resources)
+            self._checkpoints.resume()
         self._news = Announcer(
             self._config,
             trainer.callbacks,
@@ -271,14 +268,14 @@ class TrainingRun:
         if self._config.evaluation_steps is not None and not _due(self.step, self._config.evaluation_steps):
             self._evaluate()
         self._save()
-        if self._checkpointer is not None:
-            self._news.writing(self._checkpointer.wait)
+        if self._checkpoints is not None:
+            self._news.writing(self._checkpoints.wait)
 
     def _interrupt(self, reason: str) -> None:
         self._save()
-        if self._checkpointer is None:
+        if self._checkpoints is None:
             _LOG.warning("%s: stopped behind step %d. Nothing is saved: there is no save_directory.", reason, self.step)
-        elif self._news.writing(self._checkpointer.wait):
+        elif self._news.writing(self._checkpoints.wait):
             _LOG.warning("%s: stopped and saved behind step %d. Run again to go on.", reason, self.step)
         raise Interrupted(reason, self.step)
 
@@ -324,100 +321,23 @@ class TrainingRun:
         self._loop.throughput.paused(time.perf_counter() - began)
 
     def _final_params(self) -> Params:
-        best, checkpointer = self._best.step, self._checkpointer
-        if not self._config.load_best_model_at_end or best in (None, self.step) or checkpointer is None:
+        best = self._best.step
+        if not self._config.load_best_model_at_end or best in (None, self.step) or self._checkpoints is None:
             return self.judged_params
-        if best not in checkpointer.steps:
+        params = self._checkpoints.params_of(best)
+        if params is None:
             _LOG.error("The best checkpoint, of step %d, was not saved: the model holds the last parameters.", best)
             return self.judged_params
-        state, _ = checkpointer.restore(self.progress.state, step=best)
-        return judged_params(state.params, state.opt_state)
-
-    # Checkpoints.
-
-    def _open_checkpoints(self, resources: ExitStack) -> Checkpointer | None:
-        config, folder = self._config, self._folder
-        if folder is None:
-            return None
-        metric = config.metric_for_best_model
-        best = None if metric is None else Best(metric=metric, greater=config.greater_is_better)
-        try:
-            if is_speaker():
-                lock_folder(folder, resources)
-            return resources.enter_context(Checkpointer(folder, keep=config.save_total_limit, best=best))
-        except OSError as error:
-            raise CheckpointError(
-                f"save_directory `{folder}` cannot be written to: {error}. Choose another, or None to save nothing."
-            ) from error
+        return params
 
     def _save(self) -> None:
-        checkpointer = self._checkpointer
-        if checkpointer is None:
+        checkpoints = self._checkpoints
+        if checkpoints is None:
             return
         began = time.perf_counter()
         self._loop.settle()
-        progress, arrays = self.progress, self._trainer._extra_arrays()
-        metrics = self._best.metrics(self._evaluation)
-        self._news.writing(
-            lambda: checkpointer.save(progress.state, self._meta(), arrays, step=self.step, metrics=metrics)
-        )
+        self._news.writing(lambda: checkpoints.save(self._evaluation))
         self._loop.throughput.paused(time.perf_counter() - began)
-
-    def _resume(self) -> None:
-        checkpointer, progress = self._checkpointer, self.progress
-        step = None if checkpointer is None else checkpointer.newest_whole_step()
-        if checkpointer is None or step is None:
-            return
-        if self._config.resume == "never":
-            raise CheckpointError(
-                f"`{self._config.save_directory}` holds a checkpoint of step {step}, and resume='never' was "
-                "asked for. Choose another save_directory, or remove the folder."
-            )
-        meta = checkpointer.meta(step)
-        self._compare(meta, step)
-        progress.state, arrays = checkpointer.restore(progress.state, step=step)
-        progress.step, progress.batch, progress.num_tokens = step, meta["batch"], meta["num_tokens"]
-        progress.data_state = meta["data"]
-        progress.window, progress.overall = MetricWindow(meta["window"]), MetricWindow(meta["overall"])
-        self._best.restore(meta["best"])
-        restore_told(self._trainer.callbacks, meta["callbacks"])
-        self._trainer._restore_extras(meta["extras"], arrays)
-        _LOG.info("Continuing from step %d of %s", step, self._config.save_directory)
-
-    def _compare(self, meta: dict[str, Any], step: int) -> None:
-        if self._config.resume != "force":
-            refuse_other_run(meta, self._identity(), step=step)
-            return
-        lines = differences(meta["identity"], self._identity())
-        lines += differences(meta["versions"], installed_versions())
-        if lines:
-            _LOG.warning("resume='force': going on from step %d although %s", step, "; ".join(lines))
-
-    def _meta(self) -> dict[str, Any]:
-        progress = self.progress
-        return {
-            "identity": self._identity(),
-            "num_tokens": progress.num_tokens,
-            "batch": progress.batch,
-            "data": progress.data_state,
-            "window": progress.window.state(),
-            "overall": progress.overall.state(),
-            "best": self._best.state(),
-            "callbacks": told_states(self._trainer.callbacks),
-            "extras": self._trainer._extra_meta(),
-        }
-
-    def _identity(self) -> dict[str, Any]:
-        """What must be equal for a checkpoint to continue this run, as flat plain values."""
-        trainer = self._trainer
-        source = trainer._required_train_source()
-        shapes = {
-            "parameter " + jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}"
-            for path, leaf in jax.tree_util.tree_leaves_with_path(self.params)
-        }
-        data = {"training shards": source.num_shards(), "training rows": rows_in_all(source, 1)}
-        base = {"frozen parameters": params_digest(trainer._frozen)}
-        return {"trainer": type(trainer).__name__, **numeric_identity(self._config), **data, **shapes, **base}
 
 
 def _due(step: int, every: int | None) -> bool:

@@ -17,7 +17,6 @@ import jax
 import numpy as np
 from easydel_models.parameters import split_params
 
-from easydel_trainers.data.epochs import EpochRows
 from easydel_trainers.data.groups import Group
 from easydel_trainers.device_mesh import put_batch
 from easydel_trainers.errors import ConfigError
@@ -147,18 +146,16 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
     def _rows_to_score(self) -> Iterator[list[Any]]:
         """Rows of all steps of the run, as far as they differ, and of all evaluations."""
         config, steps = self.arguments, self._total_steps
-        if self._train_source is not None:
-            rows = self._epoch_rows(self._make_transform(), state=None)
+        if self._rows.train is not None:
+            rows = self._rows.in_order(self._make_transform())
             for _ in itertools.count() if steps is None else range(steps):
                 taken = list(itertools.islice(rows, config.total_batch_size))
                 if not taken or (rows.epoch > 0 and not self._groups_depend_on_order):
                     yield taken
                     break
                 yield taken
-        for source in self._eval_sources.values():
-            held_out = EpochRows(
-                source, self._make_transform(), epochs=1, shuffle_seed=None, bad_rows=self._make_set_aside()
-            )
+        for source in self._rows.held_out.values():
+            held_out = self._rows.once(source, self._make_transform())
             while taken := list(itertools.islice(held_out, config.eval_batch_size)):
                 yield taken
 

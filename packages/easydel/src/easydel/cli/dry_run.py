@@ -176,7 +176,7 @@ def _trained_size(trainer: Any) -> int:
 def _row_count(trainer: Any) -> int | None:
     from easydel_trainers.data.epochs import rows_in_all
 
-    return rows_in_all(trainer._train_source, 1)
+    return rows_in_all(trainer._rows.train, 1)
 
 
 def _table(config: Any, trainer: str, found: DryRun) -> Table:

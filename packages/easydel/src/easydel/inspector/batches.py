@@ -57,7 +57,7 @@ class ArrangedBatch:
 
 def arranged_batches(trainer: Any, count: int) -> tuple[ArrangedBatch, ...]:
     """The first batches of a trainer, by its own reading and arranging."""
-    rows = trainer._epoch_rows(trainer._transform, state=None)
+    rows = trainer._rows.in_order(trainer._transform)
     size = trainer.arguments.total_batch_size
     batches = []
     for number in range(1, count + 1):

@@ -232,11 +232,11 @@ def _nothing_trains(rows: list[InspectedRow]) -> str:
 def _total_rows(trainer: Any) -> int | None:
     from easydel_trainers.data.epochs import rows_in_all
 
-    return rows_in_all(trainer._train_source, 1)
+    return rows_in_all(trainer._rows.train, 1)
 
 
 def _mixture_plan(trainer: Any) -> MixturePlan | None:
-    source, steps = trainer._train_source, trainer.total_steps
+    source, steps = trainer._rows.train, trainer.total_steps
     if not isinstance(source, MixedShardedSource) or not steps:
         return None
     plan = source.simulate(steps, rows_per_step=trainer.arguments.total_batch_size, points=min(steps, _MOMENTS))

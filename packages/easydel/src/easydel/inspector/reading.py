@@ -46,7 +46,7 @@ class _AsRead(CountingTransform):
 
 def raw_rows(trainer: Any, count: int) -> Iterator[RawRow]:
     """The first rows of the training order."""
-    rows = trainer._epoch_rows(_AsRead(), state=None)
+    rows = trainer._rows.in_order(_AsRead())
     for number, columns in enumerate(itertools.islice(rows, count), start=1):
         file, row = rows.origin()
         yield RawRow(number, file, row, columns)

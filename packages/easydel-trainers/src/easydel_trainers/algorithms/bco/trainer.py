@@ -12,7 +12,6 @@ from easydel_transforms import BCOPreprocessTransform
 from easydel_trainers.algorithms.bco.config import BCOConfig
 from easydel_trainers.algorithms.bco.density import Embed, PromptDensity
 from easydel_trainers.algorithms.bco.loss import RunningMean, bco_losses, moved
-from easydel_trainers.data.epochs import EpochRows
 from easydel_trainers.data.groups import Group
 from easydel_trainers.metrics import Ratios, Terms
 from easydel_trainers.output import TrainOutput
@@ -78,15 +77,9 @@ class BCOTrainer(ReferencedTrainer[BCOConfig]):
         ]
 
     def _fit_density(self) -> None:
-        if self._density is not None and not self._density.fitted and self._train_source is not None:
+        if self._density is not None and not self._density.fitted and self._rows.train is not None:
             # One epoch: a run may repeat its rows without end, and a class may never have as many as are asked for.
-            rows = EpochRows(
-                self._train_source,
-                self._make_transform(),
-                epochs=1,
-                shuffle_seed=self._shuffle_seed(),
-                bad_rows=self._make_set_aside(),
-            )
+            rows = self._rows.once(self._rows.train, self._make_transform(), shuffle_seed=self._rows.shuffle_seed)
             self._density.fit(rows, per_class=self.arguments.prompt_sample_size)
 
     def _prompt_texts(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -125,7 +125,7 @@ class GRPOTrainer(Trainer[GRPOConfig]):
         `num_return_sequences` lines of a prompt lie next to each other.
         """
         config = self.arguments
-        rows = self._epoch_rows(self._make_transform(), state=None)
+        rows = self._rows.in_order(self._make_transform())
         while batch := list(itertools.islice(rows, config.prompts_per_step)):
             yield _left_padded([row["prompt_ids"] for row in batch], config.num_return_sequences)
 
@@ -136,7 +136,7 @@ class GRPOTrainer(Trainer[GRPOConfig]):
     def _prepared_steps(self, run: TrainingRun) -> Generator[PreparedStep, None, None]:
         config, kept = self.arguments, self._kept
         self._kept = Kept()
-        rows = self._epoch_rows(self._transform, state=run.progress.data_state)
+        rows = self._rows.in_order(self._transform, state=run.progress.data_state)
         following = kept.following
         read = _PromptReader(rows, config, done=run.progress.batch if following is None else following.number)
         self._steps = RolloutSteps(

@@ -38,7 +38,7 @@ class SFTTrainer(Trainer[SFTConfig]):
 
     def _make_training_transform(self) -> CountingTransform:
         config = self.arguments
-        return self._packed(self._shuffle_seed()) if config.packing else self._make_transform()
+        return self._packed(self._rows.shuffle_seed) if config.packing else self._make_transform()
 
     def _make_eval_transform(self) -> CountingTransform:
         config = self.arguments
@@ -92,7 +92,7 @@ class SFTTrainer(Trainer[SFTConfig]):
             return rows
         _LOG.info("Reading the data once to count its packs; max_training_steps makes that needless.")
         transform = self._make_training_transform()
-        packs = sum(1 for _ in self._epoch_rows(transform, state=None))
+        packs = sum(1 for _ in self._rows.in_order(transform))
         transform.report.check(final=True)
         return packs
 
