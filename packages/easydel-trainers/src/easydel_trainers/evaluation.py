@@ -36,11 +36,12 @@ def evaluate(
     record: Record = {}
     for name, source in sources.items():
         prefix = f"eval_{name}_" if name else "eval_"
-        record |= {prefix + metric: value for metric, value in _means(trainer, params, source, run).items()}
+        record |= {prefix + metric: value for metric, value in trainer._measure(params, source, run).items()}
     return record
 
 
-def _means(trainer: Trainer[Any], params: Params, source: ShardedDataSource, run: TrainingRun | None) -> Record:
+def measure(trainer: Trainer[Any], params: Params, source: ShardedDataSource, run: TrainingRun | None) -> Record:
+    """Metrics of one source whose rows are judged as they are trained, without the prefix; see `evaluate`."""
     size = trainer.arguments.eval_batch_size
     transform = trainer._make_eval_transform()
     rows = trainer._rows.once(source, transform, exchange=open_exchange())

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from easydata_mix import MixedShardedSource
-from easydata_sources import CountingTransform, DataError, DataReport
+from easydata_sources import CountingTransform, DataError, DataReport, ShardedDataSource
 from easydata_tokenize import load_tokenizer
 from easydel_models.lora import combine_params, split_trainable
 from easydel_models.parameters import join_params, split_params, update_params
@@ -42,7 +42,7 @@ from easydel_trainers.device_mesh import (
     training_mesh,
 )
 from easydel_trainers.errors import CheckpointError, ConfigError
-from easydel_trainers.evaluation import evaluate
+from easydel_trainers.evaluation import evaluate, measure
 from easydel_trainers.explained import Explains, explained
 from easydel_trainers.given_rows import GivenRows, held_out_sources
 from easydel_trainers.loop import Record
@@ -365,6 +365,10 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
 
     def _restore_extras(self, meta: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         """Take back what `_extra_meta` and `_extra_arrays` gave."""
+
+    def _measure(self, params: Params, source: ShardedDataSource, run: TrainingRun | None) -> Record:
+        """Metrics of one held-out source; `run` is `None` outside of one."""
+        return measure(self, params, source, run)
 
     def _evaluate_during(self, run: TrainingRun) -> Record:
         """The evaluation that falls due during a run."""

@@ -174,12 +174,12 @@ class GRPOTrainer(Trainer[GRPOConfig]):
             mine = {name: array for name, array in arrays.items() if name.startswith(_REFERENCE)}
             self._reference.restore({name.removeprefix(_REFERENCE): array for name, array in mine.items()})
 
-    def _evaluate(self, params: Params, source: ShardedDataSource, run: TrainingRun | None) -> Record:
+    def _measure(self, params: Params, source: ShardedDataSource, run: TrainingRun | None) -> Record:
         config = self.arguments
         if self._steps is not None:
             self._steps.wait()  # the engine samples with one set of parameters at a time
         transform = self._make_transform()
-        rows = EpochRows(source, transform, epochs=1, shuffle_seed=None)
+        rows = self._rows.once(source, transform)
         prompts_per_batch = max(config.eval_batch_size // config.num_return_sequences, 1)
         size = prompts_per_batch * config.num_return_sequences
         read = _PromptReader(rows, config, done=0, prompts=prompts_per_batch, skip=())
