@@ -128,3 +128,45 @@ def test_a_config_of_something_else_is_refused(tiny_model, tokenizer):
 
 def test_the_signature_of_trainers_stays_their_own():
     assert list(inspect.signature(DPOTrainer).parameters)[:2] == ["model", "arguments"]
+
+
+def test_what_only_says_how_it_is_here_is_taken():
+    config = SFTConfig(
+        eval_strategy="steps", eval_steps=3, save_strategy="steps", save_steps=2, save_directory="run",
+        logging_strategy="steps", logging_steps=4, remove_unused_columns=False, fp16=False, dataloader_num_workers=0,
+    )  # fmt: skip
+    assert (config.evaluation_steps, config.save_steps, config.log_steps) == (3, 2, 4)
+    assert SFTConfig(eval_strategy="no").evaluation_steps is None
+
+
+@pytest.mark.parametrize("values", [{"eval_strategy": "steps"}, {"eval_strategy": "epoch"}, {"save_strategy": "no"}])
+def test_a_strategy_that_nothing_else_repeats_is_refused(values):
+    with pytest.raises(ConfigError, match="expected nothing by this name; give `"):
+        SFTConfig(**values)
+
+
+def test_a_share_of_warmup_is_counted_where_the_steps_are_given():
+    assert SFTConfig(max_steps=6, warmup_ratio=0.1).warmup_steps == 1
+    assert SFTConfig(max_training_steps=200, warmup_ratio=0.1).warmup_steps == 20
+
+
+@pytest.mark.parametrize(("name", "near"), [("learning_rat", "learning_rate"), ("otput_dir", "output_dir")])
+def test_an_unknown_setting_is_answered_with_the_nearest(name, near):
+    with pytest.raises(TypeError, match=rf"SFTConfig has no setting `{name}`. Did you mean `{near}`\?"):
+        SFTConfig(**{name: 1})
+
+
+def test_what_trls_trainers_have_beside_their_arguments(tiny_model, tokenizer, tmp_path):
+    trainer = SFTTrainer(
+        tiny_model,
+        SFTConfig(max_training_steps=1, total_batch_size=2, max_length=8),
+        processing_class=tokenizer,
+        train_dataset=[{"text": "w3 w4 w5 w6"}] * 4,
+    )
+    assert trainer.train(resume_from_checkpoint=True).global_step == 1
+    trainer.save_model(tmp_path / "model")
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+    with pytest.raises(ConfigError, match="True or nothing: a run goes on from the newest"):
+        trainer.train(resume_from_checkpoint="checkpoint-3")
+    with pytest.raises(AttributeError, match="'SFTTrainer' object has no attribute 'push_to_hub': save the model"):
+        trainer.push_to_hub()

@@ -77,6 +77,7 @@ class Announcer:
     def evaluated(self, record: Mapping[str, float], run: TrainingRun) -> None:
         """An evaluation ended."""
         self._keep(record)
+        self._bar.show_evaluation(record)
         for callback in self._callbacks:
             callback.on_evaluate(record, run)
 

@@ -1,4 +1,4 @@
-"""The progress bar: steps, loss and its course so far, speed, time left."""
+"""The progress bar: steps, loss and its course so far, speed, time left; lines of text where there is no terminal."""
 
 from __future__ import annotations
 
@@ -38,15 +38,16 @@ def sparkline(values: Sequence[float], *, width: int = _WIDTH) -> str:
 
 
 class ProgressBar:
-    """A bar on standard error, or nothing. Use as a context manager.
+    """A bar on standard error, or lines, or nothing. Use as a context manager.
 
     Args:
-        shown: whether to draw; `None` = only if standard error is a terminal.
+        shown: whether to draw; `None` = only if standard error is a terminal, and else write a line for each record.
         total: steps of the run; `None` = unknown.
         done: steps taken before.
     """
 
     def __init__(self, *, shown: bool | None, total: int | None, done: int = 0):
+        self._lines = shown is None and not sys.stderr.isatty()
         shown = sys.stderr.isatty() if shown is None else shown
         self._total, self._done = total, done
         console = Console(stderr=True)
@@ -67,6 +68,8 @@ class ProgressBar:
 
     def __enter__(self) -> ProgressBar:
         """Draw it."""
+        if self._lines and self._done:
+            self._write(f"going on behind {self._steps(self._done)}")
         self._progress.start()
         self._task = self._progress.add_task("training", total=self._total, completed=self._done, numbers="")
         return self
@@ -94,7 +97,23 @@ class ProgressBar:
     def show(self, record: Mapping[str, float]) -> None:
         """Show the numbers of a log record."""
         assert self._task is not None
+        if self._lines:
+            step, speed = self._steps(int(record["step"])), f"{record['tokens_per_second']:,.0f} tokens/s"
+            self._write(f"{step}: loss {record['loss']:.4f}, {speed}")
         self._losses.append(record["loss"])
         line = sparkline(self._losses) if self._unicode else ""
         text = f"loss {record['loss']:.4f} {line}  {record['tokens_per_second']:,.0f} tokens/s"
         self._progress.update(self._task, numbers=text)
+
+    def show_evaluation(self, record: Mapping[str, float]) -> None:
+        """Show what was measured on held-out rows, where there are lines."""
+        if self._lines:
+            figures = ", ".join(f"{name} {value:.4g}" for name, value in record.items() if name != "step")
+            self._write(f"{self._steps(int(record['step']))}: {figures}")
+
+    def _steps(self, step: int) -> str:
+        return f"step {step}" if self._total is None else f"step {step} of {self._total}"
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(f"training: {text}\n")
+        sys.stderr.flush()

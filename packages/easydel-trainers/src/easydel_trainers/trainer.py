@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from os import PathLike
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ from easydel_trainers.step import (
     make_train_step,
 )
 from easydel_trainers.training_run import TrainingRun
-from easydel_trainers.trl_arguments import AcceptsTRLArguments
+from easydel_trainers.trl_arguments import AcceptsTRLArguments, no_such_member, refuse_other_resuming
 
 _SHOWN_TOKENS = 24  # of each row in messages
 _NOT_TOKENS = ("segment_ids", "position_ids")  # of a packed row
@@ -160,6 +160,11 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         self._refuse_missing_parts()
         self._total_steps = self._count_steps()
 
+    if not TYPE_CHECKING:  # which would take every name for one of these
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(no_such_member(type(self), name))
+
     # What an algorithm decides.
 
     @abstractmethod
@@ -218,14 +223,19 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         """Optimizer steps of a whole run; `None` where the rows cannot be counted."""
         return self._total_steps
 
-    def train(self) -> TrainOutput:
+    def train(self, resume_from_checkpoint: Literal[True] | None = None) -> TrainOutput:
         """Train to the end, from the newest checkpoint if there is one and `resume` allows it.
 
+        Args:
+            resume_from_checkpoint: TRL's way to ask for what is done anyway.
+
         Raises:
+            ConfigError: if `resume_from_checkpoint` asks for anything else.
             CheckpointError: if the checkpoint found belongs to another run.
             DivergedError: when the loss is no longer finite.
             DataQualityError: when too many rows are cut, dropped or odd.
         """
+        refuse_other_resuming(resume_from_checkpoint)
         with ExitStack() as resources:
             run = TrainingRun(self, resources)
             try:
@@ -295,6 +305,10 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         self.model.save_pretrained(path)
         if self.processing_class is not None and is_speaker():
             self.processing_class.save_pretrained(path)
+
+    def save_model(self, output_dir: str | PathLike[str]) -> None:
+        """`save_pretrained` by the name it has in TRL."""
+        self.save_pretrained(output_dir)
 
     def save_adapter(self, path: str | PathLike[str]) -> None:
         """Write the adapters alone, in the files of `peft`.

@@ -35,6 +35,47 @@ _REFUSED = {
 }
 
 
+#: members of TRL's trainers that ours have not, and what there is instead
+_NO_MEMBERS = {
+    "push_to_hub": "save the model and upload the folder with `huggingface_hub.upload_folder`",
+    "create_model_card": "`save_pretrained` writes what loading needs; `report.html` says how the model came about",
+    "save_state": "a run saves its own state: `save_steps` and `save_directory` in the config",
+    "state": "`train()` returns `global_step`, `metrics` and `history`",
+    "log_metrics": "`train()` returns the metrics, and `summary.json` holds them",
+    "save_metrics": "`summary.json` of `save_directory` holds them",
+    "log": "give a callback with `on_log`",
+    "predict": "call `evaluate(dataset)`, or the model's `generate()`",
+    "add_callback": "give `callbacks=[…]` when the trainer is made",
+    "train_dataset": "the rows were opened; `describe_batch(None)` shows the first ones",
+    "eval_dataset": "the rows were opened; `evaluate()` measures on them",
+    "tokenizer": "it is `processing_class`",
+    "args": "it is `arguments`",
+    "get_train_dataloader": "`_training_batch_iterator()` gives the batches",
+    "create_optimizer": "give `optimizer` in the config",
+}
+
+
+def no_such_member(trainer: type[Any], name: str) -> str:
+    """What to say of an attribute that trainers have not."""
+    reason = f": {_NO_MEMBERS[name]}" if name in _NO_MEMBERS else ""
+    return f"{trainer.__name__!r} object has no attribute {name!r}{reason}"
+
+
+def refuse_other_resuming(resume_from_checkpoint: Any) -> None:
+    """Raise unless it is what `train()` does by itself.
+
+    Raises:
+        ConfigError: for a path or False.
+    """
+    if resume_from_checkpoint not in (None, True):
+        raise ConfigError(
+            "resume_from_checkpoint",
+            resume_from_checkpoint,
+            "True or nothing: a run goes on from the newest whole checkpoint of `save_directory`; with resume='never' "
+            "it refuses to, and another save_directory begins anew",
+        )
+
+
 class AcceptsTRLArguments(ABCMeta):
     """Metaclass of trainers: translates TRL's arguments before any `__init__` sees them."""
 

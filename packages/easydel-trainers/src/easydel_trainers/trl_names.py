@@ -9,9 +9,11 @@ The one trap is `gradient_accumulation_steps`: theirs multiplies `per_device_tra
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -71,7 +73,7 @@ _VALUES: Mapping[str, Callable[[Any], Any]] = {
 
 #: names that nothing of ours means exactly, and why
 _REFUSED = {
-    "warmup_ratio": "give `warmup_steps`: a share of the run is another number of steps after every change of the data",
+    "warmup_ratio": "give `warmup_steps`, or `max_steps` beside it: a share of a run of unknown length is no number",
     "fp16": "use dtype='bfloat16', which needs no loss scaling",
     "tf32": "set JAX's own jax_default_matmul_precision",
     "eval_strategy": "give `evaluation_steps`, or leave it out for no evaluation",
@@ -156,6 +158,30 @@ _REFUSED = {
     "use_transformers_continuous_batching": "finished rows are always replaced while others go on",
     "use_transformers_paged": "the cache is not paged",
 }
+#: values of these that say how it is here anyway
+_AS_IT_IS_HERE: Mapping[str, tuple[Any, ...]] = {
+    "average_tokens_across_devices": (True,),
+    "dataloader_drop_last": (False,),
+    "dataloader_num_workers": (0,),
+    "do_eval": (False,),
+    "do_train": (True,),
+    "fp16": (False,),
+    "group_by_length": (False,),
+    "push_to_hub": (False,),
+    "remove_unused_columns": (False,),
+    "save_only_model": (False,),
+    "tf32": (None,),
+    "trust_remote_code": (False,),
+    "use_cpu": (False,),
+    "use_vllm": (False,),
+}
+#: names whose value "steps" repeats what another one says, and that other one by TRL's name and ours
+_STRATEGIES = {
+    "eval_strategy": ("eval_steps", "evaluation_steps"),
+    "save_strategy": ("save_steps",),
+    "logging_strategy": ("logging_steps", "log_steps"),
+}
+
 #: the same for families of names, by how they begin
 _REFUSED_FAMILIES = {
     "dataloader_": "one thread prepares the next steps, and the log says how long it is waited for",
@@ -201,13 +227,17 @@ def native_config_names(config: type, values: Mapping[str, Any]) -> Values:
         ConfigError: if a name has no exact counterpart, or two names say the same thing.
     """
     own = {field.name for field in fields(config)}
-    given = _with_total_batch_size(dict(values))
+    given = _with_total_batch_size(_with_warmup_steps(dict(values)))
     native: Values = {}
     for name, value in given.items():
         new = name if name in own else _RENAMED.get(name, name)
-        reason = _reason_to_refuse(name) if new not in own else None
-        if reason is not None:
-            raise ConfigError(name, value, f"nothing by this name; {reason}")
+        if new not in own:
+            if value in _AS_IT_IS_HERE.get(name, ()) or _says_what_steps_say(name, value, given):
+                _LOG.info("`%s=%r` is how it is here.", name, value)
+                continue
+            if (reason := reason_to_refuse(name)) is not None:
+                raise ConfigError(name, value, f"nothing by this name; {reason}")
+            raise TypeError(f"{config.__name__} has no setting `{name}`.{_nearest(name, own)}")
         if new in native or (new != name and new in given):
             raise ConfigError(name, value, f"only one of `{name}` and `{new}`, which mean the same")
         native[new] = _VALUES[name](value) if name in _VALUES else value
@@ -216,8 +246,44 @@ def native_config_names(config: type, values: Mapping[str, Any]) -> Values:
     return native
 
 
-def _reason_to_refuse(name: str) -> str | None:
-    family = next((prefix for prefix in _REFUSED_FAMILIES if name.startswith(prefix)), None)
+def name_here(name: str) -> str | None:
+    """What one of TRL's names is called here; `None` = nothing is called so that means the same."""
+    return _RENAMED.get(name)
+
+
+def _says_what_steps_say(name: str, value: Any, given: Values) -> bool:
+    """Whether `eval_strategy="steps"` and the like only repeat what the number of steps beside them says."""
+    steps = _STRATEGIES.get(name)
+    if steps is None:
+        return False
+    word = str(getattr(value, "value", value))
+    return (word == "steps") if any(step in given for step in steps) else (word == "no" and name == "eval_strategy")
+
+
+def _nearest(name: str, own: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, [*own, *_RENAMED], n=1, cutoff=0.6)
+    return f" Did you mean `{near[0]}`?" if near else ""
+
+
+def _with_warmup_steps(values: Values) -> Values:
+    """`warmup_ratio` of a run whose steps are given, in steps: rounded up, as Hugging Face does."""
+    steps = values.get("max_training_steps", values.get("max_steps"))
+    if "warmup_ratio" not in values or "warmup_steps" in values or not isinstance(steps, int) or steps < 1:
+        return values
+    rest = dict(values)
+    rest["warmup_steps"] = math.ceil(steps * rest.pop("warmup_ratio"))
+    _LOG.info("`warmup_ratio` of %d steps is `warmup_steps=%d`.", steps, rest["warmup_steps"])
+    return rest
+
+
+def reason_to_refuse(name: str, *, families: bool = True) -> str | None:
+    """Why one of TRL's names has no counterpart; `None` = it has one, or is none of TRL's.
+
+    Args:
+        name: the name.
+        families: whether it may be one that only begins as TRL's do.
+    """
+    family = next((prefix for prefix in _REFUSED_FAMILIES if families and name.startswith(prefix)), None)
     return _REFUSED.get(name, None if family is None else _REFUSED_FAMILIES[family])
 
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 import numpy as np
@@ -94,10 +94,10 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
 
     # What a user calls.
 
-    def train(self) -> TrainOutput:
+    def train(self, resume_from_checkpoint: Literal[True] | None = None) -> TrainOutput:
         """See `Trainer.train`. With `precompute_ref_log_probs` all rows are scored first."""
         self._score_beforehand()
-        return super().train()
+        return super().train(resume_from_checkpoint)
 
     def evaluate(self, dataset: Any = None) -> dict[str, float]:
         """See `Trainer.evaluate`."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from easydel.cli.errors import CommandError
 from easydel.cli.locations import model_location, tokenizer_at
+from easydel.cli.printed import RUN_FILE
 
 
 def load_language_model(name: str, *, adapter: str | None, tokenizer: str | None) -> tuple[Any, Any]:
@@ -22,9 +25,22 @@ def load_language_model(name: str, *, adapter: str | None, tokenizer: str | None
     from easydel_models.peft_files import load_adapter
 
     location = model_location(name)
+    _refuse_run(Path(location))
     words = tokenizer_at(model_location(tokenizer) if tokenizer else location)
     model = AutoEasyDeLModelForCausalLM.from_pretrained(location)
     return (model if adapter is None else load_adapter(adapter, model)), words
+
+
+def _refuse_run(folder: Path) -> None:
+    """Raise for the folder of a run, which holds a model in a folder of its own, or checkpoints."""
+    if not (folder / RUN_FILE).is_file() or (folder / "config.json").is_file():
+        return
+    if (folder / "model" / "config.json").is_file():
+        raise CommandError(f"{folder} is the folder of a run. Its model is {folder / 'model'}.")
+    raise CommandError(
+        f"{folder} is the folder of a run that has not ended. `easydel export {folder} FOLDER` makes a model of its "
+        "newest checkpoint."
+    )
 
 
 def size_of(model: Any) -> int:

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from easydel.cli.assembly import assembled
 from easydel.cli.held_out import prefixes
-from easydel.cli.printed import leave_config
-from easydel.cli.shown import console_for, show_curve, show_end
+from easydel.cli.left_behind import LeavesConfig, leave_held_out
+from easydel.cli.shown import console_for, say, show_curve, show_end
 
 # What tells whether preferences were learned; a trainer measures some of them.
 _TELLING = (
@@ -30,12 +30,21 @@ def conduct(config: Any, trainer_name: str, *, as_json: bool) -> None:
     """Train as `config` says and print what came of it."""
     console = console_for(as_json)
     folder = Path(config.training.save_directory)
-    trainer = assembled(config, trainer_name, made_rows=folder / "rows")
-    leave_config(config, folder)
-    before = trainer.evaluate() if config.eval_dataset is not None else {}
+    say("reading rows and model")
+    callbacks = (LeavesConfig(config, folder),)
+    trainer = assembled(config, trainer_name, made_rows=folder / "rows", callbacks=callbacks)
+
+    def measured() -> dict[str, float]:
+        return trainer.evaluate() if config.eval_dataset is not None else {}
+
+    say("measuring what is held out")
+    before = measured()
+    say("training")
     output = trainer.train()
-    after = trainer.evaluate() if config.eval_dataset is not None else {}
+    say("measuring again")
+    after = measured()
     trainer.save_pretrained(str(folder / "model"))
+    leave_held_out(folder, before, after)
     show_curve(console, output)
     for name, prefix in prefixes(config.eval_dataset).items():
         _show_measures(console, name, prefix, before, after)

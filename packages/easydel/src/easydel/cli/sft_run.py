@@ -13,9 +13,9 @@ from rich.text import Text
 from easydel.cli.assembly import assembled, held_out_rows
 from easydel.cli.errors import GoalMissedError
 from easydel.cli.held_out import prefixes
+from easydel.cli.left_behind import LeavesConfig, leave_held_out
 from easydel.cli.previews import questions_of
-from easydel.cli.printed import leave_config
-from easydel.cli.shown import console_for, show_curve, show_end
+from easydel.cli.shown import console_for, say, show_curve, show_end
 
 if TYPE_CHECKING:
     from easydel.cli.sft import SFTRun
@@ -32,8 +32,9 @@ def conduct(config: SFTRun, trainer_name: str, *, as_json: bool) -> None:
 
     console = console_for(as_json)
     folder = Path(str(config.training.save_directory))
-    trainer = assembled(config, trainer_name, made_rows=folder / "rows")
-    leave_config(config, folder)
+    say("reading rows and model")
+    callbacks = (LeavesConfig(config, folder),)
+    trainer = assembled(config, trainer_name, made_rows=folder / "rows", callbacks=callbacks)
     held_out = held_out_rows(config, folder / "rows")
     questions = [*config.preview_questions]
     questions += questions_of(chain.from_iterable(rows.rows() for rows in held_out.values()), config.preview_rows)
@@ -45,8 +46,11 @@ def conduct(config: SFTRun, trainer_name: str, *, as_json: bool) -> None:
     def measured() -> dict[str, float]:
         return trainer.evaluate() if held_out else {}
 
+    say("answering and measuring what is held out")
     answers_before, before = answers(), measured()
+    say("training")
     output = trainer.train()
+    say("answering and measuring again")
     answers_after, after = answers(), measured()
     trainer.save_pretrained(str(folder / "model"))
 
@@ -55,6 +59,7 @@ def conduct(config: SFTRun, trainer_name: str, *, as_json: bool) -> None:
         _show_answers(console, question, earlier, later)
     show_curve(console, output)
     shown = [{"prompt": question, "before": earlier, "after": later} for question, earlier, later in previews]
+    leave_held_out(folder, before, after, shown)
     show_end(console, output, folder, as_json=as_json, before=before, after=after, previews=shown)
     losses = {
         name: (before[f"{prefix}loss"], after[f"{prefix}loss"])

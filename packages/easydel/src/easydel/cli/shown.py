@@ -22,6 +22,11 @@ def console_for(as_json: bool) -> Console:
     return Console(quiet=as_json)
 
 
+def say(stage: str) -> None:
+    """Tell on standard error what the command is at, so that no one waits without knowing for what."""
+    print(f"easydel: {stage}", file=sys.stderr, flush=True)
+
+
 def print_json(value: Any) -> None:
     """Print one line of JSON; numbers that are none (NaN, infinities) become null, as JSON has no word for them."""
     print(json.dumps(_plain(value), ensure_ascii=False, allow_nan=False))

@@ -15,6 +15,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
+from easydel_trainers.trl_names import name_here, reason_to_refuse
+
 from easydel.cli.errors import CommandError, is_for_users
 from easydel.cli.settings import Setting
 from easydel.cli.twins import section_of, twin_of
@@ -168,6 +170,12 @@ class _Builder:
         alike = difflib.get_close_matches(dotted, self._known, n=1, cutoff=0.6)
         leaves = {name.rpartition(".")[2]: name for name in self._known}
         alike = alike or [leaves[leaf] for leaf in difflib.get_close_matches(key, leaves, n=1, cutoff=0.7)]
+        native = name_here(key)
+        if native is not None and native != key:
+            return f" TRL's `{key}` is `{leaves.get(native, native)}` here."
+        reason = reason_to_refuse(key, families=not alike)
+        if reason is not None and not elsewhere:
+            return f" TRL has it; here {reason}."
         for name in elsewhere or alike:
             return f" Did you mean `{name}`?"
         return " `--help` lists the keys."

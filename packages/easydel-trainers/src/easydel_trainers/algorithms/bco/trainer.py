@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import Any, Literal, final
 
 import jax.numpy as jnp
 from easydel_transforms import BCOPreprocessTransform
@@ -46,10 +46,10 @@ class BCOTrainer(ReferencedTrainer[BCOConfig]):
             bounds = (config.min_density_ratio, config.max_density_ratio)
             self._density = PromptDensity(embedding_func, self._prompt_texts, bounds=bounds, seed=config.seed)
 
-    def train(self) -> TrainOutput:
+    def train(self, resume_from_checkpoint: Literal[True] | None = None) -> TrainOutput:
         """See `Trainer.train`; with an `embedding_func` its classifier is fitted first."""
         self._fit_density()
-        return super().train()
+        return super().train(resume_from_checkpoint)
 
     def evaluate(self, dataset: Any = None) -> dict[str, float]:
         """See `Trainer.evaluate`."""

@@ -1,0 +1,46 @@
+"""What a command leaves in a run's folder beside what the trainer writes: what the run was, and what was held out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+from easydel_trainers.callbacks import Callback
+from easydel_trainers.processes import is_speaker
+
+from easydel.cli.printed import leave_config
+
+HELD_OUT_FILE = "held_out.json"
+
+
+@final
+class LeavesConfig(Callback):
+    """Writes the config as `run.yaml` once the run has begun: one that is refused changes nothing in the folder.
+
+    Args:
+        config: of the command.
+        folder: the run's.
+    """
+
+    def __init__(self, config: Any, folder: Path):
+        self._config, self._folder = config, folder
+
+    def on_begin(self, run: Any) -> None:
+        del run
+        if is_speaker():
+            leave_config(self._config, self._folder)
+
+
+def leave_held_out(
+    folder: Path,
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    answers: Sequence[Mapping[str, str]] = (),
+) -> None:
+    """Write what was measured on held-out rows before and after, and the answers then and now, if there is any."""
+    if (before or after or answers) and is_speaker():
+        found = {"before": before, "after": after, "answers": list(answers)}
+        text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+        (folder / HELD_OUT_FILE).write_text(text, encoding="utf-8")
