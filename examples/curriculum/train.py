@@ -65,5 +65,5 @@ def config() -> dict:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a tiny model that knows nothing, in seconds")
+    parser.add_argument("--quick", action="store_true", help="a tiny model that knows nothing, in a minute")
     main(quick=parser.parse_args().quick)
