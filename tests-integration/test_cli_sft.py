@@ -40,7 +40,9 @@ def config(tmp_path, monkeypatch):
 
 def test_a_run_shows_that_it_learned_and_leaves_a_model_folder(config, capsys):
     assert main(["sft", config, "--require_nll_drop", "0.01"]) == 0
-    text = capsys.readouterr().out
+    captured = capsys.readouterr()
+    text = captured.out
+    assert "training: step 2 of 3: loss " in captured.err
     assert "Who are you?" in text
     assert text.count("before") == 3, "two answers and the held-out loss"
     assert "Training loss by step" in text
@@ -51,6 +53,9 @@ def test_a_run_shows_that_it_learned_and_leaves_a_model_folder(config, capsys):
     assert model(tokenizer("Hello", return_tensors="np")["input_ids"]).shape[-1] == model.config.vocab_size
     records = [json.loads(line) for line in Path("out/log.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records if "loss" in record] == [1, 2, 3]
+    kept = json.loads(Path("out/held_out.json").read_text())
+    assert kept["after"]["eval_loss"] < kept["before"]["eval_loss"]
+    assert kept["answers"][0]["prompt"] == "Who are you?"
 
 
 def test_sets_held_out_by_name_are_judged_apart(config, capsys):
@@ -72,8 +77,13 @@ def test_a_finished_run_started_again_trains_nothing_and_says_the_same(config, c
     assert main(["sft", config]) == 0
     before = capsys.readouterr().out
     assert main(["sft", config]) == 0
-    again = capsys.readouterr().out
-    assert verdict(again) == verdict(before)
+    captured = capsys.readouterr()
+    assert verdict(captured.out) == verdict(before)
+    assert "training: going on behind step 3 of 3" in captured.err
+    was = Path("out/run.yaml").read_text()
+    assert main(["sft", config, "--set", "training.learning_rate=0.5"]) == 2
+    assert "belongs to another run" in capsys.readouterr().err
+    assert Path("out/run.yaml").read_text() == was, "a refused command changes nothing"
 
 
 def test_a_dry_run_says_what_would_happen_and_leaves_nothing(config, capsys):

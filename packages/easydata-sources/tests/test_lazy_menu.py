@@ -46,8 +46,8 @@ def test_a_star_import_takes_all(package):
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones(package):
-    with pytest.raises(AttributeError, match=r"'menu_of_two' has no attribute 'Frist'; it offers First, second"):
-        package.Frist  # noqa: B018
+    with pytest.raises(AttributeError, match=r"'menu_of_two' has no attribute 'Third'; it offers First, second"):
+        package.Third  # noqa: B018
 
 
 def test_no_module_hides_a_name_of_the_menu():
