@@ -386,6 +386,16 @@ def test_policies_that_make_no_sense_are_refused(options: dict[str, object], mes
         MemoryShardedSource([]).on_bad_rows(BadRows(policy="quarantine", file="s3://bucket/bad.jsonl"))
 
 
+def test_a_first_line_that_holds_an_array_is_one_bad_line(tmp_path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('[]\n{"id": 1}\n{"id": 2}\n')
+    assert [row["id"] for row in as_sharded_source(file).on_bad_rows("skip", budget=1)] == [1, 2]
+    with pytest.raises(DataError, match=r"a JSON list: '\[\]'"):
+        list(as_sharded_source(file))
+    file.write_text('[{"id": 1}, {"id": 2}]\n')
+    assert [row["id"] for row in as_sharded_source(file)] == [1, 2]
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     bad=st.sets(st.integers(0, 59), max_size=20),

@@ -108,7 +108,7 @@ class JsonShardedSource(FileSource):
                 head = block.removeprefix(_BOM)
         head = head.strip()
         if head.startswith(b"["):
-            return "array"
+            return "lines" if self._jsonl is None and _has_whole_first_line(head) else "array"
         if self._jsonl is False:
             return "documents"
         first_line = head.split(b"\n", 1)[0].strip()
@@ -224,3 +224,13 @@ class JsonShardedSource(FileSource):
         if broken is not None:
             raise broken
         return rows
+
+
+def _has_whole_first_line(head: bytes) -> bool:
+    """Whether the first line is JSON by itself and others follow: then it is a line, though maybe a bad one."""
+    line, _, rest = head.partition(b"\n")
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return bool(rest.strip())
