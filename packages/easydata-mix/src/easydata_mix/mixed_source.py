@@ -40,14 +40,12 @@ from easydata_mix.recipe import WeightBy, make_recipe
 from easydata_mix.schedule import WeightScheduler
 from easydata_mix.simulation import Simulation, TokenLengths, row_lengths, simulate
 from easydata_mix.token_walk import token_orders
+from easydata_mix.turns import epoch_of_turn, passes_before
 from easydata_mix.walk import Spot, Stop, orders, walk
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-
-_TURN_BITS = 32  # a source's epoch number is the mixture's, shifted by these, and the turn of the source in it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -299,7 +297,7 @@ class MixedShardedSource(SingleShardSource):
         digest = blake2b(f"{self._shuffle.seed}/{name}".encode(), digest_size=7).digest()
         return self._sources[name].shuffle(
             int.from_bytes(digest, "big"),
-            (self._shuffle.epoch << _TURN_BITS) + turn,
+            epoch_of_turn(self._shuffle.epoch, turn),
             window_rows=self._shuffle.window_rows,
         )
 
@@ -321,7 +319,7 @@ class MixedShardedSource(SingleShardSource):
         rows = 0
         # Without lengths the rows of an epoch are unknown; only a schedule cannot do without them.
         if self._shuffle and (self._recipe.scheduled or None not in self._lengths):
-            for _ in range(_passes(self._shuffle.epoch)):
+            for _ in range(passes_before(self._shuffle.epoch)):
                 rows += self._epoch_rows(rows, clock)
         return rows
 
@@ -385,15 +383,6 @@ class MixedShardedSource(SingleShardSource):
         settled = spot.place.row + (self._recipe.block_size if spot.offset else 0)
         self._journal.replay(state["journal"], self._clock_start() + settled)
         return spot
-
-
-def _passes(epoch: int) -> int:
-    """Return the passes before an epoch: in a mixture of mixtures its number holds the outer epoch and the turn."""
-    passes = 0
-    while epoch:
-        passes += epoch & ((1 << _TURN_BITS) - 1)
-        epoch >>= _TURN_BITS
-    return passes
 
 
 def _length(source: ShardedDataSource) -> int | None:
