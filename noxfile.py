@@ -177,6 +177,13 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def hostile(session: nox.Session) -> None:
+    """Files, folders and servers made to do harm, each read in a process of bounded time and memory."""
+    sync(session, "--group", "test")
+    session.run("pytest", "tests-integration/hostile", *session.posargs, env={"EASYDEL_HOSTILE": "all"})
+
+
+@nox.session(default=False)
 def multihost(session: nox.Session) -> None:
     """Eight simulated devices in every mix of axes; two and four real processes, killed and started again."""
     sync(session, "--group", "test")
