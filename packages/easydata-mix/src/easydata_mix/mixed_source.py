@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from easydata_sources import BatchStream, RowStream, ShardedDataSource, State
 from easydata_sources.bad_row import Care
+from easydata_sources.identity import Identity
 from easydata_sources.single_shard import SingleShardSource
 from easydata_sources.source import check_batch_size
 from easydata_sources.streams import ChunkBatchStream, ChunkReader
@@ -195,6 +196,12 @@ class MixedShardedSource(SingleShardSource):
         vars(mixture).pop("_lengths", None)
         mixture._sources = {name: source.with_care(care) for name, source in self._sources.items()}
         return mixture
+
+    def identity(self) -> Identity:
+        """Return what the rows depend on: the sources' identities, the recipe, and the edits of the weights."""
+        sources = {name: source.identity() for name, source in self._sources.items()}
+        shuffle = None if self._shuffle is None else asdict(self._shuffle)
+        return {"mixture of": sources, **self._recipe.identity(), "shuffle": shuffle, "edits": self.journal}
 
     def bind(self, *, rows_per_step: int | None = None, tokens_per_row: float | None = None) -> None:
         """Say how a schedule's clock runs; trainers call this once, before reading. It is part of the state.

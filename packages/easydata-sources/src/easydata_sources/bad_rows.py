@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from easydata_sources.bad_row import LARGEST_ROW_BYTES, BadRow, reason_of
 from easydata_sources.errors import DataError, DataQualityError, RowError
+from easydata_sources.identity import Identity
 from easydata_sources.quarantine import Quarantine
 from easydata_sources.report import DataReport
 from easydata_sources.rows import Row
@@ -79,6 +80,9 @@ class SetAside(Transform):
         self.policy = policy
         self.report = DataReport() if report is None else report
         self._quarantine = None if policy.file is None else Quarantine(policy.file)
+
+    def identity(self) -> Identity:
+        return {"transform": type(self).__qualname__, "largest_row_bytes": self.policy.largest_row_bytes}
 
     def __call__(self, row: Row) -> Row | None:
         self.report.saw(1)

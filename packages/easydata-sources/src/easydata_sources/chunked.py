@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
+from functools import partial
 from itertools import accumulate
+from os.path import basename
 from typing import TYPE_CHECKING, Any
 
 from easydata_sources.bad_row import FILE_FAULTS, BadRow, Care
 from easydata_sources.errors import DataError, DataFormatError
 from easydata_sources.files import DataFile, DataFilesLike, expand_data_files
+from easydata_sources.identity import Identity, file_identity
 from easydata_sources.retry import RetryPolicy, call_resiliently, read_resiliently
 from easydata_sources.rows import Row, Rows, rows_as_dicts
 from easydata_sources.source import ShardedDataSource, ShardInfo, check_batch_size, shard_index
@@ -155,6 +158,17 @@ class FileSource(ChunkedSource):
         source.care = care
         source._lengths = {}  # a damaged file has a length only for those who mark the damage
         return source
+
+    def identity(self) -> Identity:
+        files = [
+            {"name": basename(file.url.partition("?")[0]), **self.resiliently(shard, partial(file_identity, file))}
+            for shard, file in enumerate(self.files)
+        ]
+        return {"source": type(self).__qualname__, **self.reading_options(), "files": files}
+
+    def reading_options(self) -> dict[str, Any]:
+        """Return the options that decide what rows a file gives."""
+        return {}
 
     @abstractmethod
     def read_file(self, shard: int, position: State) -> Iterator[Chunk]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from easydata_sources.bad_row import Care
 from easydata_sources.errors import DataError
+from easydata_sources.identity import Identity
 from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo, check_batch_size, shard_index
 from easydata_sources.streams import BatchStream, Place, RowStream, State
@@ -38,6 +39,9 @@ class CompositeShardedSource(ShardedDataSource):
     @property
     def shard_names(self) -> Sequence[str]:
         return tuple(self._shards)
+
+    def identity(self) -> Identity:
+        return {"rows of": [part.identity() for part in self.sources]}
 
     def open_shard(self, name: str) -> Iterator[Row]:
         return self.open_shard_at_row(name, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from easydata_sources.bad_row import BadRow
 from easydata_sources.chunked import FileSource
@@ -44,6 +45,9 @@ class CsvShardedSource(FileSource):
     ) -> None:
         super().__init__(data_files, storage_options, retries, CSV_EXTENSIONS + TSV_EXTENSIONS)
         self._delimiter = delimiter
+
+    def reading_options(self) -> dict[str, Any]:
+        return {"delimiter": self._delimiter}
 
     def read_file(self, shard: int, position: State) -> Iterator[Chunk]:
         file = self.files[shard]

@@ -95,6 +95,10 @@ class DataFile:
             return pa.OSFile(self.url)
         return pa.PythonFile(self.open(**({"cache_type": "none"} if in_ranges else {})), mode="r")
 
+    def located(self) -> tuple[AbstractFileSystem, str]:
+        """Return the file system that the file is on, and its path there."""
+        return _filesystem(self.url, self.storage_options)
+
     def size(self) -> int | None:
         """Return the size in bytes; None if the server does not tell."""
         filesystem, path = _filesystem(self.url, self.storage_options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from easydata_sources.bad_row import FILE_FAULTS, BadRow, Care
+from easydata_sources.identity import Identity
 from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo
 from easydata_sources.streams import Place, RowStream, State
@@ -23,6 +24,9 @@ class GuardedSource(ShardedDataSource):
     @property
     def shard_names(self) -> Sequence[str]:
         return self._source.shard_names
+
+    def identity(self) -> Identity:
+        return self._source.identity()
 
     def get_shard_info(self, name: str) -> ShardInfo | None:
         info = self._source.get_shard_info(name)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from easydata_sources.bad_row import Care
 from easydata_sources.errors import DataError
+from easydata_sources.identity import Identity
 from easydata_sources.rows import Row, Rows, concat_rows, rows_as_batch
 from easydata_sources.single_shard import SingleShardSource
 from easydata_sources.source import ShardedDataSource, check_batch_size
@@ -43,6 +44,10 @@ class HostShardedSource(SingleShardSource):
         self.index = index
         self.count = count
         self.window = window
+
+    def identity(self) -> Identity:
+        share = {"index": self.index, "count": self.count, "window": self.window}
+        return {"rows of": self.source.identity(), "share": share}
 
     def rows(self, state: State | None = None) -> RowStream:
         """Start reading this host's rows.

@@ -16,6 +16,7 @@ from easydata_sources.bad_row import Care
 from easydata_sources.chunked import ChunkedSource
 from easydata_sources.errors import DataError, DataFilesNotFoundError, DataFormatError, MissingExtraError
 from easydata_sources.gather import Gather
+from easydata_sources.identity import UNIDENTIFIED, Identity, function_identity, rows_digest, table_identity
 from easydata_sources.rows import Row, Rows, table_as_batch
 from easydata_sources.server_faults import told_in_our_words
 from easydata_sources.single_shard import SingleShardSource
@@ -75,6 +76,9 @@ class HFDatasetShardedSource(ShardedDataSource):
 
     def get_shard_info(self, name: str) -> ShardInfo | None:
         return self._source.get_shard_info(name)
+
+    def identity(self) -> Identity:
+        return self._source.identity()
 
     def open_shard(self, name: str) -> Iterator[Row]:
         return self._source.open_shard(name)
@@ -146,6 +150,11 @@ class HuggingFaceShardedSource(ShardedDataSource):
     def get_shard_info(self, name: str) -> ShardInfo | None:
         return self._source().get_shard_info(name)
 
+    def identity(self) -> Identity:
+        known = {"dataset": self.dataset_name, "split": self.split}
+        known |= {key: self._arguments[key] for key in ("name", "revision") if self._arguments[key] is not None}
+        return {"source": "data set of the Hub", **known, "content": self._source().identity()}
+
     def open_shard(self, name: str) -> Iterator[Row]:
         return self._source().open_shard(name)
 
@@ -211,6 +220,15 @@ class _MapStyleSource(ChunkedSource):
     def get_shard_info(self, name: str) -> ShardInfo | None:
         return ShardInfo(shard_id=shard_index(self, name), shard_name=name, num_rows=len(self._dataset))
 
+    def identity(self) -> Identity:
+        stored = self._dataset.with_format("arrow", columns=self._dataset.format["columns"])
+        table = table_identity(len(stored), lambda start, stop: stored[start:stop], nbytes=stored.data.nbytes)
+        known = {"source": "data set", "columns": self._dataset.format["columns"], **table}
+        if "samples" in table:
+            known["fingerprint"] = self._dataset._fingerprint
+        transform = self._dataset.format["format_kwargs"].get("transform")
+        return known if transform is None else {**known, "transform": function_identity(transform)}
+
     def shard_length(self, shard: int) -> int:
         return len(self._dataset)
 
@@ -247,6 +265,15 @@ class _StreamingSource(SingleShardSource):
                 "Leave out its .shuffle() and use source.shuffle(seed) to resume at once.",
                 shard,
             )
+
+    def identity(self) -> Identity:
+        first = list(islice(self.rows(), _STREAM_ROWS))
+        known = {"source": "streaming data set", "first rows": rows_digest(first)}
+        # A revision is a commit where the library has resolved it; else nothing names the rows that are still to come.
+        return {
+            **known,
+            UNIDENTIFIED: f"the rows of the streaming data set {self.shard_names[0]} behind its first ones",
+        }
 
     def rows(self, state: State | None = None) -> RowStream:
         return _StreamingRows(self.shard_names[0], self._dataset, self.is_buffered, state)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from easydata_sources.bad_row import BadRow
 from easydata_sources.chunked import FileSource
@@ -65,6 +65,9 @@ class JsonShardedSource(FileSource):
         self._jsonl = jsonl
         self._layouts: dict[int, Layout] = {}
         self._indices: dict[int, LineIndex] = {}
+
+    def reading_options(self) -> dict[str, Any]:
+        return {"jsonl": self._jsonl}
 
     def read_file(self, shard: int, position: State) -> Iterator[Chunk]:
         if self._layout(shard) == "lines":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from easydata_sources.bad_row import Care
 from easydata_sources.errors import DataError
+from easydata_sources.identity import Identity
 from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo, check_batch_size, shard_index
 from easydata_sources.streams import BatchStream, Place, RowStream, State
@@ -33,6 +34,9 @@ class LimitedShardedSource(ShardedDataSource):
     @property
     def shard_names(self) -> Sequence[str]:
         return self.source.shard_names
+
+    def identity(self) -> Identity:
+        return {"rows of": self.source.identity(), "limit": self.max_rows}
 
     def open_shard(self, name: str) -> Iterator[Row]:
         return islice(self.source.open_shard(name), self._allowance(name))

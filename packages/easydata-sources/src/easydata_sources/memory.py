@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from easydata_sources.bad_row import Care
 from easydata_sources.chunked import ChunkedSource
 from easydata_sources.errors import DataFormatError
+from easydata_sources.identity import Identity, rows_digest
 from easydata_sources.rows import Row, Rows
 from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
 from easydata_sources.streams import Chunk, State
@@ -51,6 +52,9 @@ class MemoryShardedSource(ChunkedSource):
 
     def get_shard_info(self, name: str) -> ShardInfo | None:
         return ShardInfo(shard_id=shard_index(self, name), shard_name=name, num_rows=len(self._rows))
+
+    def identity(self) -> Identity:
+        return {"source": "rows in memory", "rows": len(self._rows), "content": rows_digest(self._rows)}
 
     def shard_length(self, shard: int) -> int:
         return len(self._rows)

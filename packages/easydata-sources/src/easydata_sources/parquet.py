@@ -58,6 +58,9 @@ class ParquetShardedSource(FileSource):
         self._ends: dict[int, list[int]] = {}
         self._footers: dict[int, pq.FileMetaData] = {}
 
+    def reading_options(self) -> dict[str, Any]:
+        return {"columns": self._columns}
+
     def read_file(self, shard: int, position: State) -> Iterator[Chunk]:
         import pyarrow as pa
 

@@ -22,6 +22,7 @@ from itertools import accumulate
 from easydata_sources.access import RowAccess
 from easydata_sources.bad_row import Care
 from easydata_sources.errors import DataError
+from easydata_sources.identity import Identity
 from easydata_sources.permutation import mix_key, permute
 from easydata_sources.rows import concat_rows, take_rows
 from easydata_sources.single_shard import SingleShardSource
@@ -61,6 +62,10 @@ class ShuffledShardedSource(SingleShardSource):
         self.source = source
         self._key = mix_key(seed, epoch)
         self._window_rows = window_rows
+
+    def identity(self) -> Identity:
+        order = {"key": self._key, "window_rows": self._window_rows}
+        return {"rows of": self.source.identity(), "shuffled": order}
 
     def rows(self, state: State | None = None) -> RowStream:
         reader = self._reader

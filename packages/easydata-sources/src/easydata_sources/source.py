@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from easydata_sources.bad_row import LARGEST_ROW_BYTES, Care
 from easydata_sources.errors import DataError
+from easydata_sources.identity import UNIDENTIFIED, Identity
 from easydata_sources.rows import Row
 from easydata_sources.streams import BatchStream, ChunkReader, Place, RowsAsBatches, RowStream, State
 
@@ -95,6 +96,19 @@ class ShardedDataSource(ABC):
         columns meet it may also have those of rows before or behind it, null throughout.
         """
         return RowsAsBatches(self.rows(state), check_batch_size(rows))
+
+    def identity(self) -> Identity:
+        """Return what the rows depend on, as plain JSON-able values: of equal ones, the rows are equal.
+
+        Override where the content can be known; see `easydata_sources.identity`. This default knows shards by name.
+        """
+        infos = [(name, self.get_shard_info(name)) for name in self.shard_names]
+        kind = type(self).__qualname__
+        return {
+            "source": kind,
+            "shards": [[name, info and info.num_rows, info and info.byte_size] for name, info in infos],
+            UNIDENTIFIED: f"the content of a {kind}, which has no identity() of its own",
+        }
 
     def token_lengths(self) -> NDArray[np.integer] | None:
         """Return the tokens of every row in order, if they are known without reading rows; None = they are not."""

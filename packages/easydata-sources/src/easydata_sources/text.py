@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from easydata_sources.bad_row import BadRow
 from easydata_sources.chunked import FileSource
@@ -43,6 +43,9 @@ class TextShardedSource(FileSource):
         super().__init__(data_files, storage_options, retries, TEXT_EXTENSIONS)
         self._field = text_field
         self._indices: dict[int, LineIndex] = {}
+
+    def reading_options(self) -> dict[str, Any]:
+        return {"text_field": self._field}
 
     def read_file(self, shard: int, position: State) -> Iterator[Chunk]:
         row = position["row"]

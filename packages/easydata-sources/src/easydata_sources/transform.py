@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from easydata_sources.errors import DataFormatError, RowError
+from easydata_sources.identity import Identity, function_identity, settings_identity
 from easydata_sources.report import DataReport
 from easydata_sources.rows import Row
 
@@ -38,6 +39,11 @@ class RowTransform(ABC):
     @abstractmethod
     def __call__(self, row: Row) -> Any:
         """Transform one row."""
+
+    def identity(self) -> Identity:
+        """Return what the outputs depend on, in plain values: the class, and what it was made with."""
+        settings = {name: value for name, value in vars(self).items() if not isinstance(value, DataReport)}
+        return {"transform": type(self).__qualname__, **settings_identity(settings)}
 
     def __rshift__(self, other: TransformLike) -> ChainedTransform:
         return ChainedTransform([self, other])
@@ -144,6 +150,9 @@ class ChainedTransform(BatchTransform):
             for transform in transforms
             for part in (transform.transforms if isinstance(transform, ChainedTransform) else (transform,))
         )
+
+    def identity(self) -> Identity:
+        return {"chain": [function_identity(part) for part in self.transforms]}
 
     @property
     def keeps_every_row(self) -> bool:

@@ -17,6 +17,7 @@ from easydata_sources.bad_row import Care
 from easydata_sources.bad_rows import GoodRows, SetAside
 from easydata_sources.errors import DataError, RowError
 from easydata_sources.fields import FieldTransform
+from easydata_sources.identity import Identity, function_identity
 from easydata_sources.report import DataReport
 from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo
@@ -82,6 +83,9 @@ class TransformedShardedSource(ShardedDataSource):
             return info
         # A transform may drop or add rows, so their number is not known; the bytes are the source's.
         return ShardInfo(shard_id=info.shard_id, shard_name=name, byte_size=info.byte_size, url=info.url)
+
+    def identity(self) -> Identity:
+        return {"rows of": self.source.identity(), "transform": function_identity(self.transform_applied)}
 
     def open_shard(self, name: str) -> Iterator[Row]:
         rows = self.source.open_shard(name)
