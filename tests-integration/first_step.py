@@ -35,8 +35,8 @@ def first_step(kind: str, **fields: Any) -> Found:
     """
     import easydel_trainers
     from easydel_models import LoraConfig
+    from easydel_models.mesh.sharding import to_host
     from easydel_models.parameters import flattened, split_params
-    from easydel_models.sharding import to_host
     from easydel_trainers.metrics import means
 
     if "lora" in fields:

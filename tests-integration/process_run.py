@@ -29,8 +29,8 @@ def main() -> None:
     join_processes()
     from easydata_tokenize import load_tokenizer
     from easydel_models import CausalLM, DecoderConfig
+    from easydel_models.mesh.sharding import to_host
     from easydel_models.parameters import flattened, split_params
-    from easydel_models.sharding import to_host
     from easydel_trainers import Callback, SFTConfig, SFTTrainer
 
     class SignalAfter(Callback):

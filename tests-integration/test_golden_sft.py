@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from easydata_tokenize import load_tokenizer
 from easydel_models import AutoEasyDeLModelForCausalLM
+from easydel_models.files.weights import export_tensors
 from easydel_models.parameters import split_params
-from easydel_models.weights import export_tensors
 from easydel_trainers import SFTConfig, SFTTrainer
 from thoroughness import thorough_but
 

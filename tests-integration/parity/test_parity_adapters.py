@@ -17,7 +17,7 @@ from easydel_models import (
     save_adapter,
     with_lora,
 )
-from easydel_models.layers import LORA_B
+from easydel_models.layers.linear import LORA_B
 from easydel_models.parameters import split_params, update_params
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from easydel_models.adapters.config import LoraConfig
+from easydel_models.adapters.lora import with_adapters
 from easydel_models.config import DecoderConfig
 from easydel_models.generation import batch, block, generate, prefill, slot_cache
 from easydel_models.generation.prefill import Prefiller
 from easydel_models.generation.shapes import at_least, cache_step, pieces
-from easydel_models.layers import blocked_kernel, times_blocked
-from easydel_models.lora import with_adapters
-from easydel_models.lora_config import LoraConfig
+from easydel_models.layers.linear import blocked_kernel, times_blocked
 
 CONFIG = DecoderConfig(
     vocab_size=61,

@@ -8,11 +8,11 @@ import pytest
 from easydel_models.auto import AutoEasyDeLModelForCausalLM
 from easydel_models.config import DecoderConfig
 from easydel_models.errors import ConfigError, ModelError, ModelNotFoundError, WeightsError
-from easydel_models.gguf import halves_from_pairs, read_gguf
+from easydel_models.files.gguf import halves_from_pairs, read_gguf
+from easydel_models.files.weights import LazyTensor, export_tensors
 from easydel_models.heads import CausalLM
+from easydel_models.layers.rope import RopeConfig, rope_frequencies
 from easydel_models.parameters import full_shape, nested, parameter_specs, split_params
-from easydel_models.rope import RopeConfig, rope_frequencies
-from easydel_models.weights import LazyTensor, export_tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

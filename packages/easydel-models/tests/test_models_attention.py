@@ -1,14 +1,14 @@
 import functools
 
-import easydel_models.attention as attention_module
-import easydel_models.attention_blocked as blocked
+import easydel_models.attention.blocked as blocked
+import easydel_models.attention.entry as attention_module
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from easydel_models import attention_check
 from easydel_models.attention import attention
-from easydel_models.attention_splash import splash_attention
+from easydel_models.attention import check as attention_check
+from easydel_models.attention.splash import splash_attention
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

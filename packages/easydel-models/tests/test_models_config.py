@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 from easydel_models.config import DecoderConfig
 from easydel_models.errors import ConfigError
-from easydel_models.rope import RopeConfig
+from easydel_models.layers.rope import RopeConfig
 
 LLAMA_3_1_8B = {
     "architectures": ["LlamaForCausalLM"],

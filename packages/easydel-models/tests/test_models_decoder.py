@@ -11,8 +11,8 @@ from easydel_models.cache import init_cache
 from easydel_models.config import DecoderConfig
 from easydel_models.decoder import restarting_positions
 from easydel_models.heads import CausalLM
+from easydel_models.layers.rope import RopeConfig
 from easydel_models.parameters import join_params, split_params
-from easydel_models.rope import RopeConfig
 
 PLAIN = DecoderConfig(
     vocab_size=50, dim=24, num_layers=3, num_heads=4, num_kv_heads=2, head_dim=8, mlp_dim=40, initializer_range=0.3

@@ -8,8 +8,8 @@ from easydel_models.config import DecoderConfig
 from easydel_models.dtypes import resolve_dtype
 from easydel_models.errors import ConfigError
 from easydel_models.heads import CausalLM, SequenceClassifier, pooled_places
+from easydel_models.mesh.partitioning import logical_axes
 from easydel_models.parameters import count_parameters, flattened, join_params, nested, split_params
-from easydel_models.partitioning import logical_axes
 
 CONFIG = DecoderConfig(
     vocab_size=40, dim=16, num_layers=2, num_heads=2, num_kv_heads=1, mlp_dim=24, attention_bias=True, mlp_bias=True

@@ -11,8 +11,8 @@ import pytest
 from easydel_models.auto import AutoEasyDeLModelForCausalLM, AutoEasyDeLModelForSequenceClassification
 from easydel_models.config import DecoderConfig
 from easydel_models.errors import ConfigError, ModelNotFoundError, WeightsError
+from easydel_models.files.tensor_files import open_tensors, plan_shards
 from easydel_models.parameters import split_params
-from easydel_models.tensor_files import open_tensors, plan_shards
 from safetensors.numpy import load_file, save_file
 
 CONFIG = DecoderConfig(

@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from easydel_models import AutoEasyDeLModelForCausalLM
+from easydel_models.adapters.config import LoraConfig
+from easydel_models.adapters.lora import combine_params, merge_lora, split_trainable, with_lora, without_lora
+from easydel_models.adapters.peft_files import load_adapter, save_adapter
+from easydel_models.adapters.targets import adapted_kernels
 from easydel_models.config import DecoderConfig
 from easydel_models.errors import LoraError, ModelNotFoundError
 from easydel_models.heads import CausalLM, SequenceClassifier
-from easydel_models.layers import LoraDropout, linear
-from easydel_models.lora import combine_params, merge_lora, split_trainable, with_lora, without_lora
-from easydel_models.lora_config import LoraConfig
-from easydel_models.lora_targets import adapted_kernels
+from easydel_models.layers.linear import LoraDropout, linear
+from easydel_models.mesh.partitioning import logical_axes
 from easydel_models.parameters import flattened, join_params, split_params
-from easydel_models.partitioning import logical_axes
-from easydel_models.peft_files import load_adapter, save_adapter
 
 CONFIG = DecoderConfig(
     vocab_size=50, dim=24, num_layers=3, num_heads=4, num_kv_heads=2, head_dim=8, mlp_dim=40, initializer_range=0.3

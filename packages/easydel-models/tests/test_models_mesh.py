@@ -5,9 +5,9 @@ import pytest
 from easydel_models import DecoderConfig
 from easydel_models.errors import MeshError
 from easydel_models.mesh import MESH_AXES, active_mesh, cuts, make_mesh, mesh_shape
+from easydel_models.mesh.partitioning import LOGICAL_AXES, partition_spec
+from easydel_models.mesh.sharding import check_fits, place, to_host
 from easydel_models.parameters import parameter_specs
-from easydel_models.partitioning import LOGICAL_AXES, partition_spec
-from easydel_models.sharding import check_fits, place, to_host
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 CONFIG = DecoderConfig(vocab_size=99, dim=48, num_layers=2, num_heads=6, num_kv_heads=3, head_dim=8, mlp_dim=64)

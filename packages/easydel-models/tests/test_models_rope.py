@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from easydel_models.errors import ConfigError
-from easydel_models.rope import RopeConfig, apply_rope, rope_frequencies, rope_tables
+from easydel_models.layers.rope import RopeConfig, apply_rope, rope_frequencies, rope_tables
 
 
 def test_frequencies_form_a_geometric_series():

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 import pytest
 from easydel_models import AutoEasyDeLModelForSequenceClassification, DecoderConfig
+from easydel_models.adapters.config import LoraConfig
 from easydel_models.generation.model_engine import ModelEngine
 from easydel_models.generation.options import GenerateResult
-from easydel_models.lora_config import LoraConfig
 from easydel_models.parameters import split_params
 from easydel_trainers import Callback, ConfigError, GRPOConfig, GRPOTrainer, RewardError
 from easydel_trainers.algorithms.grpo.reward_model import RewardModel

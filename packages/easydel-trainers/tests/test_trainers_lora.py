@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 from easydel_models import LoraConfig, load_adapter, with_lora, without_lora
-from easydel_models.lora import is_adapter
+from easydel_models.adapters.lora import is_adapter
 from easydel_models.parameters import flattened, split_params
 from easydel_trainers import Callback, CheckpointError, ConfigError, DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 

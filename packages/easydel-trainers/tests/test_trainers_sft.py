@@ -244,7 +244,7 @@ def test_every_field_of_the_config_is_tested_somewhere():
 
 
 def test_attention_is_the_one_asked_for(tiny_model, tokenizer, text_rows, monkeypatch):
-    import easydel_models.attention as attention
+    import easydel_models.attention.entry as attention
 
     asked = []
     for name, function in list(attention._IMPLEMENTATIONS.items()):

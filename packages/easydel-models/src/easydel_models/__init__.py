@@ -8,6 +8,14 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from easydel_models.adapters.config import LoraConfig as LoraConfig
+    from easydel_models.adapters.lora import combine_params as combine_params
+    from easydel_models.adapters.lora import merge_lora as merge_lora
+    from easydel_models.adapters.lora import split_trainable as split_trainable
+    from easydel_models.adapters.lora import with_lora as with_lora
+    from easydel_models.adapters.lora import without_lora as without_lora
+    from easydel_models.adapters.peft_files import load_adapter as load_adapter
+    from easydel_models.adapters.peft_files import save_adapter as save_adapter
     from easydel_models.auto import AutoEasyDeLModelForCausalLM as AutoEasyDeLModelForCausalLM
     from easydel_models.auto import (
         AutoEasyDeLModelForSequenceClassification as AutoEasyDeLModelForSequenceClassification,
@@ -15,16 +23,8 @@ if TYPE_CHECKING:
     from easydel_models.config import DecoderConfig as DecoderConfig
     from easydel_models.heads import CausalLM as CausalLM
     from easydel_models.heads import SequenceClassifier as SequenceClassifier
-    from easydel_models.lora import combine_params as combine_params
-    from easydel_models.lora import merge_lora as merge_lora
-    from easydel_models.lora import split_trainable as split_trainable
-    from easydel_models.lora import with_lora as with_lora
-    from easydel_models.lora import without_lora as without_lora
-    from easydel_models.lora_config import LoraConfig as LoraConfig
     from easydel_models.parameters import join_params as join_params
     from easydel_models.parameters import split_params as split_params
-    from easydel_models.peft_files import load_adapter as load_adapter
-    from easydel_models.peft_files import save_adapter as save_adapter
 
 __all__ = [
     "AutoEasyDeLModelForCausalLM",
@@ -49,17 +49,17 @@ _HOMES = {
     "AutoEasyDeLModelForSequenceClassification": "auto",
     "CausalLM": "heads",
     "DecoderConfig": "config",
-    "LoraConfig": "lora_config",
+    "LoraConfig": "adapters.config",
     "SequenceClassifier": "heads",
-    "combine_params": "lora",
+    "combine_params": "adapters.lora",
     "join_params": "parameters",
-    "load_adapter": "peft_files",
-    "merge_lora": "lora",
-    "save_adapter": "peft_files",
+    "load_adapter": "adapters.peft_files",
+    "merge_lora": "adapters.lora",
+    "save_adapter": "adapters.peft_files",
     "split_params": "parameters",
-    "split_trainable": "lora",
-    "with_lora": "lora",
-    "without_lora": "lora",
+    "split_trainable": "adapters.lora",
+    "with_lora": "adapters.lora",
+    "without_lora": "adapters.lora",
 }
 
 

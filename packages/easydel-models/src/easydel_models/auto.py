@@ -13,11 +13,11 @@ from jax.typing import DTypeLike
 from easydel_models.config import DecoderConfig
 from easydel_models.dtypes import resolve_dtype
 from easydel_models.errors import ConfigError
+from easydel_models.files.folder import read_config
+from easydel_models.files.hub import locate
+from easydel_models.files.tensor_files import open_tensors
+from easydel_models.files.weights import TensorSource, load_params, tensor_names
 from easydel_models.heads import CausalLM, SequenceClassifier
-from easydel_models.hf import read_config
-from easydel_models.hub import locate
-from easydel_models.tensor_files import open_tensors
-from easydel_models.weights import TensorSource, load_params, tensor_names
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class AutoEasyDeLModelForSequenceClassification:
 
 def _open(path: Path) -> tuple[DecoderConfig, TensorSource]:
     if path.suffix == ".gguf":
-        from easydel_models.gguf import read_gguf
+        from easydel_models.files.gguf import read_gguf
 
         hf, tensors = read_gguf(path)
         return DecoderConfig.from_hf(hf), tensors

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from easydel_models.errors import ConfigError
 from easydel_models.families import family_of
-from easydel_models.rope import RopeConfig
+from easydel_models.layers.rope import RopeConfig
 
 Activation = Literal["silu", "gelu", "gelu_tanh"]
 
@@ -111,13 +111,13 @@ class DecoderConfig:
             ConfigError: If a size is missing, or a key is set that would change the numbers and that this
                 decoder does not compute; it is refused rather than ignored.
         """
-        from easydel_models.hf_config import config_from_hf
+        from easydel_models.families.hf_config import config_from_hf
 
         return config_from_hf(hf)
 
     def to_hf(self, *, dtype: str = "float32") -> dict[str, Any]:
         """Returns the config.json that transformers reads for this decoder, its weights being stored in ``dtype``."""
-        from easydel_models.hf_config import hf_from_config
+        from easydel_models.families.hf_config import hf_from_config
 
         return hf_from_config(self, dtype)
 

@@ -19,12 +19,12 @@ from easydel_models.attention import Implementation, attention
 from easydel_models.cache import KVCache, next_positions, occupy, write_layer
 from easydel_models.config import DecoderConfig
 from easydel_models.embedding_noise import EmbeddingNoise, add_noise
-from easydel_models.layers import DROPOUT, gated_mlp, linear, project_heads, rms_norm
+from easydel_models.layers.linear import DROPOUT, gated_mlp, linear, project_heads, rms_norm
+from easydel_models.layers.rope import apply_rope, rope_tables
 from easydel_models.mesh import ROW_AXES, SP, active_mesh, cuts
-from easydel_models.parallel import GATHERED, ONE_DEVICE, Parallel
+from easydel_models.mesh.parallel import GATHERED, ONE_DEVICE, Parallel
+from easydel_models.mesh.partitioning import partition_spec, partition_specs
 from easydel_models.parameters import Params
-from easydel_models.partitioning import partition_spec, partition_specs
-from easydel_models.rope import apply_rope, rope_tables
 
 Remat = Literal["none", "dots", "full"]
 

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from easydel_models.adapters.config import LoraConfig
 from easydel_models.attention import Implementation
 from easydel_models.cache import KVCache
 from easydel_models.config import DecoderConfig
@@ -25,10 +26,9 @@ from easydel_models.dtypes import resolve_dtype
 from easydel_models.embedding_noise import EmbeddingNoise
 from easydel_models.errors import ConfigError
 from easydel_models.generation.model_engine import generate
-from easydel_models.layers import DROPOUT, LORA_B, LoraDropout
-from easydel_models.lora_config import LoraConfig
+from easydel_models.layers.linear import DROPOUT, LORA_B, LoraDropout
+from easydel_models.mesh.sharding import init_shardings, one_writer
 from easydel_models.parameters import Params, init_params, split_params
-from easydel_models.sharding import init_shardings, one_writer
 
 Model = TypeVar("Model", bound="DecoderModel")
 Mask = Int[Array, "B T"] | Bool[Array, "B T"]
@@ -172,14 +172,14 @@ class DecoderModel(nnx.Module):
         )
 
     def save_pretrained(self, path: str | os.PathLike[str], *, max_shard_size: int = 5_000_000_000) -> None:
-        """Writes a Hugging Face folder that `transformers` loads; see `easydel_models.hf.save_folder`.
+        """Writes a Hugging Face folder that `transformers` loads; see `easydel_models.files.folder.save_folder`.
 
         With several processes all must call it; process 0 writes.
-        Adapters are merged into the kernels; `easydel_models.peft_files.save_adapter` writes them by themselves.
+        Adapters are merged into the kernels; `save_adapter` writes them by themselves.
         """
-        from easydel_models.hf import save_folder
-        from easydel_models.lora import merged_params
-        from easydel_models.weights import take_part
+        from easydel_models.adapters.lora import merged_params
+        from easydel_models.files.folder import save_folder
+        from easydel_models.files.weights import take_part
 
         params = split_params(self)[1]
         params = params if self.lora is None else merged_params(params, self.lora)

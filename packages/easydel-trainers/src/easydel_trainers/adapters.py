@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from easydel_models.adapters.lora import with_lora
 from easydel_models.attention import why_unavailable
-from easydel_models.lora import with_lora
 
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.errors import ConfigError

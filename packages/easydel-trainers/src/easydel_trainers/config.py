@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, Literal, get_args
 
 from easydata_sources.bad_rows import Policy
-from easydel_models.lora_config import LoraConfig
+from easydel_models.adapters.config import LoraConfig
 
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.trl_names import AcceptsTRLNames

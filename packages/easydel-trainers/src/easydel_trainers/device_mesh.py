@@ -14,8 +14,8 @@ import jax
 import numpy as np
 import optax
 from easydel_models.mesh import ROW_AXES, SP, cuts, make_mesh, mesh_shape
+from easydel_models.mesh.sharding import check_fits, laid_out, param_shardings, place
 from easydel_models.parameters import split_params, update_params
-from easydel_models.sharding import check_fits, laid_out, param_shardings, place
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from easydel_trainers.config import TrainerConfig

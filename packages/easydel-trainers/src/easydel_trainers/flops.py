@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-from easydel_models.layers import is_adapter
+from easydel_models.layers.linear import is_adapter
 from easydel_models.parameters import flattened, split_params
 
 #: Dense bfloat16 peak of one device in FLOP/s by a part of its kind's name, from the makers' data sheets (for

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from easydel_models.sharding import to_host
+from easydel_models.mesh.sharding import to_host
 
 _SAMPLES = 1024  # of each array: enough to tell two models apart, and quick for any size
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import optax
-from easydel_models.lora import combine_params
+from easydel_models.adapters.lora import combine_params
 from jax.sharding import Mesh
 
 from easydel_trainers.device_mesh import everywhere, placements, results_everywhere

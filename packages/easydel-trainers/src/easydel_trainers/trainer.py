@@ -22,9 +22,9 @@ import numpy as np
 from easydata_mix import MixedShardedSource
 from easydata_sources import CountingTransform, DataError, DataReport, ShardedDataSource
 from easydata_tokenize import load_tokenizer
-from easydel_models.lora import combine_params, split_trainable
+from easydel_models.adapters.lora import combine_params, split_trainable
+from easydel_models.adapters.peft_files import save_adapter
 from easydel_models.parameters import join_params, split_params, update_params
-from easydel_models.peft_files import save_adapter
 
 from easydel_trainers.adapters import dropout_seed, prepared
 from easydel_trainers.callbacks import Callback

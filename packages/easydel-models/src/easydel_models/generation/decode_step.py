@@ -1,4 +1,4 @@
-"""One token through the decoder: the layers of `easydel_models.layers`, one after the other, over a `slot_cache`.
+"""One token through the decoder: the layers, one after the other, over a `slot_cache`.
 
 Axes: B rows, D dim, G key/value heads, R query heads of each, S slots, K head_dim.
 """
@@ -11,8 +11,8 @@ from easydel_models.config import DecoderConfig
 from easydel_models.decoder import finish_layer, rotated_heads
 from easydel_models.generation.slot_cache import Store, write_recent
 from easydel_models.generation.weights import DecodeWeights
-from easydel_models.layers import rms_norm, times_blocked
-from easydel_models.rope import rope_tables
+from easydel_models.layers.linear import rms_norm, times_blocked
+from easydel_models.layers.rope import rope_tables
 
 
 def decode_step(

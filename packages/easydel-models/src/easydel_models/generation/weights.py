@@ -13,8 +13,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from easydel_models.layers import blocked_kernel
-from easydel_models.lora_config import LoraConfig
+from easydel_models.adapters.config import LoraConfig
+from easydel_models.layers.linear import blocked_kernel
 from easydel_models.parameters import Params, split_params
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def decode_weights(model: "CausalLM") -> DecodeWeights:
 
 @functools.partial(jax.jit, static_argnames=("lora", "dtype", "whole"))
 def _unstacked(params: Params, lora: LoraConfig | None, dtype: np.dtype, whole: bool) -> tuple[dict[str, Any], ...]:
-    from easydel_models.lora import merged_params
+    from easydel_models.adapters.lora import merged_params
 
     layers = params["layers"] if lora is None else merged_params(params, lora)["layers"]
 

@@ -12,9 +12,9 @@ from typing import Any, final
 import jax
 import jax.numpy as jnp
 import numpy as np
-from easydel_models.lora import without_lora
+from easydel_models.adapters.lora import without_lora
+from easydel_models.mesh.sharding import place, to_host
 from easydel_models.parameters import flattened, join_params, nested, split_params
-from easydel_models.sharding import place, to_host
 from jax.sharding import Mesh, NamedSharding
 
 from easydel_trainers.causal_lm import load_causal_lm

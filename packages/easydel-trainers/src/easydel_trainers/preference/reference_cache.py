@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+from easydel_models.mesh.sharding import to_host
 from easydel_models.parameters import flattened
-from easydel_models.sharding import to_host
 
 from easydel_trainers.data.groups import Group
 from easydel_trainers.errors import ConfigError

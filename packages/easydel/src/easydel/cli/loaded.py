@@ -22,7 +22,7 @@ def load_language_model(name: str, *, adapter: str | None, tokenizer: str | None
         CommandError: if there is no tokenizer. What the models raise is passed on.
     """
     from easydel_models import AutoEasyDeLModelForCausalLM
-    from easydel_models.peft_files import load_adapter
+    from easydel_models.adapters.peft_files import load_adapter
 
     location = model_location(name)
     _refuse_run(Path(location))

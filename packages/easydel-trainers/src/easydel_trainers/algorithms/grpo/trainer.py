@@ -11,10 +11,10 @@ import jax
 import numpy as np
 from easydata_sources import ShardedDataSource
 from easydel_models import SequenceClassifier
+from easydel_models.adapters.lora import combine_params
 from easydel_models.attention import honours_prefixes
 from easydel_models.generation.engine import GenerationEngine
 from easydel_models.generation.model_engine import ModelEngine
-from easydel_models.lora import combine_params
 from easydel_models.parameters import split_params
 from easydel_transforms import GRPOPreprocessTransform
 

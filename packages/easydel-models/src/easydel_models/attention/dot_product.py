@@ -3,7 +3,7 @@
 Without documents or padding the kernel is told causality and window, and needs no mask. With them it is given a whole
 mask, of length² entries for every row; long packed rows are better off with ``blocked``.
 
-Unverified on GPUs: run `python -m easydel_models.attention_check` there.
+Unverified on GPUs: run `python -m easydel_models.attention.check` there.
 """
 
 from typing import Literal
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from easydel_models.attention_mask import Places, Rule, Span, visible
+from easydel_models.attention.mask import Places, Rule, Span, visible
 
 
 def dot_product_attention(

@@ -14,16 +14,16 @@ from typing import Any, TypeVar
 import jax.numpy as jnp
 import numpy as np
 
+from easydel_models.adapters.config import LoraConfig
+from easydel_models.adapters.lora import with_adapters
+from easydel_models.adapters.targets import adapted_kernels, linear_modules, linear_names
 from easydel_models.config import DecoderConfig
 from easydel_models.errors import LoraError, ModelNotFoundError
+from easydel_models.files.tensor_files import open_file, write_file
 from easydel_models.heads import DecoderModel, SequenceClassifier
-from easydel_models.layers import LORA_A, LORA_B
-from easydel_models.lora import with_adapters
-from easydel_models.lora_config import LoraConfig
-from easydel_models.lora_targets import adapted_kernels, linear_modules, linear_names
+from easydel_models.layers.linear import LORA_A, LORA_B
+from easydel_models.mesh.sharding import one_writer, to_host
 from easydel_models.parameters import Params, parameter_specs, split_params, update_params
-from easydel_models.sharding import one_writer, to_host
-from easydel_models.tensor_files import open_file, write_file
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

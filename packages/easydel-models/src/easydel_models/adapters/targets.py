@@ -2,10 +2,10 @@
 
 import re
 
+from easydel_models.adapters.config import LoraConfig
 from easydel_models.config import DecoderConfig
 from easydel_models.errors import LoraError
 from easydel_models.families import family_of
-from easydel_models.lora_config import LoraConfig
 from easydel_models.parameters import parameter_specs
 
 

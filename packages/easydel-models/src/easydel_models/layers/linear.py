@@ -49,7 +49,7 @@ def rms_norm(x: Float[Array, "B T D"], weight: Float[Array, " D"], eps: float) -
 
 @runtime_checkable
 class Exchange(Protocol):
-    """How a kernel whose inputs are spread over devices comes to whole outputs; see `easydel_models.parallel`."""
+    """How a kernel whose inputs are spread over devices comes to whole outputs; see `easydel_models.mesh.parallel`."""
 
     def summed(self, part: Array) -> Array:
         """The sum of all devices' parts."""

@@ -10,7 +10,7 @@ Implementations differ in memory and speed only. What one of them cannot honour 
 | ``cudnn`` | none; a mask of length² where there are documents | NVIDIA GPU (unverified) | softcap, float32 |
 | ``splash`` | none | TPU (unverified) | places that are not the order in the row, prefixes |
 
-Unverified means that nobody has run `python -m easydel_models.attention_check` on such a machine yet.
+Unverified means that nobody has run `python -m easydel_models.attention.check` on such a machine yet.
 
 Axis letters: B batch, T query tokens, S key tokens, H query heads, G key/value heads, K head_dim.
 """
@@ -22,11 +22,11 @@ from typing import Literal, get_args
 import jax
 from jaxtyping import Array, Float, Int
 
-from easydel_models.attention_blocked import blocked_attention
-from easydel_models.attention_dot_product import dot_product_attention
-from easydel_models.attention_mask import Places, Rule
-from easydel_models.attention_reference import reference_attention
-from easydel_models.attention_splash import splash_attention
+from easydel_models.attention.blocked import blocked_attention
+from easydel_models.attention.dot_product import dot_product_attention
+from easydel_models.attention.mask import Places, Rule
+from easydel_models.attention.reference import reference_attention
+from easydel_models.attention.splash import splash_attention
 
 Implementation = Literal["auto", "reference", "blocked", "xla", "cudnn", "splash"]
 

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 from jaxtyping import Array, Float, Int
 
-from easydel_models import head_chunks as chunks
-from easydel_models.head_sharding import over_tokens
+from easydel_models.lm_loss import chunks as chunks
+from easydel_models.lm_loss.sharding import over_tokens
 
 LossType = Literal["nll", "dft"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
-from easydel_models.layers import LORA_A, LORA_B
+from easydel_models.layers.linear import LORA_A, LORA_B
 from easydel_models.mesh import FSDP, TP
 
 Params = dict[str, Any]

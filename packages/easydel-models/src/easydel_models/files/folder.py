@@ -15,10 +15,10 @@ import numpy as np
 
 from easydel_models.config import DecoderConfig
 from easydel_models.errors import ConfigError, ModelNotFoundError
-from easydel_models.hf_config import one_or_list, token_ids
+from easydel_models.families.hf_config import one_or_list, token_ids
+from easydel_models.files.tensor_files import INDEX, write_tensors
+from easydel_models.files.weights import export_shapes, export_tensors
 from easydel_models.parameters import Params
-from easydel_models.tensor_files import INDEX, write_tensors
-from easydel_models.weights import export_shapes, export_tensors
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"

@@ -1,6 +1,6 @@
 """Attention by the splash kernel that JAX ships for TPUs: documents, windows and soft-capping in O(length) memory.
 
-Unverified on TPUs: run `python -m easydel_models.attention_check` there. Elsewhere its interpreter can be asked for,
+Unverified on TPUs: run `python -m easydel_models.attention.check` there. Elsewhere its interpreter can be asked for,
 which tests use: exact, and far too slow to train with.
 
 References: Dao et al., FlashAttention, 2022, https://arxiv.org/abs/2205.14135.
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from easydel_models.attention_mask import Places, Rule
+from easydel_models.attention.mask import Places, Rule
 
 LANES = 128
 """Rows are filled up to a multiple of so many places, the kernel's smallest block."""

@@ -13,9 +13,9 @@ from jax import lax
 from jax.sharding import AbstractMesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from easydel_models.head_chunks import WHOLE, Vocabulary
+from easydel_models.lm_loss.chunks import WHOLE, Vocabulary
 from easydel_models.mesh import FSDP, MESH_AXES, ROW_AXES, SP, TOKEN_AXES, active_mesh, cuts
-from easydel_models.partitioning import partition_spec
+from easydel_models.mesh.partitioning import partition_spec
 
 Run = Callable[[Array, Array, Array, Vocabulary], Any]
 """From hidden states [N, D], head [V, D], labels [N] and what part of the vocabulary the head is, to arrays [N], or

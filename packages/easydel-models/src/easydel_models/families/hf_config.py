@@ -7,7 +7,7 @@ from typing import Any
 from easydel_models.config import Activation, DecoderConfig
 from easydel_models.errors import ConfigError
 from easydel_models.families import Family, family_of
-from easydel_models.rope import RopeConfig
+from easydel_models.layers.rope import RopeConfig
 
 ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",

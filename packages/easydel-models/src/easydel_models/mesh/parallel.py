@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AbstractMesh
 
-from easydel_models.layers import DROPOUT, LoraDropout
+from easydel_models.layers.linear import DROPOUT, LoraDropout
 from easydel_models.mesh import FSDP, SP, TOKEN_AXES, TP
-from easydel_models.partitioning import partition_spec
+from easydel_models.mesh.partitioning import partition_spec
 
 GATHERED = "gathered"
 """Name of gathered kernels for rematerialisation policies: the backward pass gathers them anew."""

@@ -12,8 +12,8 @@ from jaxtyping import Array
 from easydel_models.config import DecoderConfig
 from easydel_models.errors import MeshError
 from easydel_models.mesh import FSDP, TP
+from easydel_models.mesh.partitioning import partition_spec, partition_specs
 from easydel_models.parameters import Params, full_shape, parameter_specs
-from easydel_models.partitioning import partition_spec, partition_specs
 
 
 def param_sharding(path: str, shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:

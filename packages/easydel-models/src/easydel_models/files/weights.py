@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from easydel_models.config import DecoderConfig
 from easydel_models.errors import WeightsError
 from easydel_models.families import family_of
+from easydel_models.mesh.sharding import check_fits, param_sharding, place, to_host
 from easydel_models.parameters import (
     ParameterSpec,
     Params,
@@ -25,7 +26,6 @@ from easydel_models.parameters import (
     nested,
     parameter_specs,
 )
-from easydel_models.sharding import check_fits, param_sharding, place, to_host
 
 
 @runtime_checkable

@@ -21,11 +21,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from easydel_models.adapters.config import LoraConfig
+from easydel_models.adapters.targets import adapted_kernels
 from easydel_models.errors import LoraError
 from easydel_models.heads import DecoderModel
-from easydel_models.layers import LORA_A, LORA_B, is_adapter
-from easydel_models.lora_config import LoraConfig
-from easydel_models.lora_targets import adapted_kernels
+from easydel_models.layers.linear import LORA_A, LORA_B, is_adapter
 from easydel_models.parameters import Params, flattened, nested, parameter_key, parameter_specs, split_params
 
 Model = TypeVar("Model", bound=DecoderModel)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from easydel_models.attention_mask import Places, Rule, Span, visible
+from easydel_models.attention.mask import Places, Rule, Span, visible
 
 
 def reference_attention(

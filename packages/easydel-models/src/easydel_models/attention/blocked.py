@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
-from easydel_models.attention_mask import Places, Rule, Span, visible
+from easydel_models.attention.mask import Places, Rule, Span, visible
 
 BLOCK = 128
 """Queries per block; of 64 to 512 the fastest on CPU at 4 rows of 512 tokens with 9 heads."""

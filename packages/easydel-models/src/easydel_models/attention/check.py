@@ -1,4 +1,4 @@
-"""Whether the implementations of attention agree on this machine: `python -m easydel_models.attention_check`.
+"""Whether the implementations of attention agree on this machine: `python -m easydel_models.attention.check`.
 
 Every implementation that this machine can run is compared with the reference, forward and backward, on packed, padded,
 windowed, grouped and soft-capped inputs. Kernels for GPUs and TPUs are unverified until this has passed there.

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from easydel_models.errors import ConfigError, WeightsError
-from easydel_models.gguf_file import GGUFFile, GGUFTensor, open_gguf
-from easydel_models.rope import RopeConfig, rope_frequencies
+from easydel_models.files.gguf_file import GGUFFile, GGUFTensor, open_gguf
+from easydel_models.layers.rope import RopeConfig, rope_frequencies
 
 ARCHITECTURES = ("llama",)
 """Values of ``general.architecture`` that are read. Mistral's files call themselves llama too."""
@@ -75,7 +75,7 @@ def read_gguf(path: str | os.PathLike[str]) -> "tuple[dict[str, Any], dict[str, 
 
     Returns:
         The contents a config.json of the same model would have, and the tensors by their Hugging Face names,
-        in the protocol of `easydel_models.weights.LazyTensor`; they load as float32.
+        in the protocol of `easydel_models.files.weights.LazyTensor`; they load as float32.
 
     Raises:
         ImportError: If the extra ``gguf`` is not installed.
