@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import pytest
 from easydata_sources import DataError, HFDatasetShardedSource, MissingExtraError
-from easydata_sources.rows import rows_as_dicts
+from easydata_sources.rows import rows_as_dicts, without_padding
 
 ROWS = [{"id": i, "text": f"row {i}", "messages": [{"role": "user", "content": str(i)}]} for i in range(20)]
 
@@ -117,3 +117,19 @@ def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtraError, match=r'pip install "easydata-sources\[hf\]"'):
         HFDatasetShardedSource(ROWS)  # type: ignore[arg-type]
+
+
+def test_structs_are_told_from_dicts_in_which_null_is_data(tmp_path):
+    rows = [{"call": [{"a": 1}], "text": "x"}, {"call": [{"b": None}], "text": "y"}]
+    given = datasets.Dataset.from_list(rows)
+    given.to_parquet(tmp_path / "rows.parquet")
+    streamed = datasets.load_dataset(
+        "parquet", data_files=str(tmp_path / "rows.parquet"), split="train", streaming=True
+    )
+    for dataset in (given, given.add_column("images", [None, None], feature=datasets.Image()), streamed):
+        read = list(HFDatasetShardedSource(dataset).rows())
+        assert [{"call": without_padding(row["call"]), "text": row["text"]} for row in read] == [
+            {"call": [{"a": 1}], "text": "x"},
+            {"call": [{}], "text": "y"},
+        ]
+    assert without_padding(rows) == rows

@@ -1,7 +1,11 @@
 """Messages: roles, nulls of Arrow structs, tools and tool arguments."""
 
+import json
+
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from easydata_sources import JsonShardedSource, ParquetShardedSource
 from easydata_sources.errors import DataFormatError
 from easydata_tokenize import read_messages, read_template_kwargs, read_tools
 from easydata_tokenize.conversation import with_arguments_as
@@ -33,6 +37,27 @@ def test_nulls_that_arrow_filled_in_are_removed_at_every_depth():
     assert read_messages(filled, column="messages") == [{"role": "user", "content": "add"}] + [
         {"role": "assistant", "content": "", "tool_calls": row["tool_calls"]} for row in rows[1:]
     ]
+
+
+def test_nulls_that_are_data_stay_in_tool_calls_and_schemas(tmp_path):
+    """Rows of JSON lines keep them; the same rows out of Parquet, where every struct is padded, cannot."""
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"default": None, "enum": ["a", None]}}}
+    messages = [
+        {"role": "user", "content": "weather", "name": None},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"city": "Ulm", "unit": None}}}]},
+    ]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": messages, "tools": [tool]}) + "\n")
+    (row,) = JsonShardedSource(str(tmp_path / "rows.jsonl")).rows()
+    read = read_messages(row["messages"], column="messages")
+    assert read[0] == {"role": "user", "content": "weather"}
+    assert read[1]["tool_calls"] == messages[1]["tool_calls"]
+    assert read_tools(row["tools"]) == read_tools(json.dumps([tool])) == [tool]
+
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "rows.parquet")
+    (padded,) = ParquetShardedSource(str(tmp_path / "rows.parquet")).rows()
+    call = read_messages(padded["messages"], column="messages")[1]["tool_calls"][0]
+    assert call == {"function": {"name": "f", "arguments": {"city": "Ulm"}}}
+    assert read_tools(padded["tools"])[0]["function"]["parameters"] == {"enum": ["a", None]}
 
 
 def test_the_row_is_not_changed():

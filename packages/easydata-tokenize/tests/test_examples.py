@@ -86,3 +86,15 @@ def test_wrong_values_raise_and_say_what_was_found(row, found):
         read(row)
     assert found in str(caught.value)
     assert "mend:" in str(caught.value)
+
+
+@pytest.mark.parametrize("column", ["input_ids", "labels", "completion_mask", "attention_mask"])
+@pytest.mark.parametrize("number", [2**32 + 5, 2**31, -(2**31) - 1, 2**62])
+def test_numbers_outside_int32_are_refused_and_never_wrapped(column, number):
+    """A cast made 2**32 + 5 the token 5, and 2**31 a negative label."""
+    row = {"input_ids": [1, 2, 3], "labels": [-100, 2, 3], column: [1, number, 1]}
+    with pytest.raises(DataFormatError, match=rf"column: {column}\n  found: {number} at position 1"):
+        read(row)
+    assert read({"input_ids": [2**31 - 1], "labels": [-(2**31)]}).labels.tolist() == [-(2**31)]
+    with pytest.raises(DataFormatError, match="-1 at position 0"):
+        read({"input_ids": [-1]})

@@ -129,6 +129,7 @@ def test_no_prompts_give_no_results(model):
         ([[1], []], {}, "prompt 1 is empty"),
         ([[1] * 90], {}, "prompt 0 has 90 tokens; with max_new_tokens=8 that is more than the 96 positions"),
         ([[1, 61]], {}, "prompt 0 holds the token 61, outside the vocabulary of 61"),
+        ([[1, 2**32 + 5]], {}, "prompt 0 holds the token 4294967301, outside the vocabulary of 61"),
         ([[1]], {"max_new_tokens": 0}, "`max_new_tokens` must be >= 1"),
         ([[1]], {"block_size": 0}, "`block_size` must be >= 1"),
         ([[1]], {"temperature": 0.5}, "temperature=0.5: no effect without sampling; set do_sample=True"),

@@ -280,6 +280,14 @@ def test_tokenized_rows_pass_through_unchanged(tokenizer, read_jsonl, kind):
             assert np.array_equal(first[name], second[name])
 
 
+@pytest.mark.parametrize("number", [2**32 + 5, 2**31, -5])
+def test_token_ids_that_are_none_are_refused_with_their_row_and_column(tokenizer, number):
+    row = {"prompt_ids": [1, 2], "chosen_ids": [3, number], "rejected_ids": [4, 5]}
+    with pytest.raises(RowError, match=f"column: chosen_ids\n  found: {number} at position 1") as caught:
+        DPOPreprocessTransform(tokenizer).transform_batch([{**row, "chosen_ids": [3]}, row])
+    assert caught.value.row_in_batch == 1
+
+
 def test_explain_shows_what_is_trained(tokenizer):
     shown = DPOPreprocessTransform(tokenizer).explain({"prompt": "1 + 1 =", "chosen": " 2", "rejected": " 3"})
     assert [view.text for view in shown["chosen"] if view.trained] == [" ", "2", "<|im_end|>"]

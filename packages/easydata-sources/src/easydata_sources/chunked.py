@@ -297,7 +297,7 @@ class FileSource(ChunkedSource):
         return ShardInfo(shard_id=shard, shard_name=name, num_rows=rows, byte_size=size, url=file.url)
 
     def _without_giants(self, batch: pa.RecordBatch, giants: Mapping[int, int], shard: int, row: int) -> list[Row]:
-        rows = batch.to_pylist()
+        rows = rows_as_dicts(batch)
         for index, size in giants.items():
             rows[index] = BadRow(self.too_large(shard, row + index, size))
         return rows

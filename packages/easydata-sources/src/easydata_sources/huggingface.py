@@ -17,7 +17,7 @@ from easydata_sources.chunked import ChunkedSource
 from easydata_sources.errors import DataError, DataFilesNotFoundError, DataFormatError, MissingExtraError
 from easydata_sources.gather import Gather
 from easydata_sources.identity import UNIDENTIFIED, Identity, function_identity, rows_digest, table_identity
-from easydata_sources.rows import Row, Rows, table_as_batch
+from easydata_sources.rows import Row, Rows, as_arrow_structs, table_as_batch
 from easydata_sources.server_faults import told_in_our_words
 from easydata_sources.single_shard import SingleShardSource
 from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
@@ -241,7 +241,7 @@ class _MapStyleSource(ChunkedSource):
     def read_shard(self, shard: int, position: State) -> Iterator[Chunk]:
         for start in range(position["row"], len(self._dataset), _CHUNK_ROWS):
             stop = min(start + _CHUNK_ROWS, len(self._dataset))
-            yield self.chunk(shard, start, _as_rows(self._dataset[start:stop]))
+            yield self.chunk(shard, start, self._as_rows(self._dataset[start:stop]))
 
     def access(self) -> RowAccess:
         from easydata_sources.access import ExactAccess
@@ -251,7 +251,16 @@ class _MapStyleSource(ChunkedSource):
         return ExactAccess(self._shard, len(self._dataset), take)
 
     def _take(self, indices: Sequence[int]) -> Rows:
-        return _as_rows(self._dataset[indices if isinstance(indices, range) else list(indices)])
+        return self._as_rows(self._dataset[indices if isinstance(indices, range) else list(indices)])
+
+    def _as_rows(self, slice_: Any) -> Rows:
+        if not isinstance(slice_, Mapping):
+            return table_as_batch(slice_)
+        names = list(slice_)
+        rows = (dict(zip(names, values, strict=True)) for values in zip(*slice_.values(), strict=True))
+        if self._dataset.format["type"] == "custom":  # made by the user's code, which pads nothing
+            return list(rows)
+        return [_with_structs(row, self._dataset.features) for row in rows]
 
 
 class _StreamingSource(SingleShardSource):
@@ -319,7 +328,8 @@ class _StreamingRows(RowStream):
         rows: list[Row] = []
         try:
             if self._failure is None:
-                rows.extend(dict(row) for row in islice(self._iterator, _STREAM_ROWS))
+                features = self._dataset.features
+                rows.extend(_with_structs(row, features) for row in islice(self._iterator, _STREAM_ROWS))
         except _UNREADABLE as error:
             # The library's iterator looks exhausted ever after; the rows read before the failure are given first.
             self._failure = self._broken(error, self._first + self._given + len(rows))
@@ -354,11 +364,21 @@ def _formatted(dataset: datasets.Dataset) -> datasets.Dataset:
     return dataset.with_format(None if decoded else "arrow", columns=columns)
 
 
-def _as_rows(slice_: Any) -> Rows:
-    if not isinstance(slice_, Mapping):
-        return table_as_batch(slice_)
-    names = list(slice_)
-    return [dict(zip(names, values, strict=True)) for values in zip(*slice_.values(), strict=True)]
+def _with_structs(row: Mapping[str, Any], features: Mapping[str, Any] | None) -> Row:
+    """The row with what the library decoded from Arrow structs marked as such; JSON that it decoded is exact."""
+    return {
+        name: value if _holds_json((features or {}).get(name)) else as_arrow_structs(value)
+        for name, value in row.items()
+    }
+
+
+def _holds_json(feature: Any) -> bool:
+    if isinstance(feature, Mapping):
+        return any(map(_holds_json, feature.values()))
+    if isinstance(feature, list):
+        return any(map(_holds_json, feature))
+    inner = getattr(feature, "feature", None)
+    return type(feature).__name__ == "Json" or (inner is not None and _holds_json(inner))
 
 
 def _has_shuffle_buffer(dataset: datasets.IterableDataset) -> bool:

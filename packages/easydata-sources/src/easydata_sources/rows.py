@@ -25,9 +25,46 @@ Rows: TypeAlias = "list[Row] | pa.RecordBatch"
 """A run of consecutive rows."""
 
 
+class ArrowStruct(dict[str, Any]):
+    """A dict inside a row that was an Arrow struct: it has the keys of all its column, null where it lacked them.
+
+    A null in a plain dict is data, as in JSON; in one of these it may be padding, and nothing else tells.
+    """
+
+
 def rows_as_dicts(rows: Rows) -> list[Row]:
-    """Return the run as a list of dicts (the same list if it already is one)."""
-    return rows if isinstance(rows, list) else rows.to_pylist()
+    """Return the run as a list of dicts (the same list if it already is one), structs in them as `ArrowStruct`."""
+    if isinstance(rows, list):
+        return rows
+    dicts = rows.to_pylist()
+    nested = [field.name for field in rows.schema if _holds_structs(field.type)]
+    for row in dicts if nested else ():
+        for name in nested:
+            row[name] = as_arrow_structs(row[name])
+    return dicts
+
+
+def as_arrow_structs(value: Any) -> Any:
+    """Return a value of a row with every dict in it as an `ArrowStruct`."""
+    if isinstance(value, dict):
+        return ArrowStruct({key: as_arrow_structs(item) for key, item in value.items()})
+    if isinstance(value, list):
+        return [as_arrow_structs(item) for item in value]
+    return value
+
+
+def without_padding(value: Any) -> Any:
+    """Return a value with the nulls that Arrow may have padded in left out, in plain dicts and lists.
+
+    >>> without_padding([{"unit": None}, ArrowStruct(unit=None)])
+    [{'unit': None}, {}]
+    """
+    if isinstance(value, dict):
+        padded = isinstance(value, ArrowStruct)
+        return {key: without_padding(item) for key, item in value.items() if item is not None or not padded}
+    if isinstance(value, list | tuple):
+        return [without_padding(item) for item in value]
+    return value
 
 
 def rows_as_batch(rows: Rows, *, where: str) -> pa.RecordBatch:
@@ -86,6 +123,31 @@ def table_as_batch(table: pa.Table) -> pa.RecordBatch:
         return pa.RecordBatch.from_pylist([], schema=table.schema)
     # A table of more than 2 GiB of text cannot become one batch; runs are kept far smaller than that.
     return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+
+
+def is_padded(values: Sequence[Any]) -> bool:
+    """Whether dicts of one list look as if Arrow had made them: all, at every depth, with equal keys, some null.
+
+    For rows that came another way than through this package, such as a table's own list of dicts. JSON leaves absent
+    keys out, so its dicts seldom have equal keys.
+    """
+    dicts = [value for value in values if isinstance(value, dict)]
+    return len(dicts) > 1 and any(None in value.values() for value in dicts) and _have_equal_keys(dicts)
+
+
+def _have_equal_keys(values: Sequence[Any]) -> bool:
+    dicts = [value for value in values if isinstance(value, dict)]
+    if any(value.keys() != dicts[0].keys() for value in dicts[1:]):
+        return False
+    held = [[value[key] for value in dicts] for key in dicts[0]] if dicts else []
+    lists = [item for value in values if isinstance(value, list) for item in value]
+    return all(map(_have_equal_keys, held)) and (not lists or _have_equal_keys(lists))
+
+
+def _holds_structs(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_struct(kind) or any(_holds_structs(kind.field(n).type) for n in range(kind.num_fields))
 
 
 def _column(rows: list[Row], name: str, where: str) -> pa.Array:

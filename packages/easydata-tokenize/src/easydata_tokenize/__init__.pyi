@@ -47,6 +47,7 @@ from easydata_tokenize.saving import WriteStats as WriteStats
 from easydata_tokenize.saving import save_dataset as save_dataset
 from easydata_tokenize.saving import save_iterator as save_iterator
 from easydata_tokenize.skeleton import Span as Span
+from easydata_tokenize.token_ids import as_int32 as as_int32
 from easydata_tokenize.tokenizer import ChatTokenizer as ChatTokenizer
 from easydata_tokenize.tokenizer import ensure_pad_token as ensure_pad_token
 from easydata_tokenize.tokenizer import load_tokenizer as load_tokenizer

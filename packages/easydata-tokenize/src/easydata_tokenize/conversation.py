@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from easydata_sources.errors import DataFormatError
+from easydata_sources.rows import as_arrow_structs, is_padded, without_padding
 
 __all__ = ["Message", "read_messages", "read_template_kwargs", "read_tools", "with_arguments_as"]
 
@@ -47,8 +48,8 @@ def read_messages(value: Any, *, column: str) -> list[Message]:
         column: Its name, for error messages.
 
     Returns:
-        New message dicts; the row is not changed. Keys whose value is null are left out, at every depth; an
-        assistant message that only calls tools has the content "".
+        New message dicts; the row is not changed. Keys of a message whose value is null are left out, and deeper
+        inside those that Arrow may have padded in; an assistant message that only calls tools has the content "".
 
     Raises:
         DataFormatError: If the value is not a list of messages, or a role of a `{from, value}` message is unknown.
@@ -61,7 +62,8 @@ def read_messages(value: Any, *, column: str) -> list[Message]:
             expected='[{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]',
             mend=f"dataset.map(lambda row: {{{column!r}: json.loads(row[{column!r}])}}) if it is JSON in a string",
         )
-    return [_read_message(message, f"{column}[{index}]") for index, message in enumerate(value)]
+    messages = as_arrow_structs(list(value)) if is_padded(value) else value
+    return [_read_message(message, f"{column}[{index}]") for index, message in enumerate(messages)]
 
 
 def read_tools(value: Any) -> list[Any] | None:
@@ -83,7 +85,7 @@ def read_tools(value: Any) -> list[Any] | None:
             expected="a list of JSON schemas of functions, or a JSON string of such a list",
             mend='dataset.map(lambda row: {"tools": [row["tools"]]}) if it is a single tool',
         )
-    schemas = [_from_json(tool, "tools") if isinstance(tool, str) else _without_nulls(tool) for tool in tools]
+    schemas = [_from_json(tool, "tools") if isinstance(tool, str) else without_padding(tool) for tool in tools]
     return schemas or None
 
 
@@ -153,13 +155,10 @@ def _from_value_message(message: Mapping[str, Any], where: str) -> Message:
     return _without_nulls({"role": _ROLES[name], "content": message.get("value"), **others})
 
 
-def _without_nulls(value: Any) -> Any:
-    # Arrow gives every struct of a column the same keys and fills the missing ones with null, at every depth.
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, (list, tuple)):
-        return [_without_nulls(item) for item in value]
-    return value
+def _without_nulls(message: Mapping[str, Any]) -> Message:
+    # A message's own keys are absent where they are null. Below them, in tool calls, null is data unless Arrow may
+    # have padded it in: it gives every struct of a column the same keys.
+    return {key: without_padding(value) for key, value in message.items() if value is not None}
 
 
 def _convert_call(call: Any, kind: type[dict] | type[str]) -> Any:

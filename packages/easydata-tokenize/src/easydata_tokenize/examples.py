@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from easydata_tokenize.conversation import Message, read_messages, read_template_kwargs, read_tools
 from easydata_tokenize.formats import Layout, describe_columns, detect_layout
+from easydata_tokenize.token_ids import as_int32
 
 __all__ = ["ChatExample", "Example", "TextExample", "TokenExample", "read_example"]
 
@@ -184,7 +185,7 @@ def _integers(row: Mapping[str, Any], column: str) -> NDArray[np.int32]:
         return np.zeros(0, np.int32)
     if values.ndim != 1 or values.dtype.kind not in "iub":
         raise _not_tokens(column, f"array of {values.dtype} with shape {values.shape}")
-    return values.astype(np.int32)
+    return as_int32(values, column, **({"least": 0} if column == "input_ids" else {}))
 
 
 def _not_tokens(column: str, found: str) -> DataFormatError:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from easydata_tokenize.packing_plan import plan_packs
+from easydata_tokenize.token_ids import as_int32
 
 __all__ = ["FirstFitPacker", "GreedyPacker", "PackedSequence", "PoolPacker"]
 
@@ -88,7 +89,9 @@ class _Form:
 
     def document(self, tokens: ArrayLike, source: Any, columns: Mapping[str, ArrayLike]) -> _Document:
         """Return a document that ends in the end-of-text token; what it adds continues the last value of a column."""
-        arrays = {"input_ids": np.asarray(tokens, np.int32), **{name: np.asarray(col) for name, col in columns.items()}}
+        ids = np.asarray(tokens)
+        ids = as_int32(ids if ids.size else ids.astype(np.int32), "input_ids", least=0)
+        arrays = {"input_ids": ids, **{name: np.asarray(col) for name, col in columns.items()}}
         sizes = {name: values.shape for name, values in arrays.items()}
         if len(set(sizes.values())) > 1 or arrays["input_ids"].ndim != 1:
             raise ValueError(f"Columns to pack have one value for each token; found the shapes {sizes}.")

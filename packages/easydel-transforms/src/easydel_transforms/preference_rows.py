@@ -12,6 +12,7 @@ from easydata_tokenize import (
     ChatExample,
     Message,
     TextExample,
+    as_int32,
     read_messages,
     read_template_kwargs,
     read_tools,
@@ -202,7 +203,7 @@ def _label(row: Row) -> bool:
 def _ids(row: Row, column: str) -> Ids:
     values = np.asarray([] if row.get(column) is None else row[column])
     if values.ndim == 1 and (values.size == 0 or values.dtype.kind in "iu"):
-        return values.astype(np.int32)
+        return as_int32(values, column, least=0)
     raise DataFormatError(
         "Tokenized row does not hold a flat list of integers.",
         column=column,

@@ -27,6 +27,7 @@ from easydata_tokenize import (
     RowEncoder,
     TokenExample,
     TruncationMode,
+    as_int32,
     kept_tokens,
     located,
     read_example,
@@ -190,7 +191,7 @@ def _segments(row: Row, example: Example, kept: slice) -> Row:
             expected=f"one whole number for each of the {len(example.input_ids)} tokens",
             mend="pack rows with PackedShardedSource, which writes them, or drop the column",
         )
-    return {"segment_ids": segments[kept].astype(np.int32)}
+    return {"segment_ids": as_int32(segments[kept], "segment_ids", least=0)}
 
 
 def _is_empty(example: Example) -> bool:

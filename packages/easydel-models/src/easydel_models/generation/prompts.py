@@ -17,7 +17,7 @@ def token_lists(
         ValueError: If the mask has another shape than the prompts.
     """
     if attention_mask is None:
-        return [np.asarray(prompt, np.int32).reshape(-1).tolist() for prompt in prompts]
+        return [np.asarray(prompt).reshape(-1).tolist() for prompt in prompts]
     tokens, mask = np.asarray(prompts), np.asarray(attention_mask).astype(bool)
     if tokens.ndim != 2 or tokens.shape != mask.shape:
         raise ValueError(
@@ -33,7 +33,7 @@ def checked_prompts(prompts: Sequence[Sequence[int]], config: DecoderConfig, max
     Raises:
         ValueError: If one is empty, too long, or holds an unknown id; it is named by its place.
     """
-    rows = [np.asarray(prompt, np.int32).reshape(-1) for prompt in prompts]
+    rows = [np.asarray(prompt).reshape(-1) for prompt in prompts]
     for number, row in enumerate(rows):
         if len(row) == 0:
             raise ValueError(f"prompt {number} is empty; give it at least one token, the BOS token for instance")
@@ -45,4 +45,5 @@ def checked_prompts(prompts: Sequence[Sequence[int]], config: DecoderConfig, max
         if row.min() < 0 or row.max() >= config.vocab_size:
             bad = int(row[(row < 0) | (row >= config.vocab_size)][0])
             raise ValueError(f"prompt {number} holds the token {bad}, outside the vocabulary of {config.vocab_size}")
-    return rows
+    # Cast only now: 2³² + 5 would have become the token 5.
+    return [row.astype(np.int32) for row in rows]
