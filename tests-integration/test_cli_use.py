@@ -201,3 +201,21 @@ def test_every_error_fits_one_screen_and_ends_with_2(arguments, message, capsys)
     assert "Traceback" not in captured.err
     assert len(panel.splitlines()) <= 24
     assert message in " ".join(panel.replace("│", " ").split())
+
+
+def test_a_run_is_exported_without_its_rows_rewards_or_a_trace_in_its_folder(capsys, tmp_path):
+    """Its config may name files of rewards, which are code, and rows that are far away or gone."""
+    told = yaml.safe_load(Path("run", "run.yaml").read_text())
+    folder = tmp_path / "stranger"
+    shutil.copytree("run", folder)
+    code = tmp_path / "rewards.py"
+    code.write_text(f"open({str(tmp_path / 'executed')!r}, 'w').close()\ndef good(completions, **rest): return [0.0]\n")
+    grpo = {"model": told["model"], "tokenizer": told["tokenizer"], "trainer": "grpo"}
+    grpo |= {"train_dataset": "gone.jsonl", "reward_funcs": [f"{code}:good"]}
+    training = {"lora": told["training"]["lora"], "max_training_steps": 1}
+    (folder / "run.yaml").write_text(yaml.safe_dump({**grpo, "training": training}))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert "step 1" in spoken(capsys, "export", str(folder), str(tmp_path / "out"))
+    assert not (tmp_path / "executed").exists()
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert (tmp_path / "out" / "config.json").is_file()

@@ -27,6 +27,11 @@ from easydel_trainers.step import TrainState
 _LOG = logging.getLogger(__name__)
 _PACKAGES = ("easydel-trainers", "easydel-models", "easydel-transforms", "easydata-sources", "jax", "optax")
 
+#: In a run's folder; holds a folder for every checkpoint, named after its step.
+CHECKPOINTS_FOLDER = "checkpoints"
+#: In a checkpoint's folder: the JSON document beside its arrays, where orbax writes it.
+META_FILE = "meta/metadata"
+
 Meta = dict[str, Any]
 HostArrays = Mapping[str, np.ndarray]
 
@@ -55,7 +60,7 @@ class Checkpointer:
 
     def __init__(self, directory: str | Path, *, keep: int | None, best: Best | None = None):
         self._run_directory = Path(directory).absolute()
-        self._directory = self._run_directory / "checkpoints"
+        self._directory = self._run_directory / CHECKPOINTS_FOLDER
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(

@@ -13,6 +13,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
@@ -26,7 +27,7 @@ from easydel_models.adapters.lora import combine_params, split_trainable
 from easydel_models.adapters.peft_files import save_adapter
 from easydel_models.parameters import join_params, split_params, update_params
 
-from easydel_trainers.adapters import dropout_seed, prepared
+from easydel_trainers.adapters import adapted, dropout_seed, prepared
 from easydel_trainers.callbacks import Callback
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.data.epochs import rows_in_all
@@ -41,7 +42,7 @@ from easydel_trainers.device_mesh import (
     row_parts,
     training_mesh,
 )
-from easydel_trainers.errors import CheckpointError, ConfigError
+from easydel_trainers.errors import ConfigError
 from easydel_trainers.evaluation import evaluate, measure
 from easydel_trainers.explained import Explains, explained
 from easydel_trainers.given_rows import GivenRows, held_out_sources
@@ -49,6 +50,7 @@ from easydel_trainers.loop import Record
 from easydel_trainers.optimizer import make_optimizer, without_frozen
 from easydel_trainers.output import TrainOutput
 from easydel_trainers.processes import is_speaker, losses_named
+from easydel_trainers.restoring import restore_model
 from easydel_trainers.schedule import learning_rate_schedule
 from easydel_trainers.step import (
     Batch,
@@ -148,6 +150,30 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         trainer._mesh = None
         trainer._open_rows(arguments, tokenizer, train_dataset, eval_dataset)
         trainer.callbacks, trainer._model_name, trainer.model = (), None, None
+        return trainer
+
+    @classmethod
+    def without_rows(cls, model: Any, arguments: Config, *, processing_class: Any = None) -> Self:
+        """A trainer that has a model and no rows, to `restore` it from a run's folder and save it.
+
+        It asks for no rows, no rewards and no reference model, and for no more devices than there are.
+
+        Args:
+            model: see `Trainer`; the one that the run was started from.
+            arguments: those of the run.
+            processing_class: the tokenizer, or what `load_tokenizer` takes; `None` = the one beside the model.
+
+        Raises:
+            ConfigError: if model and config cannot go together.
+        """
+        trainer = cls.__new__(cls)
+        tokenizer = load_tokenizer(processing_class) if isinstance(processing_class, str) else processing_class
+        trainer.arguments = replace(arguments, dp=1, fsdp=-1, tp=1, sp=1)
+        trainer.processing_class = _tokenizer(tokenizer, model)
+        trainer._mesh = training_mesh(trainer.arguments)
+        trainer.callbacks, trainer._model_name = (), str(model) if isinstance(model, str | PathLike) else None
+        loaded = adapted(trainer._load_model(model), trainer.arguments)
+        trainer.model = on_mesh(loaded, trainer._mesh)
         return trainer
 
     def _open_rows(self, arguments: Config | None, tokenizer: Any, train_dataset: Any, eval_dataset: Any) -> None:
@@ -250,18 +276,19 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
     def restore(self) -> int:
         """Give the model the parameters of the newest whole checkpoint of `save_directory`, without training.
 
+        It is the best one's where `load_best_model_at_end` asks for it. Nothing in the folder changes, so a run may be
+        going on in it.
+
         Returns:
             The step that it was written behind.
 
         Raises:
-            CheckpointError: if there is none, or it belongs to another run.
+            ConfigError: if there is no `save_directory`.
+            CheckpointError: if there is none, or it is one of another model.
         """
-        with ExitStack() as resources:
-            run = TrainingRun(self, resources)
-            if run.step == 0:
-                raise CheckpointError(f"`{self.arguments.save_directory}` holds no whole checkpoint to restore.")
-            update_params(self.model, run.release())
-        return run.step
+        if self.arguments.save_directory is None:
+            raise ConfigError("save_directory", None, "the folder of a run to restore from")
+        return restore_model(self.model, self.arguments, self.arguments.save_directory)
 
     def evaluate(self, dataset: Any = None) -> Record:
         """Metrics on held-out rows, weighted by their tokens, with the prefix `eval_`.

@@ -66,12 +66,17 @@ def _export_model(flags: ExportFlags) -> tuple[None, int]:
 
 
 def _export_run(flags: ExportFlags) -> tuple[int, int]:
-    from easydel.cli.assembly import assembled
-    from easydel.cli.loaded import size_of
+    import easydel_trainers
 
-    folder = Path(flags.source)
-    config, trainer_name = _config_of(folder, flags.tokenizer)
-    trainer = assembled(config, trainer_name, made_rows=folder / "rows")
+    from easydel.cli.assembly import tokenizer_of
+    from easydel.cli.loaded import size_of
+    from easydel.cli.locations import model_location
+
+    config, trainer_name = _config_of(Path(flags.source), flags.tokenizer)
+    # Of what the folder names only the model is opened: it may be a stranger's.
+    trainer = getattr(easydel_trainers, trainer_name).without_rows(
+        model_location(config.model), config.training, processing_class=tokenizer_of(config)
+    )
     step = trainer.restore()
     if flags.format == "peft":
         trainer.save_adapter(flags.output)
@@ -94,5 +99,5 @@ def _config_of(folder: Path, tokenizer: str | None) -> tuple[Any, str]:
     settings = read_settings(file)
     kind = TRAINING_COMMANDS[settings.value["trainer"].value]
     config: Any = build_config(kind.config, settings)
-    training = replace(config.training, save_directory=str(folder), report_to=(), progress_bar=False, resume="auto")
+    training = replace(config.training, save_directory=str(folder))
     return replace(config, training=training, tokenizer=tokenizer or config.tokenizer), kind.trainer
