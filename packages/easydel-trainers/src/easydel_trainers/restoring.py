@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from easydel_models.lora import split_trainable
+from easydel_models.adapters.lora import split_trainable
 from easydel_models.parameters import split_params, update_params
 
 from easydel_trainers.averaging import judged_params
