@@ -5,7 +5,7 @@ from itertools import islice, pairwise
 
 import pytest
 from easydata_mix import MixedShardedSource, MixtureError, WeightSchedulePoint, WeightScheduler
-from easydata_sources import DataError, MemoryShardedSource, RowError
+from easydata_sources import CompositeShardedSource, DataError, MemoryShardedSource, RowError
 from easydata_sources.transform import BatchTransform
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -475,3 +475,55 @@ def test_mixtures_of_mixtures():
     rows = list(outer)
     assert counts(rows) == {"a": 4, "b": 2, "c": 6}
     assert all(left["source"] != right["source"] for left, right in pairwise(rows) if "c" in (left, right))
+
+
+# Endless mixtures inside other sources
+
+
+def endless():
+    return mixture({"a": 10, "b": 7})
+
+
+def test_a_limit_of_an_endless_mixture_has_as_many_rows_as_it_says():
+    limited = endless().limit(300)
+    assert (len(limited), limited.is_endless) == (300, False)
+    assert len(list(limited)) == sum(batch.num_rows for batch in limited.batches(64)) == 300
+    assert len(endless().limit(0)) == 0
+    assert (limited.rows().skip(280), limited.rows().skip(999)) == (280, 300)
+    for chained in (limited.map(dict), limited.shuffle(1), CompositeShardedSource([limited])):
+        assert (len(chained), len(list(chained)), chained.is_endless) == (300, 300, False)
+    shares = [limited.shard(index, 2, window=4) for index in range(2)]
+    assert [(len(share), len(list(share))) for share in shares] == [(152, 152), (148, 148)]
+
+
+@pytest.mark.parametrize("stop", ["all_exhausted", "first_exhausted"])
+def test_a_limited_endless_mixture_inside_another_is_read_to_its_end(stop):
+    outer = MixedShardedSource({"x": endless().limit(300), "y": rows_of("y", 150)}, [2, 1], stop=stop, block_size=3)
+    assert len(outer) == len(list(outer)) == outer.rows().skip(10**6) == 450
+    assert outer.simulate(450).rows == {"x": 300, "y": 150}
+
+
+def test_whatever_wraps_an_endless_mixture_is_endless():
+    for source in (
+        endless().shard(0, 2),
+        endless().filter(bool),
+        endless().shuffle(1),
+        endless().shard(1, 2).shuffle(2),
+        CompositeShardedSource([MemoryShardedSource(rows_of("c", 3)), endless()]),
+        MixedShardedSource({"x": endless(), "y": rows_of("y", 5)}, stop="all_exhausted"),
+    ):
+        assert source.is_endless
+        assert len(list(source.limit(64))) == len(source.limit(64)) == source.limit(64).rows().skip(99) == 64
+    assert len(MixedShardedSource({"x": endless(), "y": rows_of("y", 5)}, stop="all_exhausted")) == 17 + 5
+
+
+def test_a_mixture_ends_with_the_first_source_that_ends_though_others_never_do():
+    mixed = MixedShardedSource({"x": endless(), "y": rows_of("y", 5)}, stop="first_exhausted", block_size=4)
+    assert not mixed.is_endless
+    assert len(mixed) == len(list(mixed)) == mixed.rows().skip(99) == mixed.simulate(99).total_rows == 11
+    assert len(list(mixed.shard(0, 2, window=1))) == 6
+
+
+def test_a_source_behind_an_endless_one_is_refused():
+    with pytest.raises(DataError, match=r"Source 0 of a composite never ends.*1 behind it(.|\n)*limit"):
+        CompositeShardedSource([endless(), MemoryShardedSource(rows_of("c", 3))])

@@ -92,3 +92,11 @@ def test_rows_planned_together_are_those_planned_one_by_one(weights, start, rows
     assert stretch.place_after(len(order)) == after
     half = len(order) // 2
     assert stretch.place_after(half) == one_by_one(place, half)[1]
+
+
+def test_large_seeds_that_are_neighbours_give_orders_of_their_own():
+    # As floats 2**63, 2**63 + 1 and 2**63 + 1024 are one number.
+    for base in (2**53, 2**63, 2**64 - 1025):
+        orders = {tuple(block_order([50, 50], seed=base + more, row=0).tolist()) for more in (0, 1, 2, 512, 1024)}
+        assert len(orders) == 5
+    assert len({tuple(block_order([50, 50], seed=2**63, row=row).tolist()) for row in range(2**53, 2**53 + 5)}) == 5

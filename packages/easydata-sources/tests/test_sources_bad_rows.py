@@ -386,6 +386,38 @@ def test_policies_that_make_no_sense_are_refused(options: dict[str, object], mes
         MemoryShardedSource([]).on_bad_rows(BadRows(policy="quarantine", file="s3://bucket/bad.jsonl"))
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"text": "a"}\n{"text": "no line end"}',
+        b'{"text": "a"}\n{"text": "cut o',
+        b'{"file": "a.jsonl", "text": "b"}',
+        b"no JSON at all",
+        b'{"file": "a", "row": 1, "reason": "r", "error": "e", "content": null}\n{"text": "a users"}\n',
+        b"\xff\xfe binary\n",
+        b"\n\n[1]",
+    ],
+)
+def test_a_file_of_other_data_is_refused_as_quarantine_and_left_as_it_is(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"holds other data(.|\n)*mend: name a file of its own"):
+        MemoryShardedSource([{"a": 1}]).on_bad_rows("quarantine", file=str(file))
+    assert file.read_bytes() == content
+    with pytest.raises(DataError, match="cannot be read"):
+        MemoryShardedSource([{"a": 1}]).on_bad_rows("quarantine", file=str(tmp_path))
+
+
+def test_a_quarantine_without_its_last_line_end_keeps_its_last_entry(tmp_path: Path) -> None:
+    source = MemoryShardedSource([{"a": 1}, {"b": 2}]).map(lambda row: {"a": row["a"]})
+    file = tmp_path / "bad.jsonl"
+    list(source.on_bad_rows("quarantine", file=str(file), budget=1.0))
+    before = file.read_bytes()
+    file.write_bytes(before.rstrip(b"\n"))
+    list(source.on_bad_rows("quarantine", file=str(file), budget=1.0))
+    assert file.read_bytes() == before
+
+
 def test_a_first_line_that_holds_an_array_is_one_bad_line(tmp_path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text('[]\n{"id": 1}\n{"id": 2}\n')

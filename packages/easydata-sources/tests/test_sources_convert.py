@@ -150,3 +150,13 @@ def test_importing_takes_less_than_0_3_seconds() -> None:
         for _ in range(3)
     ]
     assert min(times) < 0.3
+
+
+def test_what_is_known_of_a_shard_is_the_same_before_and_after_its_rows_were_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": 1}\n{"id": 2}\n')
+    source = as_sharded_source(tmp_path / "a.jsonl")
+    for view in (source, source.limit(1), source.map(dict)):
+        (name,) = view.shard_names
+        before = view.get_shard_info(name)
+        assert len(source) == 2
+        assert view.get_shard_info(name) == before

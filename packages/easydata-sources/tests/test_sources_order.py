@@ -172,3 +172,22 @@ def test_random_compositions_resume(count: int, limit: int, seed: int, hosts: in
     stream = make().rows()
     skipped = stream.skip(k)
     assert [row["id"] for row in make().rows(json.loads(json.dumps(stream.state())))] == rows[skipped:]
+
+
+@given(parts=st.lists(st.lists(st.integers(-(2**130), 2**130), min_size=1, max_size=3), min_size=2, max_size=5))
+@settings(max_examples=50, deadline=None)
+def test_keys_of_any_integers_depend_on_every_bit_and_sign(parts: list[list[int]]) -> None:
+    assert len({mix_key(*part) for part in parts}) == len(set(map(tuple, parts)))
+    first = parts[0]
+    near = [first, [*first[:-1], first[-1] + 2**64], [*first[:-1], first[-1] ^ 2**127], [*first[:-1], ~first[-1]]]
+    assert len({mix_key(*part) for part in near}) == 4
+
+
+def test_seeds_beyond_64_bits_and_of_numpy_give_orders_of_their_own() -> None:
+    seeds = [0, 2**63, 2**64, 2**64 - 1, -1, 2**63 + 1, 2**70]
+    assert len({tuple(ids(memory(50).shuffle(seed))) for seed in seeds}) == len(seeds)
+    assert len({tuple(ids(memory(50).shuffle(1, epoch))) for epoch in seeds}) == len(seeds)
+    assert ids(memory(50).shuffle(np.int64(7), np.uint64(2**63))) == ids(memory(50).shuffle(7, 2**63))  # type: ignore[arg-type]
+    for seed in (True, 1.0, "1", None):
+        with pytest.raises(DataError, match="whole numbers; found"):
+            memory(5).shuffle(seed)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@ import os
 from pathlib import Path
 
 import pytest
-from easydata_sources import DataError, MemoryShardedSource
+from easydata_sources import DataError, MemoryShardedSource, as_sharded_source
 from easydata_tokenize import (
     IncompleteSetError,
     SavedSetDiffersError,
@@ -152,3 +152,12 @@ def test_the_manifest_is_plain_json_and_says_nothing_of_the_way_there(tmp_path):
     assert manifest["complete"]
     assert set(manifest["units"]["0"]["shards"][0]) == {"file", "rows", "tokens", "bytes", "sha256"}
     assert {path.name for path in tmp_path.iterdir()} == {"_manifest.json", "shard-00000.parquet"}
+
+
+def test_one_source_object_is_saved_as_often_as_asked(tmp_path):
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"n": n}) + "\n" for n in range(9)))
+    source = as_sharded_source(tmp_path / "a.jsonl")
+    for number, view in enumerate([source, source.limit(5), source.shuffle(1), source.map(dict).on_bad_rows("skip")]):
+        once = save_dataset(view, tmp_path / str(number))
+        assert save_dataset(view, tmp_path / str(number)) == once
+        assert save_dataset(view, tmp_path / f"{number}_again").num_examples == once.num_examples

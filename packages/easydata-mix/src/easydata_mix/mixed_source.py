@@ -143,8 +143,11 @@ class MixedShardedSource(SingleShardSource):
 
     @property
     def is_endless(self) -> bool:
-        """Whether the rows never end."""
-        return self.stop == "restart"
+        """Whether the rows never end: under `restart`, or because what they end with has no end."""
+        if self.stop == "restart":
+            return True
+        endless = [self._sources[self._names[index]].is_endless for index in self._recipe.drawn]
+        return any(endless) if self.stop == "all_exhausted" else all(endless)
 
     @property
     def journal(self) -> list[dict[str, Any]]:
@@ -170,7 +173,7 @@ class MixedShardedSource(SingleShardSource):
         return MixedReader(self._reading(), self._load)
 
     def __len__(self) -> int:
-        """Return the rows of an epoch: under `restart` the sum of the sources' lengths, else exactly what is given.
+        """Return the rows of an epoch: of an endless mixture the sources' lengths together, else exactly what is given.
 
         Sources that never have a weight do not count.
 
@@ -246,7 +249,7 @@ class MixedShardedSource(SingleShardSource):
             return token_orders(self._planner(), rows, lengths=self._token_lengths(None), stop=self._recipe.stop)
         lengths: list[int | None] = [None] * len(self._names)
         if self._recipe.stop != "restart":
-            lengths = [self._known(index) for index in range(len(self._names))]
+            lengths = [self._until_end(index) for index in range(len(self._names))]
         return orders(self._planner(), rows, lengths=lengths, stop=self._recipe.stop)
 
     def simulate(
@@ -273,7 +276,8 @@ class MixedShardedSource(SingleShardSource):
         return simulate(
             self._planner(clock),
             names=self._names,
-            row_counts=self._lengths,
+            epoch_rows=self._lengths,
+            row_counts=self._rows_of_pass,
             stop=self._recipe.stop,
             steps=steps,
             rows_per_step=clock.rows_per_step or 1,
@@ -291,7 +295,7 @@ class MixedShardedSource(SingleShardSource):
             provenance=self._provenance,
             weight_by=self._recipe.weight_by,
             length_field=self._recipe.length_field,
-            lengths=lambda: self._lengths,
+            lengths=lambda: self._rows_of_pass,
             open_pass=self._open_pass,
             save=self._save,
         )
@@ -332,7 +336,7 @@ class MixedShardedSource(SingleShardSource):
 
     def _epoch_rows(self, clock_start: int, clock: Clock | None = None) -> int:
         known = sum(self._known(index) for index in self._recipe.drawn)
-        if self._recipe.stop == "restart" or (self._recipe.stop == "all_exhausted" and not self.journal):
+        if self.is_endless or (self._recipe.stop == "all_exhausted" and not self.journal):
             return known
         if self._recipe.weight_by == "token":
             raise TypeError(
@@ -341,12 +345,22 @@ class MixedShardedSource(SingleShardSource):
             )
         planner = self._planner_from(clock_start, clock)
         start = Spot(place=planner.start(), offset=0, drawn=(0,) * len(self._names))
-        return walk(planner, start, HORIZON, lengths=self._lengths, stop=self._recipe.stop).row
+        return walk(planner, start, HORIZON, lengths=self._rows_of_pass, stop=self._recipe.stop).row
 
     @cached_property
     def _lengths(self) -> list[int | None]:
+        """Rows of each source in an epoch."""
         # Not at construction: counting the lines of a large JSON file takes a while.
         return [_length(source) for source in self._sources.values()]
+
+    @property
+    def _rows_of_pass(self) -> list[int | None]:
+        """Rows that each source gives before it ends."""
+        endless = [source.is_endless for source in self._sources.values()]
+        return [HORIZON if never else length for never, length in zip(endless, self._lengths, strict=True)]
+
+    def _until_end(self, index: int) -> int:
+        return HORIZON if self._sources[self._names[index]].is_endless else self._known(index)
 
     def _known(self, index: int) -> int:
         """Return a source's length, or raise its own error if it is unknown."""

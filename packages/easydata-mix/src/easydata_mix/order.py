@@ -46,7 +46,9 @@ def block_order(quotas: Sequence[int], *, seed: int, row: int) -> Order:
     if sum(quotas) == 1:
         return np.array([quotas.index(1)], dtype=np.intp)
     sources = np.repeat(np.arange(len(quotas)), quotas)
-    words = np.random.Philox(key=[seed, _PURPOSE], counter=[0, row, 0, 0]).random_raw(len(sources))
+    # As uint64: NumPy would make floats of a list whose numbers reach over 2**63, and then seeds near each other one.
+    key, counter = np.array([seed, _PURPOSE], np.uint64), np.array([0, row, 0, 0], np.uint64)
+    words = np.random.Philox(key=key, counter=counter).random_raw(len(sources))
     return sources[np.argsort(words, kind="stable")]
 
 

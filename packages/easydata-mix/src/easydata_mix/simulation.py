@@ -61,6 +61,7 @@ def simulate(
     planner: Planner,
     *,
     names: Sequence[str],
+    epoch_rows: Sequence[int | None],
     row_counts: Sequence[int | None],
     stop: Stop,
     steps: int,
@@ -96,7 +97,7 @@ def simulate(
         rows=rows,
         tokens=_tokens(rows, token_lengths),
         epochs={
-            name: None if count is None else rows[name] / count for name, count in zip(names, row_counts, strict=True)
+            name: None if count is None else rows[name] / count for name, count in zip(names, epoch_rows, strict=True)
         },
         timeline=tuple(timeline),
     )

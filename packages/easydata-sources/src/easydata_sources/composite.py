@@ -32,6 +32,12 @@ class CompositeShardedSource(ShardedDataSource):
     def __init__(self, sources: Sequence[ShardedDataSource]) -> None:
         if not sources:
             raise DataError("A composite needs at least one source; the list is empty.")
+        endless = [index for index, part in enumerate(sources[:-1]) if part.is_endless]
+        if endless:
+            raise DataError(
+                f"Source {endless[0]} of a composite never ends, so the {len(sources) - endless[0] - 1} behind it "
+                "would never be read.\n  mend: bound it with .limit(n), put it last, or mix them: MixedShardedSource(…)"
+            )
         self.sources = tuple(sources)
         owned = [(part, name) for part in self.sources for name in part.shard_names]
         self._shards = dict(zip(_unique([name for _, name in owned]), owned, strict=True))
@@ -42,6 +48,10 @@ class CompositeShardedSource(ShardedDataSource):
 
     def identity(self) -> Identity:
         return {"rows of": [part.identity() for part in self.sources]}
+
+    @property
+    def is_endless(self) -> bool:
+        return self.sources[-1].is_endless
 
     def open_shard(self, name: str) -> Iterator[Row]:
         return self.open_shard_at_row(name, 0)

@@ -28,6 +28,10 @@ class GuardedSource(ShardedDataSource):
     def identity(self) -> Identity:
         return self._source.identity()
 
+    @property
+    def is_endless(self) -> bool:
+        return self._source.is_endless
+
     def get_shard_info(self, name: str) -> ShardInfo | None:
         info = self._source.get_shard_info(name)
         return info and ShardInfo(shard_id=info.shard_id, shard_name=name, byte_size=info.byte_size, url=info.url)

@@ -49,6 +49,10 @@ class HostShardedSource(SingleShardSource):
         share = {"index": self.index, "count": self.count, "window": self.window}
         return {"rows of": self.source.identity(), "share": share}
 
+    @property
+    def is_endless(self) -> bool:
+        return self.source.is_endless
+
     def rows(self, state: State | None = None) -> RowStream:
         """Start reading this host's rows.
 

@@ -38,6 +38,10 @@ class LimitedShardedSource(ShardedDataSource):
     def identity(self) -> Identity:
         return {"rows of": self.source.identity(), "limit": self.max_rows}
 
+    @property
+    def is_endless(self) -> bool:
+        return False
+
     def open_shard(self, name: str) -> Iterator[Row]:
         return islice(self.source.open_shard(name), self._allowance(name))
 
@@ -68,7 +72,8 @@ class LimitedShardedSource(ShardedDataSource):
         return None if whole is None else PrefixAccess(whole, self.max_rows)
 
     def __len__(self) -> int:
-        return min(self.max_rows, len(self.source))
+        # The length of a source without end is that of an epoch, which says nothing of where reading stops.
+        return self.max_rows if self.source.is_endless else min(self.max_rows, len(self.source))
 
     def _allowance(self, name: str) -> int:
         """Return how many rows the shards before leave for this one."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from easydata_sources.errors import DataFormatError
 from easydata_sources.files import DataFile, DataFilesLike
 from easydata_sources.retry import RetryPolicy
 from easydata_sources.rows import Row, Rows, table_as_batch
-from easydata_sources.source import ShardInfo, shard_index
+from easydata_sources.source import ShardInfo
 from easydata_sources.streams import Chunk, State
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ class ParquetShardedSource(FileSource):
         return {}
 
     def get_shard_info(self, name: str) -> ShardInfo | None:
-        self.shard_length(shard_index(self, name))
-        return super().get_shard_info(name)
+        info = super().get_shard_info(name)
+        return info and replace(info, num_rows=self.shard_length(info.shard_id))
 
     def access(self) -> RowAccess:
         return self.block_access(self._group_sizes, self._read_group)

@@ -11,9 +11,12 @@ References:
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
+
+from easydata_sources.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +26,8 @@ _SHIFTS = (30, 27, 31)
 _FACTORS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 _WHOLE_ROWS = 1 << 14
 _MASK = (1 << 64) - 1
+_FURTHER_BITS = 0xD1B54A32D192ED03
+_BELOW_ZERO = 0x8CB92BA72F3D8DD7
 
 
 def permute(positions: np.ndarray, size: int, key: int) -> np.ndarray:
@@ -79,11 +84,35 @@ def _walked(values: np.ndarray, size: int, encrypt: Callable[[np.ndarray], np.nd
 
 
 def mix_key(*parts: int) -> int:
-    """Return one 64-bit key from several integers of any size and sign; order matters."""
+    """Return one 64-bit key from several integers of any size and sign; order matters, and every bit counts.
+
+    Raises:
+        DataError: If one of them is no integer.
+    """
     key = 0x9E3779B97F4A7C15
     for part in parts:
-        key = _scramble((key ^ (part & _MASK)) + 0x9E3779B97F4A7C15)
+        rest = _integer(part)
+        key = _scramble((key ^ (rest & _MASK)) + 0x9E3779B97F4A7C15)
+        if 0 <= rest <= _MASK:
+            continue
+        # What lies beyond 64 bits, and a sign, are mixed in with constants of their own: they are no further part.
+        key = _scramble(key + (_BELOW_ZERO if rest < 0 else 0))
+        rest = (rest if rest >= 0 else ~rest) >> 64
+        while rest:
+            key = _scramble((key ^ (rest & _MASK)) + _FURTHER_BITS)
+            rest >>= 64
     return key
+
+
+def _integer(part: int) -> int:
+    try:
+        if isinstance(part, bool):
+            raise TypeError
+        return operator.index(part)
+    except TypeError:
+        raise DataError(
+            f"A seed and an epoch are whole numbers; found {part!r}.\n  mend: shuffle(seed=0, epoch=0)"
+        ) from None
 
 
 def _scramble(value: int) -> int:

@@ -1,5 +1,7 @@
 """Quarantine: a JSON-lines file of the rows that were left out, each once, however often a run is started again.
 
+Nothing but entries of a quarantine is ever changed: a file that holds anything else is refused.
+
 {"file": "chats/a.jsonl", "row": 17, "reason": "broken_json", "error": "A line is not a whole …", "content": "{…"}
 """
 
@@ -7,11 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from typing import Any, TypeAlias
 
 from easydata_sources.errors import DataError, DataFormatError
 
 _CONTENT_CHARACTERS = 1 << 16
+_FIELDS = {"file", "row", "reason", "error", "content"}
+_BEGINNING = b'{"file": '
+
+_Key: TypeAlias = tuple[str | None, int | None, str]
+"""File, row and reason of an entry."""
 
 
 class Quarantine:
@@ -23,7 +30,7 @@ class Quarantine:
         path: Where it lies, on a local disk; need not exist.
 
     Raises:
-        DataError: If the path is an address on a network, to which nothing can be appended.
+        DataError: If the path is an address on a network, to which nothing can be appended, or holds other data.
     """
 
     def __init__(self, path: str) -> None:
@@ -33,7 +40,8 @@ class Quarantine:
                 "  mend: name a local file and copy it afterwards"
             )
         self._path = path
-        self._known: set[tuple[str | None, int | None, str]] | None = None
+        self._known: set[_Key] | None = None
+        self._entries()  # before any row is read, rather than at the first bad one
 
     def add(self, error: Exception, *, reason: str, content: Any) -> None:
         """Write a row down, unless it is there already.
@@ -53,17 +61,46 @@ class Quarantine:
         self._append(json.dumps(entry, ensure_ascii=False) + "\n")
         self._known.add((file, row, reason))
 
-    def _read(self) -> set[tuple[str | None, int | None, str]]:
-        """Return the rows written by earlier runs; a line that a kill cut short is removed."""
+    def _read(self) -> set[_Key]:
+        """Return the rows written by earlier runs; an entry that a kill cut short is removed."""
+        entries, rest = self._entries()
         if not os.path.exists(self._path):
             os.makedirs(os.path.dirname(self._path) or ".", exist_ok=True)
-            return set()
-        with open(self._path, "r+b") as file:
-            data = file.read()
-            whole = data.rfind(b"\n") + 1
-            file.truncate(whole)
-        entries = [json.loads(line) for line in data[:whole].splitlines()]
+        elif _entry_in(rest) is not None:
+            self._append("\n")
+        elif rest:
+            os.truncate(self._path, os.path.getsize(self._path) - len(rest))
         return {(entry["file"], entry["row"], entry["reason"]) for entry in entries}
+
+    def _entries(self) -> tuple[list[dict[str, Any]], bytes]:
+        """Return the entries of the file, and what stands behind its last line's end; none if it does not exist.
+
+        Raises:
+            DataError: If it holds a line that is no entry.
+        """
+        try:
+            with open(self._path, "rb") as file:
+                data = file.read()
+        except FileNotFoundError:
+            return [], b""
+        except OSError as error:
+            raise DataError(
+                f"The file for bad rows, {self._path!r}, cannot be read: {error}.\n  mend: name a file of its own"
+            ) from error
+        entries = []
+        *lines, rest = data.split(b"\n")
+        for number, line in enumerate([*lines, rest]):
+            entry = _entry_in(line)
+            if entry is not None:
+                entries.append(entry)
+            elif line and not _is_beginning_of_an_entry(line):
+                raise DataError(
+                    f"The file for bad rows, {self._path!r}, holds other data, which would be mixed with them.\n"
+                    f"  found in line {number + 1}: {line[:60].decode(errors='replace')!r}\n"
+                    "  expected: a new file, or one that bad rows have been written to\n"
+                    "  mend: name a file of its own, e.g. bad_rows.jsonl"
+                )
+        return entries, rest
 
     def _append(self, line: str) -> None:
         handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -75,6 +112,26 @@ class Quarantine:
     def __getstate__(self) -> dict[str, Any]:
         # What is in the file is read again by the process that gets this.
         return {"_path": self._path, "_known": None}
+
+
+def _entry_in(line: bytes) -> dict[str, Any] | None:
+    """Return the entry that a line holds; None if it holds none, or a part of one."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and entry.keys() >= _FIELDS else None
+
+
+def _is_beginning_of_an_entry(line: bytes) -> bool:
+    """Whether a line is what a kill leaves of an entry: its beginning, and no whole JSON."""
+    if not (line.startswith(_BEGINNING) or _BEGINNING.startswith(line)):
+        return False
+    try:
+        json.loads(line)
+    except ValueError:
+        return True
+    return False
 
 
 def _shown(content: Any) -> dict[str, Any]:

@@ -67,6 +67,10 @@ class ShuffledShardedSource(SingleShardSource):
         order = {"key": self._key, "window_rows": self._window_rows}
         return {"rows of": self.source.identity(), "shuffled": order}
 
+    @property
+    def is_endless(self) -> bool:
+        return self.source.is_endless
+
     def rows(self, state: State | None = None) -> RowStream:
         reader = self._reader
         if reader is not None:

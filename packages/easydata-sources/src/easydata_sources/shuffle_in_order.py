@@ -25,7 +25,9 @@ class InOrderShuffle(RowStream):
     """
 
     def __init__(self, source: ShardedDataSource, key: int, window_rows: int, state: State | None) -> None:
-        self._source = source if source.num_shards() < 2 else _ShardsPermuted(source, key)
+        # Of a source without end one shard has no end, and must stay behind the others.
+        in_place = source.is_endless or source.num_shards() < 2
+        self._source = source if in_place else _ShardsPermuted(source, key)
         self._key = key
         self._window_rows = window_rows
         self._window = (state["window"] if state else 0) - 1

@@ -25,6 +25,7 @@ from jax.sharding import Sharding
 from jaxtyping import Array
 
 from easydel_models.config import DecoderConfig
+from easydel_models.random_keys import key_of_seed
 
 Params = dict[str, Any]
 """Nested dict of arrays."""
@@ -66,7 +67,7 @@ def init_params(
     Each parameter has its own stream, folded from ``seed`` and its path, so that adding one leaves the others
     alone. With ``shardings``, by path, each device draws its own part of the same values.
     """
-    root, where = jax.random.key(seed), shardings or {}
+    root, where = key_of_seed(seed), shardings or {}
     return nested(
         {
             path: init_parameter(path, spec, config, root, dtype, sharding=where.get(path))

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from easydel_models.adapters.lora import combine_params
+from easydel_models.random_keys import key_of_seed
 from jax.sharding import Mesh
 
 from easydel_trainers.device_mesh import everywhere, placements, results_everywhere
@@ -154,7 +155,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch, frozen: Params) -> tuple[TrainState, StepResult]:
         compiled.compilations += 1
         if dropout_seed is not None:
-            key = jax.random.fold_in(jax.random.key(dropout_seed), state.step)
+            key = jax.random.fold_in(key_of_seed(dropout_seed), state.step)
             batch = {**batch, "dropout_key": jax.random.split(key, _micro_batches(batch))}
         grads, ratios, extras = _gradient(objective, state, frozen, batch)
         grads = trained(grads)

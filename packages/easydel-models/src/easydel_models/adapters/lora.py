@@ -27,6 +27,7 @@ from easydel_models.errors import LoraError
 from easydel_models.heads import DecoderModel
 from easydel_models.layers.linear import LORA_A, LORA_B, is_adapter
 from easydel_models.parameters import Params, flattened, nested, parameter_key, parameter_specs, split_params
+from easydel_models.random_keys import key_of_seed
 
 Model = TypeVar("Model", bound=DecoderModel)
 
@@ -47,7 +48,7 @@ def with_lora(model: Model, lora: LoraConfig, *, seed: int = 0) -> Model:
     """
     if model.lora is not None:
         raise LoraError("the model has adapters already; go on with them, or give `merge_lora(model)` fresh ones.")
-    specs, root = parameter_specs(model.config), jax.random.key(seed)
+    specs, root = parameter_specs(model.config), key_of_seed(seed)
     adapters = {}
     for name in adapted_kernels(model.config, lora):
         layers, (rows, columns) = model.config.num_layers, specs[f"layers.{name}"].shape

@@ -8,7 +8,6 @@ straight into its stacked array, so that the weights are never in memory twice.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
@@ -26,6 +25,7 @@ from easydel_models.parameters import (
     nested,
     parameter_specs,
 )
+from easydel_models.random_keys import key_of_seed
 
 
 @runtime_checkable
@@ -84,7 +84,7 @@ def load_params(
     for path, spec in specs.items():
         sharding = None if mesh is None else param_sharding(path, full_shape(spec, config), mesh)
         if path in fresh:
-            flat[path] = init_parameter(path, spec, config, jax.random.key(fresh[path]), dtype, sharding=sharding)
+            flat[path] = init_parameter(path, spec, config, key_of_seed(fresh[path]), dtype, sharding=sharding)
         else:
             # One parameter at a time is on both host and device; this is the only doubling.
             array = _read(source, tensor_names(config, path), spec, config, dtype)

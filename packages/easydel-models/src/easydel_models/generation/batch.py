@@ -22,6 +22,7 @@ from easydel_models.generation.shapes import at_least, cache_step
 from easydel_models.generation.slot_cache import Store, admit, empty_store, grow, pick_rows, settle, slot_bytes
 from easydel_models.generation.stops import Decode, length_at_stop_string
 from easydel_models.generation.weights import DecodeWeights
+from easydel_models.random_keys import key_of_seed
 
 OnTokens = Callable[[int, list[int]], None]
 """Called with a completion's number and its newest tokens."""
@@ -50,7 +51,7 @@ class Batch:
     def __init__(self, work: Work, rows: int):
         """Begins with ``rows`` empty rows."""
         self._work = work
-        self._key = jax.random.key(work.options.seed)
+        self._key = key_of_seed(work.options.seed)
         self._completions: list[Completion | None] = [None] * rows
         self._lengths, self._last = np.zeros(rows, np.int32), np.zeros(rows, np.int32)
         plan = work.plan

@@ -11,6 +11,7 @@ top-k and top-p. A trainer corrects for the difference from its own (importance 
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from easydel_models.errors import EngineError
@@ -116,7 +117,7 @@ def request_body(model: str, number: int, prompt: Sequence[int], options: Genera
         "max_tokens": options.max_new_tokens,
         "temperature": options.temperature if options.do_sample else 0.0,
         # Every prompt has draws of its own, equal prompts too.
-        "seed": (options.seed * 1_000_003 + number) % 2**31,
+        "seed": _seed_of_prompt(options.seed, number),
         "logprobs": 1,
         "return_token_ids": True,
         "return_tokens_as_token_ids": True,
@@ -170,3 +171,8 @@ def _ids_of_names(names: Any) -> list[int]:
     if not isinstance(names, list) or not all(isinstance(name, str) and name.startswith(_TOKEN) for name in names):
         return []
     return [int(name.removeprefix(_TOKEN)) for name in names]
+
+
+def _seed_of_prompt(seed: int, number: int) -> int:
+    """A seed of 31 bits, which servers take, that depends on every bit of the user's."""
+    return int.from_bytes(blake2b(f"{seed}/{number}".encode(), digest_size=4).digest(), "big") >> 1
