@@ -58,7 +58,8 @@ def imports(session: nox.Session) -> None:
 def tests(session: nox.Session, package: str) -> None:
     """Tests of one package, with only that package and its own dependencies installed."""
     sync(session, "--package", package, "--group", "test")
-    session.run("pytest", *IN_PARALLEL, f"packages/{package}/tests", *session.posargs, env=QUICK_PROGRAMS)
+    command = ("pytest", *IN_PARALLEL, "-m", "not thorough", f"packages/{package}/tests", *session.posargs)
+    session.run(*command, env=QUICK_PROGRAMS)
 
 
 @nox.session
@@ -70,8 +71,11 @@ def integration(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def thorough(session: nox.Session) -> None:
-    """The cases of `integration` that the default run leaves out because it keeps others of their kind."""
-    sync(session, "--group", "test")
+    """The cases of `tests` and `integration` that the default run leaves out because it keeps others of their kind."""
+    sync(session, "--all-packages", "--all-extras", "--group", "test")
+    for package in PACKAGES:
+        command = ("pytest", *IN_PARALLEL, "-m", "thorough", f"packages/{package}/tests", *session.posargs)
+        session.run(*command, env=QUICK_PROGRAMS, success_codes=[0, 5])  # 5: a package need not have any
     run_integration(session, "thorough")
 
 

@@ -86,6 +86,7 @@ def test_a_checkpoint_of_adapters_knows_its_base_model(make, tmp_path, tiny_mode
         make(config(**options), other).train()
 
 
+@pytest.mark.thorough
 def test_without_dropout_splitting_a_step_changes_nothing(make):
     def norms(**options):
         settings = {"lora": LoraConfig(rank=4), "max_training_steps": 3} | options

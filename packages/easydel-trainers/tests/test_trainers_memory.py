@@ -60,6 +60,7 @@ def test_no_array_holds_a_number_for_every_token_and_word():
     assert program.memory_analysis().temp_size_in_bytes < 4 * TOKENS * VOCABULARY * 0.75
 
 
+@pytest.mark.thorough
 def test_full_remat_keeps_little_of_a_layer_and_the_same_of_each():
     """A layer's input, its attention's result (as wide as the input) and one number per head and token."""
     few, some, many = (temporary(layers, "full") for layers in (2, 6, 10))

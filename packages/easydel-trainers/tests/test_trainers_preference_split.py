@@ -24,6 +24,8 @@ CASES = {
     "orpo": ("ORPO", {}),
     "reward": ("Reward", {"center_rewards_coefficient": 0.1}),
 }
+# A pairwise loss, and one whose rows look at each other; the others are of these kinds.
+QUICK = ("dpo", "kto")
 WHOLE = {"padding_free": False}
 SPLIT = {"gradient_accumulation_steps": 4, "padding_free": True}
 
@@ -66,7 +68,9 @@ def run(tiny_model, tokenizer, pair_rows):
     return run
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.thorough) for name in CASES]
+)
 def test_the_split_of_a_step_changes_nothing(run, name):
     history, moved = run(name, **WHOLE)
     split, split_moved = run(name, **SPLIT)

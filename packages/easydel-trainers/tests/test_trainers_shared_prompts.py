@@ -132,7 +132,9 @@ TRAINERS = {
 }
 
 
-@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize(
+    "name", [name if name == "dpo" else pytest.param(name, marks=pytest.mark.thorough) for name in TRAINERS]
+)
 def test_training_is_the_same_with_a_prompt_for_each(name, tiny_model, tokenizer, pair_rows):
     trainer_class, config_class, own, arguments = TRAINERS[name]
 
