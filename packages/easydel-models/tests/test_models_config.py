@@ -127,7 +127,7 @@ def test_writing_and_reading_gives_the_same_config(change):
         ({"hidden_size": None}, "config.json lacks hidden_size"),
         ({"num_key_value_heads": 3}, "`num_kv_heads` is 3; expected a divisor of num_heads=4"),
         ({"head_dim": 7}, "`head_dim` is 7; expected even"),
-        ({"num_hidden_layers": 0}, "`num_layers` is 0; expected at least 1"),
+        ({"num_hidden_layers": 0}, "`num_layers` is 0; expected a whole number from 1 to 4,096"),
     ],
 )
 def test_what_would_change_the_numbers_is_refused(change, message):

@@ -11,9 +11,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from easydel_models.config_values import is_number, is_whole
 from easydel_models.errors import ConfigError
 from easydel_models.families import family_of
 from easydel_models.layers.rope import RopeConfig
+from easydel_models.shown import quoted
 
 Activation = Literal["silu", "gelu", "gelu_tanh"]
 
@@ -74,16 +76,13 @@ class DecoderConfig:
         Raises:
             ConfigError: Naming the field, its value and what is possible.
         """
-        for name in (
-            "vocab_size",
-            "dim",
-            "num_layers",
-            "num_heads",
-            "num_kv_heads",
-            "mlp_dim",
-            "max_positions",
-        ):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name, most in _MOST.items():
+            least = 0 if name == "head_dim" else 1
+            size = getattr(self, name)
+            _require(is_whole(size) and least <= size <= most, name, size, f"a whole number from {least} to {most:,}")
+        for name in ("norm_eps", "initializer_range"):
+            value = getattr(self, name)
+            _require(is_number(value) and value >= 0, name, value, "a number of at least 0")
         if self.head_dim == 0:
             _require(self.dim % self.num_heads == 0, "dim", self.dim, f"a multiple of num_heads={self.num_heads}")
             object.__setattr__(self, "head_dim", self.dim // self.num_heads)
@@ -95,8 +94,8 @@ class DecoderConfig:
             f"a divisor of num_heads={self.num_heads}",
         )
         window, labels = self.sliding_window, self.num_labels
-        _require(window is None or window >= 1, "sliding_window", window, "at least 1, or None for no window")
-        _require(labels is None or labels >= 1, "num_labels", labels, "at least 1, or None for a language model")
+        _require(_is_size(window), "sliding_window", window, "a whole number from 1, or None for no window")
+        _require(_is_size(labels), "num_labels", labels, "a whole number from 1, or None for a language model")
         family_of(self.model_type)
 
     @staticmethod
@@ -122,6 +121,23 @@ class DecoderConfig:
         return hf_from_config(self, dtype)
 
 
+# Far beyond every model there is, and small enough that names and shapes are listed before anything is allocated.
+_MOST = {
+    "vocab_size": 2**26,
+    "dim": 2**20,
+    "num_layers": 2**12,
+    "num_heads": 2**16,
+    "num_kv_heads": 2**16,
+    "head_dim": 2**16,
+    "mlp_dim": 2**23,
+    "max_positions": 2**40,
+}
+
+
+def _is_size(value: object) -> bool:
+    return value is None or (is_whole(value) and 1 <= value < 2**40)
+
+
 def _require(condition: bool, field: str, value: object, expected: str) -> None:
     if not condition:
-        raise ConfigError(f"`{field}` is {value!r}; expected {expected}.")
+        raise ConfigError(f"`{field}` is {quoted(value)}; expected {expected}.")

@@ -1,8 +1,16 @@
 """What this package raises: one base, one class for each thing a user can mend."""
 
+from easydel_models.shown import readable
+
 
 class ModelError(ValueError):
-    """Base of every error of easydel-models that a user can mend."""
+    """Base of every error of easydel-models that a user can mend.
+
+    As text it is at most a screen long and moves no terminal's cursor, whatever the file or server said that it quotes.
+    """
+
+    def __str__(self) -> str:
+        return readable(super().__str__())
 
 
 class ConfigError(ModelError):

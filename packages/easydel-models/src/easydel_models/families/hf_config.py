@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from easydel_models.config import Activation, DecoderConfig
+from easydel_models.config_values import check_values
 from easydel_models.errors import ConfigError
 from easydel_models.families import Family, family_of
 from easydel_models.layers.rope import RopeConfig
+from easydel_models.shown import quoted
 
 ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",
@@ -76,6 +78,7 @@ def config_from_hf(hf: Mapping[str, Any]) -> DecoderConfig:
     Raises:
         ConfigError: If a size is missing or a key is set that this decoder does not compute.
     """
+    check_values(hf)
     family = family_of(hf.get("model_type"))
     _refuse_unknown(hf, family)
     values = {**family.defaults, **hf}
@@ -171,15 +174,15 @@ def _refuse_unknown(hf: Mapping[str, Any], family: Family) -> None:
         if key in _MUST_BE_OFF and value == 0:
             continue
         raise ConfigError(
-            f"config.json of family {family.model_type!r} sets {key!r} to {value!r}, which this decoder does not "
-            "compute: the model would load and give wrong numbers. If the key has no effect on the numbers, "
+            f"config.json of family {family.model_type!r} sets {quoted(key)} to {quoted(value)}, which this decoder "
+            "does not compute: the model would load and give wrong numbers. If the key has no effect on the numbers, "
             "remove it from config.json."
         )
 
 
 def _activation(name: str) -> Activation:
     if name not in ACTIVATIONS:
-        raise ConfigError(f"`hidden_act` is {name!r}; expected one of {', '.join(sorted(ACTIVATIONS))}.")
+        raise ConfigError(f"`hidden_act` is {quoted(name)}; expected one of {', '.join(sorted(ACTIVATIONS))}.")
     return ACTIVATIONS[name]
 
 
@@ -192,16 +195,19 @@ def _num_labels(hf: Mapping[str, Any]) -> int | None:
 
 
 def _rope(values: Mapping[str, Any]) -> RopeConfig:
-    scaling = values.get("rope_scaling") or values.get("rope_parameters") or {}
+    given = values.get("rope_scaling") or values.get("rope_parameters") or {}
+    scaling = {key: value for key, value in given.items() if value is not None}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     theta = scaling.get("rope_theta", values.get("rope_theta", 10_000.0))
     if kind == "default":
         return RopeConfig(theta=theta)
     if kind not in _ROPE_KEYS:
-        raise ConfigError(f"rope of kind {kind!r} is not computed; the kinds known are default, linear and llama3.")
+        raise ConfigError(
+            f"rope of kind {quoted(kind)} is not computed; the kinds known are default, linear and llama3."
+        )
     missing = [key for key in _ROPE_KEYS[kind] if key not in scaling]
     if missing:
-        raise ConfigError(f"`rope_scaling` of kind {kind!r} lacks {', '.join(missing)}; found {dict(scaling)}.")
+        raise ConfigError(f"`rope_scaling` of kind {kind!r} lacks {', '.join(missing)}; found {quoted(dict(scaling))}.")
     return RopeConfig(theta=theta, kind=kind, **{ours: scaling[key] for key, ours in _ROPE_KEYS[kind].items()})
 
 

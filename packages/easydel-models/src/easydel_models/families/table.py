@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from easydel_models.errors import ConfigError
+from easydel_models.shown import quoted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +85,7 @@ def family_of(model_type: str | None) -> Family:
     """
     if model_type is None or model_type not in FAMILIES:
         raise ConfigError(
-            f"`model_type` is {model_type!r}; the families known are {', '.join(sorted(FAMILIES))}. "
+            f"`model_type` is {quoted(model_type)}; the families known are {', '.join(sorted(FAMILIES))}. "
             "A new family is one more row in easydel_models/families.py."
         )
     return FAMILIES[model_type]

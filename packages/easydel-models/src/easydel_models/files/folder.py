@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from easydel_models.config import DecoderConfig
-from easydel_models.errors import ConfigError, ModelNotFoundError
+from easydel_models.config_values import check_values
 from easydel_models.families.hf_config import one_or_list, token_ids
+from easydel_models.files.json_file import read_json_object
 from easydel_models.files.tensor_files import INDEX, write_tensors
 from easydel_models.files.weights import export_shapes, export_tensors
 from easydel_models.parameters import Params
@@ -32,10 +33,12 @@ def read_config(folder: Path) -> DecoderConfig:
         ModelNotFoundError: If config.json is not there.
         ConfigError: If it is no JSON object, or describes something this decoder does not compute.
     """
-    config = DecoderConfig.from_hf(_read_json(folder / CONFIG))
+    config = DecoderConfig.from_hf(read_json_object(folder / CONFIG))
     if (folder / GENERATION_CONFIG).is_file():
         # Chat models end a turn with tokens that only this file names.
-        ends = token_ids(_read_json(folder / GENERATION_CONFIG).get("eos_token_id"))
+        generation = read_json_object(folder / GENERATION_CONFIG)
+        check_values(generation, file=str(folder / GENERATION_CONFIG))
+        ends = token_ids(generation.get("eos_token_id"))
         config = dataclasses.replace(config, eos_token_ids=ends or config.eos_token_ids)
     return config
 
@@ -86,18 +89,6 @@ def _generation_config(config: DecoderConfig) -> dict[str, Any]:
         "eos_token_id": one_or_list(config.eos_token_ids),
         "pad_token_id": config.pad_token_id,
     }
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ModelNotFoundError(f"{path} is not there; a model folder needs one, and an unfinished save has none.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds a JSON {type(content).__name__}; expected an object.")
-    return content
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

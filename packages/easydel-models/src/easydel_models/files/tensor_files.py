@@ -18,10 +18,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from easydel_models.errors import ModelNotFoundError, WeightsError
+from easydel_models.files.json_file import read_json_object
+from easydel_models.shown import quoted
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
+_READ_FORMATS = ("F64", "F32", "F16", "BF16")
 _FORMAT_NAMES = {
     np.dtype(np.float32): "F32",
     np.dtype(np.float16): "F16",
@@ -68,13 +71,22 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
     """Returns the tensors of one file.
 
     Raises:
-        WeightsError: If it is cut short.
+        WeightsError: If it is cut short, or holds numbers that are no floats.
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            shapes = {name: tuple(slices[name].get_shape()) for name in slices}
+            odd = {name: kind for name in slices if (kind := slices[name].get_dtype()) not in _READ_FORMATS}
+    except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is no whole safetensors file ({error}); fetch or save it again.") from error
+    if odd:
+        name, kind = next(iter(odd.items()))
+        raise WeightsError(
+            f"{path} stores {quoted(name)} and {len(odd) - 1} other tensors as {kind}: whole numbers, or a "
+            f"quantization that means nothing by itself. Expected: {', '.join(_READ_FORMATS)}. Take the model that was "
+            "not quantized, or a .gguf file."
+        )
     return {name: StoredTensor(name, shape, path) for name, shape in shapes.items()}
 
 
@@ -147,13 +159,18 @@ def plan_shards(shapes: Mapping[str, tuple[int, ...]], *, itemsize: int, max_sha
 
 
 def _open_shards(folder: Path) -> dict[str, StoredTensor]:
-    weight_map = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+    weight_map = read_json_object(folder / INDEX, error=WeightsError).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise WeightsError(
+            f"{folder / INDEX} has the weight_map {quoted(weight_map)}; expected an object of tensor names, each with "
+            "the name of the file that holds it."
+        )
     tensors: dict[str, StoredTensor] = {}
     for file_name in sorted(set(weight_map.values())):
         # A name with a path in it would read from outside the folder.
-        if Path(file_name).name != file_name or not (folder / file_name).is_file():
+        if Path(file_name).name != file_name or not _is_file(folder / file_name):
             raise ModelNotFoundError(
-                f"{folder / INDEX} lists the shard {file_name!r}, which is not in the folder; fetch it again."
+                f"{folder / INDEX} lists the shard {quoted(file_name)}, which is not in the folder; fetch it again."
             )
         tensors |= open_file(folder / file_name)
     lost = sorted(set(weight_map) - set(tensors))
@@ -163,6 +180,13 @@ def _open_shards(folder: Path) -> dict[str, StoredTensor]:
             "index and shards are of different models."
         )
     return tensors
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than the file system has
+        return False
 
 
 def _check_stream(name: str, shape: Sequence[int], found: str, tensor: np.ndarray) -> None:

@@ -34,8 +34,11 @@ class RopeConfig:
 
     def __post_init__(self) -> None:
         """Refuses values that have no meaning."""
-        if self.theta <= 0 or self.factor <= 0:
-            raise ConfigError(f"`theta` and `factor` of rope must be positive; got {self.theta} and {self.factor}.")
+        if not (0 < self.theta < math.inf and 0 < self.factor < math.inf and self.original_max_positions > 0):
+            raise ConfigError(
+                "`theta`, `factor` and `original_max_positions` of rope must be positive; "
+                f"got {self.theta}, {self.factor} and {self.original_max_positions}."
+            )
         if self.kind == "llama3" and not 0 < self.low_freq_factor < self.high_freq_factor:
             raise ConfigError(
                 "llama3 rope needs 0 < `low_freq_factor` < `high_freq_factor`; "

@@ -1,0 +1,116 @@
+"""What the keys of config.json may hold: types and ranges, looked at before anything is built of them."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from easydel_models.errors import ConfigError
+from easydel_models.shown import quoted
+
+_MOST_IDS = 10_000
+
+Check = Callable[[Any], bool]
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number that a float64 holds."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_section(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_token(value: Any) -> bool:
+    # -1 stands for none in some older files.
+    return is_whole(value) and -1 <= value < 2**31
+
+
+def _is_tokens(value: Any) -> bool:
+    several = isinstance(value, list) and len(value) <= _MOST_IDS
+    return _is_token(value) or (several and all(map(_is_token, value)))
+
+
+_SIZE: tuple[Check, str] = (is_whole, "a whole number")
+_NUMBER: tuple[Check, str] = (is_number, "a number")
+_TEXT: tuple[Check, str] = (_is_text, "text")
+_FLAG: tuple[Check, str] = (_is_flag, "true or false")
+_SECTION: tuple[Check, str] = (_is_section, "an object")
+
+_KINDS: Mapping[str, tuple[Check, str]] = {
+    "model_type": _TEXT,
+    "hidden_act": _TEXT,
+    "architectures": (_is_texts, "a list of names"),
+    "vocab_size": _SIZE,
+    "hidden_size": _SIZE,
+    "intermediate_size": _SIZE,
+    "num_hidden_layers": _SIZE,
+    "num_attention_heads": _SIZE,
+    "num_key_value_heads": _SIZE,
+    "head_dim": _SIZE,
+    "max_position_embeddings": _SIZE,
+    "sliding_window": _SIZE,
+    "num_labels": _SIZE,
+    "rms_norm_eps": _NUMBER,
+    "initializer_range": _NUMBER,
+    "rope_theta": _NUMBER,
+    "rope_scaling": _SECTION,
+    "rope_parameters": _SECTION,
+    "tie_word_embeddings": _FLAG,
+    "attention_bias": _FLAG,
+    "mlp_bias": _FLAG,
+    "bos_token_id": (_is_token, "a token id"),
+    "pad_token_id": (_is_token, "a token id"),
+    "eos_token_id": (_is_tokens, "a token id or a list of them"),
+}
+_ROPE_KINDS: Mapping[str, tuple[Check, str]] = {
+    "rope_type": _TEXT,
+    "type": _TEXT,
+    "rope_theta": _NUMBER,
+    "factor": _NUMBER,
+    "low_freq_factor": _NUMBER,
+    "high_freq_factor": _NUMBER,
+    "original_max_position_embeddings": _SIZE,
+}
+
+
+def check_values(hf: Mapping[str, Any], *, file: str = "config.json") -> None:
+    """Compares the type of each key that is read, at any depth, with what it may be; null counts as left out.
+
+    Raises:
+        ConfigError: Naming the file, the key, its value and what is possible.
+    """
+    _check(hf, _KINDS, file, "")
+    for key in ("rope_scaling", "rope_parameters"):
+        if hf.get(key):
+            _check(hf[key], _ROPE_KINDS, file, f"{key}.")
+    labels = hf.get("id2label")
+    if labels is not None and not isinstance(labels, dict | list):
+        raise ConfigError(f"{file} sets 'id2label' to {quoted(labels)}; expected an object.")
+
+
+def _check(values: Mapping[str, Any], kinds: Mapping[str, tuple[Check, str]], file: str, prefix: str) -> None:
+    for key, (fits, expected) in kinds.items():
+        value = values.get(key)
+        if value is not None and not fits(value):
+            raise ConfigError(f"{file} sets {prefix + key!r} to {quoted(value)}; expected {expected}.")
