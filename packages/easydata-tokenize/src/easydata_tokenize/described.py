@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -21,8 +22,11 @@ _OURS = ("easydata_", "easydel_")
 def tokenizer_fingerprint(tokenizer: ChatTokenizer) -> dict[str, Any]:
     """What a tokenizer's output depends on: its vocabulary and rules, its template, its special tokens."""
     template = str(tokenizer.chat_template or "")
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    # How the last call padded and cut is kept there, and is no part of what the tokenizer is.
+    backend |= {"padding": None, "truncation": None}
     return {
-        "backend": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16],
+        "backend": hashlib.sha256(json.dumps(backend).encode()).hexdigest()[:16],
         "chat_template": hashlib.sha256(template.encode()).hexdigest()[:16],
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,

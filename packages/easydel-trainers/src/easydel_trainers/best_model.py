@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from typing import final
+from typing import Any, final
 
 from easydel_trainers.callbacks import metric_of
+
+_LOG = logging.getLogger(__name__)
 
 
 @final
@@ -32,17 +35,16 @@ class BestModel:
         self.step, self.value = int(record["step"]), value
         return True
 
-    def metrics(self, record: Mapping[str, float] | None) -> dict[str, float] | None:
-        """What a checkpoint is ranked by, given the evaluation of its step, if there was one."""
-        if self._metric is None or record is None:
-            return None
-        return {self._metric: record[self._metric]}
+    def state(self) -> dict[str, Any]:
+        """Step and value, and by what they are the best; JSON-able."""
+        return {"metric": self._metric, "greater": self._greater, "step": self.step, "value": self.value}
 
-    def state(self) -> dict[str, float | int | None]:
-        """Step and value, JSON-able."""
-        return {"step": self.step, "value": self.value}
-
-    def restore(self, state: Mapping[str, float | int | None]) -> None:
-        """Take back what `state` gave."""
-        step, self.value = state["step"], state["value"]
-        self.step = None if step is None else int(step)
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` gave; values of another metric do not compare with those of this one."""
+        if (state["metric"], state["greater"]) == (self._metric, self._greater):
+            self.step, self.value = state["step"], state["value"]
+        elif state["step"] is not None:
+            _LOG.warning(
+                "The best step so far, %d, was so by %s: it does not count for %s.",
+                *(state["step"], state["metric"], self._metric),
+            )

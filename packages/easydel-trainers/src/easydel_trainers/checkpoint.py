@@ -8,11 +8,10 @@ training goes on meanwhile and a kill leaves either the whole checkpoint or none
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -21,7 +20,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from easydel_trainers.checkpoint_manifest import damage, write_manifest
-from easydel_trainers.errors import CheckpointError, ProcessLostError
+from easydel_trainers.errors import CheckpointError
 from easydel_trainers.step import TrainState
 
 _LOG = logging.getLogger(__name__)
@@ -36,35 +35,37 @@ Meta = dict[str, Any]
 HostArrays = Mapping[str, np.ndarray]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Best:
-    """Which checkpoint counts as the best.
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Orbax's question which checkpoints stay, answered by us: it knows of no evaluation from before a restart."""
 
-    Attributes:
-        metric: name in an evaluation's record.
-        greater: whether larger values are better.
-    """
+    newest: int | None
+    best_step: Callable[[], int | None]
 
-    metric: str
-    greater: bool
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """One answer for each checkpoint, oldest first."""
+        del context
+        first = 0 if self.newest is None else len(checkpoints) - self.newest
+        best = self.best_step()
+        return [number >= first or found.step == best for number, found in enumerate(checkpoints)]
 
 
 class Checkpointer:
-    """Checkpoints of one run in one folder. Use as a context manager: leaving waits for the writing thread.
+    """Checkpoints of one run in one folder. To be closed, which waits for the writing thread.
 
     Args:
         directory: the run's folder; checkpoints go to `checkpoints/<step>` in it.
         keep: how many to keep, newest first; `None` = all.
-        best: keep the best one too, however old.
+        best_step: the step whose checkpoint is kept too, however old; asked whenever one is written.
     """
 
-    def __init__(self, directory: str | Path, *, keep: int | None, best: Best | None = None):
+    def __init__(self, directory: str | Path, *, keep: int | None, best_step: Callable[[], int | None]):
         self._run_directory = Path(directory).absolute()
         self._directory = self._run_directory / CHECKPOINTS_FOLDER
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=_kept(keep, best),
+                preservation_policy=_Kept(keep, best_step),
                 create=True,
                 cleanup_tmp_directories=True,
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._before_rename),
@@ -72,16 +73,16 @@ class Checkpointer:
             handler_registry=_handlers(),
         )
 
-    def __enter__(self) -> Checkpointer:
-        """Nothing to do: the folder exists."""
-        return self
+    def close(self) -> None:
+        """Finish writing.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Finish writing; not where another process is lost, for which writing would wait in vain."""
-        if not isinstance(error, ProcessLostError):
+        Raises:
+            CheckpointError: if what was being written could not be.
+        """
+        try:
             self._manager.close()
+        except Exception as error:  # as in `save`
+            raise self._not_written(error) from error
 
     @property
     def latest_step(self) -> int | None:
@@ -105,9 +106,19 @@ class Checkpointer:
             self._move_aside(step, found)
         return None
 
-    def save(
-        self, state: TrainState, meta: Meta, extras: HostArrays, *, step: int, metrics: Mapping[str, float] | None
-    ) -> None:
+    def whole(self, step: int) -> bool:
+        """Whether the checkpoint of a step is there, with all files as they were written.
+
+        One that is damaged is moved to `damaged/` in the run's folder, and a warning says so.
+        """
+        if step not in self.steps:
+            return False
+        found = self._damage(step)
+        if found is not None:
+            self._move_aside(step, found)
+        return found is None
+
+    def save(self, state: TrainState, meta: Meta, extras: HostArrays, *, step: int) -> None:
         """Write a checkpoint of `step` in the background. Writing one that is there already does nothing.
 
         Args:
@@ -115,7 +126,6 @@ class Checkpointer:
             meta: plain values: position, metrics so far, what identifies the run.
             extras: arrays of any shapes that the algorithm keeps on the host.
             step: optimizer steps taken.
-            metrics: by which the best checkpoint is known; `None` = not evaluated.
 
         Raises:
             CheckpointError: if this one, or the one before in the background, could not be written.
@@ -129,7 +139,7 @@ class Checkpointer:
         if extras:
             items["extras"] = ocp.args.PyTreeSave(dict(extras))
         try:
-            self._manager.save(step, metrics=None if metrics is None else dict(metrics), args=_composite(items))
+            self._manager.save(step, args=_composite(items))
         except Exception as error:  # whatever the file system said, in the words of several libraries: told, raised
             raise self._not_written(error) from error
 
@@ -245,24 +255,6 @@ def refuse_other_run(meta: Meta, identity: Mapping[str, Any], *, step: int) -> N
             + "\nUse the values of then, or another save_directory. resume='force' goes on all the same, from there "
             "with the values of now."
         )
-
-
-def _kept(keep: int | None, best: Best | None) -> Any:
-    policies = ocp.checkpoint_managers
-    latest = policies.LatestN(keep)
-    if best is None:
-        return latest
-    name = best.metric
-    return policies.AnyPreservationPolicy(
-        [
-            latest,
-            policies.BestN(
-                get_metric_fn=lambda metrics: metrics[name] if best.greater else -metrics[name],
-                n=1,
-                keep_checkpoints_without_metrics=False,
-            ),
-        ]
-    )
 
 
 def _unused(path: Path) -> Path:

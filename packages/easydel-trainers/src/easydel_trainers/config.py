@@ -148,14 +148,18 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
     save_directory: str | None = None
     """Folder of checkpoints, the log and the summary. `None` = nothing is written."""
     save_steps: int | None = None
-    """Checkpoint every so many steps, and at the end. `None` = only at the end."""
+    """Checkpoint every so many steps. `None` = not by steps."""
+    save_minutes: float | None = 10.0
+    """Checkpoint so long after the one before. `None` = not by time."""
+    save_epochs: bool = True
+    """Checkpoint at the end of every epoch. Whatever these three say, there is one at the end of the run."""
     save_total_limit: int | None = 2
     """Checkpoints kept, newest first. `None` = all."""
     on_save_error: Literal["stop", "continue"] = "stop"
     """When a checkpoint or log cannot be written: `stop` the run, or `continue` without and count it."""
     resume: Literal["auto", "never", "force"] = "auto"
-    """`auto` continues from the newest whole checkpoint of `save_directory`, if it is of the same config, data and
-    versions; `force` does so even if not; `never` refuses to touch a folder that holds one."""
+    """`auto` continues from the newest whole checkpoint of `save_directory`, if it is of the same weights, rows,
+    tokenizer, config and versions; `force` does so even if not; `never` refuses to touch a folder that holds one."""
 
     log_steps: int = 10
     """Log every so many steps (and the first and last one)."""
@@ -204,7 +208,8 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
             _require_choice("report_to", name, get_args(TrackerName))
 
     def _check_ranges(self) -> None:
-        for name in ("learning_rate", "num_train_epochs", "adam_epsilon", "clip_grad", "neftune_alpha"):
+        positive = ("learning_rate", "num_train_epochs", "adam_epsilon", "clip_grad", "neftune_alpha", "save_minutes")
+        for name in positive:
             _require_positive(name, getattr(self, name))
         for name in _WHOLE_POSITIVE:
             _require_whole(name, getattr(self, name), least=1)
@@ -300,7 +305,10 @@ FREE_ON_RESUME = frozenset(
     {
         "save_directory",
         "save_steps",
+        "save_minutes",
+        "save_epochs",
         "save_total_limit",
+        "ref_log_probs_directory",
         "resume",
         "log_steps",
         "progress_bar",

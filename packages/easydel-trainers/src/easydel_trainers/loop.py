@@ -33,6 +33,7 @@ class RunState:
         data_state: position behind the last step taken.
         batch: number of the last batch taken, from 1; more than `step` where batches were skipped.
         num_tokens: real tokens trained on so far.
+        evaluated: step of the last evaluation; `None` = there was none.
         window: metrics since the last log.
         overall: metrics of the whole run.
     """
@@ -42,6 +43,7 @@ class RunState:
     data_state: dict[str, Any] | None = None
     batch: int = 0
     num_tokens: int = 0
+    evaluated: int | None = None
     window: MetricWindow = field(default_factory=MetricWindow)
     overall: MetricWindow = field(default_factory=MetricWindow)
 
@@ -56,8 +58,8 @@ class Hooks:
     """Given every step's number, input, loss and gradient norm when they are known, in order; may raise."""
     log_due: Callable[[int], bool]
     log: Callable[[Record], None]
-    after_step: Callable[[int], None]
-    """Called after every step; may evaluate or save, for which it calls `settle` first."""
+    after_step: Callable[[PreparedStep], None]
+    """Called after every step with what it was given; may evaluate or save, for which it calls `settle` first."""
 
 
 class Loop:
@@ -80,7 +82,7 @@ class Loop:
         """
         for prepared in self._timed(iter(steps)):
             self._take(prepared)
-            self._hooks.after_step(self._run.step)
+            self._hooks.after_step(prepared)
         self.settle()
 
     def finish(self) -> None:
@@ -92,6 +94,11 @@ class Loop:
     def stop(self) -> None:
         """Take no further step."""
         self._stopping = True
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is known that no step follows."""
+        return self._stopping or (self._last_step is not None and self._run.step >= self._last_step)
 
     def settle(self) -> None:
         """Wait for all steps in flight and take in their results."""
@@ -107,7 +114,7 @@ class Loop:
         }
 
     def _timed(self, steps: Iterator[PreparedStep]) -> Iterator[PreparedStep]:
-        while not self._stopping and (self._last_step is None or self._run.step < self._last_step):
+        while not self.is_ending:
             began = time.perf_counter()
             prepared = next(steps, None)
             self.throughput.waited_for_data(time.perf_counter() - began)

@@ -109,10 +109,8 @@ def _params_of(checkpoint: Path, trained: Params, config: TrainerConfig) -> Para
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    if isinstance(leaf, jax.Array):
-        return ocp.utils.to_shape_dtype_struct(leaf)
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding or here)
 
 
 def _refuse_other_base(meta: dict[str, Any], frozen: Params) -> None:

@@ -5,26 +5,23 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
-
-import jax
 
 from easydel_trainers.announcer import restore_told, told_states
 from easydel_trainers.averaging import judged_params
 from easydel_trainers.best_model import BestModel
-from easydel_trainers.checkpoint import Best, Checkpointer, differences, installed_versions, refuse_other_run
-from easydel_trainers.config import numeric_identity
-from easydel_trainers.data.epochs import rows_in_all
-from easydel_trainers.errors import CheckpointError
+from easydel_trainers.checkpoint import Checkpointer, differences, installed_versions, refuse_other_run
+from easydel_trainers.errors import CheckpointError, ProcessLostError
 from easydel_trainers.loop import RunState
 from easydel_trainers.metrics import MetricWindow
-from easydel_trainers.params_digest import params_digest
 from easydel_trainers.processes import is_speaker
+from easydel_trainers.run_identity import refuse_other_length, run_identity, unknown_parts
 from easydel_trainers.run_lock import lock_folder
+from easydel_trainers.run_log import LOG_NAME
 from easydel_trainers.step import Params
 
 if TYPE_CHECKING:
-    from easydel_trainers.loop import Record
     from easydel_trainers.trainer import Trainer
 
 _LOG = logging.getLogger(__name__)
@@ -46,18 +43,19 @@ class RunCheckpoints:
 
     def __init__(self, trainer: Trainer[Any], progress: RunState, best: BestModel, folder: Path, resources: ExitStack):
         self._trainer, self._config = trainer, trainer.arguments
-        self._progress, self._best = progress, best
-        metric = self._config.metric_for_best_model
-        kept = None if metric is None else Best(metric=metric, greater=self._config.greater_is_better)
+        self._progress, self._best, self._folder = progress, best, folder
         try:
             if is_speaker():
                 lock_folder(folder, resources)
-            checkpointer = Checkpointer(folder, keep=self._config.save_total_limit, best=kept)
-            self._checkpointer = resources.enter_context(checkpointer)
+            self._checkpointer = Checkpointer(
+                folder, keep=self._config.save_total_limit, best_step=lambda: self._best.step
+            )
         except OSError as error:
             raise CheckpointError(
                 f"save_directory `{folder}` cannot be written to: {error}. Choose another, or None to save nothing."
             ) from error
+        resources.push(self._close)
+        self._identity = {**run_identity(trainer), **trainer.weights_before}
 
     def resume(self) -> None:
         """Fill progress and trainer from the newest whole checkpoint, if there is one.
@@ -68,6 +66,10 @@ class RunCheckpoints:
         checkpointer, progress = self._checkpointer, self._progress
         step = checkpointer.newest_whole_step()
         if step is None:
+            if (self._folder / LOG_NAME).exists():
+                _LOG.warning(
+                    "%s tells of an earlier run, and no whole checkpoint is there: beginning at step 1.", LOG_NAME
+                )
             return
         if self._config.resume == "never":
             raise CheckpointError(
@@ -78,49 +80,56 @@ class RunCheckpoints:
         self._compare(meta, step)
         progress.state, arrays = checkpointer.restore(progress.state, step=step)
         progress.step, progress.batch, progress.num_tokens = step, meta["batch"], meta["num_tokens"]
-        progress.data_state = meta["data"]
+        progress.data_state, progress.evaluated = meta["data"], meta["evaluated"]
         progress.window, progress.overall = MetricWindow(meta["window"]), MetricWindow(meta["overall"])
         self._best.restore(meta["best"])
         restore_told(self._trainer.callbacks, meta["callbacks"])
         self._trainer._restore_extras(meta["extras"], arrays)
         _LOG.info("Continuing from step %d of %s", step, self._config.save_directory)
 
-    def save(self, evaluation: Record | None) -> None:
-        """Begin to write a checkpoint of the present step.
-
-        Args:
-            evaluation: that of this step, by which the best checkpoints are kept.
-        """
-        arrays, metrics = self._trainer._extra_arrays(), self._best.metrics(evaluation)
-        self._checkpointer.save(self._progress.state, self._meta(), arrays, step=self._progress.step, metrics=metrics)
+    def save(self) -> None:
+        """Begin to write a checkpoint of the present step."""
+        arrays = self._trainer._extra_arrays()
+        self._checkpointer.save(self._progress.state, self._meta(), arrays, step=self._progress.step)
 
     def wait(self) -> None:
         """Wait until what was begun is written."""
         self._checkpointer.wait()
 
     def params_of(self, step: int) -> Params | None:
-        """The parameters to judge of an earlier step; `None` = it was not saved."""
-        if step not in self._checkpointer.steps:
+        """The parameters to judge of an earlier step; `None` = it was not saved, or is damaged."""
+        if not self._checkpointer.whole(step):
             return None
         state, _ = self._checkpointer.restore(self._progress.state, step=step)
         return judged_params(state.params, state.opt_state)
 
     def _compare(self, meta: dict[str, Any], step: int) -> None:
-        if self._config.resume != "force":
-            refuse_other_run(meta, self._identity(), step=step)
+        config, now = self._config, self._trainer.total_steps
+        if config.resume == "force":
+            lines = differences(meta["identity"], self._identity)
+            lines += differences(meta["versions"], installed_versions())
+            if lines:
+                _LOG.warning("resume='force': going on from step %d although %s", step, "; ".join(lines))
             return
-        lines = differences(meta["identity"], self._identity())
-        lines += differences(meta["versions"], installed_versions())
-        if lines:
-            _LOG.warning("resume='force': going on from step %d although %s", step, "; ".join(lines))
+        refuse_other_run(meta, self._identity, step=step)
+        if news := refuse_other_length(config, then=meta["total_steps"], now=now, step=step):
+            _LOG.warning("%s", news)
+        if unknown := unknown_parts(self._identity):
+            _LOG.warning(
+                "Nothing tells whether these are as they were when the checkpoint was written: %s. If they are not, "
+                "choose another save_directory.",
+                "; ".join(unknown),
+            )
 
     def _meta(self) -> dict[str, Any]:
         progress = self._progress
         return {
-            "identity": self._identity(),
+            "identity": self._identity,
+            "total_steps": self._trainer.total_steps,
             "num_tokens": progress.num_tokens,
             "batch": progress.batch,
             "data": progress.data_state,
+            "evaluated": progress.evaluated,
             "window": progress.window.state(),
             "overall": progress.overall.state(),
             "best": self._best.state(),
@@ -128,14 +137,15 @@ class RunCheckpoints:
             "extras": self._trainer._extra_meta(),
         }
 
-    def _identity(self) -> dict[str, Any]:
-        """What must be equal for a checkpoint to continue this run, as flat plain values."""
-        trainer = self._trainer
-        source = trainer._rows.required
-        shapes = {
-            "parameter " + jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}"
-            for path, leaf in jax.tree_util.tree_leaves_with_path(self._progress.state.params)
-        }
-        data = {"training shards": source.num_shards(), "training rows": rows_in_all(source, 1)}
-        base = {"frozen parameters": params_digest(trainer._frozen)}
-        return {"trainer": type(trainer).__name__, **numeric_identity(self._config), **data, **shapes, **base}
+    def _close(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish writing; not where another process is lost, for which writing would wait in vain."""
+        if isinstance(error, ProcessLostError):
+            return
+        try:
+            self._checkpointer.close()
+        except CheckpointError as not_written:
+            if self._config.on_save_error == "stop":
+                raise
+            _LOG.error("NOT SAVED (on_save_error='continue'): %s", not_written)

@@ -51,6 +51,7 @@ from easydel_trainers.optimizer import make_optimizer, without_frozen
 from easydel_trainers.output import TrainOutput
 from easydel_trainers.processes import is_speaker, losses_named
 from easydel_trainers.restoring import restore_model
+from easydel_trainers.run_identity import weights_identity
 from easydel_trainers.schedule import learning_rate_schedule
 from easydel_trainers.step import (
     Batch,
@@ -112,6 +113,10 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         self.model = on_mesh(prepared(self._load_model(model), self.arguments), self._mesh)
         structure, params = split_params(self.model)
         self._frozen = split_trainable(params)[1]
+        self.weights_before = {} if self.arguments.save_directory is None else weights_identity(self)
+        """Fingerprints of the weights that a checkpoint must have begun with; none where there is no folder."""
+        self.has_trained = False
+        """Whether `train()` has been called."""
         self._optimizer = make_optimizer(self.arguments, self._schedule)
         objective = self._make_objective(structure)
         self._extras = objective.initial_extras() if isinstance(objective, ScoredObjective) else ()
@@ -270,7 +275,9 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
             finally:
                 # The step donated the arrays the model held; give it the trained ones, whatever happened.
                 self._extras = run.progress.state.extras
+                self.has_trained = True
                 update_params(self.model, run.release())
+            run.require_best()
         return run.output()
 
     def restore(self) -> int:
@@ -406,6 +413,10 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
 
     def _restore_extras(self, meta: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         """Take back what `_extra_meta` and `_extra_arrays` gave."""
+
+    def _identity(self) -> dict[str, Any]:
+        """What else must be equal for a checkpoint to continue a run, such as a reference model: plain values."""
+        return {}
 
     def _measure(self, params: Params, source: ShardedDataSource, run: TrainingRun | None) -> Record:
         """Metrics of one held-out source; `run` is `None` outside of one."""

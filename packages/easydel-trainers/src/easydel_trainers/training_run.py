@@ -23,7 +23,7 @@ from easydel_trainers.config import shown_fields
 from easydel_trainers.data.prefetch import Prefetched
 from easydel_trainers.data.row_exchange import open_exchange
 from easydel_trainers.data.steps import PreparedStep
-from easydel_trainers.errors import DivergedError
+from easydel_trainers.errors import CheckpointError, DivergedError
 from easydel_trainers.flops import attention_dims, matmul_parameters, peak_flops_per_second
 from easydel_trainers.loop import Hooks, Loop, Record, RunState
 from easydel_trainers.loss_watch import LossWatch
@@ -34,6 +34,7 @@ from easydel_trainers.profile_window import ProfileWindow
 from easydel_trainers.report.live import LiveReport
 from easydel_trainers.run_checkpoints import RunCheckpoints
 from easydel_trainers.sampled import Sampled
+from easydel_trainers.save_moments import SaveMoments
 from easydel_trainers.signals import Interrupted, StopSignals
 from easydel_trainers.step import Batch, Params
 from easydel_trainers.throughput import Throughput, peak_memory_bytes
@@ -64,7 +65,13 @@ class TrainingRun:
         self._best = BestModel(self._config.metric_for_best_model, greater=self._config.greater_is_better)
         self._folder = None if self._config.save_directory is None else Path(self._config.save_directory)
         self._checkpoints = None
-        if self._folder is not None:
+        self._missing_best: int | None = None
+        if self._folder is None:
+            _LOG.warning(
+                "Nothing of this run is saved: there is no save_directory. Ended early, it begins at step 1 again%s.",
+                ", as it does now, from the parameters that the run before left" if trainer.has_trained else "",
+            )
+        else:
             self._checkpoints = RunCheckpoints(trainer, self.progress, self._best, self._folder, resources)
             self._checkpoints.resume()
         self._news = Announcer(
@@ -74,10 +81,10 @@ class TrainingRun:
             total=trainer.total_steps,
             resources=resources,
         )
+        self._moments = SaveMoments(self._config)
         self._page = self._make_page()
         self._watch = LossWatch(self._config.loss_spike_factor)
         self._spikes = 0
-        self._evaluation: Record | None = None
         self.shapes: Counter[tuple[int, ...]] = Counter()
         """How many steps had arrays of `[micro-batches, lines, length]`; each shape is one compilation."""
         profiled = self._config.profile_steps if is_speaker() else None
@@ -143,6 +150,8 @@ class TrainingRun:
         self._loop.finish()
         if self.step > began_at:
             self._finish()
+        elif self._lacks_evaluation():
+            self._evaluate()  # a kill, or a checkpoint of the last step written before it
         self._settle_report()
         self._tell(lambda callback: callback.on_end(self))
 
@@ -164,6 +173,22 @@ class TrainingRun:
         # The optimizer's state is twice the model's size, and of no more use.
         self.progress.state = self.progress.state._replace(params=params, opt_state=())
         return params
+
+    def require_best(self) -> None:
+        """Look whether the model holds what it is to hold.
+
+        Raises:
+            CheckpointError: if it holds the last parameters in place of the best ones, whose checkpoint is lost.
+        """
+        if self._missing_best is None:
+            return
+        message = (
+            f"The checkpoint of the best step, {self._missing_best}, is not there or damaged: the model holds the "
+            f"parameters of the last step, {self.step}. load_best_model_at_end=False is content with those."
+        )
+        if self._config.on_save_error == "stop":
+            raise CheckpointError(message)
+        _LOG.error("%s", message)
 
     def output(self) -> TrainOutput:
         """What the run gives back; also written to `summary.json`."""
@@ -246,8 +271,8 @@ class TrainingRun:
         rows = "\n".join(f"  {line}" for line in self._trainer.describe_batch(prepared.position))
         return f"Batch {prepared.batch} begins at data position {json.dumps(prepared.position)} and holds:\n{rows}"
 
-    def _after_step(self, step: int) -> None:
-        self._evaluation = None
+    def _after_step(self, prepared: PreparedStep) -> None:
+        step = self.step
         self._news.step(self)
         self._trainer._after_step(self)
         if self._profile.ends_behind(step):
@@ -257,19 +282,22 @@ class TrainingRun:
             self._preview()
         if _due(step, self._config.evaluation_steps):
             self._evaluate()
-        if _due(step, self._config.save_steps):
-            self._save()
+        if self._moments.is_due(step, prepared) and not self._loop.is_ending:
+            self._save()  # at the end behind the last evaluation, whose result belongs into it
         if self._signals.asked_to_stop(step):
             self._loop.stop()
 
     def _finish(self) -> None:
         if self._config.preview_steps is not None and not _due(self.step, self._config.preview_steps):
             self._preview()
-        if self._config.evaluation_steps is not None and not _due(self.step, self._config.evaluation_steps):
+        if self._lacks_evaluation():
             self._evaluate()
         self._save()
         if self._checkpoints is not None:
             self._news.writing(self._checkpoints.wait)
+
+    def _lacks_evaluation(self) -> bool:
+        return self._config.evaluation_steps is not None and self.progress.evaluated != self.step
 
     def _interrupt(self, reason: str) -> None:
         self._save()
@@ -300,9 +328,10 @@ class TrainingRun:
     def _evaluate(self) -> None:
         began = time.perf_counter()
         self._loop.settle()
-        self._evaluation = {"step": self.step, **self._trainer._evaluate_during(self)}
-        better = self._best.improved_by(self._evaluation)
-        self._news.evaluated(self._evaluation, self)
+        record = {"step": self.step, **self._trainer._evaluate_during(self)}
+        better = self._best.improved_by(record)
+        self.progress.evaluated = self.step
+        self._news.evaluated(record, self)
         if better:
             self._save()
         self._loop.throughput.paused(time.perf_counter() - began)
@@ -325,10 +354,8 @@ class TrainingRun:
         if not self._config.load_best_model_at_end or best in (None, self.step) or self._checkpoints is None:
             return self.judged_params
         params = self._checkpoints.params_of(best)
-        if params is None:
-            _LOG.error("The best checkpoint, of step %d, was not saved: the model holds the last parameters.", best)
-            return self.judged_params
-        return params
+        self._missing_best = best if params is None else None
+        return self.judged_params if params is None else params
 
     def _save(self) -> None:
         checkpoints = self._checkpoints
@@ -336,7 +363,8 @@ class TrainingRun:
             return
         began = time.perf_counter()
         self._loop.settle()
-        self._news.writing(lambda: checkpoints.save(self._evaluation))
+        self._news.writing(checkpoints.save)
+        self._moments.saved()
         self._loop.throughput.paused(time.perf_counter() - began)
 
 

@@ -77,7 +77,7 @@ _REFUSED = {
     "fp16": "use dtype='bfloat16', which needs no loss scaling",
     "tf32": "set JAX's own jax_default_matmul_precision",
     "eval_strategy": "give `evaluation_steps`, or leave it out for no evaluation",
-    "save_strategy": "give `save_steps`, or leave it out for one checkpoint at the end",
+    "save_strategy": "give `save_steps`, `save_minutes`, `save_epochs`; there is a checkpoint at the end in any case",
     "logging_strategy": "give `log_steps`",
     "dataset_num_proc": "rows are tokenized as they are read; `easydel tokenize` prepares a set with many processes",
     "dataset_batch_size": "rows are tokenized in batches of a fixed size",

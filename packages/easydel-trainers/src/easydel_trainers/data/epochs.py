@@ -80,6 +80,15 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         """Number of the current epoch, from 0."""
         return self._epoch
 
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the row just given is known to be the last one of its epoch, without reading on.
+
+        It is where every row of the source gives one; else the first row of the next epoch tells.
+        """
+        share = math.inf if self._epochs is None else self._epochs - self._epoch
+        return self._given == rows_in_all(self._source, min(1.0, share))
+
     def _next_epoch(self) -> None:
         if not self._given:
             raise DataError(

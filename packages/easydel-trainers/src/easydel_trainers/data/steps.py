@@ -26,6 +26,7 @@ class PreparedStep:
         held: places in its arrays that hold a token; fewer where sequences share prompts.
         places: places in its arrays, empty ones included.
         epoch: number of the epoch that its last row belongs to, from 0.
+        ends_epoch: whether no row of that epoch is left; not always known.
         data_state: position behind this step.
         position: position before it, from which its rows can be read again; `None` = the beginning.
         batch: its number in data order, from 1. Steps and batches differ where batches are skipped.
@@ -39,6 +40,7 @@ class PreparedStep:
     places: int
     epoch: int
     data_state: dict[str, Any]
+    ends_epoch: bool = False
     position: dict[str, Any] | None = None
     batch: int = 0
     attended: int = 0
@@ -76,6 +78,7 @@ def prepared_steps(
             held=count_held(arrays),
             places=arrays["input_ids"].size,
             epoch=rows.epoch,
+            ends_epoch=rows.ends_epoch,
             data_state=position,
             position=before,
             batch=batch,

@@ -21,6 +21,7 @@ from easydel_trainers.data.groups import Group
 from easydel_trainers.device_mesh import put_batch
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.output import TrainOutput
+from easydel_trainers.params_digest import params_digest
 from easydel_trainers.preference.config import ReferenceConfig
 from easydel_trainers.preference.reference import (
     ReferenceModel,
@@ -52,6 +53,7 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
     _reference: ReferenceModel | None = None
     _cache: ReferenceCache | None = None
     _unscored: Any = None
+    _reference_digest: str | None = None
 
     def __init__(self, model: Any, arguments: Config | None = None, *, reference_model: Any = None, **options: Any):
         super().__init__(model, arguments, **options)
@@ -64,6 +66,8 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
         reference = load_reference(reference_model, self.model, self.arguments)
         self._unscored = reference
         structure, params = split_params(reference)
+        if reference_model is not None and self.arguments.save_directory is not None:
+            self._reference_digest = params_digest(params)
         self._reference_step = make_reference_step(
             structure,
             sequences=self._sequences,
@@ -122,6 +126,9 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
     def _restore_extras(self, meta: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         if self._reference is not None and self.arguments.sync_ref_model:
             self._reference.restore(arrays)
+
+    def _identity(self) -> dict[str, Any]:
+        return {"reference model": self._reference_digest or "the policy before training"} if self._compares else {}
 
     def _complete(self, groups: Sequence[Group]) -> Sequence[Group]:
         return groups if self._cache is None else self._cache.annotated(groups)

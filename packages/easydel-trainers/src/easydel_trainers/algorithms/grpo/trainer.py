@@ -34,6 +34,7 @@ from easydel_trainers.device_mesh import put_batch
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.loop import Record
 from easydel_trainers.metrics import MetricWindow
+from easydel_trainers.params_digest import params_digest
 from easydel_trainers.preference.reference import ReferenceModel, held_params, load_reference
 from easydel_trainers.step import Params
 from easydel_trainers.trainer import Trainer
@@ -81,6 +82,8 @@ class GRPOTrainer(Trainer[GRPOConfig]):
         self._reference = self._make_reference(reference_model)
         self._kept = Kept()
         self._steps: RolloutSteps | None = None
+
+    _reference_digest: str | None = None
 
     # What is particular to this algorithm.
 
@@ -173,6 +176,10 @@ class GRPOTrainer(Trainer[GRPOConfig]):
         if self._reference is not None and self.arguments.sync_ref_model:
             mine = {name: array for name, array in arrays.items() if name.startswith(_REFERENCE)}
             self._reference.restore({name.removeprefix(_REFERENCE): array for name, array in mine.items()})
+
+    def _identity(self) -> dict[str, Any]:
+        reference = {"reference model": self._reference_digest or "the policy before training"}
+        return {"reward functions": list(self._rewards.names), "stop tokens": list(self._stop_ids), **reference}
 
     def _measure(self, params: Params, source: ShardedDataSource, run: TrainingRun | None) -> Record:
         config = self.arguments
@@ -305,7 +312,10 @@ class GRPOTrainer(Trainer[GRPOConfig]):
                 "sync_ref_model", True, "False for a model with adapters: its reference is the base model"
             )
         reference = load_reference(reference_model, self.model, config)
-        step = make_logps_step(split_params(reference)[0], config, mesh=self._mesh)
+        structure, params = split_params(reference)
+        if reference_model is not None and config.save_directory is not None:
+            self._reference_digest = params_digest(params)
+        step = make_logps_step(structure, config, mesh=self._mesh)
         return ReferenceModel(held_params(reference, self.model), step)
 
 
