@@ -6,7 +6,7 @@ import dataclasses
 import pickle
 
 import pytest
-from easydel_trainers import ConfigError, GRPOConfig, SFTConfig
+from easydel_trainers import ConfigError, DPOConfig, GRPOConfig, SFTConfig
 from easydel_trainers.config import FREE_ON_RESUME, numeric_identity
 
 
@@ -52,7 +52,7 @@ def test_identity_leaves_out_what_only_shows_or_stores():
     identity = numeric_identity(SFTConfig(length_buckets=[64, 2048]))
     assert identity["length_buckets"] == [64, 2048]
     assert not FREE_ON_RESUME & identity.keys()
-    fields = {field.name for config in (SFTConfig, GRPOConfig) for field in dataclasses.fields(config)}
+    fields = {field.name for config in (SFTConfig, GRPOConfig, DPOConfig) for field in dataclasses.fields(config)}
     assert fields >= FREE_ON_RESUME
 
 
