@@ -29,6 +29,14 @@ class LoraError(ModelError):
     """Adapters that are impossible, fit no layer of the model, or would be computed wrongly."""
 
 
+class MissingExtraError(ModelError, ImportError):
+    """A package that only this needs is not installed; the message names the extra that brings it."""
+
+
+class OptionsError(ModelError):
+    """Prompts or options of a generation that have no meaning, or that do not fit the model."""
+
+
 class EngineError(ModelError):
     """A generation engine outside this process that cannot be reached, refuses, or answers what cannot be used."""
 

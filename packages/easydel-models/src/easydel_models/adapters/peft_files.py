@@ -16,6 +16,7 @@ import numpy as np
 
 from easydel_models.adapters.config import LoraConfig
 from easydel_models.adapters.lora import with_adapters
+from easydel_models.adapters.peft_values import read_peft_config
 from easydel_models.adapters.targets import adapted_kernels, linear_modules, linear_names
 from easydel_models.config import DecoderConfig
 from easydel_models.errors import LoraError, ModelNotFoundError
@@ -24,6 +25,7 @@ from easydel_models.heads import DecoderModel, SequenceClassifier
 from easydel_models.layers.linear import LORA_A, LORA_B
 from easydel_models.mesh.sharding import one_writer, to_host
 from easydel_models.parameters import Params, parameter_specs, split_params, update_params
+from easydel_models.shown import quoted
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -147,20 +149,13 @@ def _adapter_config(model: DecoderModel, lora: LoraConfig, base_model: str | Non
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
-    if not path.is_file():
-        raise ModelNotFoundError(f"{path} is not there; a folder of adapters needs one.")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise LoraError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        kind = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
-        raise LoraError(f"{path} has the peft_type {kind!r}; only LORA is computed here.")
+    config = read_peft_config(path)
     ours = _READ | _WITHOUT_EFFECT
     odd = {key: value for key, value in config.items() if key not in ours and value and value != _FINE.get(key)}
     if odd:
         raise LoraError(
-            f"{path} asks for {odd}, which is not computed here; merge such adapters with peft and load the result."
+            f"{path} asks for {quoted(odd)}, which is not computed here; merge such adapters with peft and load the "
+            "result."
         )
     return config
 

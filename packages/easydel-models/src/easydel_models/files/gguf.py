@@ -19,9 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from easydel_models.config_values import is_number, is_whole
 from easydel_models.errors import ConfigError, WeightsError
 from easydel_models.files.gguf_file import GGUFFile, GGUFTensor, open_gguf
 from easydel_models.layers.rope import RopeConfig, rope_frequencies
+from easydel_models.shown import quoted
 
 ARCHITECTURES = ("llama",)
 """Values of ``general.architecture`` that are read. Mistral's files call themselves llama too."""
@@ -124,21 +126,20 @@ def halves_from_pairs(rows: np.ndarray, heads: int) -> np.ndarray:
 
 def _check_kind(file: GGUFFile) -> None:
     architecture = file.metadata.get("general.architecture")
-    if architecture not in ARCHITECTURES:
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise ConfigError(
-            f"{file.path} has the architecture {architecture!r}; read are: {', '.join(ARCHITECTURES)}. "
+            f"{file.path} has the architecture {quoted(architecture)}; read are: {', '.join(ARCHITECTURES)}. "
             "Take the model's safetensors folder if its family is known there."
         )
-    if file.metadata.get("split.count", 1) > 1:
-        raise ConfigError(
-            f"{file.path} is one of {file.metadata['split.count']} parts; merge them first (llama-gguf-split --merge)."
-        )
+    parts = file.metadata.get("split.count", 1)
+    if not is_whole(parts) or parts > 1:
+        raise ConfigError(f"{file.path} is one of {quoted(parts)} parts; merge them first (llama-gguf-split --merge).")
     for key, value in file.metadata.items():
         name = key.removeprefix("llama.")
-        if name == key or name in _KNOWN_KEYS or (name.startswith("expert") and value == 0):
+        if name == key or name in _KNOWN_KEYS or (name.startswith("expert") and is_number(value) and value == 0):
             continue
         raise ConfigError(
-            f"{file.path} sets {key} to {value!r}, which this decoder does not compute: the model would load and "
+            f"{file.path} sets {key} to {quoted(value)}, which this decoder does not compute: the model would load and "
             "give wrong numbers."
         )
 
@@ -146,11 +147,12 @@ def _check_kind(file: GGUFFile) -> None:
 def _hf_config(file: GGUFFile) -> dict[str, Any]:
     heads = _setting(file, "attention.head_count")
     dim = _setting(file, "embedding_length")
-    head_dim = int(file.metadata.get("llama.attention.key_length", dim // heads))
+    head_dim = _setting(file, "attention.key_length", dim // heads or None)
     for key in ("attention.value_length", "rope.dimension_count"):
-        if (found := file.metadata.get(f"llama.{key}", head_dim)) != head_dim:
+        found = file.metadata.get(f"llama.{key}", head_dim)
+        if not is_whole(found) or found != head_dim:
             raise ConfigError(
-                f"{file.path} sets llama.{key} to {found}; expected head_dim, {head_dim}: "
+                f"{file.path} sets llama.{key} to {quoted(found)}; expected head_dim, {head_dim}: "
                 "heads of other widths are not computed."
             )
     ids = {key: file.metadata.get(f"tokenizer.ggml.{key}") for key in (*_STOP_KEYS, "bos_token_id")}
@@ -184,10 +186,12 @@ def _setting(file: GGUFFile, name: str, default: Any = None) -> Any:
         raise ConfigError(f"{file.path} lacks llama.{name}, without which the model cannot be built.")
     if isinstance(value, np.ndarray):
         if len(set(value.tolist())) != 1:
-            raise ConfigError(f"{file.path} gives llama.{name} per layer, {value.tolist()}; expected one for all.")
+            raise ConfigError(
+                f"{file.path} gives llama.{name} per layer, {quoted(value.tolist())}; expected one for all."
+            )
         value = value[0].item()
-    if isinstance(value, str) or value <= 0:
-        raise ConfigError(f"{file.path} sets llama.{name} to {value!r}; expected a number above 0.")
+    if not is_number(value) or value <= 0:
+        raise ConfigError(f"{file.path} sets llama.{name} to {quoted(value)}; expected a number above 0.")
     return value
 
 
@@ -203,8 +207,10 @@ def _decimal(value: float) -> float:
 
 
 def _rope(file: GGUFFile, head_dim: int) -> dict[str, Any]:
-    theta = _decimal(file.metadata.get("llama.rope.freq_base", 10_000.0))
+    theta = _decimal(_setting(file, "rope.freq_base", 10_000.0))
     kind = file.metadata.get("llama.rope.scaling.type", "none")
+    if not isinstance(kind, str):
+        raise ConfigError(f"{file.path} sets llama.rope.scaling.type to {quoted(kind)}; expected its name.")
     if _ROPE_FACTORS in file.tensors:
         scaling = _llama3_scaling(file, theta, head_dim)
     elif kind == "none":
@@ -212,7 +218,7 @@ def _rope(file: GGUFFile, head_dim: int) -> dict[str, Any]:
     elif kind == "linear":
         scaling = {"rope_type": "linear", "factor": _decimal(_setting(file, "rope.scaling.factor"))}
     else:
-        raise ConfigError(f"{file.path} scales rope by {kind!r}; computed are none, linear and Llama 3's.")
+        raise ConfigError(f"{file.path} scales rope by {quoted(kind)}; computed are none, linear and Llama 3's.")
     return {"rope_theta": theta, "rope_scaling": scaling}
 
 

@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from easydel_models.errors import ModelNotFoundError, WeightsError
+from easydel_models.config_values import is_whole
+from easydel_models.errors import MissingExtraError, ModelNotFoundError, WeightsError
+from easydel_models.shown import quoted
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -29,6 +31,7 @@ _SCALARS = dict(enumerate(("<u1", "<i1", "<u2", "<i2", "<u4", "<i4", "<f4", "?")
 }
 _STRING, _ARRAY = 8, 9
 _MAX_DIMS = 4
+_MOST_ALIGNMENT = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,7 +112,7 @@ def require_gguf(path: Path) -> Any:
     try:
         import gguf
     except ImportError as error:
-        raise ImportError(
+        raise MissingExtraError(
             f"reading {path} needs the gguf package; install it with: pip install 'easydel-models[gguf]'"
         ) from error
     return gguf
@@ -153,8 +156,8 @@ def _read_header(cursor: _Cursor, sizes: Mapping[int, tuple[int, int]]) -> GGUFF
         metadata[key] = _read_value(cursor, cursor.integer(f"the type of {key}", "I"), key)
     entries = [_read_entry(cursor) for _ in range(tensor_count)]
     alignment = metadata.get("general.alignment", 32)
-    if not isinstance(alignment, int) or alignment < 1:
-        raise _broken(cursor.path, cursor.at, f"general.alignment is {alignment!r}, expected a number of bytes")
+    if not is_whole(alignment) or not 1 <= alignment <= _MOST_ALIGNMENT:
+        raise _broken(cursor.path, cursor.at, f"general.alignment is {quoted(alignment)}, expected a number of bytes")
     start = -(-cursor.at // alignment) * alignment
     tensors = [_locate(cursor, entry, start, sizes) for entry in entries]
     return GGUFFile(
@@ -209,7 +212,7 @@ def _locate(
     if number_format not in sizes:
         raise _broken(cursor.path, cursor.at, f"tensor {name} has the unknown format {number_format}")
     block, block_bytes = sizes[number_format]
-    if not shape or shape[-1] % block:
+    if not shape or 0 in shape or shape[-1] % block:
         raise _broken(cursor.path, cursor.at, f"tensor {name} of shape {shape} is not made of blocks of {block}")
     size = math.prod(shape) // block * block_bytes
     if start + offset + size > len(cursor.data):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Array
 
+from easydel_models.errors import OptionsError
 from easydel_models.generation.batch import Batch, OnTokens, Work
 from easydel_models.generation.block import BlockPlan
 from easydel_models.generation.options import GenerateResult, GenerationOptions, eos_tuple
@@ -54,7 +55,7 @@ class ModelEngine:
         """
         for name, value in {"batch_size": batch_size, "block_size": block_size}.items():
             if value < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {value}")
+                raise OptionsError(f"`{name}` must be >= 1, got {value}")
         self._model = model
         self._weights: DecodeWeights | None = None
         self._batch_size = batch_size
@@ -67,7 +68,7 @@ class ModelEngine:
         """Continues each prompt; completions of one prompt lie side by side in the result.
 
         Raises:
-            ValueError: If a prompt is empty, too long, or holds an unknown id (it is named by its place), or if there
+            OptionsError: If a prompt is empty, too long, or holds an unknown id (it is named by its place), or if there
                 are stop strings and no ``decode``.
         """
         rows = checked_prompts(prompts, self._model.config, options.max_new_tokens)
@@ -100,7 +101,7 @@ class ModelEngine:
 
     def _work(self, options: GenerationOptions) -> Work:
         if options.stop_strings and self._decode is None:
-            raise ValueError(
+            raise OptionsError(
                 f"stop_strings={list(options.stop_strings)} need `decode`, a function from token ids to text: "
                 "the model knows no tokenizer; pass decode=tokenizer.decode"
             )
@@ -175,8 +176,8 @@ def generate(
         New tokens and their log-probabilities, in the order of the prompts, completions of one prompt side by side.
 
     Raises:
-        ValueError: If an option is out of range, or a prompt is empty, too long, or holds an unknown id; the prompt is
-            named by its place.
+        OptionsError: If an option is out of range, or a prompt is empty, too long, or holds an unknown id; the prompt
+            is named by its place.
     """
     options = GenerationOptions(
         max_new_tokens=max_new_tokens,

@@ -1,10 +1,13 @@
 """What is asked of a generation engine, and what it answers: the same for ours and for a server's."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+
+from easydel_models.errors import OptionsError
 
 FinishReason = Literal["stop", "length"]
 
@@ -42,12 +45,12 @@ class GenerationOptions:
         """Refuses values that have no meaning.
 
         Raises:
-            ValueError: Naming the field, its value and the range.
+            OptionsError: Naming the field, its value and the range.
         """
         for name in ("max_new_tokens", "num_return_sequences"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), ">= 1")
-        if not self.temperature > 0:
-            raise ValueError(f"`temperature` must be > 0, got {self.temperature}; for greedy, set do_sample=False")
+        if not 0 < self.temperature < math.inf:
+            raise OptionsError(f"`temperature` must be > 0, got {self.temperature}; for greedy, set do_sample=False")
         _require(self.top_k >= 0, "top_k", self.top_k, ">= 0 (0 = off)")
         _require(0 < self.top_p <= 1, "top_p", self.top_p, "in (0, 1] (1 = off)")
         _require(0 <= self.min_p <= 1, "min_p", self.min_p, "in [0, 1] (0 = off)")
@@ -58,7 +61,7 @@ class GenerationOptions:
         idle = {name: getattr(self, name) for name, off in _OF_SAMPLING.items() if getattr(self, name) != off}
         if idle and not self.do_sample:
             given = ", ".join(f"{name}={value}" for name, value in idle.items())
-            raise ValueError(f"{given}: no effect without sampling; set do_sample=True or leave this out")
+            raise OptionsError(f"{given}: no effect without sampling; set do_sample=True or leave this out")
 
 
 _OF_SAMPLING = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
@@ -87,4 +90,4 @@ def eos_tuple(eos_token_id: int | Sequence[int] | None) -> tuple[int, ...] | Non
 
 def _require(condition: bool, field: str, value: object, expected: str) -> None:
     if not condition:
-        raise ValueError(f"`{field}` must be {expected}, got {value}")
+        raise OptionsError(f"`{field}` must be {expected}, got {value}")

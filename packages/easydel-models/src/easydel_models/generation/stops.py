@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from easydel_models.config import DecoderConfig
+from easydel_models.errors import OptionsError
 
 Decode = Callable[[list[int]], str]
 """Text of some token ids: a tokenizer's ``decode``."""
@@ -17,12 +18,12 @@ def stop_ids(config: DecoderConfig, eos_token_ids: tuple[int, ...] | None) -> np
     """Returns the stop tokens (None = the model's) as an int32 array, filled up with -1, which is no token.
 
     Raises:
-        ValueError: If one is not in the vocabulary.
+        OptionsError: If one is not in the vocabulary.
     """
     ids = config.eos_token_ids if eos_token_ids is None else eos_token_ids
     for token in ids:
         if not 0 <= token < config.vocab_size:
-            raise ValueError(f"`eos_token_id` {token} is outside the vocabulary of {config.vocab_size}")
+            raise OptionsError(f"`eos_token_id` {token} is outside the vocabulary of {config.vocab_size}")
     filled = np.full(max(-(-len(ids) // _BUCKET), 1) * _BUCKET, -1, np.int32)
     filled[: len(ids)] = ids
     return filled
