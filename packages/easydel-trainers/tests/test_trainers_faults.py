@@ -221,6 +221,59 @@ def test_a_full_disk_is_counted_and_training_goes_on_if_asked(make, whole, tmp_p
     assert_same_bits(again, whole[0])
 
 
+@orbax_leaks
+def test_a_disk_that_was_full_for_a_while_costs_only_the_checkpoints_of_that_time(make, tmp_path, small_files):
+    """Also where the next one is due before it is known what became of the one before."""
+    options = {"on_save_error": "continue", "save_steps": 2, "save_total_limit": None}
+    full = when_there(tmp_path / "checkpoints" / "2", lambda: small_files(3000))
+
+    class MakeRoom(Callback):
+        def on_step(self, run):
+            while run.step == 5 and run._checkpoints._checkpointer._manager.is_saving_in_progress():
+                time.sleep(0.01)
+            if run.step == 5:
+                small_files(resource.RLIM_INFINITY)
+
+    output = make(config(tmp_path, **options), callbacks=[At(3, full), MakeRoom()]).train()
+    assert output.metrics["failed_writes"] >= 1
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.isdecimal()) == [
+        "2",
+        "6",
+        "8",
+    ]
+
+
+@orbax_leaks
+@pytest.mark.parametrize(("on_save_error", "raised"), [("continue", KeyboardInterrupt), ("stop", CheckpointError)])
+def test_a_checkpoint_that_fails_while_a_run_ends_otherwise(make, tmp_path, small_files, caplog, on_save_error, raised):
+    """It is waited for on the way out; with `continue` the run ends as it would have."""
+
+    def stop_at_once():
+        raise KeyboardInterrupt
+
+    full = when_there(tmp_path / "checkpoints" / "4", lambda: small_files(3000))
+    options = {"on_save_error": on_save_error, "save_steps": 4, "log_steps": 100}
+    with pytest.raises(raised):
+        make(config(tmp_path, max_training_steps=12, **options), callbacks=[At(5, full), At(9, stop_at_once)]).train()
+    if on_save_error == "continue":
+        assert "NOT SAVED" in caplog.text
+
+
+def test_a_clock_that_is_set_during_a_save_fails_no_save(make, tmp_path, monkeypatch):
+    from easydel_trainers.checkpoint import Checkpointer
+
+    years, before_rename, real = [0], Checkpointer._before_rename, time.time
+
+    def set_clock(checkpointer):
+        years[0] = 0 if years[0] else 30
+        before_rename(checkpointer)
+
+    monkeypatch.setattr(time, "time", lambda: real() + years[0] * 365 * 24 * 3600)
+    monkeypatch.setattr(Checkpointer, "_before_rename", set_clock)
+    make(config(tmp_path, max_training_steps=4, save_steps=1, save_total_limit=None)).train()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["1", "2", "3", "4"]
+
+
 def test_a_folder_that_cannot_be_made_is_refused_before_training(make, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot be written to"):

@@ -20,6 +20,7 @@ def test_a_resumed_log_loses_what_lies_behind_the_checkpoint_and_half_lines(tmp_
     with (tmp_path / LOG_NAME).open("a") as file:
         file.write('{"step": 4, "lo')
     resumed = RunLog(tmp_path, resumed_step=2)
+    resumed.cut()
     resumed.add({"step": 3, "loss": 1.0})
     assert resumed.records == [{"step": 1}, {"step": 2}, {"step": 3, "loss": 1.0}]
     lines = (tmp_path / LOG_NAME).read_text().splitlines()

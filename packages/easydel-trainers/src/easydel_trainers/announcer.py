@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from easydel_trainers.callbacks import Callback
 from easydel_trainers.config import TrainerConfig, shown_fields
 from easydel_trainers.errors import CheckpointError
-from easydel_trainers.previews import write_previews
+from easydel_trainers.previews import PREVIEWS_NAME, write_previews
 from easydel_trainers.processes import is_speaker
 from easydel_trainers.progress import ProgressBar
+from easydel_trainers.run_files import keep_lines
 from easydel_trainers.run_log import RunLog
-from easydel_trainers.sampled import Sampled, sampled_table, write_sampled
+from easydel_trainers.sampled import COMPLETIONS_NAME, Sampled, sampled_table, write_sampled
 from easydel_trainers.trackers.tracker import Tracker, open_trackers
 
 if TYPE_CHECKING:
@@ -52,6 +54,10 @@ class Announcer:
         self._folder = None if config.save_directory is None else Path(config.save_directory)
         self.failed_writes = 0
         self._log = RunLog(self._folder, resumed_step=done, writes=is_speaker())
+        self.writing(self._log.cut)
+        for name in (PREVIEWS_NAME, COMPLETIONS_NAME):
+            if self._folder is not None and is_speaker():
+                self.writing(partial(keep_lines, self._folder / name, lambda line: line["step"] <= done))
         self._trackers = self._open_trackers(resources) if is_speaker() else []
         shown = config.progress_bar if is_speaker() else False
         self._bar = resources.enter_context(ProgressBar(shown=shown, total=total, done=done))

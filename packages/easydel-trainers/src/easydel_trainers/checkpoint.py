@@ -26,6 +26,8 @@ from easydel_trainers.step import TrainState
 _LOG = logging.getLogger(__name__)
 _PACKAGES = ("easydel-trainers", "easydel-models", "easydel-transforms", "easydata-sources", "jax", "optax")
 
+_FOREVER = 100 * 365 * 24 * 3600  # seconds
+
 #: In a run's folder; holds a folder for every checkpoint, named after its step.
 CHECKPOINTS_FOLDER = "checkpoints"
 #: In a checkpoint's folder: the JSON document beside its arrays, where orbax writes it.
@@ -68,7 +70,7 @@ class Checkpointer:
                 preservation_policy=_Kept(keep, best_step),
                 create=True,
                 cleanup_tmp_directories=True,
-                async_options=ocp.AsyncOptions(post_finalization_callback=self._before_rename),
+                async_options=_async_options(self._before_rename),
             ),
             handler_registry=_handlers(),
         )
@@ -79,10 +81,8 @@ class Checkpointer:
         Raises:
             CheckpointError: if what was being written could not be.
         """
-        try:
-            self._manager.close()
-        except Exception as error:  # as in `save`
-            raise self._not_written(error) from error
+        if (failure := self._failure_of(self._manager.close)) is not None:
+            raise failure
 
     @property
     def latest_step(self) -> int | None:
@@ -138,10 +138,11 @@ class Checkpointer:
         }
         if extras:
             items["extras"] = ocp.args.PyTreeSave(dict(extras))
-        try:
-            self._manager.save(step, args=_composite(items))
-        except Exception as error:  # whatever the file system said, in the words of several libraries: told, raised
-            raise self._not_written(error) from error
+        # What became of the one before is asked first: orbax would raise that here, and not write this one.
+        before = self._failure_of(self._manager.wait_until_finished)
+        failure = self._failure_of(lambda: self._manager.save(step, args=_composite(items))) or before
+        if failure is not None:
+            raise failure
 
     def wait(self) -> None:
         """Wait until everything is written.
@@ -149,10 +150,8 @@ class Checkpointer:
         Raises:
             CheckpointError: if something could not be.
         """
-        try:
-            self._manager.wait_until_finished()
-        except Exception as error:  # as above
-            raise self._not_written(error) from error
+        if (failure := self._failure_of(self._manager.wait_until_finished)) is not None:
+            raise failure
 
     def meta(self, step: int) -> Meta:
         """The JSON document of a checkpoint."""
@@ -212,6 +211,15 @@ class Checkpointer:
         )
         self._manager.reload()
 
+    def _failure_of(self, write: Callable[[], object]) -> CheckpointError | None:
+        try:
+            write()
+        except Exception as error:  # noqa: BLE001 - of the file system, in the words of several libraries: told, raised
+            failure = self._not_written(error)
+            failure.__cause__ = error
+            return failure
+        return None
+
     def _not_written(self, error: Exception) -> CheckpointError:
         # Orbax counts a checkpoint as there once it has begun to write it: look at the disk again.
         self._manager.reload()
@@ -255,6 +263,13 @@ def refuse_other_run(meta: Meta, identity: Mapping[str, Any], *, step: int) -> N
             + "\nUse the values of then, or another save_directory. resume='force' goes on all the same, from there "
             "with the values of now."
         )
+
+
+def _async_options(before_rename: Callable[[], None]) -> ocp.AsyncOptions:
+    if jax.process_count() > 1:  # another one may never come
+        return ocp.AsyncOptions(post_finalization_callback=before_rename)
+    # Orbax measures its patience by the clock on the wall, which may jump by years when it is set.
+    return ocp.AsyncOptions(post_finalization_callback=before_rename, timeout_secs=_FOREVER)
 
 
 def _unused(path: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import jax
 
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.freed_memory import give_back
+from easydel_trainers.run_files import append_line, read_lines
 
 PREVIEWS_NAME = "previews.jsonl"
 
@@ -37,8 +37,15 @@ def greedy_answers(model: Any, tokenizer: Any, prompts: Sequence[str], *, max_ne
 def write_previews(folder: Path, step: int, prompts: Sequence[str], answers: Sequence[str]) -> None:
     """Append one line with the answers of a step to `previews.jsonl`."""
     previews = [{"prompt": prompt, "answer": answer} for prompt, answer in zip(prompts, answers, strict=True)]
-    with (folder / PREVIEWS_NAME).open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"step": step, "previews": previews}, ensure_ascii=False) + "\n")
+    append_line(folder / PREVIEWS_NAME, {"step": step, "previews": previews})
+
+
+def read_previews(folder: Path) -> list[tuple[int, str, str]]:
+    """Step, prompt and answer of every preview so far."""
+    lines = read_lines(folder / PREVIEWS_NAME)
+    return [
+        (line["step"], preview["prompt"], preview["answer"]) for line in lines for preview in line.get("previews", [])
+    ]
 
 
 def _prompt_ids(tokenizer: Any, prompt: str) -> list[int]:

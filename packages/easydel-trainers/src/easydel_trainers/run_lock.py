@@ -23,7 +23,8 @@ def lock_folder(folder: Path, resources: ExitStack) -> None:
         OSError: if the folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file = resources.enter_context((folder / LOCK_NAME).open("a+", encoding="utf-8"))
+    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    file = resources.enter_context(os.fdopen(descriptor, "a+", encoding="utf-8"))
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

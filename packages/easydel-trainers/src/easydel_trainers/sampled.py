@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.table import Table
+
+from easydel_trainers.run_files import append_line, read_lines
 
 COMPLETIONS_NAME = "completions.jsonl"
 _LONGEST = 400  # characters of a cell on a terminal
@@ -42,16 +43,13 @@ class Sampled:
 def write_sampled(folder: Path, step: int, sampled: Sequence[Sampled]) -> None:
     """Append one line with the answers of a step to `completions.jsonl`."""
     entry = {"step": step, "completions": [dataclasses.asdict(one) for one in sampled]}
-    with (folder / COMPLETIONS_NAME).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    append_line(folder / COMPLETIONS_NAME, entry)
 
 
 def read_sampled(path: Path, *, last: int) -> list[tuple[int, Sampled]]:
     """The answers of the `last` lines of such a file, each with its step; none where there is no file."""
-    if not path.exists():
-        return []
-    entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[-last:]]
-    return [(entry["step"], Sampled(**one)) for entry in entries for one in entry["completions"]]
+    entries = read_lines(path)[-last:]
+    return [(entry["step"], Sampled(**one)) for entry in entries for one in entry.get("completions", [])]
 
 
 def sampled_table(step: int, sampled: Sequence[Sampled]) -> Table:

@@ -33,6 +33,7 @@ from easydel_trainers.processes import is_speaker
 from easydel_trainers.profile_window import ProfileWindow
 from easydel_trainers.report.live import LiveReport
 from easydel_trainers.run_checkpoints import RunCheckpoints
+from easydel_trainers.run_files import write_whole
 from easydel_trainers.sampled import Sampled
 from easydel_trainers.save_moments import SaveMoments
 from easydel_trainers.signals import Interrupted, StopSignals
@@ -128,6 +129,16 @@ class TrainingRun:
         """Show answers that were sampled in training, wherever the run's news go."""
         self._news.sampled(self.step, answers)
 
+    def leave(self, name: str, text: str) -> None:
+        """Write a file of the run's folder, whole or not at all; nothing where there is no folder.
+
+        Raises:
+            CheckpointError: if it cannot be written and `on_save_error` is `stop`.
+        """
+        folder = self._folder
+        if folder is not None and is_speaker():
+            self._news.writing(lambda: write_whole(folder / name, text))
+
     def stop(self) -> None:
         """End the run behind the step just taken, as if it were the last: evaluate, save, return."""
         self._loop.stop()
@@ -212,8 +223,7 @@ class TrainingRun:
         )
         if self._folder is not None and is_speaker():
             summary = {"global_step": self.step, **metrics, "data_report": output.data_report}
-            path, text = self._folder / "summary.json", json.dumps(summary, indent=2) + "\n"
-            self._news.writing(lambda: path.write_text(text, encoding="utf-8"))
+            self.leave("summary.json", json.dumps(summary, indent=2) + "\n")
             self._write_page(f"finished behind step {self.step}")
         return output
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import final
 
-from easydel_trainers.previews import PREVIEWS_NAME
+from easydel_trainers.previews import read_previews
 from easydel_trainers.report.run_report import Record, RunReport, Sample
 from easydel_trainers.sampled import COMPLETIONS_NAME, read_sampled
 
@@ -57,7 +56,7 @@ class LiveReport:
             data_report=data_report,
             config=self._config,
             versions=self._versions,
-            samples=[*_samples(self._folder / PREVIEWS_NAME), *_completions(self._folder / COMPLETIONS_NAME)],
+            samples=[*_samples(self._folder), *_completions(self._folder / COMPLETIONS_NAME)],
             auto_class=self._auto_class,
             written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         )
@@ -65,11 +64,8 @@ class LiveReport:
         self._written_at = time.monotonic()
 
 
-def _samples(path: Path) -> list[Sample]:
-    if not path.exists():
-        return []
-    entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [Sample(step=entry["step"], **preview) for entry in entries for preview in entry["previews"]]
+def _samples(folder: Path) -> list[Sample]:
+    return [Sample(step=step, prompt=prompt, answer=answer) for step, prompt, answer in read_previews(folder)]
 
 
 def _completions(path: Path) -> list[Sample]:

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from easydel_trainers.report.charts import Line, line_chart
 from easydel_trainers.report.pages import render
 from easydel_trainers.report.scales import short
+from easydel_trainers.run_files import write_whole
 
 REPORT_NAME = "report.html"
 
@@ -91,9 +92,7 @@ class RunReport:
     def write(self, directory: str | Path) -> Path:
         """Write `report.html` there, whole or not at all."""
         path = Path(directory) / REPORT_NAME
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(self.html(), encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, self.html())
         return path
 
 

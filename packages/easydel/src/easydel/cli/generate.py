@@ -93,7 +93,7 @@ def _prompts(flags: GenerateFlags) -> list[str]:
         raise CommandError("There is no prompt. Write one behind the model, or pipe lines in.")
     else:
         text = sys.stdin.read()
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in text.split("\n") if line.strip()]
     if not lines:
         raise CommandError("There is no prompt: no line with text in it was given.")
     return lines

@@ -9,8 +9,9 @@ from typing import Any, final
 
 from easydel_trainers.callbacks import Callback
 from easydel_trainers.processes import is_speaker
+from easydel_trainers.run_files import write_whole
 
-from easydel.cli.printed import leave_config
+from easydel.cli.printed import RUN_FILE, config_as_yaml
 
 HELD_OUT_FILE = "held_out.json"
 
@@ -21,16 +22,13 @@ class LeavesConfig(Callback):
 
     Args:
         config: of the command.
-        folder: the run's.
     """
 
-    def __init__(self, config: Any, folder: Path):
-        self._config, self._folder = config, folder
+    def __init__(self, config: Any):
+        self._config = config
 
     def on_begin(self, run: Any) -> None:
-        del run
-        if is_speaker():
-            leave_config(self._config, self._folder)
+        run.leave(RUN_FILE, config_as_yaml(self._config))
 
 
 def leave_held_out(
@@ -43,4 +41,4 @@ def leave_held_out(
     if (before or after or answers) and is_speaker():
         found = {"before": before, "after": after, "answers": list(answers)}
         text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
-        (folder / HELD_OUT_FILE).write_text(text, encoding="utf-8")
+        write_whole(folder / HELD_OUT_FILE, text)

@@ -12,8 +12,6 @@ may say
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -117,11 +115,10 @@ def _demo_file(rest: str, folder: Path) -> Path:
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write whole or not at all: the name appears only once every row is on the disk."""
+    from easydel_trainers.run_files import write_lines
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    unfinished.replace(path)
+    write_lines(path, rows)
 
 
 def _hub_rows(rest: str) -> ShardedDataSource:

@@ -31,7 +31,7 @@ def conduct(config: Any, trainer_name: str, *, as_json: bool) -> None:
     console = console_for(as_json)
     folder = Path(config.training.save_directory)
     say("reading rows and model")
-    callbacks = (LeavesConfig(config, folder),)
+    callbacks = (LeavesConfig(config),)
     trainer = assembled(config, trainer_name, made_rows=folder / "rows", callbacks=callbacks)
 
     def measured() -> dict[str, float]:

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 RUN_FILE = "run.yaml"
-
-
-def leave_config(config: Any, folder: Path) -> None:
-    """Write the whole config to `run.yaml` of a run's folder, so that the folder says by itself what the run is."""
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".{RUN_FILE}.{os.getpid()}"
-    unfinished.write_text(config_as_yaml(config), encoding="utf-8")
-    unfinished.replace(folder / RUN_FILE)
 
 
 def config_as_yaml(config: Any) -> str:

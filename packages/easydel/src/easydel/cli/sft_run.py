@@ -33,7 +33,7 @@ def conduct(config: SFTRun, trainer_name: str, *, as_json: bool) -> None:
     console = console_for(as_json)
     folder = Path(str(config.training.save_directory))
     say("reading rows and model")
-    callbacks = (LeavesConfig(config, folder),)
+    callbacks = (LeavesConfig(config),)
     trainer = assembled(config, trainer_name, made_rows=folder / "rows", callbacks=callbacks)
     held_out = held_out_rows(config, folder / "rows")
     questions = [*config.preview_questions]
