@@ -28,12 +28,12 @@ def quick_compilation():
 def random_model():
     """Builds a language model of random weights, drawn by NumPy: JAX would compile a program for every shape."""
     from easydel_models.heads import CausalLM
-    from easydel_models.parameters import full_shape, nested, parameter_specs
+    from easydel_models.parameters import nested, parameter_specs
 
     def build(config, seed, dtype="float32"):
         rng, flat = np.random.default_rng(seed), {}
         for path, spec in parameter_specs(config).items():
-            values = rng.normal(scale=0.3, size=full_shape(spec, config)) + (spec.kind == "norm")
+            values = rng.normal(scale=0.3, size=spec.full_shape) + (spec.kind == "norm")
             flat[path] = jnp.asarray(values, jnp.float32)
         return CausalLM(config, nested(flat), dtype=dtype)
 

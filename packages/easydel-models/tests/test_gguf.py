@@ -11,8 +11,9 @@ from easydel_models.errors import ConfigError, ModelError, ModelNotFoundError, W
 from easydel_models.files.gguf import halves_from_pairs, read_gguf
 from easydel_models.files.weights import LazyTensor, export_tensors
 from easydel_models.heads import CausalLM
+from easydel_models.layers.norms import NormConfig
 from easydel_models.layers.rope import RopeConfig, rope_frequencies
-from easydel_models.parameters import full_shape, nested, parameter_specs, split_params
+from easydel_models.parameters import nested, parameter_specs, split_params
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +28,7 @@ CONFIG = DecoderConfig(
     num_kv_heads=2,
     mlp_dim=64,
     max_positions=128,
-    norm_eps=1e-5,
+    norm=NormConfig(eps=1e-5),
     rope=RopeConfig(theta=100_000.0),
     tie_embeddings=True,
     bos_token_id=1,
@@ -54,7 +55,7 @@ def random_model(config, seed):
     """Drawn by NumPy: JAX would compile a program for every shape."""
     rng, flat = np.random.default_rng(seed), {}
     for path, spec in parameter_specs(config).items():
-        values = rng.normal(scale=0.3, size=full_shape(spec, config)) + (spec.kind == "norm")
+        values = rng.normal(scale=0.3, size=spec.full_shape) + (spec.kind == "norm")
         flat[path] = jnp.asarray(values, jnp.float32)
     return CausalLM(config, nested(flat))
 
@@ -80,7 +81,7 @@ def header(writer, config):
     writer.add_head_count(config.num_heads)
     writer.add_head_count_kv(config.num_kv_heads)
     writer.add_rope_freq_base(config.rope.theta)
-    writer.add_layer_norm_rms_eps(config.norm_eps)
+    writer.add_layer_norm_rms_eps(config.norm.eps)
     writer.add_token_list([f"word {i}" for i in range(config.vocab_size)])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)

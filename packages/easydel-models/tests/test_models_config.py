@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 from easydel_models.config import DecoderConfig
 from easydel_models.errors import ConfigError
+from easydel_models.layers.norms import NormConfig
 from easydel_models.layers.rope import RopeConfig
 
 LLAMA_3_1_8B = {
@@ -58,7 +59,7 @@ def test_every_key_of_llama_3_is_taken_over():
         head_dim=128,
         mlp_dim=14336,
         max_positions=131072,
-        norm_eps=1e-5,
+        norm=NormConfig(eps=1e-5),
         rope=RopeConfig(theta=500000.0, kind="llama3", factor=8.0, original_max_positions=8192),
         bos_token_id=128000,
         eos_token_ids=(128001, 128008, 128009),
@@ -79,7 +80,7 @@ def test_rope_scaling_in_its_oldest_spelling():
 
 def test_defaults_are_those_of_transformers():
     llama = DecoderConfig.from_hf(TINY)
-    assert (llama.num_kv_heads, llama.norm_eps, llama.rope.theta) == (4, 1e-6, 10_000.0)
+    assert (llama.num_kv_heads, llama.norm.eps, llama.rope.theta) == (4, 1e-6, 10_000.0)
     assert llama.sliding_window is None
     mistral = DecoderConfig.from_hf({**TINY, "model_type": "mistral", "num_attention_heads": 8})
     assert (mistral.num_kv_heads, mistral.sliding_window) == (8, 4096)
@@ -120,10 +121,13 @@ def test_writing_and_reading_gives_the_same_config(change):
         ({"attention_dropout": 0.1}, "sets 'attention_dropout' to 0.1"),
         ({"quantization_config": {"bits": 4}}, "'quantization_config'"),
         ({"sliding_window": 4096}, "'sliding_window'"),  # llama has none: transformers would ignore it
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope of kind 'yarn' is not computed"),
+        ({"rope_scaling": {"rope_type": "xpos", "factor": 4.0}}, "rope of kind 'xpos' is not computed"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}, "lacks low_freq_factor, high_freq_factor"),
         ({"hidden_act": "relu"}, "`hidden_act` is 'relu'; expected one of gelu"),
-        ({"model_type": "qwen2"}, "`model_type` is 'qwen2'; the families known are llama, mistral"),
+        (
+            {"model_type": "lama"},
+            "`model_type` is 'lama'; nearest by name: llama; the families known are llama, mistral",
+        ),
         ({"hidden_size": None}, "config.json lacks hidden_size"),
         ({"num_key_value_heads": 3}, "`num_kv_heads` is 3; expected a divisor of num_heads=4"),
         ({"head_dim": 7}, "`head_dim` is 7; expected even"),

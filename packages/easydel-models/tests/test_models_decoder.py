@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from easydel_models.cache import init_cache
 from easydel_models.config import DecoderConfig
 from easydel_models.decoder import restarting_positions
+from easydel_models.generation.decode_step import decode_step
+from easydel_models.generation.slot_cache import Store, recent_store
+from easydel_models.generation.weights import decode_weights
 from easydel_models.heads import CausalLM
+from easydel_models.layers.norms import NormConfig
 from easydel_models.layers.rope import RopeConfig
 from easydel_models.parameters import join_params, split_params
 
@@ -25,7 +28,7 @@ CONFIGS = {
     ),
     "linear rope": dataclasses.replace(PLAIN, rope=RopeConfig(kind="linear", factor=2.0)),
     "biases": dataclasses.replace(PLAIN, attention_bias=True, mlp_bias=True, activation="gelu_tanh"),
-    "tied": dataclasses.replace(PLAIN, tie_embeddings=True, norm_eps=1e-2),
+    "tied": dataclasses.replace(PLAIN, tie_embeddings=True, norm=NormConfig(eps=1e-2)),
 }
 SEGMENTS = np.asarray([[1, 1, 1, 1, 2, 2, 2, 2, 2, 0, 0], [0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1]], np.int32)
 IDS = np.random.default_rng(0).integers(0, 50, SEGMENTS.shape).astype(np.int32)
@@ -45,15 +48,15 @@ def numpy_logits(config, params, ids):
     x = w["embedding"][ids]
     for layer in range(config.num_layers):
         own = {name: stack[layer] for name, stack in w["layers"].items()}
-        x = x + numpy_attention(config, own, numpy_norm(x, own["attention_norm"], config.norm_eps))
-        h = numpy_norm(x, own["mlp_norm"], config.norm_eps)
+        x = x + numpy_attention(config, own, numpy_norm(x, own["attention_norm"], config.norm.eps))
+        h = numpy_norm(x, own["mlp_norm"], config.norm.eps)
         gate = numpy_linear(own, "gate", h)
         if config.activation == "silu":
             gate = gate / (1 + np.exp(-gate))
         else:
             gate = 0.5 * gate * (1 + np.tanh(math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3)))
         x = x + numpy_linear(own, "down", gate * numpy_linear(own, "up", h))
-    return numpy_norm(x, w["final_norm"], config.norm_eps) @ w.get("head", w["embedding"]).T
+    return numpy_norm(x, w["final_norm"], config.norm.eps) @ w.get("head", w["embedding"]).T
 
 
 def numpy_norm(x, weight, eps):
@@ -164,31 +167,23 @@ def test_positions_restart_in_every_run():
 
 
 @pytest.mark.parametrize("name", ["plain", "sliding window"])
-def test_cached_steps_equal_the_whole_row(name):
+def test_steps_after_a_prompt_give_the_logits_of_the_whole_row(name):
     model = random_model(CONFIGS[name])
-    ids, mask = jnp.asarray(IDS), jnp.asarray(np.minimum(SEGMENTS[[1, 1]], 1))
-    mask = mask.at[0].set(1)  # one full row, one padded on the left
-    whole = model.hidden(ids, segment_ids=mask)
-    cache = init_cache(model.config, batch=2, capacity=14, dtype=model.dtype)
-    step = jax.jit(lambda ids, mask, cache: model.hidden(ids, segment_ids=mask, cache=cache))
-    hidden, cache = step(ids[:, :7], mask[:, :7], cache)
-    parts = [hidden]
-    for t in range(7, ids.shape[1]):
-        hidden, cache = step(ids[:, t : t + 1], mask[:, t : t + 1], cache)
-        parts.append(hidden)
-    real = np.asarray(mask) > 0
-    np.testing.assert_allclose(np.concatenate(parts, 1)[real], np.asarray(whole)[real], atol=1e-4)
-    assert int(cache.next_slot) == ids.shape[1]
-    assert cache.positions[1, :5].tolist() == [0, 0, 0, 0, 1]
+    ids, lengths = jnp.asarray(IDS), np.asarray([7, 4], np.int32)
+    memories = model.memories(ids[:, :7], segment_ids=jnp.asarray(np.arange(7) < lengths[:, None], jnp.int32))
+    weights, store = decode_weights(model), Store(memories)
+    recent = recent_store(model.config, store, 4, model.dtype)
+    whole = np.asarray(model(ids))
+    for step in range(4):
+        tokens = ids[jnp.arange(2), lengths + step]
+        where = {"lengths": jnp.asarray(lengths), "step": jnp.int32(step)}
+        logits, recent = decode_step(model.config, weights, tokens, store, recent, **where)
+        np.testing.assert_allclose(logits, whole[np.arange(2), lengths + step], atol=1e-4)
 
 
-def test_more_tokens_than_the_cache_holds_raise():
-    model = CausalLM.from_config(PLAIN)
-    cache = init_cache(PLAIN, batch=1, capacity=2, dtype=model.dtype)
-    with pytest.raises(ValueError, match="3 tokens do not fit a cache of 2 slots"):
-        model.hidden(jnp.ones((1, 3), jnp.int32), cache=cache)
-    with pytest.raises(ValueError, match="`remat` is 'full' together with a cache"):
-        model.hidden(jnp.ones((1, 1), jnp.int32), cache=cache, remat="full")
+def test_an_unknown_kind_of_remat_is_refused():
+    with pytest.raises(ValueError, match="`remat` is 'some'; expected none, dots or full"):
+        random_model(PLAIN).hidden(jnp.asarray(IDS), remat="some")
 
 
 def test_knowing_the_longest_segment_changes_nothing():
@@ -249,7 +244,5 @@ def test_a_prefix_without_what_it_needs_is_refused():
     places = {"segment_ids": jnp.asarray(SEGMENTS[:1]), "prefix_ids": jnp.zeros_like(ids)}
     with pytest.raises(ValueError, match="need `segment_ids` and `positions`"):
         model.hidden(ids, **places)
-    with pytest.raises(ValueError, match="in the cache already"):
-        model.hidden(ids, cache=init_cache(PLAIN, batch=1, capacity=11, dtype=model.dtype), **places)
     with pytest.raises(ValueError, match="need `segment_ids` and `positions`"):
         model.hidden(ids, prefix_ids=jnp.ones_like(ids), positions=jnp.arange(11)[None])

@@ -1,13 +1,14 @@
-"""The decoder: from tokens to hidden states, as one `jax.lax.scan` over stacked layers.
+"""The decoder: from tokens to hidden states, one `jax.lax.scan` for each segment of its layers.
 
 Pure functions of (config, params, arrays); the classes that hold parameters are in `easydel_models.heads`.
 
 Axis letters: B batch, T tokens, D dim.
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,18 +16,31 @@ import numpy as np
 from jax.sharding import AbstractMesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from easydel_models.attention import Implementation, attention
-from easydel_models.cache import KVCache, next_positions, occupy, write_layer
+from easydel_models.attention import Implementation
 from easydel_models.config import DecoderConfig
 from easydel_models.embedding_noise import EmbeddingNoise, add_noise
-from easydel_models.layers.linear import DROPOUT, gated_mlp, linear, project_heads, rms_norm
-from easydel_models.layers.rope import apply_rope, rope_tables
+from easydel_models.layers.feed_forward import Routing
+from easydel_models.layers.layer import layer_forward
+from easydel_models.layers.linear import DROPOUT
+from easydel_models.layers.norms import normed
+from easydel_models.layers.rope import RopeConfig, RopeTables, rope_tables
+from easydel_models.layers.stacks import Segment, Stack, segments
+from easydel_models.layers.tokens import Memory, Tokens
 from easydel_models.mesh import ROW_AXES, SP, active_mesh, cuts
 from easydel_models.mesh.parallel import GATHERED, ONE_DEVICE, Parallel
 from easydel_models.mesh.partitioning import partition_spec, partition_specs
-from easydel_models.parameters import Params
+from easydel_models.parameters import Params, layer_stacks
 
 Remat = Literal["none", "dots", "full"]
+
+
+class Decoded(NamedTuple):
+    """What a pass through the decoder leaves."""
+
+    hidden: Float[Array, "B T D"]
+    """Hidden states: what the head is applied to."""
+    routings: tuple[Routing, ...]
+    """How each stack of layers with experts chose them, [layers, ...] each; sums over all tokens of the batch."""
 
 
 def decode(
@@ -42,8 +56,8 @@ def decode(
     remat: Remat = "none",
     implementation: Implementation = "auto",
     noise: EmbeddingNoise | None = None,
-) -> Float[Array, "B T D"]:
-    """Returns the hidden states after the final norm, in ``dtype``.
+) -> Decoded:
+    """Returns the hidden states after the final norm, in ``dtype``, and how experts were chosen.
 
     Args:
         config: The decoder's switches.
@@ -64,10 +78,10 @@ def decode(
         noise: What training adds to the embeddings.
 
     Raises:
-        ValueError: If prefixes lack segments or positions, or come with noise, whose size is that of a whole document.
+        ValueError: If prefixes lack segments or positions, come with noise, whose size is that of a whole document, or
+            a layer cannot honour them.
     """
-    if prefix_ids is not None and (positions is None or segment_ids is None or noise is not None):
-        raise ValueError("`prefix_ids` need `segment_ids` and `positions`, and no noise on embeddings.")
+    _check_prefixes(config, prefix_ids, positions, segment_ids, noise)
     mesh = active_mesh()
     mesh = None if mesh is None or not _divides(mesh, input_ids) else mesh
     x = _embedded(mesh, config, params, input_ids, dtype)
@@ -75,53 +89,167 @@ def decode(
         x = add_noise(x, noise, _default_positions(input_ids, segment_ids), _tokens_behind(input_ids, segment_ids))
     if positions is None:
         positions = _default_positions(input_ids, segment_ids)
-    run = functools.partial(
-        _decode,
+    if config.learned_positions:
+        x = x + params["position_embedding"][positions].astype(dtype)
+    how = _Pass(
         config=config,
         dtype=dtype,
-        longest_segment=longest_segment,
         remat=remat,
         implementation=implementation,
+        longest_segment=longest_segment,
+        parallel=ONE_DEVICE if mesh is None else Parallel(mesh),
     )
     if mesh is None:
-        return run(params, x, positions, segment_ids, prefix_ids)
-    return _on_mesh(mesh, run, params, x, positions, segment_ids, prefix_ids)
+        return _decode(how, params, x, positions, segment_ids, prefix_ids)
+    return _on_mesh(mesh, how, params, x, positions, segment_ids, prefix_ids)
 
 
-def _decode(
-    params: Params,
-    x: Array,
-    positions: Array,
-    segment_ids: Array | None,
-    prefix_ids: Array | None,
-    *,
+def read_prompts(
     config: DecoderConfig,
+    params: Params,
+    input_ids: Int[Array, "B T"],
+    *,
     dtype: np.dtype,
-    longest_segment: int | None,
-    remat: Remat,
-    implementation: Implementation,
-    parallel: Parallel = ONE_DEVICE,
-) -> Array:
-    cos, sin = rope_tables(config.rope, config.head_dim, positions)
-    places = parallel.places(positions, segment_ids, prefix_ids)
-    # Behind a prefix that several share, a row's order says nothing of how far a document reaches.
-    window = _window(config, None if prefix_ids is not None else longest_segment)
+    segment_ids: Int[Array, "B T"],
+) -> tuple[Memory, ...]:
+    """Returns what each layer keeps of prompts, for the tokens to come; on one device, or as XLA cuts it.
 
-    def layer_step(x, layer):
-        layer = parallel.gathered(layer, dtype)
-        query, key, value = rotated_heads(config, layer, x, cos, sin)
-        mixed = attention(
-            query,
-            parallel.of_whole_row(key),
-            parallel.of_whole_row(value),
-            window=window,
-            implementation=implementation,
-            **places,
+    Args:
+        config: The decoder's switches.
+        params: Its parameters.
+        input_ids: One prompt a row, padded on the right.
+        dtype: Compute dtype.
+        segment_ids: 1 = token, 0 = padding.
+    """
+    positions = _default_positions(input_ids, segment_ids)
+    x = _embedded(None, config, params, input_ids, dtype)
+    if config.learned_positions:
+        x = x + params["position_embedding"][positions].astype(dtype)
+    how = _Pass(config=config, dtype=dtype, keep_memory=True)
+    return _through_layers(how, params["layers"], x, how.tokens(positions, segment_ids))[1]
+
+
+def embedded_tokens(config: DecoderConfig, table: Array, input_ids: Array, dtype: np.dtype) -> Array:
+    """Returns the scaled rows of the embedding on one device."""
+    return _scaled(config, ONE_DEVICE.embedded(table, config.vocab_size, input_ids, dtype))
+
+
+def ropes_of(
+    config: DecoderConfig, positions: Int[Array, "B T"], lengths: Int[Array, "B T"] | None = None
+) -> dict[tuple[RopeConfig, int], RopeTables]:
+    """Returns the tables of every rope that a layer looks up, each computed once."""
+    keys = dict.fromkeys(key for layer in config.all_layers for key in layer.mixer.ropes())
+    return {(rope, head_dim): rope_tables(rope, head_dim, positions, lengths) for rope, head_dim in keys}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Pass:
+    """How one pass runs, apart from its tokens."""
+
+    config: DecoderConfig
+    dtype: np.dtype
+    remat: Remat = "none"
+    implementation: Implementation = "auto"
+    longest_segment: int | None = None
+    parallel: Parallel = ONE_DEVICE
+    keep_memory: bool = False
+
+    def tokens(self, positions: Array, segment_ids: Array | None, prefix_ids: Array | None = None) -> Tokens:
+        return Tokens(
+            positions=positions,
+            segment_ids=segment_ids,
+            prefix_ids=prefix_ids,
+            longest_segment=self.longest_segment,
+            places=self.parallel.places(positions, segment_ids, prefix_ids),
+            ropes=ropes_of(self.config, positions),
+            norm=self.config.norm,
+            exchange=self.parallel,
+            implementation=self.implementation,
         )
-        return finish_layer(config, layer, x, mixed, parallel), None
 
-    x, _ = jax.lax.scan(_rematerialised(layer_step, remat, parallel), x, params["layers"])
-    return rms_norm(x, params["final_norm"], config.norm_eps)
+
+_Kept = list[tuple[Memory | None, Routing | None]]
+"""What each stack of a segment leaves."""
+
+
+def _decode(how: _Pass, params: Params, x: Array, *where: Any) -> Decoded:
+    x, _, routings = _through_layers(how, params["layers"], x, how.tokens(*where))
+    return Decoded(finished(how.config, params, x), how.parallel.summed_over_tokens(routings))
+
+
+def finished(config: DecoderConfig, params: Mapping[str, Any], x: Array) -> Array:
+    """Returns what the head is applied to: the final norm of the residual stream, scaled as the logits are to be."""
+    hidden = normed(params, "final_norm", x, config.norm)
+    return hidden if config.logit_scale == 1.0 else hidden * jnp.asarray(config.logit_scale, hidden.dtype)
+
+
+def _through_layers(
+    how: _Pass, layers: Params, x: Array, tokens: Tokens
+) -> tuple[Array, tuple[Memory, ...], tuple[Routing, ...]]:
+    """Runs all layers; returns the stream, each layer's memory if it is kept, and each stack's routing."""
+    branches = iter(layer_stacks(how.config, layers))
+    memories: dict[int, Memory] = {}
+    routings: list[Routing] = []
+    shared: dict[str, Memory] = {}
+    for segment in segments(how.config.all_layers):
+        own = tuple(next(branches) for _ in segment.stacks)
+        x, kept = _through_segment(how, segment, own, x, dataclasses.replace(tokens, shared=dict(shared)))
+        for stack, (memory, routing) in zip(segment.stacks, kept, strict=True):
+            routings += [] if routing is None else [routing]
+            if memory is None:
+                continue
+            of_layers = [jax.tree.map(lambda array, i=i: array[i], memory) for i in range(len(stack.numbers))]
+            memories |= dict(zip(stack.numbers, of_layers, strict=True))
+            if stack.config.mixer.publishes is not None:
+                shared[stack.config.mixer.publishes] = of_layers[-1]
+    return x, tuple(memories[number] for number in sorted(memories)), tuple(routings)
+
+
+def _through_segment(
+    how: _Pass, segment: Segment, own: tuple[Params, ...], x: Array, tokens: Tokens
+) -> tuple[Array, _Kept]:
+    scanned = segment.repeats > 1
+    runs = [_rematerialised(_layer_run(how, stack, tokens), how, scanned=scanned) for stack in segment.stacks]
+
+    def period(x: Array, layers: tuple[Params, ...]) -> tuple[Array, _Kept]:
+        kept = []
+        for run, layer in zip(runs, layers, strict=True):
+            x, memory, routing = run(x, layer)
+            kept.append((memory, routing))
+        return x, kept
+
+    if scanned:
+        return jax.lax.scan(period, x, own)
+    x, kept = period(x, jax.tree.map(lambda array: array[0], own))
+    return x, jax.tree.map(lambda array: array[None], kept)
+
+
+def _layer_run(how: _Pass, stack: Stack, tokens: Tokens) -> Callable[[Array, Params], tuple[Any, ...]]:
+    kept = how.keep_memory or stack.config.mixer.publishes is not None
+
+    def run(x: Array, layer: Params) -> tuple[Any, ...]:
+        x, memory, routing = layer_forward(stack.config, how.parallel.gathered(layer, how.dtype), x, tokens)
+        return x, memory if kept else None, routing
+
+    return run
+
+
+def _check_prefixes(
+    config: DecoderConfig,
+    prefix_ids: Array | None,
+    positions: Array | None,
+    segment_ids: Array | None,
+    noise: EmbeddingNoise | None,
+) -> None:
+    if prefix_ids is None:
+        return
+    if positions is None or segment_ids is None or noise is not None:
+        raise ValueError("`prefix_ids` need `segment_ids` and `positions`, and no noise on embeddings.")
+    refusing = sorted({type(x.mixer).__name__ for x in config.all_layers if not x.mixer.honours_prefixes()})
+    if refusing:
+        raise ValueError(
+            f"`prefix_ids` with layers of {', '.join(refusing)}, whose state knows one document at a time."
+        )
 
 
 def _divides(mesh: AbstractMesh, input_ids: Array) -> bool:
@@ -134,78 +262,49 @@ def _embedded(
 ) -> Array:
     table = params["embedding"]
     if mesh is None:
-        return ONE_DEVICE.embedded(table, config.vocab_size, input_ids, dtype)
-    return jax.shard_map(
+        return embedded_tokens(config, table, input_ids, dtype)
+    rows = jax.shard_map(
         lambda table, ids: Parallel(mesh).embedded(table, config.vocab_size, ids, dtype),
         mesh=mesh,
         in_specs=(partition_spec("embedding", table.shape, mesh), PartitionSpec(ROW_AXES, SP)),
         out_specs=PartitionSpec(ROW_AXES, SP),
         check_vma=False,
     )(table, input_ids)
+    return _scaled(config, rows)
 
 
-def _on_mesh(mesh: AbstractMesh, run: Callable[..., Array], params: Params, *tokens: Array | None) -> Array:
+def _scaled(config: DecoderConfig, rows: Array) -> Array:
+    return rows if config.embedding_scale == 1.0 else rows * jnp.asarray(config.embedding_scale, rows.dtype)
+
+
+def _on_mesh(mesh: AbstractMesh, how: _Pass, params: Params, x: Array, *others: Array | None) -> Decoded:
     """Runs the layers on every device's own parameters and tokens."""
-    used = {"layers": params["layers"], "final_norm": params["final_norm"]}
-    layers = {name: array for name, array in used["layers"].items() if name != DROPOUT}
-    specs: Params = partition_specs({**used, "layers": layers}, mesh)
-    if DROPOUT in used["layers"]:
-        specs["layers"][DROPOUT] = jax.tree.map(lambda _: PartitionSpec(), used["layers"][DROPOUT])
+    used = {name: params[name] for name in params if name in ("layers", "final_norm", "final_norm_bias")}
     of_tokens = PartitionSpec(ROW_AXES, SP)
     return jax.shard_map(
-        functools.partial(run, parallel=Parallel(mesh)),
+        functools.partial(_decode, how),
         mesh=mesh,
-        in_specs=(specs, *(PartitionSpec() if array is None else of_tokens for array in tokens)),
-        out_specs=of_tokens,
+        in_specs=(
+            _specs_of(used, mesh),
+            of_tokens,
+            *(PartitionSpec() if array is None else of_tokens for array in others),
+        ),
+        out_specs=Decoded(of_tokens, PartitionSpec()),  # pyright: ignore[reportArgumentType]
         check_vma=False,
-    )(used, *tokens)
+    )(used, x, *others)
 
 
-def decode_with_cache(
-    config: DecoderConfig,
-    params: Params,
-    input_ids: Int[Array, "B T"],
-    cache: KVCache,
-    *,
-    dtype: np.dtype,
-    positions: Int[Array, "B T"] | None = None,
-    segment_ids: Int[Array, "B T"] | None = None,
-    implementation: Implementation = "auto",
-) -> tuple[Float[Array, "B T D"], KVCache]:
-    """Like `decode`, for tokens that follow those in ``cache``; see `easydel_models.cache` for the contract.
-
-    Returns:
-        The hidden states of the new tokens, and the cache with them entered.
-    """
-    segment_ids = jnp.ones_like(input_ids) if segment_ids is None else segment_ids
-    positions = next_positions(cache, segment_ids) if positions is None else positions
-    cos, sin = rope_tables(config.rope, config.head_dim, positions)
-    index, table = cache.next_slot, occupy(cache, segment_ids, positions)
-
-    def layer_step(carry, numbered_layer):
-        x, keys, values = carry
-        number, layer = numbered_layer
-        query, key, value = rotated_heads(config, layer, x, cos, sin)
-        keys, key = write_layer(keys, key, number, index)
-        values, value = write_layer(values, value, number, index)
-        mixed = attention(
-            query,
-            key.astype(dtype),
-            value.astype(dtype),
-            segment_ids=segment_ids,
-            kv_segment_ids=table.segment_ids,
-            positions=positions,
-            kv_positions=table.positions,
-            window=config.sliding_window,
-            implementation=implementation,
-        )
-        return (finish_layer(config, layer, x, mixed), keys, values), None
-
-    numbers = jnp.arange(config.num_layers, dtype=jnp.int32)
-    x = ONE_DEVICE.embedded(params["embedding"], config.vocab_size, input_ids, dtype)
-    carry = (x, cache.key, cache.value)
-    (x, keys, values), _ = jax.lax.scan(layer_step, carry, (numbers, params["layers"]))
-    return rms_norm(x, params["final_norm"], config.norm_eps), table._replace(key=keys, value=values)
+def _specs_of(params: Params, mesh: AbstractMesh) -> Params:
+    """Returns how parameters are cut; what adapters leave out is the same on every device."""
+    specs: Params = {}
+    for name, value in params.items():
+        if name == DROPOUT:
+            specs[name] = jax.tree.map(lambda _: PartitionSpec(), value)
+        elif isinstance(value, dict):
+            specs[name] = _specs_of(value, mesh)
+        else:
+            specs |= partition_specs({name: value}, mesh)
+    return specs
 
 
 def restarting_positions(segment_ids: Int[Array, "B T"]) -> Int[Array, "B T"]:
@@ -225,38 +324,19 @@ def _tokens_behind(input_ids: Array, segment_ids: Array | None) -> Array:
     return _default_positions(input_ids, reverse)[:, ::-1]
 
 
-def _window(config: DecoderConfig, longest_segment: int | None) -> int | None:
-    # Nobody sees past the start of his own document, so a window of a document's length hides nothing; but it lets
-    # attention leave out the keys before it.
-    limits = [limit for limit in (config.sliding_window, longest_segment) if limit is not None]
-    return min(limits, default=None)
-
-
-def rotated_heads(config: DecoderConfig, layer: Params, x: Array, cos: Array, sin: Array) -> tuple[Array, ...]:
-    query, key, value = project_heads(layer, config, rms_norm(x, layer["attention_norm"], config.norm_eps))
-    return apply_rope(query, cos, sin), apply_rope(key, cos, sin), value
-
-
-def finish_layer(
-    config: DecoderConfig, layer: Params, x: Array, mixed: Array, parallel: Parallel = ONE_DEVICE
-) -> Array:
-    x = x + linear(layer, "output", mixed.reshape(*mixed.shape[:2], -1), parallel)
-    return x + gated_mlp(layer, config.activation, rms_norm(x, layer["mlp_norm"], config.norm_eps), parallel)
-
-
-def _rematerialised(layer_step: Callable[..., Any], remat: Remat, parallel: Parallel) -> Callable[..., Any]:
+def _rematerialised(run: Callable[..., Any], how: _Pass, *, scanned: bool) -> Callable[..., Any]:
     policies = jax.checkpoint_policies
     keep_attention = policies.save_only_these_names("attention")
     # Inside a scan nothing can be merged across iterations, so the barrier against it would only cost.
-    checkpoint = functools.partial(jax.checkpoint, prevent_cse=False)
-    if remat == "none":
-        if parallel.mesh is None:
-            return layer_step
+    checkpoint = functools.partial(jax.checkpoint, prevent_cse=not scanned)
+    if how.remat == "none":
+        if how.parallel.mesh is None:
+            return run
         # All but whole kernels, which every device would else keep of all layers.
-        return checkpoint(layer_step, policy=policies.save_anything_except_these_names(GATHERED))
-    if remat == "dots":
+        return checkpoint(run, policy=policies.save_anything_except_these_names(GATHERED))
+    if how.remat == "dots":
         keep_dots = policies.dots_with_no_batch_dims_saveable
-        return checkpoint(layer_step, policy=policies.save_from_both_policies(keep_dots, keep_attention))
-    if remat == "full":
-        return checkpoint(layer_step, policy=keep_attention)
-    raise ValueError(f"`remat` is {remat!r}; expected none, dots or full.")
+        return checkpoint(run, policy=policies.save_from_both_policies(keep_dots, keep_attention))
+    if how.remat == "full":
+        return checkpoint(run, policy=keep_attention)
+    raise ValueError(f"`remat` is {how.remat!r}; expected none, dots or full.")

@@ -8,7 +8,7 @@ Axis letters: B batch, T tokens, D dim, V vocabulary, C labels.
 
 import os
 import zlib
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,16 +19,18 @@ from jaxtyping import Array, Bool, Float, Int
 
 from easydel_models.adapters.config import LoraConfig
 from easydel_models.attention import Implementation
-from easydel_models.cache import KVCache
 from easydel_models.config import DecoderConfig
-from easydel_models.decoder import Remat, decode, decode_with_cache
+from easydel_models.decoder import Decoded, Remat, decode, read_prompts
 from easydel_models.dtypes import resolve_dtype
 from easydel_models.embedding_noise import EmbeddingNoise
 from easydel_models.errors import ConfigError
 from easydel_models.generation.model_engine import generate
 from easydel_models.layers.linear import DROPOUT, LORA_B, LoraDropout
+from easydel_models.layers.stacks import stacks
+from easydel_models.layers.tokens import Memory
+from easydel_models.lm_loss.chunks import softcapped
 from easydel_models.mesh.sharding import init_shardings, one_writer
-from easydel_models.parameters import Params, init_params, split_params
+from easydel_models.parameters import Params, init_params, joined_stacks, layer_stacks, split_params
 
 Model = TypeVar("Model", bound="DecoderModel")
 Mask = Int[Array, "B T"] | Bool[Array, "B T"]
@@ -41,7 +43,7 @@ class DecoderModel(nnx.Module):
     dtype: Any
     lora: LoraConfig | None
     attention: Implementation
-    """Implementation of attention where no other is asked for; without a cache."""
+    """Implementation of attention where no other is asked for."""
     neftune_alpha: float | None
     """Size of the noise that training adds to embeddings; None = none."""
 
@@ -62,8 +64,12 @@ class DecoderModel(nnx.Module):
         self.neftune_alpha = None
         self.dtype = resolve_dtype(dtype)
         self.embedding = nnx.Param(params["embedding"])
-        self.layers = nnx.Dict({name: nnx.Param(array) for name, array in params["layers"].items()})
+        self.layers = _param_dict(params["layers"])
         self.final_norm = nnx.Param(params["final_norm"])
+        if "final_norm_bias" in params:
+            self.final_norm_bias = nnx.Param(params["final_norm_bias"])
+        if config.learned_positions:
+            self.position_embedding = nnx.Param(params["position_embedding"])
 
     @classmethod
     def from_config(
@@ -88,7 +94,6 @@ class DecoderModel(nnx.Module):
         params = init_params(config, seed=seed, dtype=resolve_dtype(param_dtype), shardings=shardings)
         return cls(config, params, dtype=dtype)
 
-    @overload
     def hidden(
         self,
         input_ids: Int[Array, "B T"],
@@ -96,80 +101,69 @@ class DecoderModel(nnx.Module):
         positions: Int[Array, "B T"] | None = None,
         segment_ids: Int[Array, "B T"] | None = None,
         prefix_ids: Int[Array, "B T"] | None = None,
-        cache: None = None,
         longest_segment: int | None = None,
         remat: Remat = "none",
         dropout_key: Array | None = None,
         implementation: Implementation | None = None,
-    ) -> Float[Array, "B T D"]: ...
-
-    @overload
-    def hidden(
-        self,
-        input_ids: Int[Array, "B T"],
-        *,
-        positions: Int[Array, "B T"] | None = None,
-        segment_ids: Int[Array, "B T"] | None = None,
-        cache: KVCache,
-        remat: Literal["none"] = "none",
-        implementation: Implementation | None = None,
-    ) -> tuple[Float[Array, "B T D"], KVCache]: ...
-
-    def hidden(
-        self,
-        input_ids: Int[Array, "B T"],
-        *,
-        positions: Int[Array, "B T"] | None = None,
-        segment_ids: Int[Array, "B T"] | None = None,
-        prefix_ids: Int[Array, "B T"] | None = None,
-        cache: KVCache | None = None,
-        longest_segment: int | None = None,
-        remat: Remat = "none",
-        dropout_key: Array | None = None,
-        implementation: Implementation | None = None,
-    ) -> Float[Array, "B T D"] | tuple[Float[Array, "B T D"], KVCache]:
+    ) -> Float[Array, "B T D"]:
         """Returns the hidden states after the final norm, in the compute dtype: what the head is applied to.
 
         Args:
             input_ids: Tokens.
-            positions: For rope. None = restart in every segment, which suits padding on either side; with a
-                cache, carry on in each row.
+            positions: For rope. None = restart in every segment, which suits padding on either side.
             segment_ids: 0 = padding, 1 and up = document. None = every token is real.
             prefix_ids: Document before a token's own that it sees too, such as a prompt that several answers continue;
                 0 = none. Needs `positions`.
-            cache: Tokens that came before; see `easydel_models.cache`.
             longest_segment: Most tokens of any document, if known; keeps attention cheap in rows of many documents.
             remat: What training recomputes in its backward pass: ``none``, ``dots`` or ``full``.
             dropout_key: Random key of this training pass, by which adapters leave out inputs and embeddings get noise,
                 if the model asks for either; None = neither.
-            implementation: Of attention; None = the model's own, or ``auto`` with a cache.
-
-        Returns:
-            The hidden states; with a cache, a pair of the hidden states and the cache after these tokens.
+            implementation: Of attention; None = the model's own.
 
         Raises:
-            ValueError: If a cache is combined with remat or prefixes, or prefixes come without positions or with noise.
+            ValueError: If prefixes come without positions or with noise.
         """
-        common = {"dtype": self.dtype, "positions": positions, "segment_ids": segment_ids}
-        if cache is None:
-            return decode(
-                self.config,
-                self._decoder_params(dropout_key),
-                input_ids,
-                prefix_ids=prefix_ids,
-                longest_segment=longest_segment,
-                remat=remat,
-                implementation=implementation or self.attention,
-                noise=self._noise(dropout_key),
-                **common,
-            )
-        if remat != "none":
-            raise ValueError(f"`remat` is {remat!r} together with a cache; it is for training, which has no cache.")
-        if prefix_ids is not None:
-            raise ValueError("`prefix_ids` together with a cache: what came before is in the cache already.")
-        return decode_with_cache(
-            self.config, self._decoder_params(), input_ids, cache, implementation=implementation or "auto", **common
+        return self.decoded(
+            input_ids,
+            positions=positions,
+            segment_ids=segment_ids,
+            prefix_ids=prefix_ids,
+            longest_segment=longest_segment,
+            remat=remat,
+            dropout_key=dropout_key,
+            implementation=implementation,
+        ).hidden
+
+    def decoded(
+        self,
+        input_ids: Int[Array, "B T"],
+        *,
+        positions: Int[Array, "B T"] | None = None,
+        segment_ids: Int[Array, "B T"] | None = None,
+        prefix_ids: Int[Array, "B T"] | None = None,
+        longest_segment: int | None = None,
+        remat: Remat = "none",
+        dropout_key: Array | None = None,
+        implementation: Implementation | None = None,
+    ) -> Decoded:
+        """Returns the hidden states together with how experts were chosen; arguments as of `hidden`."""
+        return decode(
+            self.config,
+            self._decoder_params(dropout_key),
+            input_ids,
+            dtype=self.dtype,
+            positions=positions,
+            segment_ids=segment_ids,
+            prefix_ids=prefix_ids,
+            longest_segment=longest_segment,
+            remat=remat,
+            implementation=implementation or self.attention,
+            noise=self._noise(dropout_key),
         )
+
+    def memories(self, input_ids: Int[Array, "B T"], *, segment_ids: Int[Array, "B T"]) -> tuple[Memory, ...]:
+        """Returns what each layer keeps of prompts; see `easydel_models.decoder.read_prompts`."""
+        return read_prompts(self.config, self._decoder_params(), input_ids, dtype=self.dtype, segment_ids=segment_ids)
 
     def save_pretrained(self, path: str | os.PathLike[str], *, max_shard_size: int = 5_000_000_000) -> None:
         """Writes a Hugging Face folder that `transformers` loads; see `easydel_models.files.folder.save_folder`.
@@ -196,15 +190,31 @@ class DecoderModel(nnx.Module):
         return EmbeddingNoise(jax.random.fold_in(dropout_key, zlib.crc32(b"embedding")), self.neftune_alpha)
 
     def _decoder_params(self, dropout_key: Array | None = None) -> Params:
-        layers: Params = {name: param[...] for name, param in self.layers.items()}
+        params = {name: value for name, value in split_params(self)[1].items() if name not in ("head", "score")}
         if self.lora is not None:
-            # Scaled here, once: (x A) (scale B) is what an adapter adds.
-            scaled = {name: self.lora.scale * array for name, array in layers.items() if name.endswith(LORA_B)}
-            layers |= scaled
+            branches = layer_stacks(self.config, params["layers"])
+            keys = None
             if dropout_key is not None and self.lora.dropout > 0:
                 keys = jax.random.split(dropout_key, self.config.num_layers)
-                layers[DROPOUT] = LoraDropout(keys, jnp.full(self.config.num_layers, self.lora.dropout, jnp.float32))
-        return {"embedding": self.embedding[...], "layers": layers, "final_norm": self.final_norm[...]}
+            numbered = zip(stacks(self.config.all_layers), branches, strict=True)
+            own = [_with_adapters_ready(self.lora, branch, stack.numbers, keys) for stack, branch in numbered]
+            params = {**params, "layers": joined_stacks(own)}
+        return params
+
+
+def _with_adapters_ready(lora: LoraConfig, branch: Params, numbers: tuple[int, ...], keys: Array | None) -> Params:
+    # Scaled here, once: (x A) (scale B) is what an adapter adds.
+    ready = branch | {name: lora.scale * array for name, array in branch.items() if name.endswith(LORA_B)}
+    if keys is not None:
+        own = keys[jnp.asarray(numbers)] if len(numbers) < keys.shape[0] else keys
+        ready[DROPOUT] = LoraDropout(own, jnp.full(len(numbers), lora.dropout, jnp.float32))
+    return ready
+
+
+def _param_dict(params: Params) -> Any:
+    return nnx.Dict(
+        {name: _param_dict(value) if isinstance(value, dict) else nnx.Param(value) for name, value in params.items()}
+    )
 
 
 class CausalLM(DecoderModel):
@@ -247,7 +257,9 @@ class CausalLM(DecoderModel):
         segments = segments_of(attention_mask, segment_ids)
         hidden = self.hidden(input_ids, segment_ids=segments, positions=positions)
         head = self.head_weights().astype(hidden.dtype)
-        return jnp.einsum("btd,vd->btv", hidden, head, preferred_element_type=jnp.float32)
+        return softcapped(
+            jnp.einsum("btd,vd->btv", hidden, head, preferred_element_type=jnp.float32), self.config.logit_softcap
+        )
 
     generate = generate
 

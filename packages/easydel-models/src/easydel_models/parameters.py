@@ -9,13 +9,14 @@ optimizers, JAX transformations and checkpoints work, and put together again wit
     grads = jax.grad(loss)(params)
 
 Kernels are [in, out]; embedding, head and score are [rows, dim]; everything under ``params["layers"]`` is
-stacked over the layers, [layers, ...].
+stacked over layers, [layers, ...]. Where all layers are alike there is one stack, ``params["layers"]["query"]``;
+otherwise one for each `easydel_models.layers.stacks.Stack`, by its number: ``params["layers"]["0"]["query"]``.
 """
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,38 +26,46 @@ from jax.sharding import Sharding
 from jaxtyping import Array
 
 from easydel_models.config import DecoderConfig
+from easydel_models.layers.parameter import ParameterSpec
+from easydel_models.layers.stacks import stacks
 from easydel_models.random_keys import key_of_seed
 
 Params = dict[str, Any]
 """Nested dict of arrays."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ParameterSpec:
-    """One parameter: its shape (without the layers' axis), and what kind it is."""
-
-    shape: tuple[int, ...]
-    kind: Literal["table", "kernel", "norm", "bias"]
-    """``table``: [rows, dim], stored the same way in files; ``kernel``: [in, out], stored transposed."""
-    stacked: bool
-    """Whether there is one per layer, stacked along a leading axis."""
-
-
 def parameter_specs(config: DecoderConfig) -> dict[str, ParameterSpec]:
     """Returns every parameter of the model ``config`` describes, by dotted path (``layers.query``)."""
-    specs = {"embedding": ParameterSpec(shape=(config.vocab_size, config.dim), kind="table", stacked=False)}
-    specs |= {f"layers.{name}": spec for name, spec in _layer_specs(config).items()}
-    specs["final_norm"] = ParameterSpec(shape=(config.dim,), kind="norm", stacked=False)
+    table = ParameterSpec(shape=(config.vocab_size, config.dim), kind="table")
+    specs = {"embedding": table}
+    if config.learned_positions:
+        specs["position_embedding"] = ParameterSpec(shape=(config.max_positions, config.dim), kind="table")
+    for path, stack in zip(stack_paths(config), stacks(config.all_layers), strict=True):
+        own = stack.config.parameters(config.dim, config.norm)
+        specs |= {f"{path}.{name}": dataclasses.replace(spec, layers=len(stack.numbers)) for name, spec in own.items()}
+    specs |= config.norm.parameters("final_norm", config.dim)
     if config.num_labels is not None:
-        specs["score"] = ParameterSpec(shape=(config.num_labels, config.dim), kind="table", stacked=False)
+        specs["score"] = ParameterSpec(shape=(config.num_labels, config.dim), kind="table")
     elif not config.tie_embeddings:
-        specs["head"] = ParameterSpec(shape=(config.vocab_size, config.dim), kind="table", stacked=False)
+        specs["head"] = table
     return specs
 
 
-def full_shape(spec: ParameterSpec, config: DecoderConfig) -> tuple[int, ...]:
-    """Returns the shape of the array that holds the parameter, the layers' axis included."""
-    return (config.num_layers, *spec.shape) if spec.stacked else spec.shape
+def stack_paths(config: DecoderConfig) -> tuple[str, ...]:
+    """Returns where the parameters of each stack of layers are, as dotted paths."""
+    count = len(stacks(config.all_layers))
+    return ("layers",) if count == 1 else tuple(f"layers.{number}" for number in range(count))
+
+
+def layer_stacks(config: DecoderConfig, layers: Params) -> tuple[Params, ...]:
+    """Returns the branches of ``params["layers"]``: one for each stack of layers."""
+    count = len(stacks(config.all_layers))
+    return (layers,) if count == 1 else tuple(layers[str(number)] for number in range(count))
+
+
+def joined_stacks(branches: Sequence[Params]) -> Params:
+    """The reverse of `layer_stacks`."""
+    return branches[0] if len(branches) == 1 else {str(number): branch for number, branch in enumerate(branches)}
 
 
 def init_params(
@@ -86,13 +95,11 @@ def init_parameter(
     sharding: Sharding | None = None,
 ) -> Array:
     """Draws one fresh parameter; see `init_params`."""
-    shape, key = full_shape(spec, config), parameter_key(root, path)
+    shape, key = spec.full_shape, parameter_key(root, path)
 
     def draw() -> Array:
-        if spec.kind == "norm":
-            return jnp.ones(shape, dtype)
-        if spec.kind == "bias":
-            return jnp.zeros(shape, dtype)
+        if spec.init != "normal":
+            return (jnp.ones if spec.init == "ones" else jnp.zeros)(shape, dtype)
         return (jax.random.normal(key, shape, jnp.float32) * jnp.float32(config.initializer_range)).astype(dtype)
 
     return draw() if sharding is None else jax.jit(draw, out_shardings=sharding)()
@@ -154,24 +161,3 @@ def flattened(params: Params, prefix: str = "") -> dict[str, Any]:
         path = prefix + name
         flat |= flattened(value, path + ".") if isinstance(value, dict) else {path: value}
     return flat
-
-
-def _layer_specs(config: DecoderConfig) -> dict[str, ParameterSpec]:
-    dim, mlp_dim = config.dim, config.mlp_dim
-    queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    attention = {"query": (dim, queries), "key": (dim, keys), "value": (dim, keys), "output": (queries, dim)}
-    mlp = {"gate": (dim, mlp_dim), "up": (dim, mlp_dim), "down": (mlp_dim, dim)}
-    return {
-        "attention_norm": ParameterSpec(shape=(dim,), kind="norm", stacked=True),
-        **_linear_specs(attention, bias=config.attention_bias),
-        "mlp_norm": ParameterSpec(shape=(dim,), kind="norm", stacked=True),
-        **_linear_specs(mlp, bias=config.mlp_bias),
-    }
-
-
-def _linear_specs(kernels: Mapping[str, tuple[int, int]], *, bias: bool) -> dict[str, ParameterSpec]:
-    specs = {name: ParameterSpec(shape=shape, kind="kernel", stacked=True) for name, shape in kernels.items()}
-    if bias:
-        for name, (_, out) in kernels.items():
-            specs[f"{name}_bias"] = ParameterSpec(shape=(out,), kind="bias", stacked=True)
-    return specs

@@ -59,9 +59,8 @@ def matmul_parameters(model: Any) -> int:
 
 
 def attention_dims(model: Any) -> int:
-    """Layers times query heads times head dimension."""
-    config = model.config
-    return config.num_layers * config.num_heads * config.head_dim
+    """Query heads times head dimension, summed over the layers in which tokens are scored against each other."""
+    return sum(layer.mixer.score_width() for layer in model.config.all_layers)
 
 
 def peak_flops_per_second() -> float | None:

@@ -15,6 +15,7 @@ References: Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021,
 """
 
 import math
+from collections.abc import Mapping
 from typing import TypeVar
 
 import jax
@@ -50,28 +51,27 @@ def with_lora(model: Model, lora: LoraConfig, *, seed: int = 0) -> Model:
         raise LoraError("the model has adapters already; go on with them, or give `merge_lora(model)` fresh ones.")
     specs, root = parameter_specs(model.config), key_of_seed(seed)
     adapters = {}
-    for name in adapted_kernels(model.config, lora):
-        layers, (rows, columns) = model.config.num_layers, specs[f"layers.{name}"].shape
-        bound, key = 1 / math.sqrt(rows), parameter_key(root, f"layers.{name}_lora_a")
-        adapters[f"{name}_lora_a"] = jax.random.uniform(
+    for path in adapted_kernels(model.config, lora):
+        rows, columns = specs[path].shape
+        layers = specs[path].full_shape[0]
+        bound, key = 1 / math.sqrt(rows), parameter_key(root, path + LORA_A)
+        adapters[path + LORA_A] = jax.random.uniform(
             key, (layers, rows, lora.rank), jnp.float32, minval=-bound, maxval=bound
         )
-        adapters[f"{name}_lora_b"] = jnp.zeros((layers, lora.rank, columns), jnp.float32)
+        adapters[path + LORA_B] = jnp.zeros((layers, lora.rank, columns), jnp.float32)
     return with_adapters(model, lora, adapters)
 
 
-def with_adapters(model: Model, lora: LoraConfig, adapters: Params) -> Model:
-    """Returns the model with the given adapters: ``query_lora_a`` [layers, in, rank] and so on."""
-    params = split_params(model)[1]
-    params = {**params, "layers": {**params["layers"], **adapters}}
+def with_adapters(model: Model, lora: LoraConfig, adapters: Mapping[str, Array]) -> Model:
+    """Returns the model with the given adapters, by path: ``layers.query_lora_a`` [layers, in, rank] and so on."""
+    params = nested(flattened(split_params(model)[1]) | dict(adapters))
     return type(model)(model.config, params, dtype=model.dtype, lora=lora)
 
 
 def without_lora(model: Model) -> Model:
     """Returns the base model, on the same arrays: the adapted one with its adapters switched off."""
-    params = split_params(model)[1]
-    layers = {name: array for name, array in params["layers"].items() if not is_adapter(name)}
-    return type(model)(model.config, {**params, "layers": layers}, dtype=model.dtype)
+    base = {path: array for path, array in flattened(split_params(model)[1]).items() if not is_adapter(path)}
+    return type(model)(model.config, nested(base), dtype=model.dtype)
 
 
 def merge_lora(model: Model) -> Model:
@@ -84,11 +84,11 @@ def merge_lora(model: Model) -> Model:
 
 def merged_params(params: Params, lora: LoraConfig) -> Params:
     """The parameters of `merge_lora`; those of adapters are gone."""
-    layers = params["layers"]
-    merged = {name: array for name, array in layers.items() if not is_adapter(name)}
-    for name in merged.keys() & {name.removesuffix(LORA_A) for name in layers if name.endswith(LORA_A)}:
-        merged[name] = _merge(merged[name], layers[name + LORA_A], layers[name + LORA_B], jnp.float32(lora.scale))
-    return {**params, "layers": merged}
+    flat = flattened(params)
+    merged = {path: array for path, array in flat.items() if not is_adapter(path)}
+    for path in [path.removesuffix(LORA_A) for path in flat if path.endswith(LORA_A)]:
+        merged[path] = _merge(merged[path], flat[path + LORA_A], flat[path + LORA_B], jnp.float32(lora.scale))
+    return nested(merged)
 
 
 def split_trainable(params: Params) -> tuple[Params, Params]:

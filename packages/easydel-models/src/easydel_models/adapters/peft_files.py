@@ -13,18 +13,19 @@ from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from easydel_models.adapters.config import LoraConfig
 from easydel_models.adapters.lora import with_adapters
 from easydel_models.adapters.peft_values import read_peft_config
-from easydel_models.adapters.targets import adapted_kernels, linear_modules, linear_names
+from easydel_models.adapters.targets import adapted_kernels, linear_modules, linear_paths
 from easydel_models.config import DecoderConfig
 from easydel_models.errors import LoraError, ModelNotFoundError
 from easydel_models.files.tensor_files import open_file, write_file
 from easydel_models.heads import DecoderModel, SequenceClassifier
 from easydel_models.layers.linear import LORA_A, LORA_B
 from easydel_models.mesh.sharding import one_writer, to_host
-from easydel_models.parameters import Params, parameter_specs, split_params, update_params
+from easydel_models.parameters import Params, flattened, parameter_specs, split_params, update_params
 from easydel_models.shown import quoted
 
 CONFIG = "adapter_config.json"
@@ -118,10 +119,10 @@ def _write_adapter(target: Path, tensors: Mapping[str, np.ndarray], config: Mapp
 
 
 def _tensors(params: Params, config: DecoderConfig, lora: LoraConfig) -> Iterator[tuple[str, np.ndarray]]:
-    layers = params["layers"]
-    for name in adapted_kernels(config, lora):
-        a, b = to_host(layers[name + LORA_A]), to_host(layers[name + LORA_B])
-        for layer, module in enumerate(linear_modules(config, name)):
+    flat = flattened(params)
+    for path in adapted_kernels(config, lora):
+        a, b = to_host(flat[path + LORA_A]), to_host(flat[path + LORA_B])
+        for layer, module in enumerate(linear_modules(config, path)):
             yield f"{_PREFIX}{module}.lora_A.weight", np.ascontiguousarray(a[layer].T)
             yield f"{_PREFIX}{module}.lora_B.weight", np.ascontiguousarray(b[layer].T)
     if "score" in params:
@@ -166,24 +167,27 @@ def _lora_config(
     """The targets are those that the file holds, whatever words the config chose them with."""
     held = [
         name
-        for name in linear_names(model)
+        for name in linear_paths(model)
         if any(f"{_PREFIX}{module}.lora_A.weight" in tensors for module in linear_modules(model, name))
     ]
     if not held:
         raise LoraError(f"{folder / WEIGHTS} holds no adapter of a linear layer that this model has.")
+    words = dict.fromkeys(linear_modules(model, path)[0].rsplit(".")[-1] for path in held)
     return LoraConfig(
         rank=config["r"],
         alpha=float(config["lora_alpha"]),
         dropout=float(config.get("lora_dropout") or 0.0),
         rslora=bool(config.get("use_rslora")),
-        targets=[rf"\.{linear_modules(model, name)[0].rsplit('.')[-1]}$" for name in held],
+        targets=[rf"\.{name}$" for name in words],
     )
 
 
-def _stacked(tensors: Mapping[str, np.ndarray], config: DecoderConfig, lora: LoraConfig, folder: Path) -> Params:
+def _stacked(
+    tensors: Mapping[str, np.ndarray], config: DecoderConfig, lora: LoraConfig, folder: Path
+) -> dict[str, Array]:
     specs, adapters, used = parameter_specs(config), {}, set()
     for name in adapted_kernels(config, lora):
-        rows, columns = specs[f"layers.{name}"].shape
+        rows, columns = specs[name].shape
         for ending, part, shape in ((LORA_A, "A", (lora.rank, rows)), (LORA_B, "B", (columns, lora.rank))):
             keys = [f"{_PREFIX}{module}.lora_{part}.weight" for module in linear_modules(config, name)]
             for key in keys:

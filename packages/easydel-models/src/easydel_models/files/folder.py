@@ -15,7 +15,7 @@ import numpy as np
 
 from easydel_models.config import DecoderConfig
 from easydel_models.config_values import check_values
-from easydel_models.families.hf_config import one_or_list, token_ids
+from easydel_models.families.config_file import one_or_list, token_ids
 from easydel_models.files.json_file import read_json_object
 from easydel_models.files.tensor_files import INDEX, write_tensors
 from easydel_models.files.weights import export_shapes, export_tensors

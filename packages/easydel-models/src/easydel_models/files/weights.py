@@ -5,6 +5,7 @@ read. Everything is checked against the shapes alone; then one parameter at a ti
 straight into its stacked array, so that the weights are never in memory twice.
 """
 
+import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -15,15 +16,17 @@ from jax.sharding import Mesh
 from easydel_models.config import DecoderConfig
 from easydel_models.errors import WeightsError
 from easydel_models.families import family_of
+from easydel_models.families.stored import Stored
+from easydel_models.layers.parameter import ParameterSpec
+from easydel_models.layers.stacks import stacks
 from easydel_models.mesh.sharding import check_fits, param_sharding, place, to_host
 from easydel_models.parameters import (
-    ParameterSpec,
     Params,
     flattened,
-    full_shape,
     init_parameter,
     nested,
     parameter_specs,
+    stack_paths,
 )
 from easydel_models.random_keys import key_of_seed
 
@@ -76,20 +79,22 @@ def load_params(
         WeightsError: If a tensor is missing, left over or of another shape; nothing has been allocated then.
     """
     fresh = fresh or {}
-    specs = parameter_specs(config)
     check_tensors(source, config, fresh=fresh.keys())
     if mesh is not None:
         check_fits(config, mesh)
     flat = {}
-    for path, spec in specs.items():
-        sharding = None if mesh is None else param_sharding(path, full_shape(spec, config), mesh)
-        if path in fresh:
-            flat[path] = init_parameter(path, spec, config, key_of_seed(fresh[path]), dtype, sharding=sharding)
-        else:
-            # One parameter at a time is on both host and device; this is the only doubling.
-            array = _read(source, tensor_names(config, path), spec, config, dtype)
-            flat[path] = jnp.asarray(array) if sharding is None else place(array, sharding)
-    return nested(flat)
+    for part in _parts(config, source):
+        drawn = {path: fresh[path] for path in part.paths if path in fresh}
+        read = {} if len(drawn) == len(part.paths) else _read(source, part, dtype)
+        for path, spec in zip(part.paths, part.specs.values(), strict=True):
+            sharding = None if mesh is None else param_sharding(path, spec.full_shape, mesh)
+            if path in fresh:
+                flat[path] = init_parameter(path, spec, config, key_of_seed(fresh[path]), dtype, sharding=sharding)
+            else:
+                # What one tensor holds is at a time on both host and device; this is the only doubling.
+                array = read[path]
+                flat[path] = jnp.asarray(array) if sharding is None else place(array, sharding)
+    return nested({path: flat[path] for path in parameter_specs(config)})
 
 
 def check_tensors(source: TensorSource, config: DecoderConfig, *, fresh: Collection[str] = ()) -> None:
@@ -98,12 +103,8 @@ def check_tensors(source: TensorSource, config: DecoderConfig, *, fresh: Collect
     Raises:
         WeightsError: Naming the tensors, files and shapes that differ, and what to do.
     """
-    expected = {
-        name: _file_shape(spec)
-        for path, spec in parameter_specs(config).items()
-        if path not in fresh
-        for name in tensor_names(config, path)
-    }
+    parts = [part for part in _parts(config, source) if not set(part.paths) <= set(fresh)]
+    expected = {name: shape for part in parts for name, shape in part.tensors()}
     problems = [f"{name}: missing, expected shape {shape}" for name, shape in expected.items() if name not in source]
     problems += [
         f"{name}: in {source[name].origin} of shape {tuple(source[name].shape)}, expected {shape}"
@@ -120,16 +121,14 @@ def check_tensors(source: TensorSource, config: DecoderConfig, *, fresh: Collect
 
 
 def export_tensors(params: Params, config: DecoderConfig) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields every tensor under its Hugging Face name, [out, in], one at a time."""
+    """Yields every tensor under its Hugging Face name, as transformers has it, one at a time."""
     flat = flattened(params)
-    for path, spec in parameter_specs(config).items():
-        names = tensor_names(config, path)
-        if not spec.stacked:
-            yield names[0], to_host(flat[path])
-            continue
-        for layer, name in enumerate(names):
-            tensor = to_host(flat[path][layer])
-            yield name, np.ascontiguousarray(tensor.T) if spec.kind == "kernel" else tensor
+    for part in _parts(config):
+        arrays = {name: flat[path] for name, path in zip(part.specs, part.paths, strict=True)}
+        for number, layer in enumerate(part.layers):
+            values = {name: to_host(array if layer is None else array[number]) for name, array in arrays.items()}
+            for template, tensor in part.stored.write(values, part.specs).items():
+                yield template.format(layer=layer), np.ascontiguousarray(tensor)
 
 
 def take_part(params: Params, config: DecoderConfig) -> None:
@@ -140,38 +139,95 @@ def take_part(params: Params, config: DecoderConfig) -> None:
 
 def export_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
     """Returns the shape of every tensor `export_tensors` yields, in its order."""
-    return {
-        name: _file_shape(spec) for path, spec in parameter_specs(config).items() for name in tensor_names(config, path)
-    }
+    return {name: shape for part in _parts(config) for name, shape in part.tensors()}
 
 
 def tensor_names(config: DecoderConfig, path: str) -> list[str]:
     """Returns the names of the tensors that make up parameter ``path``: one, or one per layer."""
-    name = family_of(config.model_type).names[path]
-    if not path.startswith("layers."):
-        return [name]
-    return [name.format(layer=layer) for layer in range(config.num_layers)]
+    part = next((part for part in _parts(config) if path in part.paths), None)
+    if part is None:  # a parameter that only another head has
+        stored = next(one for one in family_of(config.model_type).tensors if path in one.holds())
+        return [f"{stored.module(path)}.weight"]
+    return list(dict.fromkeys(name for name, _ in part.tensors()))
 
 
-def _read(
-    source: TensorSource, names: Sequence[str], spec: ParameterSpec, config: DecoderConfig, dtype: np.dtype
-) -> np.ndarray:
-    stacked = np.empty(full_shape(spec, config), dtype)
-    slots = stacked if spec.stacked else stacked[None]
-    for slot, name in zip(slots, names, strict=True):
-        tensor = source[name].load()
-        slot[...] = tensor.T if spec.kind == "kernel" else tensor
-    return stacked
+def module_names(config: DecoderConfig, path: str) -> list[str]:
+    """Returns what transformers calls the modules of which parameter ``path`` is the weight, one per layer."""
+    part = next(part for part in _parts(config) if path in part.paths)
+    template = part.stored.module(path.rpartition(".")[2])
+    return [template.format(layer=layer) for layer in part.layers]
 
 
-def _file_shape(spec: ParameterSpec) -> tuple[int, ...]:
-    return spec.shape[::-1] if spec.kind == "kernel" else spec.shape
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Part:
+    """Parameters that files hold together, in all layers of a stack."""
+
+    stored: Stored
+    paths: tuple[str, ...]
+    specs: dict[str, ParameterSpec]
+    """By name, in the order of the paths."""
+    layers: tuple[int | None, ...]
+    """Numbers of the layers; None alone = it is none of a layer."""
+
+    def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        for layer in self.layers:
+            for template, shape in self.stored.shapes(self.specs).items():
+                yield template.format(layer=layer), shape
+
+
+def _parts(config: DecoderConfig, source: Collection[str] | None = None) -> list[_Part]:
+    """What the family's list comes to for this decoder: the parameters of each stack, then those of none.
+
+    Where the list has several ways for one parameter, the first whose tensors are all in ``source`` is taken, or the
+    first of all.
+    """
+    flat, parts = parameter_specs(config), []
+    numbers = dict(zip(stack_paths(config), (stack.numbers for stack in stacks(config.all_layers)), strict=True))
+    groups: dict[str, dict[str, ParameterSpec]] = {}
+    for path, spec in flat.items():
+        stack, _, name = path.rpartition(".")
+        groups.setdefault(stack, {})[name] = spec
+    for stack, specs in groups.items():
+        candidates = []
+        for stored in family_of(config.model_type).tensors:
+            if all(name in specs for name in stored.holds()):
+                own = {name: specs[name] for name in stored.holds()}
+                paths = tuple(f"{stack}.{name}" if stack else name for name in own)
+                candidates.append(_Part(stored, paths, own, numbers.get(stack, (None,))))
+        parts += _one_way_each(candidates, source)
+    covered = {path for part in parts for path in part.paths}
+    if nameless := [path for path in flat if path not in covered]:
+        raise WeightsError(f"the family {config.model_type!r} has no name for the tensor of {nameless[0]}.")
+    return parts
+
+
+def _one_way_each(candidates: list[_Part], source: Collection[str] | None) -> list[_Part]:
+    def there(part: _Part) -> bool:
+        return source is not None and all(name in source for name, _ in part.tensors())
+
+    # Stable: those that are there first, each group in the family's order.
+    chosen: list[_Part] = []
+    for part in sorted(candidates, key=lambda part: not there(part)):
+        if not any(set(part.paths) & set(other.paths) for other in chosen):
+            chosen.append(part)
+    return sorted(chosen, key=candidates.index)
+
+
+def _read(source: TensorSource, part: _Part, dtype: np.dtype) -> dict[str, np.ndarray]:
+    arrays = {name: np.empty(spec.full_shape, dtype) for name, spec in part.specs.items()}
+    templates = list(part.stored.shapes(part.specs))
+    for number, layer in enumerate(part.layers):
+        tensors = {template: source[template.format(layer=layer)].load() for template in templates}
+        for name, value in part.stored.read(tensors, part.specs).items():
+            slot = arrays[name] if layer is None else arrays[name][number]
+            slot[...] = value
+    return dict(zip(part.paths, arrays.values(), strict=True))
 
 
 def _is_redundant(name: str, config: DecoderConfig) -> bool:
     # A tied head may be stored all the same; old files keep the rope frequencies, which follow from the
     # config.
-    tied_head = config.tie_embeddings and name == family_of(config.model_type).names["head"]
+    tied_head = config.tie_embeddings and name in tensor_names(config, "head")
     return tied_head or name.endswith("rotary_emb.inv_freq")
 
 

@@ -19,7 +19,7 @@ from easydel_models.generation.options import GenerationOptions
 from easydel_models.generation.prefill import Prefilled, prefilled_width
 from easydel_models.generation.prompt_queue import Completion, PromptQueue
 from easydel_models.generation.shapes import at_least, cache_step
-from easydel_models.generation.slot_cache import Store, admit, empty_store, grow, pick_rows, settle, slot_bytes
+from easydel_models.generation.slot_cache import Store, admit, empty_store, forget, grow, pick_rows, settle, slot_bytes
 from easydel_models.generation.stops import Decode, length_at_stop_string
 from easydel_models.generation.weights import DecodeWeights
 from easydel_models.random_keys import key_of_seed
@@ -160,16 +160,21 @@ class Batch:
         )
 
     def _copy_prefilled(self, admitted: "list[_Admitted]") -> None:
+        unread = [row for row, _, prefilled in admitted if prefilled is None]
+        if unread and any(layer.by_row for layer in self._store.layers):
+            rows = np.zeros(len(self._completions), np.int32)
+            rows[: len(unread)] = unread
+            self._store = forget(self._store, jnp.array(rows), jnp.int32(len(unread)))
         read_together: dict[int, list[tuple[Prefilled, int]]] = {}
         for row, _, prefilled in admitted:
             if prefilled is not None:
-                read_together.setdefault(id(prefilled.keys_values), []).append((prefilled, row))
+                read_together.setdefault(id(prefilled.memories), []).append((prefilled, row))
         for group in read_together.values():
             prompts, rows = np.zeros((2, len(self._completions)), np.int32)
             prompts[: len(group)] = [prefilled.number for prefilled, _ in group]
             rows[: len(group)] = [row for _, row in group]
-            keys_values, count = group[0][0].keys_values, jnp.int32(len(group))
-            self._store = admit(self._store, keys_values, jnp.array(prompts), jnp.array(rows), count)
+            memories, count = group[0][0].memories, jnp.int32(len(group))
+            self._store = admit(self._store, memories, jnp.array(prompts), jnp.array(rows), count)
 
     def _make_room(self, slots: int) -> None:
         if slots > self._store.capacity:

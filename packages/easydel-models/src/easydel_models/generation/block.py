@@ -15,7 +15,7 @@ from easydel_models.config import DecoderConfig
 from easydel_models.generation.bending import hold_back, penalise_repetition
 from easydel_models.generation.decode_step import decode_step
 from easydel_models.generation.sampling import Sampling, choose, uniforms_for
-from easydel_models.generation.slot_cache import Store, empty_store
+from easydel_models.generation.slot_cache import Store, recent_store
 from easydel_models.generation.weights import DecodeWeights
 
 
@@ -102,7 +102,7 @@ def decode_block(plan: BlockPlan, weights: DecodeWeights, store: Store, rows: Ro
         return _Carry(step + 1, recent, after, tokens.at[:, step].set(token), logps.at[:, step].set(logp))
 
     shape = (store.rows, plan.block_size)
-    recent = empty_store(plan.config, rows=store.rows, capacity=plan.block_size, dtype=store.keys[0].dtype)
+    recent = recent_store(plan.config, store, plan.block_size, weights.embedding.dtype)
     start = _Carry(jnp.int32(0), recent, rows, jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32))
     end = jax.lax.while_loop(unfinished, advance, start)
     new = end.rows.counts - rows.counts

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
-from easydel_models.cache import init_cache
 from easydel_models.generation.shapes import pieces, power_of_two
+from easydel_models.layers.tokens import Memory
 from easydel_models.parameters import Params, join_params
 
 SHORTEST = 32
@@ -27,9 +27,9 @@ _MOST_TOKENS = 8192
 
 
 class Prefilled(NamedTuple):
-    """Keys and values of several prompts."""
+    """What each layer keeps of several prompts."""
 
-    keys_values: tuple[Float[Array, "L P T G K"], Float[Array, "L P T G K"]]
+    memories: tuple[Memory, ...]
     number: int
     """Which of them is meant."""
 
@@ -46,8 +46,8 @@ class Prefiller:
         results: dict[int, Prefilled] = {}
         for chunk in _chunks(prompts):
             tokens, mask = (jnp.array(array) for array in _right_padded([prompts[i] for i in chunk]))
-            keys_values = _prefill(self.structure, self.params, tokens, mask)
-            results |= {number: Prefilled(keys_values, index) for index, number in enumerate(chunk)}
+            memories = _prefill(self.structure, self.params, tokens, mask)
+            results |= {number: Prefilled(memories, index) for index, number in enumerate(chunk)}
         return [results[number] for number in range(len(prompts))]
 
 
@@ -62,11 +62,8 @@ def _prefill(
     params: Params,
     tokens: Int[np.ndarray | Array, "P T"],
     mask: Int[np.ndarray | Array, "P T"],
-) -> tuple[Float[Array, "L P T G K"], Float[Array, "L P T G K"]]:
-    model = join_params(structure, params)
-    cache = init_cache(model.config, batch=tokens.shape[0], capacity=tokens.shape[1], dtype=model.dtype)
-    cache = model.hidden(tokens, segment_ids=mask, cache=cache)[1]
-    return cache.key, cache.value
+) -> tuple[Memory, ...]:
+    return join_params(structure, params).memories(jnp.asarray(tokens), segment_ids=jnp.asarray(mask))
 
 
 def _chunks(prompts: Sequence[np.ndarray]) -> list[list[int]]:

@@ -14,8 +14,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from easydel_models.adapters.config import LoraConfig
+from easydel_models.config import DecoderConfig
 from easydel_models.layers.linear import blocked_kernel
-from easydel_models.parameters import Params, split_params
+from easydel_models.layers.parameter import ParameterKind
+from easydel_models.layers.stacks import stacks
+from easydel_models.parameters import Params, layer_stacks, split_params
 
 if TYPE_CHECKING:
     from easydel_models.heads import CausalLM
@@ -27,9 +30,12 @@ class DecodeWeights(NamedTuple):
     embedding: Float[Array, "V D"]
     layers: tuple[dict[str, Array], ...]
     """By layer, then by name as in `easydel_models.parameters`; kernels are cut up by `blocked_kernel`."""
-    final_norm: Float[Array, " D"]
+    final_norm: dict[str, Float[Array, " D"]]
+    """Weight and bias of the norm at the end, by name."""
     head: Float[Array, "V D"]
     """Turns hidden states into logits, ``hidden @ W.T``; the same array as the embedding where they are tied."""
+    position_embedding: Float[Array, "P D"] | None
+    """Added by position; None = positions are not learned."""
 
     def head_blocks(self) -> Float[Array, "blocks part D"]:
         """The head, cut up like the kernels."""
@@ -42,28 +48,36 @@ def decode_weights(model: "CausalLM") -> DecodeWeights:
     embedding = params["embedding"].astype(model.dtype)
     # Cutting up would tear a kernel that is spread over devices.
     whole = len(params["embedding"].sharding.device_set) > 1
+    positions = params.get("position_embedding")
     return DecodeWeights(
         embedding=embedding,
-        layers=_unstacked({"layers": params["layers"]}, model.lora, np.dtype(model.dtype), whole),
-        final_norm=params["final_norm"],
+        layers=_unstacked(params["layers"], model.config, model.lora, np.dtype(model.dtype), whole),
+        final_norm={name: array for name, array in params.items() if name.startswith("final_norm")},
         head=params["head"].astype(model.dtype) if "head" in params else embedding,
+        position_embedding=None if positions is None else positions.astype(model.dtype),
     )
 
 
-@functools.partial(jax.jit, static_argnames=("lora", "dtype", "whole"))
-def _unstacked(params: Params, lora: LoraConfig | None, dtype: np.dtype, whole: bool) -> tuple[dict[str, Any], ...]:
+@functools.partial(jax.jit, static_argnames=("config", "lora", "dtype", "whole"))
+def _unstacked(
+    layers: Params, config: DecoderConfig, lora: LoraConfig | None, dtype: np.dtype, whole: bool
+) -> tuple[dict[str, Any], ...]:
     from easydel_models.adapters.lora import merged_params
 
-    layers = params["layers"] if lora is None else merged_params(params, lora)["layers"]
+    layers = layers if lora is None else merged_params({"layers": layers}, lora)["layers"]
+    found: dict[int, dict[str, Array]] = {}
+    for stack, own in zip(stacks(config.all_layers), layer_stacks(config, layers), strict=True):
+        specs = stack.config.parameters(config.dim, config.norm)
+        for place, number in enumerate(stack.numbers):
+            found[number] = {name: _one(array[place], specs[name].kind, dtype, whole) for name, array in own.items()}
+    return tuple(found[number] for number in range(config.num_layers))
 
-    def part(array: Array, i: int) -> Array:
-        if array.ndim == 2:
-            return array[i]
-        table = array[i].T.astype(dtype)
-        return blocked_kernel(table, 1 if whole else _blocks(table.shape[0]))
 
-    count = layers["attention_norm"].shape[0]
-    return tuple({name: part(array, i) for name, array in layers.items()} for i in range(count))
+def _one(array: Array, kind: ParameterKind, dtype: np.dtype, whole: bool) -> Array:
+    if kind != "kernel":
+        return array if array.ndim < 2 else array.astype(dtype)
+    table = array.T.astype(dtype)
+    return blocked_kernel(table, 1 if whole else _blocks(table.shape[0]))
 
 
 def _blocks(outputs: int) -> int:

@@ -1,9 +1,8 @@
-"""The parts of a decoder layer, as pure functions of one layer's parameters.
+"""Linear layers: a kernel, what its adapter adds, a bias.
 
-Matrices multiply in the compute dtype; norms, softmax and rope compute in float32. Parameters keep their own
-dtype and are cast where they are used.
+Matrices multiply in the compute dtype. Parameters keep their own dtype and are cast where they are used.
 
-Axis letters: B batch, T tokens, D dim, F mlp_dim, H query heads, G key/value heads, K head_dim.
+Axis letters: B batch, T tokens, N rows of a matrix.
 """
 
 import zlib
@@ -14,8 +13,6 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
-
-from easydel_models.config import Activation, DecoderConfig
 
 Layer = Mapping[str, Any]
 """Parameters of one layer, by name; under `DROPOUT` what training leaves out of its adapters' inputs."""
@@ -35,18 +32,6 @@ class LoraDropout(NamedTuple):
     """Share left out, in [0, 1)."""
 
 
-def rms_norm(x: Float[Array, "B T D"], weight: Float[Array, " D"], eps: float) -> Float[Array, "B T D"]:
-    """Divides by the root mean square over D and multiplies by ``weight``; float32 inside, dtype of ``x``
-    outside.
-
-    References: Zhang & Sennrich, Root Mean Square Layer Normalization, 2019,
-        https://arxiv.org/abs/1910.07467, eq. 4.
-    """
-    wide = x.astype(jnp.float32)
-    normed = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + jnp.float32(eps))
-    return (normed * weight.astype(jnp.float32)[None, None, :]).astype(x.dtype)
-
-
 @runtime_checkable
 class Exchange(Protocol):
     """How a kernel whose inputs are spread over devices comes to whole outputs; see `easydel_models.mesh.parallel`."""
@@ -57,6 +42,10 @@ class Exchange(Protocol):
 
     def own_part(self, key: Array) -> Array:
         """A random key that is this device's own."""
+        ...
+
+    def of_whole_row(self, array: Array) -> Array:
+        """What all devices that share a row have of it, [B, T, ...]."""
         ...
 
 
@@ -96,37 +85,9 @@ def times_blocked(
     return parts.swapaxes(0, 1).reshape(rows.shape[0], -1)
 
 
-def project_heads(
-    layer: Layer, config: DecoderConfig, x: Float[Array, "B T D"]
-) -> tuple[Float[Array, "B T H K"], Float[Array, "B T G K"], Float[Array, "B T G K"]]:
-    """Returns queries, keys and values, without rope, of as many heads as ``layer`` holds."""
-
-    def heads(name: str) -> Array:
-        return linear(layer, name, x).reshape(*x.shape[:2], -1, config.head_dim)
-
-    return heads("query"), heads("key"), heads("value")
-
-
-def gated_mlp(
-    layer: Layer, activation: Activation, x: Float[Array, "B T D"], exchange: Exchange | None = None
-) -> Float[Array, "B T D"]:
-    """``down(act(gate(x)) * up(x))``.
-
-    References: Shazeer, GLU Variants Improve Transformer, 2020, https://arxiv.org/abs/2002.05202, eq. 6.
-    """
-    inner = _activate(linear(layer, "gate", x), activation) * linear(layer, "up", x)
-    return linear(layer, "down", inner, exchange)
-
-
 def is_adapter(path: str) -> bool:
     """Whether a parameter, by its name or dotted path, belongs to an adapter."""
     return path.endswith((LORA_A, LORA_B))
-
-
-def _activate(x: Float[Array, "B T F"], activation: Activation) -> Float[Array, "B T F"]:
-    if activation == "silu":
-        return jax.nn.silu(x)
-    return jax.nn.gelu(x, approximate=activation == "gelu_tanh")
 
 
 def _low_rank(layer: Layer, name: str, rows: Float[Array, "N in"], exchange: Exchange | None) -> Float[Array, "N out"]:

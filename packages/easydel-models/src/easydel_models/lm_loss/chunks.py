@@ -115,7 +115,14 @@ def put_rows(values: Array, rows: Int[Array, " C"], new: Array) -> Array:
 
 def logits_of(h: Float[Array, "C D"], weights: Float[Array, "V D"], *, softcap: float | None) -> Float[Array, "C V"]:
     """Soft-capped logits, accumulated in float32."""
-    logits = _dot(h, weights, (1, 1))
+    return softcapped(_dot(h, weights, (1, 1)), softcap)
+
+
+def softcapped(logits: Float[Array, "..."], softcap: float | None) -> Float[Array, "..."]:
+    """`c tanh(logits / c)`; None = no cap.
+
+    References: Gemma Team, Gemma 2, 2024, https://arxiv.org/abs/2408.00118, section 2.
+    """
     return logits if softcap is None else softcap * jnp.tanh(logits / softcap)
 
 

@@ -63,6 +63,10 @@ class Parallel:
         """The sum of what the parts of the heads, or of the MLP, add."""
         return part if self.mesh is None or self.mesh.shape[TP] == 1 else jax.lax.psum(part, TP)
 
+    def summed_over_tokens(self, sums: Any) -> Any:
+        """The sums, over the tokens of all devices, of which each has its own tokens' part."""
+        return sums if self.mesh is None or not sums else jax.lax.psum(sums, TOKEN_AXES)
+
     def own_part(self, key: jax.Array) -> jax.Array:
         """A random key of this part of the heads, or of the MLP."""
         return key if self.mesh is None else jax.random.fold_in(key, jax.lax.axis_index(TP))

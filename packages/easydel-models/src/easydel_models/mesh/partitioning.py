@@ -9,32 +9,23 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
+from easydel_models.layers import attention, gated, layer
 from easydel_models.layers.linear import LORA_A, LORA_B
 from easydel_models.mesh import FSDP, TP
 
 Params = dict[str, Any]
 
+_OF_LAYERS = {**layer.AXES, **attention.AXES, **gated.AXES}
+"""What the kinds of layers say of their parameters; a name means the same axes in each of them."""
+
 LOGICAL_AXES: dict[str, tuple[str, ...]] = {
     "embedding": ("vocab", "embed"),
-    "attention_norm": ("layers", "width"),
-    "query": ("layers", "embed", "heads"),
-    "query_bias": ("layers", "heads"),
-    "key": ("layers", "embed", "kv_heads"),
-    "key_bias": ("layers", "kv_heads"),
-    "value": ("layers", "embed", "kv_heads"),
-    "value_bias": ("layers", "kv_heads"),
-    "output": ("layers", "heads", "embed"),
-    "output_bias": ("layers", "width"),
-    "mlp_norm": ("layers", "width"),
-    "gate": ("layers", "embed", "mlp"),
-    "gate_bias": ("layers", "mlp"),
-    "up": ("layers", "embed", "mlp"),
-    "up_bias": ("layers", "mlp"),
-    "down": ("layers", "mlp", "embed"),
-    "down_bias": ("layers", "width"),
+    "position_embedding": ("positions", "embed"),
     "final_norm": ("width",),
+    "final_norm_bias": ("width",),
     "head": ("vocab", "embed"),
     "score": ("labels", "embed"),
+    **{name: ("layers", *axes) for name, axes in _OF_LAYERS.items()},
 }
 
 RULES: dict[str, str] = {"embed": FSDP, "heads": TP, "kv_heads": TP, "mlp": TP, "vocab": TP}

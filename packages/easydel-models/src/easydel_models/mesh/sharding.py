@@ -13,7 +13,7 @@ from easydel_models.config import DecoderConfig
 from easydel_models.errors import MeshError
 from easydel_models.mesh import FSDP, TP
 from easydel_models.mesh.partitioning import partition_spec, partition_specs
-from easydel_models.parameters import Params, full_shape, parameter_specs
+from easydel_models.parameters import Params, parameter_specs
 
 
 def param_sharding(path: str, shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
@@ -29,7 +29,7 @@ def init_shardings(config: DecoderConfig, mesh: Mesh) -> dict[str, NamedSharding
     """
     check_fits(config, mesh)
     specs = parameter_specs(config)
-    return {path: param_sharding(path, full_shape(spec, config), mesh) for path, spec in specs.items()}
+    return {path: param_sharding(path, spec.full_shape, mesh) for path, spec in specs.items()}
 
 
 def param_shardings(params: Params, mesh: Mesh) -> Params:
@@ -74,17 +74,14 @@ def check_fits(config: DecoderConfig, mesh: Mesh | AbstractMesh) -> None:
     Raises:
         MeshError: Naming the size and the axis that does not divide it.
     """
-    sizes = {
-        TP: {"attention heads": config.num_heads, "key/value heads": config.num_kv_heads, "mlp_dim": config.mlp_dim},
-        FSDP: {"dim": config.dim},
-    }
-    for axis, parts in sizes.items():
-        for what, size in parts.items():
-            if size % mesh.shape[axis]:
-                raise MeshError(
-                    f"{axis}={mesh.shape[axis]} does not divide the model's {what} ({size}). "
-                    f"Choose {axis} among {_divisors(size)}."
-                )
+    kinds = dict.fromkeys(config.all_layers)
+    parts = {part for layer in kinds for half in (layer.mixer, layer.feed_forward) for part in half.parts().items()}
+    for axis, what, size in [*((TP, *part) for part in sorted(parts)), (FSDP, "dim", config.dim)]:
+        if size % mesh.shape[axis]:
+            raise MeshError(
+                f"{axis}={mesh.shape[axis]} does not divide the model's {what} ({size}). "
+                f"Choose {axis} among {_divisors(size)}."
+            )
 
 
 def _is_spec(value: object) -> bool:

@@ -1,0 +1,209 @@
+"""The attention mixer: queries look up keys and take the mean of values, with the options that families differ in.
+
+Axis letters: B batch, T tokens, D dim, H query heads, G key/value heads, R query heads per key/value head, K head_dim,
+S settled slots.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from easydel_models.attention import attention
+from easydel_models.errors import ConfigError
+from easydel_models.layers.linear import linear
+from easydel_models.layers.mixer import Mixer
+from easydel_models.layers.norms import NormConfig, rms_norm
+from easydel_models.layers.parameter import ParameterSpec, linear_parameters
+from easydel_models.layers.rope import RopeConfig, apply_rope
+from easydel_models.layers.tokens import Memory, Step, Tokens
+
+AXES = {
+    "query": ("embed", "heads"),
+    "query_bias": ("heads",),
+    "key": ("embed", "kv_heads"),
+    "key_bias": ("kv_heads",),
+    "value": ("embed", "kv_heads"),
+    "value_bias": ("kv_heads",),
+    "output": ("heads", "embed"),
+    "output_bias": ("width",),
+    "query_norm": ("width",),
+    "key_norm": ("width",),
+}
+
+
+@final
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Attention(Mixer):
+    """Softmax attention with grouped heads."""
+
+    num_heads: int
+    """Query heads."""
+    num_kv_heads: int
+    """Key and value heads; divides `num_heads`."""
+    head_dim: int
+    """Width of a head."""
+    rope: RopeConfig | None = dataclasses.field(default_factory=RopeConfig)
+    """Rotary position embedding; None = none."""
+    window: int | None = None
+    """Tokens a query sees, itself included; None = all before it."""
+    qkv_bias: bool = False
+    """Whether query, key and value projections have biases."""
+    output_bias: bool = False
+    """Whether the output projection has one."""
+    qk_norm: Literal["head", "all"] | None = None
+    """RMS norm of queries and keys before rope: over each ``head``, or over ``all`` heads together."""
+    scale: float | None = None
+    """Factor on the scores; None = 1 / sqrt(head_dim)."""
+    softcap: float | None = None
+    """Bound on the magnitude of the scores; None = no bound."""
+    publishes: str | None = None
+    """See `Mixer`."""
+
+    def __post_init__(self) -> None:
+        """Refuses impossible sizes.
+
+        Raises:
+            ConfigError: Naming the field, its value and what is possible.
+        """
+        for name in ("num_heads", "num_kv_heads", "head_dim"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"`{name}` is {getattr(self, name)}; expected at least 1.")
+        if self.num_heads % self.num_kv_heads:
+            raise ConfigError(
+                f"`num_kv_heads` is {self.num_kv_heads}; expected a divisor of num_heads={self.num_heads}."
+            )
+        if self.rope is not None and self.rope.turned(self.head_dim) % 2:
+            raise ConfigError(f"`head_dim` is {self.head_dim}; expected even, for rope.")
+        if self.window is not None and self.window < 1:
+            raise ConfigError(f"`sliding_window` is {self.window}; expected at least 1, or None for no window.")
+
+    def parameters(self, dim: int, norm: NormConfig) -> dict[str, ParameterSpec]:
+        """See `Mixer`."""
+        queries, keys = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
+        specs = {
+            **linear_parameters("query", dim, queries, bias=self.qkv_bias),
+            **linear_parameters("key", dim, keys, bias=self.qkv_bias),
+            **linear_parameters("value", dim, keys, bias=self.qkv_bias),
+            **linear_parameters("output", queries, dim, bias=self.output_bias),
+        }
+        if self.qk_norm is not None:
+            whole = self.qk_norm == "all"
+            specs |= norm.parameters("query_norm", queries if whole else self.head_dim)
+            specs |= norm.parameters("key_norm", keys if whole else self.head_dim)
+        return specs
+
+    def ropes(self) -> tuple[tuple[RopeConfig, int], ...]:
+        """See `Mixer`."""
+        return () if self.rope is None else ((self.rope, self.head_dim),)
+
+    def parts(self) -> Mapping[str, int]:
+        """See `Mixer`."""
+        return {"attention heads": self.num_heads, "key/value heads": self.num_kv_heads}
+
+    def score_width(self) -> int:
+        """See `Mixer`."""
+        return self.num_heads * self.head_dim
+
+    def forward(
+        self, layer: Mapping[str, Any], x: Float[Array, "B T D"], tokens: Tokens
+    ) -> tuple[Float[Array, "B T D"], Memory]:
+        """See `Mixer`."""
+        query, key, value = self._heads(layer, x, tokens)
+        mixed = attention(
+            query,
+            tokens.exchange.of_whole_row(key),
+            tokens.exchange.of_whole_row(value),
+            window=self._window(tokens),
+            scale=self.scale,
+            softcap=self.softcap,
+            implementation=tokens.implementation,
+            **tokens.places,
+        )
+        return self._output(layer, mixed, tokens), Memory(by_token=(key.swapaxes(1, 2), value.swapaxes(1, 2)))
+
+    def empty_memory(self, rows: int, slots: int, dtype: np.dtype) -> Memory:
+        """See `Mixer`."""
+        shape = (rows, self.num_kv_heads, slots, self.head_dim)
+        return Memory(by_token=(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)))
+
+    def step(
+        self, layer: Mapping[str, Any], x: Float[Array, "B 1 D"], settled: Memory, recent: Memory, now: Step
+    ) -> tuple[Float[Array, "B 1 D"], Memory]:
+        """See `Mixer`."""
+        query, key, value = self._heads(layer, x, now.tokens)
+        keys, values = (
+            jax.lax.dynamic_update_slice_in_dim(held, new.swapaxes(1, 2).astype(held.dtype), now.number, axis=2)
+            for held, new in zip(recent.by_token, (key, value), strict=True)
+        )
+        recent = Memory(by_token=(keys, values))
+        return self._output(layer, self._attend_over(query, settled, recent, now), now.tokens), recent
+
+    def _heads(self, layer: Mapping[str, Any], x: Array, tokens: Tokens) -> tuple[Array, Array, Array]:
+        query, key, value = (linear(layer, name, x) for name in ("query", "key", "value"))
+        if self.qk_norm == "all":
+            query, key = self._normed(layer, query, key, tokens.norm)
+        query, key, value = (array.reshape(*x.shape[:2], -1, self.head_dim) for array in (query, key, value))
+        if self.qk_norm == "head":
+            query, key = self._normed(layer, query, key, tokens.norm)
+        if self.rope is None:
+            return query, key, value
+        cos, sin = tokens.ropes[self.rope, self.head_dim]
+        query, key = (apply_rope(array, cos, sin, interleaved=self.rope.interleaved) for array in (query, key))
+        return query, key, value
+
+    def _normed(self, layer: Mapping[str, Any], query: Array, key: Array, norm: NormConfig) -> tuple[Array, Array]:
+        return (
+            rms_norm(query, layer["query_norm"], norm.eps, norm.offset),
+            rms_norm(key, layer["key_norm"], norm.eps, norm.offset),
+        )
+
+    def _window(self, tokens: Tokens) -> int | None:
+        # Nobody sees past the start of his own document, so a window of a document's length hides nothing; but it lets
+        # attention leave out the keys before it. Behind a prefix that several share, a row's order says nothing of how
+        # far a document reaches.
+        longest = None if tokens.prefix_ids is not None else tokens.longest_segment
+        return min((limit for limit in (self.window, longest) if limit is not None), default=None)
+
+    def _output(self, layer: Mapping[str, Any], mixed: Array, tokens: Tokens) -> Array:
+        return linear(layer, "output", mixed.reshape(*mixed.shape[:2], -1), tokens.exchange)
+
+    def _attend_over(
+        self, query: Float[Array, "B 1 H K"], settled: Memory, recent: Memory, now: Step
+    ) -> Float[Array, "B 1 H K"]:
+        """Attention over both memories at once: one softmax, products apart, so that nothing is copied together."""
+        (old_keys, old_values), (new_keys, new_values) = settled.by_token, recent.by_token
+        rows, _, heads, head_dim = query.shape
+        groups, old = old_keys.shape[1:3]
+        grouped = query.reshape(rows, groups, heads // groups, head_dim)
+        scores = jnp.concatenate(
+            [
+                jnp.einsum("bgrk,bgsk->bgrs", grouped, part, preferred_element_type=jnp.float32)
+                for part in (old_keys, new_keys)
+            ],
+            axis=-1,
+        ) * jnp.float32(head_dim**-0.5 if self.scale is None else self.scale)
+        if self.softcap is not None:
+            scores = jnp.float32(self.softcap) * jnp.tanh(scores / jnp.float32(self.softcap))
+        scores = jnp.where(self._seen(old, new_keys.shape[2], now), scores, -jnp.inf)
+        weights = jax.nn.softmax(scores, axis=-1).astype(old_values.dtype)
+        mixed = [
+            jnp.einsum("bgrs,bgsk->bgrk", part, value, preferred_element_type=jnp.float32)
+            for part, value in ((weights[..., :old], old_values), (weights[..., old:], new_values))
+        ]
+        return (mixed[0] + mixed[1]).reshape(query.shape).astype(query.dtype)
+
+    def _seen(self, settled: int, recent: int, now: Step) -> Bool[Array, "B 1 1 both"]:
+        """Which slots of both memories, side by side, a row's newest token sees."""
+        old = jnp.arange(settled, dtype=jnp.int32)[None]
+        new = jnp.arange(recent, dtype=jnp.int32)[None]
+        old_seen = old < now.lengths[:, None]
+        new_seen = jnp.broadcast_to(new <= now.number, (now.lengths.shape[0], recent))
+        if self.window is not None:
+            first = now.number - jnp.int32(self.window - 1)
+            old_seen, new_seen = old_seen & (old >= now.lengths[:, None] + first), new_seen & (new >= first)
+        return jnp.concatenate((old_seen, new_seen), axis=1)[:, None, None]

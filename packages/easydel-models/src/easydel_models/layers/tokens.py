@@ -1,0 +1,61 @@
+"""What the layers of one pass know of the tokens they work on, beside the activations.
+
+Axis letters: B batch, T tokens, G heads or channels of a kind's own, S slots, K their width.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Float, Int
+
+from easydel_models.attention import Implementation
+from easydel_models.layers.linear import Exchange
+from easydel_models.layers.norms import NormConfig
+from easydel_models.layers.rope import RopeConfig, RopeTables
+
+
+class Memory(NamedTuple):
+    """What one layer keeps of the tokens it has read, for those to come."""
+
+    by_token: tuple[Float[Array, "B G S K"], ...] = ()
+    """Arrays with one entry for each token, in slots: keys and values, or latents."""
+    by_row: tuple[Array, ...] = ()
+    """Arrays ``[B, ...]`` of constant size, however many tokens were read: recurrent and convolution states."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """Where the tokens of a pass stand, and what all layers of a decoder share."""
+
+    positions: Int[Array, "B T"]
+    """Position of every token in its document."""
+    segment_ids: Int[Array, "B T"] | None
+    """Document of every token; 0 = padding. None = one document per row."""
+    prefix_ids: Int[Array, "B T"] | None = None
+    """Document before a token's own that it sees too; 0 = none."""
+    longest_segment: int | None = None
+    """Most tokens of any document, if known."""
+    places: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Arguments for `easydel_models.attention.attention` that say who sees whom."""
+    ropes: Mapping[tuple[RopeConfig, int], RopeTables] = dataclasses.field(default_factory=dict)
+    """Cosine and sine of every rope of the decoder, by its configuration and the width of its heads."""
+    norm: NormConfig
+    """The decoder's norm."""
+    exchange: Exchange
+    """What devices exchange; on one device each of its methods gives back what it was given."""
+    implementation: Implementation = "auto"
+    """Of attention."""
+    shared: Mapping[str, Memory] = dataclasses.field(default_factory=dict)
+    """What earlier layers published for later ones, by name."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """One token of every row during decoding: `tokens` of length 1, and which slots hold what came before."""
+
+    tokens: Tokens
+    lengths: Int[Array, " B"]
+    """Tokens of each row in the settled memory: its slots from there on hold nothing."""
+    number: Int[Array, ""]
+    """Tokens of this block in the recent memory, this one not counted: the slot it is written to."""
