@@ -86,7 +86,7 @@ def test_adapters_generate_as_the_merged_model_says(model):
     for name in ("query", "down"):
         rows, columns = model.layers[name][...].shape[1:]
         for end, shape in (("a", (2, rows, 2)), ("b", (2, 2, columns))):
-            adapters[f"{name}_lora_{end}"] = jnp.asarray(rng.normal(scale=0.2, size=shape), jnp.float32)
+            adapters[f"layers.{name}_lora_{end}"] = jnp.asarray(rng.normal(scale=0.2, size=shape), jnp.float32)
     adapted = with_adapters(model, lora, adapters)
     found = generate(adapted, PROMPTS, max_new_tokens=10, **NEVER)
     assert found.token_ids != generate(model, PROMPTS, max_new_tokens=10, **NEVER).token_ids

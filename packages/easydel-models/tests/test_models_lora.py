@@ -162,9 +162,9 @@ def test_a_classifiers_score_travels_with_its_adapters(tmp_path):
 
 
 def test_targets_choose_layers_by_their_hugging_face_name():
-    assert adapted_kernels(CONFIG, LORA) == KERNELS
-    assert adapted_kernels(CONFIG, LoraConfig(targets=["q_proj", "v_proj"])) == ["query", "value"]
-    assert adapted_kernels(CONFIG, LoraConfig(targets=["mlp"])) == ["gate", "up", "down"]
+    assert adapted_kernels(CONFIG, LORA) == [f"layers.{name}" for name in KERNELS]
+    assert adapted_kernels(CONFIG, LoraConfig(targets=["q_proj", "v_proj"])) == ["layers.query", "layers.value"]
+    assert adapted_kernels(CONFIG, LoraConfig(targets=["mlp"])) == ["layers.gate", "layers.up", "layers.down"]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def arguments_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
     """
     check_values(hf)
     family = family_of(hf.get("model_type"))
-    keys = Keys(hf, family.model_type, family.defaults)
+    keys = Keys(hf, family.model_type, family.defaults, family.aliases)
     vocab_size, dim = keys.sizes("vocab_size", "hidden_size")
     common = {
         "model_type": family.model_type,
@@ -49,7 +49,7 @@ def hf_from_config(config: Any, dtype: str) -> dict[str, Any]:
     other as the file that it was read from, but for what may have changed since: the head, its tokens, the dtype.
     """
     family = family_of(config.model_type)
-    suffix = "ForCausalLM" if config.num_labels is None else _CLASSIFIER
+    suffix = family.head_class if config.num_labels is None else _CLASSIFIER
     hf = {
         **(json.loads(config.source) if config.source else _sizes(config)),
         "architectures": [family.class_prefix + suffix],

@@ -25,3 +25,11 @@ class Family:
     first of all is written."""
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
     """Values transformers assumes for keys that config.json leaves out, where these matter to the numbers."""
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
+    """Name of a key in most families -> what this family calls it."""
+    head_class: str = "ForCausalLM"
+    """What the class of the language model ends in."""
+    spellings: tuple[tuple[str, str], ...] = ()
+    """Other beginnings of tensor names that some files have: (ours, theirs)."""
+    redundant: tuple[str, ...] = ()
+    """Patterns of tensor names that files keep although they follow from the configuration."""

@@ -57,15 +57,19 @@ _HARMLESS = frozenset(
 class Keys:
     """The contents of one config.json, which remembers what was asked of it. Final."""
 
-    def __init__(self, contents: Mapping[str, Any], family: str, defaults: Mapping[str, Any]):
+    def __init__(
+        self, contents: Mapping[str, Any], family: str, defaults: Mapping[str, Any], aliases: Mapping[str, str]
+    ):
         """Wraps the parsed file.
 
         Args:
             contents: Of the file.
             family: Name for messages.
             defaults: What transformers assumes for keys that the file leaves out.
+            aliases: What the family calls keys that most families call otherwise.
         """
-        self._contents = contents
+        ours = {theirs: name for name, theirs in aliases.items()}
+        self._contents = {ours.get(name, name): value for name, value in contents.items()}
         self._family = family
         self._defaults = defaults
         self._read: set[str] = set()

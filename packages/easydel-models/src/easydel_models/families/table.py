@@ -5,11 +5,39 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from easydel_models.errors import ConfigError
+from easydel_models.families.cohere2 import COHERE2
 from easydel_models.families.family import Family
+from easydel_models.families.gemma import GEMMA, GEMMA2, GEMMA3_TEXT
+from easydel_models.families.glm4 import GLM4
+from easydel_models.families.gpt2 import GPT2
+from easydel_models.families.granite import GRANITE
 from easydel_models.families.llama import LLAMA, MISTRAL
+from easydel_models.families.ministral3 import MINISTRAL3
+from easydel_models.families.olmo import OLMO2, OLMO3
+from easydel_models.families.phi3 import PHI3
+from easydel_models.families.qwen import QWEN2, QWEN3
+from easydel_models.families.smollm3 import SMOLLM3
 from easydel_models.shown import quoted
 
-FAMILIES: Mapping[str, Family] = MappingProxyType({family.model_type: family for family in (LLAMA, MISTRAL)})
+_ALL = (
+    COHERE2,
+    GEMMA,
+    GEMMA2,
+    GEMMA3_TEXT,
+    GLM4,
+    GPT2,
+    GRANITE,
+    LLAMA,
+    MINISTRAL3,
+    MISTRAL,
+    OLMO2,
+    OLMO3,
+    PHI3,
+    QWEN2,
+    QWEN3,
+    SMOLLM3,
+)
+FAMILIES: Mapping[str, Family] = MappingProxyType({family.model_type: family for family in _ALL})
 
 
 def family_of(model_type: str | None) -> Family:

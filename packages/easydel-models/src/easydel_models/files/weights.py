@@ -6,6 +6,7 @@ straight into its stacked array, so that the weights are never in memory twice.
 """
 
 import dataclasses
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -79,6 +80,7 @@ def load_params(
         WeightsError: If a tensor is missing, left over or of another shape; nothing has been allocated then.
     """
     fresh = fresh or {}
+    source = _in_our_spelling(source, config)
     check_tensors(source, config, fresh=fresh.keys())
     if mesh is not None:
         check_fits(config, mesh)
@@ -103,6 +105,7 @@ def check_tensors(source: TensorSource, config: DecoderConfig, *, fresh: Collect
     Raises:
         WeightsError: Naming the tensors, files and shapes that differ, and what to do.
     """
+    source = _in_our_spelling(source, config)
     parts = [part for part in _parts(config, source) if not set(part.paths) <= set(fresh)]
     expected = {name: shape for part in parts for name, shape in part.tensors()}
     problems = [f"{name}: missing, expected shape {shape}" for name, shape in expected.items() if name not in source]
@@ -129,6 +132,16 @@ def export_tensors(params: Params, config: DecoderConfig) -> Iterator[tuple[str,
             values = {name: to_host(array if layer is None else array[number]) for name, array in arrays.items()}
             for template, tensor in part.stored.write(values, part.specs).items():
                 yield template.format(layer=layer), np.ascontiguousarray(tensor)
+
+
+def _in_our_spelling(source: TensorSource, config: DecoderConfig) -> TensorSource:
+    """The tensors by the names of the family's list, if the file has them under another beginning."""
+    names = {name for part in _parts(config) for name, _ in part.tensors()}
+    for ours, theirs in family_of(config.model_type).spellings:
+        theirs_of = {theirs + name.removeprefix(ours): name for name in names if name.startswith(ours)}
+        if not names & source.keys() and theirs_of.keys() & source.keys():
+            return {theirs_of.get(name, name): tensor for name, tensor in source.items()}
+    return source
 
 
 def take_part(params: Params, config: DecoderConfig) -> None:
@@ -228,7 +241,8 @@ def _is_redundant(name: str, config: DecoderConfig) -> bool:
     # A tied head may be stored all the same; old files keep the rope frequencies, which follow from the
     # config.
     tied_head = config.tie_embeddings and name in tensor_names(config, "head")
-    return tied_head or name.endswith("rotary_emb.inv_freq")
+    patterns = (r".*rotary_emb\.inv_freq", *family_of(config.model_type).redundant)
+    return tied_head or any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
 def _report(problems: Sequence[str], config: DecoderConfig) -> str:

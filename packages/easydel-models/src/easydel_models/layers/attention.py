@@ -61,6 +61,8 @@ class Attention(Mixer):
     """Factor on the scores; None = 1 / sqrt(head_dim)."""
     softcap: float | None = None
     """Bound on the magnitude of the scores; None = no bound."""
+    query_growth: float = 0.0
+    """Queries are multiplied by ``1 + query_growth * log(1 + position // rope.original_max_positions)``; 0 = never."""
     publishes: str | None = None
     """See `Mixer`."""
 
@@ -154,6 +156,10 @@ class Attention(Mixer):
             return query, key, value
         cos, sin = tokens.ropes[self.rope, self.head_dim]
         query, key = (apply_rope(array, cos, sin, interleaved=self.rope.interleaved) for array in (query, key))
+        if self.query_growth:
+            lengths = jnp.floor_divide(tokens.positions, jnp.int32(self.rope.original_max_positions))
+            growth = 1 + jnp.float32(self.query_growth) * jnp.log1p(lengths.astype(jnp.float32))
+            query = query * growth[:, :, None, None].astype(query.dtype)
         return query, key, value
 
     def _normed(self, layer: Mapping[str, Any], query: Array, key: Array, norm: NormConfig) -> tuple[Array, Array]:
