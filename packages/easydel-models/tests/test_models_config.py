@@ -125,7 +125,7 @@ def test_writing_and_reading_gives_the_same_config(change):
         ({"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}, "lacks low_freq_factor, high_freq_factor"),
         ({"hidden_act": "relu"}, "`hidden_act` is 'relu'; expected one of gelu"),
         (
-            {"model_type": "lama"},
+            {"model_type": "llama4"},
             "`model_type` is 'lama'; nearest by name: llama; the families known are llama, mistral",
         ),
         ({"hidden_size": None}, "config.json lacks hidden_size"),
