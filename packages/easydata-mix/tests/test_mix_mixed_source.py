@@ -527,3 +527,21 @@ def test_a_mixture_ends_with_the_first_source_that_ends_though_others_never_do()
 def test_a_source_behind_an_endless_one_is_refused():
     with pytest.raises(DataError, match=r"Source 0 of a composite never ends.*1 behind it(.|\n)*limit"):
         CompositeShardedSource([endless(), MemoryShardedSource(rows_of("c", 3))])
+
+
+@pytest.mark.parametrize("weight_by", ["row", "token"])
+def test_provenance_overwrites_no_field_and_what_failed_fails_again(weight_by):
+    own = [{"input_ids": [n], "n": n, **({"__source__": "mine"} if n == 5 else {})} for n in range(8)]
+    other = [{"input_ids": [n], "n": 100 + n} for n in range(8)]
+    mixed = MixedShardedSource(
+        {"a": own, "b": other}, provenance=True, weight_by=weight_by, block_size=4, stop="all_exhausted"
+    )
+    stream = mixed.rows()
+    for _ in range(2):
+        with pytest.raises(MixtureError, match=r"source 'a' have a field '__source__'(.|\n)*rename_fields"):
+            list(stream)
+    renamed = MemoryShardedSource(own).rename_fields({"__source__": "origin"})
+    rest = MixedShardedSource(
+        {"a": renamed, "b": other}, provenance=True, weight_by=weight_by, block_size=4, stop="all_exhausted"
+    ).rows(stream.state())
+    assert {"n": 5, "origin": "mine", "__source__": "a", "input_ids": [5]} in list(rest)

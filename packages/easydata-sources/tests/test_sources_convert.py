@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import datasets
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,6 +22,7 @@ from easydata_sources import (
     JsonShardedSource,
     MemoryShardedSource,
     ParquetShardedSource,
+    TableShardedSource,
     TextShardedSource,
     as_sharded_source,
 )
@@ -160,3 +163,57 @@ def test_what_is_known_of_a_shard_is_the_same_before_and_after_its_rows_were_cou
         before = view.get_shard_info(name)
         assert len(source) == 2
         assert view.get_shard_info(name) == before
+
+
+def test_data_frames_and_arrow_tables_are_data_sets() -> None:
+    rows = [
+        {"id": 1, "text": "a", "list": [1]},
+        {"id": 2, "text": None, "list": []},
+        {"id": 3, "text": "c", "list": [2]},
+    ]
+    table = pa.Table.from_pylist(rows)
+    frame = pd.DataFrame(rows)
+    for given in (table, table.to_batches()[0], frame, frame.set_index(pd.Index([7, 5, 9])), OtherFrame(table)):
+        source = as_sharded_source(given, name="train")
+        assert isinstance(source, TableShardedSource)
+        assert (list(source), len(source), source.shard_names) == (rows, 3, ("train",))
+        stream = source.rows()
+        next(stream)
+        assert list(as_sharded_source(given).rows(stream.state())) == rows[1:]
+        assert sorted(row["id"] for row in source.shuffle(1)) == [1, 2, 3]
+        assert source.identity() == as_sharded_source(given, name="other").identity()
+        assert list(pickle.loads(pickle.dumps(source))) == rows
+    assert list(as_sharded_source(frame[frame["id"] > 1])) == rows[1:]
+    assert list(as_sharded_source(pd.DataFrame({"id": []}))) == []
+    values = pd.DataFrame({"score": [1.5, float("nan")], "when": [pd.Timestamp("2020-01-01"), pd.NaT]})
+    assert list(as_sharded_source(values))[1] == {"score": None, "when": None}
+
+
+class OtherFrame:
+    """A data frame of a library that is not known, as Polars is: it speaks Arrow's stream interface."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+        self.columns = table.schema.names
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "several columns of one name: 'a'"),
+        (pa.table([[1], [2]], names=["a", "a"]), "several columns of one name: 'a'"),
+        (pd.DataFrame([[1, 2]]), r"names of columns are texts(.|\n)*rename\(columns=str\)"),
+        (pd.DataFrame({"a": [1, "b"]}), r"no single Arrow type(.|\n)*column a(.|\n)*to_dict"),
+    ],
+)
+def test_tables_that_hold_no_rows_are_refused(frame: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        as_sharded_source(frame)
+
+
+def test_a_stream_of_batches_that_is_read_once_is_no_table() -> None:
+    with pytest.raises(TypeError, match="data frame or Arrow table"):
+        as_sharded_source(pa.table({"a": [1]}).to_reader())

@@ -133,3 +133,20 @@ def test_structs_are_told_from_dicts_in_which_null_is_data(tmp_path):
             {"call": [{}], "text": "y"},
         ]
     assert without_padding(rows) == rows
+
+
+@pytest.mark.parametrize(
+    ("transform", "found"),
+    [
+        (lambda batch: {"id": batch["id"][::2]}, r"500 values of 'id' for 1000 rows"),
+        (lambda batch: {"id": batch["id"] * 2}, r"2000 values of 'id' for 1000 rows"),
+        (lambda batch: {"id": batch["id"], "n": [1]}, r"1000 values of 'id', 1 values of 'n'"),
+        (lambda batch: {}, "no columns for 1000 rows"),
+    ],
+)
+def test_a_transform_that_gives_another_number_of_rows_is_refused(transform: object, found: str) -> None:
+    many = datasets.Dataset.from_dict({"id": list(range(1000))}).with_transform(transform)
+    source = HFDatasetShardedSource(many, name="mine")
+    for read in (list, lambda source: list(source.batches()), lambda source: list(source.shuffle(1))):
+        with pytest.raises(DataError, match=rf"another number of rows(.|\n)*mine:0(.|\n)*{found}(.|\n)*filter"):
+            read(source)

@@ -191,3 +191,15 @@ def test_seeds_beyond_64_bits_and_of_numpy_give_orders_of_their_own() -> None:
     for seed in (True, 1.0, "1", None):
         with pytest.raises(DataError, match="whole numbers; found"):
             memory(5).shuffle(seed)  # type: ignore[arg-type]
+
+
+def test_few_rows_are_shared_by_all_hosts(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"id": i}) + "\n" for i in range(10)))
+    for source in (memory(10), JsonShardedSource(tmp_path), memory(2000).limit(10)):
+        for view in (source, source.map(dict), source.shuffle(1), source.filter(bool)):
+            shares = [ids(view.shard(index, 2)) for index in range(2)]
+            assert [len(share) for share in shares] == [5, 5]
+            assert sorted(shares[0] + shares[1]) == sorted(ids(view))
+    assert [len(ids(memory(3).shard(index, 8))) for index in range(8)] == [1, 1, 1, 0, 0, 0, 0, 0]
+    assert [len(ids(memory(1000).shard(index, 2))) for index in range(2)] == [512, 488]
+    assert [len(ids(memory(10).shard(index, 2, window=4))) for index in range(2)] == [6, 4]

@@ -1,3 +1,5 @@
+import gc
+
 import numpy as np
 import pytest
 from easydata_tokenize import FirstFitPacker, GreedyPacker, PoolPacker
@@ -74,6 +76,26 @@ def test_a_long_document_waits_row_by_row():
     rest = [packer.flush_final() for _ in range(3)]
     assert [row["input_ids"].tolist() for row in (first, *rest[:2])] == [[10, 11, 12], [13, 14, 15], [16, 1, 7]]
     assert rest[2] is None
+
+
+def test_all_rows_of_a_long_document_are_given_at_once_or_those_left_are_told(caplog):
+    packer = GreedyPacker(3, EOS, PAD)
+    first = packer.add(list(range(10, 20)))
+    assert [row["input_ids"].tolist() for row in (first, *packer.flush_all())] == [
+        [10, 11, 12],
+        [13, 14, 15],
+        [16, 17, 18],
+        [19, EOS, PAD],
+    ]
+    assert (packer.flush_all(), packer.flush_final()) == ([], None)
+    del packer
+    assert not caplog.records
+    packer = GreedyPacker(3, EOS, PAD)
+    packer.add(list(range(10, 20)))
+    packer.flush_final()
+    del packer
+    gc.collect()
+    assert "2 packed rows were left" in caplog.text
 
 
 def test_an_end_that_is_added_is_trained_as_the_token_before_it():

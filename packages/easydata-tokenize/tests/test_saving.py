@@ -161,3 +161,17 @@ def test_one_source_object_is_saved_as_often_as_asked(tmp_path):
         once = save_dataset(view, tmp_path / str(number))
         assert save_dataset(view, tmp_path / str(number)) == once
         assert save_dataset(view, tmp_path / f"{number}_again").num_examples == once.num_examples
+
+
+@pytest.mark.parametrize("format", ["jsonl", "arrow", "parquet"])
+def test_rows_without_fields_are_read_back_or_refused(tmp_path, format):
+    mixed = [{}] * 3 + [{"a": 1}]
+    save_dataset(mixed, tmp_path / "mixed", format, row_group_size=2)
+    read = list(open_saved(tmp_path / "mixed"))
+    assert [row.get("a") for row in read] == [None, None, None, 1]
+    if format == "parquet":
+        with pytest.raises(DataError, match=r"no fields(.|\n)*mend: format='jsonl'"):
+            save_dataset([{}, {}], tmp_path / "none", format)
+        return
+    save_dataset([{}] * 5, tmp_path / "none", format, row_group_size=2)
+    assert list(open_saved(tmp_path / "none")) == [{}] * 5

@@ -191,6 +191,7 @@ class Feed:
             raise
 
     def _read_rows(self, wanted: int) -> list[Run]:
+        self._name_start()
         stream, start = self._row_stream(), self._end
         rows, place = _pull(stream, min(wanted, start.cell_end - start.skip))
         if not rows:
@@ -203,6 +204,7 @@ class Feed:
         """Return the rest of the cell, as columns."""
         if self._pass_ended:
             return []
+        self._name_start()
         start, runs, read = self._end, [], 0
         stream = self._stream if isinstance(self._stream, BatchStream) else self._batches(start.cell_end, start.at)
         while read < start.cell_end and (batch := next(stream, None)) is not None:
@@ -234,6 +236,13 @@ class Feed:
                 raise self._too_short()
         return self._stream
 
+    def _name_start(self) -> None:
+        """Name the position at a pass's start too, where it says which of several orders the pass has."""
+        if self._end.at is None and not self._end.skip:
+            source = self._open_pass(self._end.turn)
+            if not source.has_repeatable_order:
+                self._end = replace(self._end, at=source.rows().state())
+
     def _too_short(self) -> MixtureError:
         return MixtureError(
             f"The source {self._name!r} ends before row {self._end.row}, where the saved state says reading "
@@ -242,6 +251,7 @@ class Feed:
 
     def _leap(self, rows: int) -> int:
         """Step over rows of the present pass; return how many there were."""
+        self._name_start()
         stream, start = self._row_stream(), self._end
         border = start.cell_end - start.skip
         if rows < border:

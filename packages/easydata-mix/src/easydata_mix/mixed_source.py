@@ -123,6 +123,7 @@ class MixedShardedSource(SingleShardSource):
         )
         self._provenance = provenance
         self._shuffle: _Shuffle | None = None
+        self._epoch = 0  # of sources with an order of their own for each
         self._clock = Clock()
         self._journal = Journal(self._names)
 
@@ -148,6 +149,18 @@ class MixedShardedSource(SingleShardSource):
             return True
         endless = [self._sources[self._names[index]].is_endless for index in self._recipe.drawn]
         return any(endless) if self.stop == "all_exhausted" else all(endless)
+
+    @property
+    def has_repeatable_order(self) -> bool:
+        return all(source.has_repeatable_order for source in self._sources.values())
+
+    def at_epoch(self, epoch: int) -> ShardedDataSource:
+        """Return the mixture of the sources as they are read in an epoch; further passes are epochs of their own."""
+        if all(source.at_epoch(epoch) is source for source in self._sources.values()):
+            return self
+        mixture = copy(self)
+        mixture._epoch = epoch
+        return mixture
 
     @property
     def journal(self) -> list[dict[str, Any]]:
@@ -302,15 +315,13 @@ class MixedShardedSource(SingleShardSource):
 
     def _open_pass(self, index: int, turn: int) -> ShardedDataSource:
         name = self._names[index]
+        epoch = epoch_of_turn(self._epoch if self._shuffle is None else self._shuffle.epoch, turn)
+        source = self._sources[name].at_epoch(epoch)
         if self._shuffle is None:
-            return self._sources[name]
+            return source
         # Without the name, sources of one length would all be permuted alike.
         digest = blake2b(f"{self._shuffle.seed}/{name}".encode(), digest_size=7).digest()
-        return self._sources[name].shuffle(
-            int.from_bytes(digest, "big"),
-            epoch_of_turn(self._shuffle.epoch, turn),
-            window_rows=self._shuffle.window_rows,
-        )
+        return source.shuffle(int.from_bytes(digest, "big"), epoch, window_rows=self._shuffle.window_rows)
 
     def _planner(self, clock: Clock | None = None) -> Planner:
         return self._planner_from(self._clock_start(clock), clock)

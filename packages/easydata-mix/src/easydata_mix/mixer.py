@@ -7,7 +7,7 @@ when somebody asks for it, so states cost nothing while rows flow.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from easydata_sources.rows import Row, Rows, concat_rows, rows_as_dicts, take_ro
 from easydata_sources.streams import Chunk
 from easydata_sources.streams import Place as RowPlace
 
+from easydata_mix.errors import MixtureError
 from easydata_mix.feed import Cursor, Feed, Run
 from easydata_mix.order import Order, concatenate, counts_of, first_unserved
 from easydata_mix.plan import Place, Planner
@@ -25,7 +26,7 @@ from easydata_mix.recipe import WeightBy
 from easydata_mix.walk import Spot, Stop, drawn_at, walk
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 CHUNK_ROWS = 1024
 """Most rows in a chunk."""
@@ -81,6 +82,7 @@ class Mixer:
         self._reading = reading
         self._place = spot.place
         self._offset = spot.offset
+        self._columns = columns
         self._feeds = feeds_of(reading, spot, columns=columns)
 
     @property
@@ -94,7 +96,7 @@ class Mixer:
         while (span := self._plan(most)) is not None:
             cut = self._unserved(span.order)
             rows = cut[0] if cut else len(span.order)
-            chunk = self._chunk(span, rows) if rows else None
+            chunk = self._chunk_or_stay(span, rows) if rows else None
             self._place, self._offset = span.place(rows)
             if chunk is not None:
                 return chunk
@@ -164,6 +166,15 @@ class Mixer:
         row = self._place.row + self._offset
         self._place, self._offset = self._reading.planner.without(self._place, source, row), 0
         return True
+
+    def _chunk_or_stay(self, span: _Span, rows: int) -> Chunk:
+        before = self.spot
+        try:
+            return self._chunk(span, rows)
+        except Exception:
+            # Rows that cannot be joined have left their feeds; asked again, the mixer must come to them again.
+            self._feeds = feeds_of(self._reading, before, columns=self._columns)
+            raise
 
     def _chunk(self, span: _Span, rows: int) -> Chunk:
         order, before = span.order[:rows], tuple(feed.cursor for feed in self._feeds)
@@ -235,23 +246,32 @@ def interleave(order: Order, runs: Sequence[Sequence[Run]], reading: Reading) ->
             return [_marked(next(queues[source]), names[source]) for source in picks]
         return [next(queues[source]) for source in picks]
     places = order.argsort(kind="stable").argsort(kind="stable")
-    rows = take_rows(concat_rows(parts, where="mixture of " + ", ".join(names)), places)
+    rows = take_rows(concat_rows(parts), places)
     return _with_source(rows, order, names) if reading.provenance else rows
 
 
 def _marked(row: Row, name: str) -> Row:
+    _refuse_provenance(row, name)
     return row if isinstance(row, BadRow) else {**row, PROVENANCE: name}
 
 
-def _with_source(rows: Rows, order: Order, names: Sequence[str]) -> pa.RecordBatch:
+def _refuse_provenance(fields: Container[str], name: str) -> None:
+    if PROVENANCE in fields:
+        raise MixtureError(
+            f"Rows of the source {name!r} have a field {PROVENANCE!r} already, which `provenance=True` would "
+            f"overwrite. Rename it there, .rename_fields({{{PROVENANCE!r}: 'origin'}}), or leave provenance out."
+        )
+
+
+def _with_source(rows: Rows, order: Order, names: Sequence[str]) -> Rows:
     import pyarrow as pa
 
-    assert not isinstance(rows, list)
+    if isinstance(rows, list):
+        picks: list[int] = order.tolist()
+        return [_marked(row, names[source]) for row, source in zip(rows, picks, strict=True)]
     column = pa.array([names[source] for source in order.tolist()], type=pa.string())
-    index = rows.schema.get_field_index(PROVENANCE)
-    if index < 0:
-        return rows.append_column(PROVENANCE, column)
-    return rows.set_column(index, PROVENANCE, column)
+    _refuse_provenance(rows.schema.names, " or ".join(names))
+    return rows.append_column(PROVENANCE, column)
 
 
 def _cursor_inside(start: Cursor, runs: Sequence[Run], rows: int) -> Cursor:

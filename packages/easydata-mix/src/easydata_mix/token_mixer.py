@@ -47,7 +47,11 @@ class TokenMixer:
             (block, exhausted), given = planned, self._spot.offset
             if block.stop > block.place.row:
                 self._last = self._spot
-                chunk = self._chunk(block)
+                try:
+                    chunk = self._chunk(block)
+                except Exception:
+                    self._begin(self._spot)  # asked again, the mixer must come to the rows of the block again
+                    raise
                 self._move_to(self._reading.planner.after(block))
                 if given < len(chunk.rows):
                     return _behind(chunk, given)

@@ -41,6 +41,7 @@ from easydata_sources.source import ShardInfo as ShardInfo
 from easydata_sources.streams import BatchStream as BatchStream
 from easydata_sources.streams import RowStream as RowStream
 from easydata_sources.streams import State as State
+from easydata_sources.table import TableShardedSource as TableShardedSource
 from easydata_sources.text import TextShardedSource as TextShardedSource
 from easydata_sources.transform import BatchTransform as BatchTransform
 from easydata_sources.transform import ChainedTransform as ChainedTransform

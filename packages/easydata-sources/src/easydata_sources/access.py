@@ -146,7 +146,7 @@ class ConcatenatedAccess(RowAccess):
             runs.append(self._parts[part].take([indices[place] - first for place in places]))
             order += places
         back = sorted(range(len(order)), key=order.__getitem__)
-        return take_rows(concat_rows(runs, where="shuffled rows"), back)
+        return take_rows(concat_rows(runs), back)
 
     def _locate(self, block: int) -> tuple[RowAccess, int]:
         part = bisect_right(self._block_ends, block)

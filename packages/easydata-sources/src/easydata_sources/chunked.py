@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from functools import partial
 from itertools import accumulate
@@ -25,6 +26,7 @@ from easydata_sources.streams import (
     ChunkRowStream,
     RowStream,
     State,
+    beyond_the_end,
 )
 
 if TYPE_CHECKING:
@@ -64,12 +66,25 @@ class ChunkedSource(ShardedDataSource, ChunkReader):
     def chunks(self, start: State) -> Iterator[Chunk]:
         position = start
         for shard in range(start["shard"], self.num_shards()):
-            yield from self.read_shard(shard, position)
+            found = False
+            try:
+                for chunk in self.read_shard(shard, position):
+                    found = True
+                    yield chunk
+            except DataFormatError:
+                if not found and position["row"]:
+                    with suppress(DataFormatError):  # what is broken has no length
+                        self._check_within(shard, position["row"])
+                raise
+            if not found and position["row"]:
+                self._check_within(shard, position["row"])
             position = {"shard": shard + 1, "row": 0}
 
     def seek(self, start: State, rows: int) -> tuple[State, int]:
         shard, row, left = start["shard"], start["row"], rows
         reached = start
+        if row and shard < self.num_shards():
+            self._check_within(shard, row)
         while left and shard < self.num_shards():
             here = min(left, max(0, self.shard_length(shard) - row))
             if here:
@@ -77,6 +92,12 @@ class ChunkedSource(ShardedDataSource, ChunkReader):
             left -= here
             shard, row = shard + 1, 0
         return self._as_read(start, reached), rows - left
+
+    def _check_within(self, shard: int, row: int) -> None:
+        """Raise if a shard has fewer rows than a position says were given of it."""
+        length = self.shard_length(shard)
+        if row > length:
+            raise beyond_the_end(f"{row} rows were given of {self.shard_names[shard]}, which has {length}")
 
     def position_after(self, shard: int, row: int) -> State | None:
         """Return the position after the first `row` rows of a shard as reading them would give it.

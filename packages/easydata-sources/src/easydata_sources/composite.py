@@ -11,7 +11,7 @@ from easydata_sources.errors import DataError
 from easydata_sources.identity import Identity
 from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo, check_batch_size, shard_index
-from easydata_sources.streams import BatchStream, Place, RowStream, State
+from easydata_sources.streams import BatchStream, Place, RowStream, State, beyond_the_end
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,6 +53,15 @@ class CompositeShardedSource(ShardedDataSource):
     def is_endless(self) -> bool:
         return self.sources[-1].is_endless
 
+    @property
+    def has_repeatable_order(self) -> bool:
+        return all(part.has_repeatable_order for part in self.sources)
+
+    def at_epoch(self, epoch: int) -> ShardedDataSource:
+        parts = [part.at_epoch(epoch) for part in self.sources]
+        same = all(part is own for part, own in zip(parts, self.sources, strict=True))
+        return self if same else CompositeShardedSource(parts)
+
     def open_shard(self, name: str) -> Iterator[Row]:
         return self.open_shard_at_row(name, 0)
 
@@ -76,9 +85,11 @@ class CompositeShardedSource(ShardedDataSource):
         )
 
     def rows(self, state: State | None = None) -> RowStream:
+        self._check(state)
         return _CompositeRows(self.sources, state)
 
     def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
+        self._check(state)
         return _CompositeBatches(self.sources, check_batch_size(rows), state)
 
     def access(self) -> RowAccess | None:
@@ -90,6 +101,10 @@ class CompositeShardedSource(ShardedDataSource):
 
     def with_care(self, care: Care) -> ShardedDataSource:
         return CompositeShardedSource([part.with_care(care) for part in self.sources])
+
+    def _check(self, state: State | None) -> None:
+        if state is not None and state["part"] > len(self.sources):
+            raise beyond_the_end(f"it is in source {state['part']}, and there are {len(self.sources)}")
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.sources)

@@ -15,6 +15,7 @@ from easydata_sources.jsonl import JSON_EXTENSIONS, JsonShardedSource
 from easydata_sources.memory import MemoryShardedSource
 from easydata_sources.parquet import PARQUET_EXTENSIONS, ParquetShardedSource
 from easydata_sources.source import ShardedDataSource
+from easydata_sources.table import TableShardedSource, is_table
 from easydata_sources.text import TEXT_EXTENSIONS, TextShardedSource
 
 _FORMATS: Mapping[tuple[str, ...], Callable[..., ShardedDataSource]] = {
@@ -32,8 +33,9 @@ def as_sharded_source(
     """Return whatever a trainer accepts as a data set as a source.
 
     Args:
-        dataset: A source; a Hugging Face `Dataset` or `IterableDataset`; a list or tuple of dicts; or a
-            path, glob, folder or URL of files whose extension says their format.
+        dataset: A source; a Hugging Face `Dataset` or `IterableDataset`; a list or tuple of dicts; a data frame of
+            pandas or Polars, or an Arrow table; or a path, glob, folder or URL of files whose extension says their
+            format.
         name: What error messages call data that has no name of its own.
         storage_options: Arguments for the file system, if it is a path.
 
@@ -53,6 +55,8 @@ def as_sharded_source(
         from easydata_sources.huggingface import HFDatasetShardedSource
 
         return HFDatasetShardedSource(dataset, name=name)
+    if is_table(dataset):
+        return TableShardedSource(dataset, name=name)
     raise TypeError(_refusal(dataset))
 
 
@@ -93,8 +97,8 @@ def _extensions_of(file: DataFile) -> tuple[str, ...]:
 def _refusal(dataset: Any) -> str:
     kind = f"{type(dataset).__module__}.{type(dataset).__qualname__}"
     accepted = (
-        "accepted: a ShardedDataSource, a Hugging Face Dataset or IterableDataset, a list of dicts, or a path, glob "
-        "or URL of .parquet, .jsonl, .json, .arrow, .csv, .tsv or .txt files"
+        "accepted: a ShardedDataSource, a Hugging Face Dataset or IterableDataset, a list of dicts, a data frame or "
+        "Arrow table, or a path, glob or URL of .parquet, .jsonl, .json, .arrow, .csv, .tsv or .txt files"
     )
     if isinstance(dataset, Mapping):
         keys = ", ".join(map(str, list(dataset)[:5]))

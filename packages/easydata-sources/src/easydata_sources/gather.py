@@ -39,5 +39,5 @@ class Gather:
         for owner, places in zip(held.tolist(), np.split(by_owner, firsts[1:]), strict=True):
             batch = self._batches[owner]
             runs.append(take_rows(batch, wanted[places] - (self._ends[owner] - batch.num_rows)))
-        rows = concat_rows(runs, where="shuffled rows")
+        rows = concat_rows(runs)
         return rows if len(runs) == 1 else take_rows(rows, by_owner.argsort())

@@ -32,6 +32,14 @@ class GuardedSource(ShardedDataSource):
     def is_endless(self) -> bool:
         return self._source.is_endless
 
+    @property
+    def has_repeatable_order(self) -> bool:
+        return self._source.has_repeatable_order
+
+    def at_epoch(self, epoch: int) -> ShardedDataSource:
+        source = self._source.at_epoch(epoch)
+        return self if source is self._source else GuardedSource(source)
+
     def get_shard_info(self, name: str) -> ShardInfo | None:
         info = self._source.get_shard_info(name)
         return info and ShardInfo(shard_id=info.shard_id, shard_name=name, byte_size=info.byte_size, url=info.url)

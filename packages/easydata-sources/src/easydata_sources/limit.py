@@ -42,6 +42,14 @@ class LimitedShardedSource(ShardedDataSource):
     def is_endless(self) -> bool:
         return False
 
+    @property
+    def has_repeatable_order(self) -> bool:
+        return self.source.has_repeatable_order
+
+    def at_epoch(self, epoch: int) -> ShardedDataSource:
+        source = self.source.at_epoch(epoch)
+        return self if source is self.source else LimitedShardedSource(source, self.max_rows)
+
     def open_shard(self, name: str) -> Iterator[Row]:
         return islice(self.source.open_shard(name), self._allowance(name))
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from easydata_sources.bad_row import BadRow
 from easydata_sources.errors import DataFormatError
 
 if TYPE_CHECKING:
@@ -98,18 +97,39 @@ def take_rows(rows: Rows, indices: Sequence[int] | NDArray[np.integer]) -> Rows:
 
     if isinstance(rows, list):
         return [rows[index] for index in indices]
-    return rows.take(pa.array(indices, type=pa.int64()))
+    try:
+        return rows.take(pa.array(indices, type=pa.int64()))
+    except pa.ArrowNotImplementedError:  # views and run-end encodings, at any depth
+        return _take_singly(rows, indices)
 
 
-def concat_rows(runs: Sequence[Rows], *, where: str) -> Rows:
-    """Join runs: dicts stay dicts if every run holds dicts, otherwise one record batch with the union of columns."""
+def concat_rows(runs: Sequence[Rows]) -> Rows:
+    """Join runs, every row as it was: columns stay columns where all runs have the same ones, else rows become dicts.
+
+    Columns of unlike runs cannot be joined: a key that a row lacks would become a null, and a whole number a float.
+    """
     if len(runs) == 1:
         return runs[0]
-    if all(isinstance(run, list) for run in runs):
-        return [row for run in runs for row in run]  # type: ignore[union-attr]
-    if any(isinstance(run, list) and any(isinstance(row, BadRow) for row in run) for run in runs):
-        return [row for run in runs for row in rows_as_dicts(run)]  # no column can hold a bad row
-    return _concat_batches([rows_as_batch(run, where=where) for run in runs], where)
+    batches = [run for run in runs if not isinstance(run, list)]
+    if len(batches) == len(runs) and all(batch.schema.equals(batches[0].schema) for batch in batches):
+        return _joined(batches)
+    return [row for run in runs for row in rows_as_dicts(run)]
+
+
+def batch_of(runs: Sequence[Rows], *, where: str) -> pa.RecordBatch:
+    """Return runs as one record batch with the union of their columns, null where a row lacks one.
+
+    Args:
+        runs: At least one.
+        where: Where they come from, for the error message.
+
+    Raises:
+        DataFormatError: If a column mixes types that no Arrow type holds; names the column.
+    """
+    batches = [run for run in runs if not isinstance(run, list)]
+    if len(batches) == len(runs) and _have_like_columns(batches):
+        return batches[0] if len(batches) == 1 else _joined(batches)
+    return rows_as_batch(concat_rows(runs), where=where)
 
 
 def table_as_batch(table: pa.Table) -> pa.RecordBatch:
@@ -170,20 +190,42 @@ def _column(rows: list[Row], name: str, where: str) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
-def _concat_batches(batches: Sequence[pa.RecordBatch], where: str) -> pa.RecordBatch:
+def _have_like_columns(batches: Sequence[pa.RecordBatch]) -> bool:
+    """Whether columns of one name have one type in all batches, or hold nothing but nulls."""
     import pyarrow as pa
 
-    tables = [pa.Table.from_batches([batch]) for batch in batches]
-    try:
-        return table_as_batch(pa.concat_tables(tables, promote_options="permissive"))
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataFormatError(
-            "Consecutive runs of rows have columns of different types.",
-            file=where,
-            found=str(error),
-            expected="one type per column over all files",
-            mend="read dict rows with .rows(), or give the files one schema",
-        ) from error
+    types: dict[str, pa.DataType] = {}
+    for batch in batches:
+        for field in batch.schema:
+            known = types.get(field.name, pa.null())
+            if known != field.type and not pa.types.is_null(field.type) and not pa.types.is_null(known):
+                return False
+            types[field.name] = field.type if pa.types.is_null(known) else known
+    return True
+
+
+def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return batches with like columns as one."""
+    import pyarrow as pa
+
+    if not any(batch.num_columns for batch in batches):
+        return _batch_without_columns(sum(batch.num_rows for batch in batches))
+    return table_as_batch(pa.concat_tables(map(_as_table, batches), promote_options="default"))
+
+
+def _as_table(batch: pa.RecordBatch) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.Table.from_batches([batch.replace_schema_metadata()])
+
+
+def _take_singly(batch: pa.RecordBatch, indices: Sequence[int] | NDArray[np.integer]) -> list[Row]:
+    """Return some rows as dicts, value by value."""
+    wanted = [int(index) for index in indices]
+    columns = [[column[index].as_py() for index in wanted] for column in batch.columns]
+    names = batch.schema.names
+    rows = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+    return [{name: as_arrow_structs(value) for name, value in row.items()} for row in rows]
 
 
 def _batch_without_columns(rows: int) -> pa.RecordBatch:

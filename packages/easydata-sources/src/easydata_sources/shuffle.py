@@ -71,6 +71,14 @@ class ShuffledShardedSource(SingleShardSource):
     def is_endless(self) -> bool:
         return self.source.is_endless
 
+    @property
+    def has_repeatable_order(self) -> bool:
+        return self.source.has_repeatable_order
+
+    def at_epoch(self, epoch: int) -> ShardedDataSource:
+        source = self.source.at_epoch(epoch)
+        return self if source is self.source else self._over(source)
+
     def rows(self, state: State | None = None) -> RowStream:
         reader = self._reader
         if reader is not None:
@@ -190,7 +198,7 @@ class _Windows(_ShuffledReader):
         import numpy as np
 
         window = self._windows[number]
-        rows = concat_rows([self.access.read(block) for block in window], where="shuffled blocks")
+        rows = concat_rows([self.access.read(block) for block in window])
         count = self._rows_of(window)
         order = permute(np.arange(begin, count), count, mix_key(self.key, number)).tolist()
         ends = list(accumulate(self.access.block_rows[block] for block in window))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from easydata_sources.permutation import mix_key, permute
 from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource
-from easydata_sources.streams import Place, RowStream, State, read_with_places
+from easydata_sources.streams import Place, RowStream, State, beyond_the_end, read_with_places
 
 
 class InOrderShuffle(RowStream):
@@ -39,6 +39,8 @@ class InOrderShuffle(RowStream):
         self._given = 0
         if state and state["emitted"]:
             self._read_window()
+            if state["emitted"] > len(self._rows):
+                raise beyond_the_end(f"{state['emitted']} rows of a shuffled window of {len(self._rows)} were given")
             self._given = state["emitted"]
 
     def __next__(self) -> Row:
@@ -62,7 +64,13 @@ class InOrderShuffle(RowStream):
         import numpy as np
 
         before = self._stream.state()
-        rows, places = read_with_places(self._stream, self._window_rows)
+        rows: list[Row] = []
+        places: list[Place] = []
+        try:
+            read_with_places(self._stream, self._window_rows, rows, places)
+        except Exception:
+            self._stream = self._source.rows(before)  # asked again, the whole window is to be read again
+            raise
         if not rows:
             raise StopIteration
         self._window, self._before, self._given = self._window + 1, before, 0

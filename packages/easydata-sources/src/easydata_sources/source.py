@@ -26,7 +26,7 @@ from easydata_sources.bad_row import LARGEST_ROW_BYTES, Care
 from easydata_sources.errors import DataError
 from easydata_sources.identity import UNIDENTIFIED, Identity
 from easydata_sources.rows import Row
-from easydata_sources.streams import BatchStream, ChunkReader, Place, RowsAsBatches, RowStream, State
+from easydata_sources.streams import BatchStream, ChunkReader, Place, RowsAsBatches, RowStream, State, beyond_the_end
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,6 +64,19 @@ class ShardedDataSource(ABC):
     def is_endless(self) -> bool:
         """Whether the rows never end by themselves; `len()` is then the length of an epoch, if it is known."""
         return False
+
+    @property
+    def has_repeatable_order(self) -> bool:
+        """Whether an equal source, built anew on another host or after a restart, has the rows in this order."""
+        return True
+
+    def at_epoch(self, epoch: int) -> ShardedDataSource:
+        """Return the source as it is read in an epoch: itself, unless it has an order of its own for each.
+
+        Args:
+            epoch: From 0, which is the order that the source has by itself.
+        """
+        return self
 
     @abstractmethod
     def open_shard(self, name: str) -> Iterator[Row]:
@@ -244,11 +257,11 @@ class ShardedDataSource(ABC):
         """Return host `index`'s share of `count`: every `count`-th window of `window` rows.
 
         The hosts' windows, dealt round in host order, are the global order, however many hosts and files
-        there are.
+        there are. Where rows are known to be so few that some hosts would have none, windows are smaller.
         """
         from easydata_sources.hosts import HostShardedSource
 
-        return HostShardedSource(self, index=index, count=count, window=window)
+        return HostShardedSource(self, index=index, count=count, window=window, shrinks=True)
 
 
 def check_batch_size(rows: int) -> int:
@@ -279,6 +292,9 @@ class _ShardRowStream(RowStream):
         self._shard = state["shard"] if state else 0
         self._row = state["row"] if state else 0
         self._rows: Iterator[Row] | None = None
+        self._resumed = self._row > 0
+        if self._shard > len(self._names):
+            raise beyond_the_end(f"it is in shard {self._shard}, and there are {len(self._names)}")
 
     def __next__(self) -> Row:
         while self._shard < len(self._names):
@@ -287,12 +303,24 @@ class _ShardRowStream(RowStream):
             row = next(self._rows, None)
             if row is not None:
                 self._row += 1
+                self._resumed = False
                 return row
+            if self._resumed:
+                self._check_within(self._names[self._shard])
+                self._resumed = False
             self._shard, self._row, self._rows = self._shard + 1, 0, None
         raise StopIteration
 
     def state(self) -> State:
         return {"shard": self._shard, "row": self._row}
+
+    def _check_within(self, name: str) -> None:
+        """Raise if a shard has fewer rows than the position says were given of it."""
+        info = self._source.get_shard_info(name)
+        known = None if info is None else info.num_rows
+        rows = sum(1 for _ in islice(self._source.open_shard(name), self._row)) if known is None else known
+        if rows < self._row:
+            raise beyond_the_end(f"{self._row} rows were given of {name}, which has {rows}")
 
     def origin(self) -> Place:
         return self._names[min(self._shard, len(self._names) - 1)], self._row - 1

@@ -14,7 +14,8 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from easydata_sources.rows import Row, Rows, concat_rows, rows_as_batch, rows_as_dicts, slice_rows
+from easydata_sources.errors import DataError
+from easydata_sources.rows import Row, Rows, batch_of, rows_as_batch, rows_as_dicts, slice_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,7 +46,10 @@ class RowStream(ABC):
         """Return the position after the rows yielded so far, as a fresh JSON-able dict."""
 
     def skip(self, rows: int) -> int:
-        """Step over rows and return how many there were (fewer only at the end). Override to seek."""
+        """Step over rows and return how many there were (fewer only at the end). Override to seek.
+
+        Where it raises, the stream may be anywhere up to there: go on with another, from a position taken before.
+        """
         return sum(1 for _ in islice(self, rows))
 
     def origin(self) -> Place:
@@ -53,14 +57,37 @@ class RowStream(ABC):
         return f"position {self.state()}", None
 
 
-def read_with_places(stream: RowStream, rows: int) -> tuple[list[Row], list[Place]]:
-    """Return the next rows, and where each came from: noted at once, since finding a row again means reading again."""
-    read: list[Row] = []
-    places: list[Place] = []
-    for row in islice(stream, rows):
-        read.append(row)
+def read_with_places(stream: RowStream, count: int, rows: list[Row], places: list[Place]) -> None:
+    """Append the next rows, and where each came from: noted at once, since finding a row again means reading again.
+
+    Where reading raises, the rows before are in the lists.
+    """
+    for row in islice(stream, count):
+        rows.append(row)
         places.append(stream.origin())
-    return read, places
+
+
+def step_over(stream: RowStream, rows: int) -> None:
+    """Step over rows that a position says were given.
+
+    Raises:
+        DataError: If there are fewer: the data is not that of the position.
+    """
+    found = stream.skip(rows)
+    if found < rows:
+        raise beyond_the_end(f"{rows - found} more rows were given there than there are now")
+
+
+def beyond_the_end(found: str) -> DataError:
+    """Return the error for a position that lies behind the end of the data.
+
+    Args:
+        found: What shows it.
+    """
+    return DataError(
+        f"The position to go on from lies behind the end of the data: {found}. A file has become shorter, or is "
+        "another one.\n  mend: resume with the data that the position was saved with, or start a new run"
+    )
 
 
 class BatchStream(ABC):
@@ -185,7 +212,7 @@ class ChunkBatchStream(BatchStream):
         runs, where = self.take(self._size)
         if not runs:
             raise StopIteration
-        return rows_as_batch(concat_rows(runs, where=where), where=where)
+        return batch_of(runs, where=where)
 
     def take(self, rows: int) -> tuple[list[Rows], str]:
         """Return the next `rows` rows as runs, fewer only at the end, and where the last of them lie."""
@@ -254,9 +281,19 @@ class RowsAsBatches(BatchStream):
     def __init__(self, stream: RowStream, rows: int) -> None:
         self._stream = stream
         self._size = rows
+        self._failure: Exception | None = None
 
     def __next__(self) -> pa.RecordBatch:
-        rows = [row for _, row in zip(range(self._size), self._stream, strict=False)]
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        rows: list[Row] = []
+        try:
+            rows.extend(islice(self._stream, self._size))
+        except Exception as failure:
+            if not rows:
+                raise
+            self._failure = failure  # the rows read before it are given first
         if not rows:
             raise StopIteration
         return rows_as_batch(rows, where=self._stream.origin()[0])

@@ -17,12 +17,13 @@ from easydata_sources.bad_row import Care
 from easydata_sources.bad_rows import GoodRows, SetAside
 from easydata_sources.errors import DataError, RowError
 from easydata_sources.fields import FieldTransform
+from easydata_sources.hosts import HostShardedSource
 from easydata_sources.identity import Identity, function_identity
 from easydata_sources.report import DataReport
 from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo
 from easydata_sources.stacked import StackedTransform, Stage, locate, reports_of
-from easydata_sources.streams import BatchStream, Place, RowStream, State, read_with_places
+from easydata_sources.streams import BatchStream, Place, RowsAsBatches, RowStream, State, read_with_places, step_over
 from easydata_sources.transform import (
     TransformLike,
     batch_rows,
@@ -76,6 +77,14 @@ class TransformedShardedSource(ShardedDataSource):
     @property
     def is_endless(self) -> bool:
         return self.source.is_endless
+
+    @property
+    def has_repeatable_order(self) -> bool:
+        return self.source.has_repeatable_order
+
+    def at_epoch(self, epoch: int) -> ShardedDataSource:
+        source = self.source.at_epoch(epoch)
+        return self if source is self.source else self.over(source)
 
     def get_shard_info(self, name: str) -> ShardInfo | None:
         info = self.source.get_shard_info(name)
@@ -136,9 +145,8 @@ class TransformedShardedSource(ShardedDataSource):
             stream: RowStream = _RowByRowStream(self, start)
         else:
             stream = _BatchedStream(self, start, None if state is None else state.get("reports"))
-        skip = 0 if state is None else state["emitted"]
-        for _ in range(skip):
-            next(stream)
+        if state is not None:
+            step_over(stream, state["emitted"])
         return stream
 
     def count_up_to(self, state: State) -> None:
@@ -170,7 +178,7 @@ class TransformedShardedSource(ShardedDataSource):
     def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
         # Columns are moved as they are; from a position in the middle of a batch of rows only rows() can go on.
         if isinstance(self.transform_applied, FieldTransform) and not (state and state["emitted"]):
-            return _ColumnStream(self.transform_applied, self.source.batches(rows, state and state["source"]))
+            return _ColumnStream(self, self.transform_applied, rows, state)
         return super().batches(rows, state)
 
     def __len__(self) -> int:
@@ -180,9 +188,11 @@ class TransformedShardedSource(ShardedDataSource):
         return self.over(self.source.shuffle(seed, epoch, window_rows=window_rows))
 
     def shard(self, index: int, count: int, *, window: int = 256) -> ShardedDataSource:
-        # Whole batches, so that what depends on the rows around is the same for any number of hosts.
-        batch = batch_rows(self.transform_applied)
-        window = -(-window // batch) * batch
+        if mixes_rows(self.transform_applied):
+            # Whole windows, so that what depends on the rows around is the same for any number of hosts.
+            batch = batch_rows(self.transform_applied)
+            window = -(-window // batch) * batch
+            return self.over(HostShardedSource(self.source, index=index, count=count, window=window))
         return self.over(self.source.shard(index, count, window=window))
 
     def _stages(self) -> list[Stage]:
@@ -204,24 +214,37 @@ class _RowByRowStream(RowStream):
     def __init__(self, owner: TransformedShardedSource, start: State | None) -> None:
         self._owner = owner
         self._transform = owner.transform_applied
+        self._start = start
+        self._read = 0  # since then
         self._stream = owner.source.rows(start)
 
     def __next__(self) -> Row:
         for row in self._stream:
             try:
                 outputs = self._owner.apply([row], lambda _: self._stream.origin())[0]
-            except RowError as error:
+            except Exception as error:
                 file, number = self._stream.origin()
-                raise error.located(file=file, row=number) from error
-            except Exception as error:  # the user's own; passed on with the place added
-                _add_place(error, self._transform, self._stream.origin())
+                self._step_back()
+                if isinstance(error, RowError):
+                    raise error.located(file=file, row=number) from error
+                _add_place(error, self._transform, (file, number))  # the user's own; passed on with the place added
                 raise
+            self._read += 1
             if outputs:
                 return outputs[0]
         raise StopIteration
 
     def skip(self, rows: int) -> int:
-        return self._stream.skip(rows) if keeps_every_row(self._transform) else super().skip(rows)
+        if not keeps_every_row(self._transform):
+            return super().skip(rows)
+        skipped = self._stream.skip(rows)
+        self._read += skipped
+        return skipped
+
+    def _step_back(self) -> None:
+        """Go back before the row that failed: asked again, the stream must fail again rather than go on behind it."""
+        self._stream = self._owner.source.rows(self._start)
+        step_over(self._stream, self._read)
 
     def state(self) -> State:
         return {"source": self._stream.state(), "emitted": 0}
@@ -233,15 +256,34 @@ class _RowByRowStream(RowStream):
 class _ColumnStream(BatchStream):
     """Record batches whose columns are chosen and renamed."""
 
-    def __init__(self, transform: FieldTransform, stream: BatchStream) -> None:
+    def __init__(
+        self, owner: TransformedShardedSource, transform: FieldTransform, rows: int, state: State | None
+    ) -> None:
+        self._owner = owner
         self._transform = transform
-        self._stream = stream
+        self._rows = rows
+        self._stream = owner.source.batches(rows, state and state["source"])
 
     def __next__(self) -> pa.RecordBatch:
-        return self._transform.transform_columns(next(self._stream))
+        before = self._stream.state()
+        batch = next(self._stream)
+        try:
+            return self._transform.transform_columns(batch)
+        except DataError:
+            # Rows of unlike columns meet in the batch, and what cannot be done to all its columns may well be done to
+            # those of each row; if not, the row that shows it is named.
+            return self._row_by_row(before)
 
     def state(self) -> State:
         return {"source": self._stream.state(), "emitted": 0}
+
+    def _row_by_row(self, before: State) -> pa.RecordBatch:
+        source = self._owner.source
+        self._stream = source.batches(self._rows, before)
+        rows = RowsAsBatches(self._owner.rows({"source": before, "emitted": 0}), self._rows)
+        batch = next(rows)
+        self._stream = source.batches(self._rows, rows.state()["source"])
+        return batch
 
 
 class _BatchedStream(RowStream):
@@ -256,6 +298,7 @@ class _BatchedStream(RowStream):
         self._before = self._stream.state()
         self._counted = self._count()
         self._places: list[Place] = []
+        self._failure: Exception | None = None
         self._outputs: list[list[Row]] = []
         self._group = 0  # input row of the batch whose outputs are being given
         self._in_group = 0
@@ -286,17 +329,29 @@ class _BatchedStream(RowStream):
         return self._place(self._group)
 
     def _transform_next_batch(self) -> None:
-        before, self._counted = self._stream.state(), self._count()
-        batch, self._places = read_with_places(self._stream, batch_rows(self._owner.transform_applied))
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        before, counted = self._stream.state(), self._count()
+        transform = self._owner.transform_applied
+        batch: list[Row] = []
+        places: list[Place] = []
+        try:
+            read_with_places(self._stream, batch_rows(transform), batch, places)
+        except Exception as error:
+            if not batch or mixes_rows(transform):  # what mixes rows needs its whole window
+                self._stream = self._owner.source.rows(before)
+                raise
+            self._failure = error  # what the rows read before it become is given first
+        self._counted, self._places = counted, places
         self._before, self._outputs, self._group, self._in_group, self._emitted = before, [], 0, 0, 0
         if not batch:
             raise StopIteration
-        transform = self._owner.transform_applied
         try:
             self._outputs = self._owner.apply(batch, self._place)
         except Exception as error:
             # Asked again, the stream must fail again rather than go on behind the batch.
-            self._stream = self._owner.source.rows(before)
+            self._stream, self._failure = self._owner.source.rows(before), None
             if isinstance(error, RowError):
                 file, number = self._place(error.row_in_batch)
                 raise error.located(file=file, row=number) from error

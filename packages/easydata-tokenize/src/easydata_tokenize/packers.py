@@ -7,12 +7,13 @@ ready wait in the packer until they are taken.
 >>> packer = GreedyPacker(4, eos_token_id=0, pad_token_id=9)
 >>> packer.add([1, 2, 3, 4, 5])["input_ids"].tolist()
 [1, 2, 3, 4]
->>> packer.flush_final()["input_ids"].tolist()
-[5, 0, 9, 9]
+>>> [row["input_ids"].tolist() for row in packer.flush_all()]
+[[5, 0, 9, 9]]
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from easydata_tokenize.packing_plan import plan_packs
 from easydata_tokenize.token_ids import as_int32
 
 __all__ = ["FirstFitPacker", "GreedyPacker", "PackedSequence", "PoolPacker"]
+
+logger = logging.getLogger(__name__)
 
 Column: TypeAlias = NDArray[Any]
 _PADDING: Mapping[str, int] = {"labels": -100}
@@ -147,10 +150,11 @@ class GreedyPacker:
     ) -> None:
         self._form = _Form(seq_length, eos_token_id, pad_token_id, include_segment_ids)
         self._open: list[_Document] = []
+        self._flushed = False
         self._ready: deque[PackedSequence] = deque()
 
     def add(self, tokens: ArrayLike, source_id: Any = None, **columns: ArrayLike) -> PackedSequence | None:
-        """Take a document; return a row that is ready, if any (more may wait: `flush_final` gives them).
+        """Take a document; return a row that is ready, if any (more may wait: `flush_all` gives them).
 
         Args:
             tokens: Its tokens.
@@ -170,12 +174,34 @@ class GreedyPacker:
                 self._open = []
         return self._ready.popleft() if self._ready else None
 
-    def flush_final(self) -> PackedSequence | None:
-        """Return the next row that is left, the last one padded; None when there is none."""
-        if not self._ready and self._open:
+    def flush_all(self) -> list[PackedSequence]:
+        """Return the rows that are left, the last one padded."""
+        if self._open:
             self._ready.append(self._form.row(self._open))
             self._open = []
-        return self._ready.popleft() if self._ready else None
+        rows = list(self._ready)
+        self._ready.clear()
+        return rows
+
+    def flush_final(self) -> PackedSequence | None:
+        """Return the next row that is left, the last one padded; None when there is none.
+
+        Of documents longer than a row several may be left: call it until it returns None, or take `flush_all()`. A
+        packer that is dropped in between says how many rows are lost with it.
+        """
+        rows = self.flush_all()
+        self._ready.extend(rows[1:])
+        self._flushed = True
+        return rows[0] if rows else None
+
+    def __del__(self) -> None:
+        # A loop may well be left before the packer's end; who has asked for the last row believes to have them all.
+        if getattr(self, "_flushed", False) and self._ready:
+            logger.warning(
+                "%d packed rows were left when flush_final() was called for the last time, and are lost. Call it until "
+                "it returns None, or take flush_all().",
+                len(self._ready),
+            )
 
 
 @final

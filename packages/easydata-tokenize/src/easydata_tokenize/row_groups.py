@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from easydata_sources.errors import DataError
-from easydata_sources.rows import concat_rows, rows_as_batch
+from easydata_sources.rows import batch_of, rows_as_batch
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def read_group(
         if found:
             batches.append(rows_as_batch(found, where=where))
             count, held = count + len(found), held + batches[-1].nbytes
-    joined = concat_rows(batches, where=where) if batches else []
-    return RowGroup(rows_as_batch(joined, where=where), ended)
+    joined = batch_of(batches, where=where) if batches else rows_as_batch([], where=where)
+    return RowGroup(joined, ended)
 
 
 def token_lengths(batch: pa.RecordBatch) -> NDArray[np.uint32] | None:

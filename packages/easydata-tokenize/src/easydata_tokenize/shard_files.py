@@ -55,6 +55,11 @@ def write_file(path: Path, groups: Iterable[pa.Table], schema: pa.Schema, format
 def _write_parquet(path: Path, groups: Iterable[pa.Table], schema: pa.Schema, compression: str | None) -> None:
     import pyarrow.parquet as pq
 
+    if not schema.names:
+        raise DataError(
+            "The rows have no fields, and a Parquet file counts no rows that have none: they would be gone when it is "
+            "read.\n  mend: format='jsonl' or 'arrow', or add a field"
+        )
     with pq.ParquetWriter(path, schema, compression=compression or "snappy") as writer:
         for group in groups:
             writer.write_table(group, row_group_size=max(1, group.num_rows))

@@ -269,6 +269,9 @@ def _with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The rows with all columns of their shard, nulls where they have none."""
     import pyarrow as pa
 
+    if not table.num_columns:  # rows without fields, which joining would lose
+        missing = {field.name: pa.nulls(table.num_rows, field.type) for field in schema}
+        return pa.table(missing, schema=schema) if missing else table
     return pa.concat_tables(
         [schema.empty_table(), table.replace_schema_metadata(None)], promote_options="permissive"
     ).combine_chunks()

@@ -79,8 +79,8 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
             owns it from here on: its parameters change as training goes.
         arguments: the config; `None` = all defaults.
         processing_class: the tokenizer; `None` = the one beside the model, if the model was named by a path.
-        train_dataset: HF `Dataset` or `IterableDataset`, any `ShardedDataSource`, a list of dicts, or a path or
-            glob; raw or tokenized rows.
+        train_dataset: HF `Dataset` or `IterableDataset`, any `ShardedDataSource`, a list of dicts, a data frame, or a
+            path or glob; raw or tokenized rows.
         eval_dataset: the same, held out; or a dict of several by name, whose metrics become `eval_<name>_…`.
         callbacks: told of every step, log record and evaluation; they may stop the run.
 

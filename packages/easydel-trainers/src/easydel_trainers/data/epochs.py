@@ -1,8 +1,9 @@
 """Training rows in their one global order, epoch after epoch, resumable at any row.
 
-The order is a function of (source, seed, epoch) alone. Steps may reach over the border of two epochs, so no row
-is ever dropped to make the numbers divide. A source without end, such as a mixture that restarts its sources, is read
-on from epoch to epoch where it is not shuffled: so each of its sources goes through all its rows.
+The order is a function of (source, seed, epoch) alone; a source that has an order of its own for each epoch, such as a
+streaming data set that was shuffled, is read in that of the epoch. Steps may reach over the border of two epochs, so no
+row is ever dropped to make the numbers divide. A source without end, such as a mixture that restarts its sources, is
+read on from epoch to epoch where it is not shuffled: so each of its sources goes through all its rows.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 from easydata_sources import CountingTransform, DataError, RowStream, ShardedDataSource, TransformedShardedSource
 from easydata_sources.bad_rows import SetAside
+from easydata_sources.hosts import check_repeatable
 from easydata_sources.streams import Place
 
 from easydel_trainers.data.row_exchange import RowExchange
@@ -116,6 +119,8 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         source = self._transformed()
         if source is None or self._exchange is None:
             return None if source is None else source.rows(state)
+        if jax.process_count() > 1:
+            check_repeatable(source, f"{jax.process_count()} processes")
         return SharedRows(source, self._exchange, state)
 
     def _transformed(self) -> TransformedShardedSource | None:
@@ -123,7 +128,7 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         share = 1.0 if self._epochs is None else self._epochs - self._epoch
         if share <= 0:
             return None
-        source = self._source
+        source = self._source.at_epoch(self._epoch)
         if self._shuffle_seed is not None:
             source = source.shuffle(seed=self._shuffle_seed, epoch=self._epoch)
         rows = rows_in_all(self._source, min(share, 1.0))
