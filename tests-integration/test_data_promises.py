@@ -1,4 +1,5 @@
-"""Promises 1 to 4 on compositions that nobody thought of: four to six stages drawn at random over files and lists.
+"""Promises 1 to 4 on compositions that nobody thought of: four to six stages drawn at random over files, lists, tables,
+Hugging Face data sets and streams, with endless mixtures among the stages.
 
 `EASYDEL_EXAMPLES` says how many compositions each test draws (the session `promises` draws many).
 """
@@ -10,6 +11,7 @@ from collections import Counter
 from fractions import Fraction
 from itertools import islice
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,10 +20,12 @@ from easydata_sources import (
     BatchTransform,
     CompositeShardedSource,
     ExpandTransform,
+    HFDatasetShardedSource,
     HostShardedSource,
     JsonShardedSource,
     MemoryShardedSource,
     ParquetShardedSource,
+    TableShardedSource,
 )
 from easydata_tokenize import PackTransform
 from hypothesis import HealthCheck, assume, given, settings
@@ -29,6 +33,7 @@ from hypothesis import strategies as st
 
 EXAMPLES = int(os.environ.get("EASYDEL_EXAMPLES", "8"))
 MOST_ROWS = 120
+ALL_ROWS = 2000
 many = settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
@@ -86,16 +91,36 @@ def leaves(tmp_path_factory):
     (folder / "c.jsonl.gz").write_bytes(gzip.compress("\n".join(json.dumps(row(n)) for n in range(61, 80)).encode()))
     broken = [json.dumps(row(n)) if n % 4 else '{"input_ids": [1' for n in range(80, 110)]
     (folder / "broken.ndjson").write_text("\n".join(broken))
+    data_set = datasets.Dataset.from_list([row(n) for n in range(300, 331)])
+    stream = datasets.Dataset.from_list([row(n) for n in range(400, 431)]).to_iterable_dataset(num_shards=3)
+    tables = [pa.table({"input_ids": [[n] * 3 for n in range(start, start + 9)]}) for start in (500, 510)]
+    unlike = [tables[0].append_column("x", [range(9)]), tables[1].append_column("x", [[0.5] * 9])]
     return {
         "memory": lambda: MemoryShardedSource([row(n) for n in range(200, 233)]),
         "parquet": lambda: ParquetShardedSource(folder / "a.parquet"),
         "lines": lambda: JsonShardedSource([folder / "a.jsonl", folder / "b.jsonl"]),
         "gzip": lambda: JsonShardedSource(folder / "c.jsonl.gz"),
         "broken": lambda: JsonShardedSource(folder / "broken.ndjson").on_bad_rows("skip", budget=1.0),
+        "data_set": lambda: HFDatasetShardedSource(data_set),
+        "picked": lambda: HFDatasetShardedSource(data_set.select([(7 * n) % 31 for n in range(31)])),
+        "stream": lambda: HFDatasetShardedSource(stream),
+        "shuffled_stream": lambda: HFDatasetShardedSource(stream.shuffle(seed=3, buffer_size=5)),
+        "unlike": lambda: CompositeShardedSource([TableShardedSource(table) for table in unlike]),
     }
 
 
-NAMES = ["memory", "parquet", "lines", "gzip", "broken"]
+NAMES = [
+    "memory",
+    "parquet",
+    "lines",
+    "gzip",
+    "broken",
+    "data_set",
+    "picked",
+    "stream",
+    "shuffled_stream",
+    "unlike",
+]
 LEAF = st.sampled_from(NAMES)
 STAGE = st.one_of(
     st.tuples(st.just("filter")),
@@ -108,6 +133,7 @@ STAGE = st.one_of(
     st.tuples(st.just("composite"), LEAF),
     st.tuples(st.just("mix"), LEAF, st.sampled_from([1, 4, 50]), st.sampled_from(["all_exhausted", "restart"])),
     st.tuples(st.just("mix_tokens"), LEAF, st.sampled_from([4, 16])),
+    st.tuples(st.just("endless"), LEAF, st.sampled_from([1, 7])),
     st.tuples(st.just("pack"), st.sampled_from([8, 16]), st.sampled_from([4, 300])),
 )
 HOSTS = st.sampled_from([1, 2, 3, 8])
@@ -119,12 +145,21 @@ def build(leaves, composition):
     source = leaves[name]()
     for kind, *details in stages:
         source = STAGES[kind](leaves, source, *details)
-    return source
+    return source.limit(97) if source.is_endless else source
 
 
 def mixed(leaves, source, other, block_size, stop):
     mixture = MixedShardedSource({"a": source, "b": leaves[other]()}, [2, 1], block_size=block_size, stop=stop)
     return mixture.limit(90) if stop == "restart" else mixture
+
+
+def endless(leaves, source, other, block_size):
+    return MixedShardedSource({"a": source, "b": leaves[other]()}, [3, 1], block_size=block_size)
+
+
+def joined(leaves, source, other):
+    parts = [source, leaves[other]()]
+    return CompositeShardedSource(parts[::-1] if source.is_endless else parts)  # what is endless comes last
 
 
 def mixed_by_tokens(leaves, source, other, block_size):
@@ -140,9 +175,10 @@ STAGES = {
     "skip_bad": lambda leaves, source: source.map(unless_fifth).on_bad_rows("skip", budget=1.0),
     "shuffle": lambda leaves, source, seed, epoch, window: source.shuffle(seed, epoch, window_rows=window),
     "limit": lambda leaves, source, rows: source.limit(rows),
-    "composite": lambda leaves, source, other: CompositeShardedSource([source, leaves[other]()]),
+    "composite": joined,
     "mix": mixed,
     "mix_tokens": mixed_by_tokens,
+    "endless": endless,
     "pack": lambda leaves, source, length, window: source.transform(
         PackTransform(length, over_long="truncate", window=window)
     ).map(as_lists),
@@ -155,7 +191,7 @@ def keys(rows):
 
 def all_rows(source):
     """The rows of a composition; none where a mixture starts a source over that a stage has left without rows."""
-    return list(islice(source.rows(), MOST_ROWS * 4))
+    return list(islice(source.rows(), ALL_ROWS))
 
 
 @many
@@ -191,6 +227,37 @@ def test_promise_1_batches_hold_the_rows_and_share_their_positions(leaves, compo
         assert batch.to_pylist() == [dict.fromkeys(batch.schema.names) | row for row in rows]
         seen += rows
     assert list(build(leaves, composition).rows(batches.state())) == whole[len(seen) :]
+
+
+@many
+@given(composition=COMPOSITION, size=st.sampled_from([1, 7, 300]), hosts=st.sampled_from([2, 3]), data=st.data())
+def test_promise_1_length_rows_batches_skips_and_shares_agree(leaves, composition, size, hosts, data):
+    whole = try_reading(leaves, composition)
+    source = build(leaves, composition)
+    assert length_of(source) in (None, len(whole))
+    assert sum(batch.num_rows for batch in source.batches(size)) == len(whole)
+    assert source.rows().skip(ALL_ROWS) == len(whole)
+    stream = source.rows()
+    read, stepped = (data.draw(st.integers(0, len(whole)), label=label) for label in ("rows read", "rows skipped"))
+    assert len(list(islice(stream, read))) == read
+    assert stream.skip(stepped) == min(stepped, len(whole) - read)
+    assert list(build(leaves, composition).rows(stream.state())) == whole[read + stepped :]
+    shares = [source.shard(index, hosts, window=5) for index in range(hosts)]
+    counts = [len(all_rows(share)) for share in shares]
+    assert sum(counts) == len(whole)
+    for share, count in zip(shares, counts, strict=True):
+        assert length_of(share) in (None, count)
+        assert share.rows().skip(ALL_ROWS) == count
+    bounded = source.limit(50)
+    assert length_of(bounded) in (None, min(50, len(whole)))
+    assert not bounded.is_endless
+
+
+def length_of(source):
+    try:
+        return len(source)
+    except TypeError:
+        return None
 
 
 @many

@@ -300,7 +300,11 @@ class _ShardRowStream(RowStream):
         while self._shard < len(self._names):
             if self._rows is None:
                 self._rows = self._source.open_shard_at_row(self._names[self._shard], self._row)
-            row = next(self._rows, None)
+            try:
+                row = next(self._rows, None)
+            except Exception:
+                self._rows = None  # a generator that has raised looks exhausted: asked again, it must fail again
+                raise
             if row is not None:
                 self._row += 1
                 self._resumed = False
