@@ -152,7 +152,7 @@ class ArrowShardedSource(FileSource):
                 raise
             raise DataFormatError(
                 "The file cannot be read as Arrow IPC.",
-                file=file.url,
+                file=file.name,
                 found=f"{file.size()} bytes; {error}",
                 expected="a complete Arrow IPC file or stream",
                 mend="write or download it again; it is damaged or was cut off",

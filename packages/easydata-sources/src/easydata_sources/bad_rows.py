@@ -46,7 +46,7 @@ class BadRows:
     """`raise` an error that names the row; `skip` it; or `quarantine` it: skip, and write it to `file`."""
     file: str | None = None
     """JSON-lines file that takes the quarantined rows: row, file and row number, reason, error. On a local disk."""
-    budget: float = 0.01
+    budget: int | float = 0.01
     """Bad rows above which an error is raised: a share of the rows seen (a float up to 1.0, held against the count once
     1,000 rows were seen), or a number of rows over all passes (an int, held against it at once)."""
     largest_row_bytes: int = LARGEST_ROW_BYTES

@@ -163,7 +163,7 @@ class FileSource(ChunkedSource):
             data_files, storage_options=storage_options, extensions=extensions
         )
         self._retries = retries or RetryPolicy()
-        self._names = tuple(file.url for file in self.files)
+        self._names = _distinct([file.name for file in self.files])
         self._lengths: dict[int, int] = {}
         self.care = Care()
 
@@ -231,7 +231,7 @@ class FileSource(ChunkedSource):
         file = self.files[shard]
         if not file.remote:
             return function()
-        return call_resiliently(function, policy=self._retries, what=file.url)
+        return call_resiliently(function, policy=self._retries, what=file.name)
 
     def columns(
         self, shard: int, row: int, batch: pa.RecordBatch, extra: Callable[[int], State] | None = None
@@ -270,7 +270,7 @@ class FileSource(ChunkedSource):
         """Return the error for a row of `size` bytes."""
         return DataFormatError(
             "A row is larger than rows may be.",
-            file=self.files[shard].url,
+            file=self.files[shard].name,
             row=row,
             found=f"{size:,} bytes",
             expected=f"at most {self.care.largest_row_bytes:,} bytes",
@@ -316,7 +316,7 @@ class FileSource(ChunkedSource):
             size = None
         # Not the rows either, even where they have been counted: what is said of a file is the same whenever asked, as
         # it is written down and compared.
-        return ShardInfo(shard_id=shard, shard_name=name, byte_size=size, url=file.url)
+        return ShardInfo(shard_id=shard, shard_name=name, byte_size=size, url=file.name)
 
     def _without_giants(self, batch: pa.RecordBatch, giants: Mapping[int, int], shard: int, row: int) -> list[Row]:
         rows = rows_as_dicts(batch)
@@ -329,7 +329,7 @@ class FileSource(ChunkedSource):
         if not file.remote:
             return self.read_file(shard, position)
         return read_resiliently(
-            lambda state: self.read_file(shard, state), position, policy=self._retries, what=file.url
+            lambda state: self.read_file(shard, state), position, policy=self._retries, what=file.name
         )
 
     def _marked(self, shard: int, position: State) -> Iterator[Chunk]:
@@ -356,10 +356,10 @@ class FileSource(ChunkedSource):
 
     def _placed(self, error: Exception, shard: int, row: int) -> DataFormatError:
         if isinstance(error, DataFormatError):
-            return error.located(file=self.files[shard].url, row=row)
+            return error.located(file=self.files[shard].name, row=row)
         return DataFormatError(
             "A file that was listed is not there any more.",
-            file=self.files[shard].url,
+            file=self.files[shard].name,
             row=row,
             found=str(error),
             expected="the rest of its rows",
@@ -382,3 +382,17 @@ def too_large_rows(batch: pa.RecordBatch, limit: int) -> dict[int, int]:
         return {}
     sizes = ((index, batch.slice(index, 1).nbytes) for index in range(batch.num_rows))
     return {index: size for index, size in sizes if size > limit}
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, numbered where some are equal: addresses may differ in nothing but what is not shown."""
+    seen: dict[str, int] = {}
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+    repeated = {name: 0 for name, count in seen.items() if count > 1}
+    distinct = []
+    for name in names:
+        if name in repeated:
+            repeated[name] += 1
+        distinct.append(f"{name} ({repeated[name]})" if repeated.get(name, 0) > 1 else name)
+    return tuple(distinct)

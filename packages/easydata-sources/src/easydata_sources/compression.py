@@ -65,7 +65,7 @@ def read_block(stream: BinaryIO, file: DataFile, size: int) -> bytes:
             raise
         raise DataFormatError(
             f"The file cannot be decompressed as {codec}.",
-            file=file.url,
+            file=file.name,
             found=str(error),
             expected=f"a complete {codec} file",
             mend="copy or download it again; it is damaged or was cut off",

@@ -108,7 +108,7 @@ class CsvShardedSource(FileSource):
         if len(values) != len(names):
             raise DataFormatError(
                 "A row does not have as many values as the header has names.",
-                file=file.url,
+                file=file.name,
                 row=row,
                 found=f"{len(values)} values: {str(values)[:80]}",
                 expected=f"{len(names)}: {', '.join(names)}",
@@ -157,7 +157,7 @@ class _Records:
     def _broken(self, found: str, reason: str) -> DataFormatError:
         return DataFormatError(
             "The file cannot be read as delimited text.",
-            file=self._file.url,
+            file=self._file.name,
             found=f"{found}, before byte {self.offset}",
             expected="UTF-8 text in which quotes are closed and doubled inside values",
             mend="look for an unclosed quote, or give the right delimiter=…",

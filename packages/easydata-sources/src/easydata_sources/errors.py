@@ -11,11 +11,22 @@ from __future__ import annotations
 
 from typing import Any, Self, TypeVar
 
+from easydata_sources.shown import readable
+
 ErrorT = TypeVar("ErrorT", bound="DataFormatError")
 
 
 class DataError(ValueError):
-    """Base of everything that can be wrong with data."""
+    """Base of everything that can be wrong with data.
+
+    As text it holds no secrets of addresses or of the environment, moves no terminal's cursor, and fits a screen.
+    """
+
+    def __str__(self) -> str:
+        return readable(self._told())
+
+    def _told(self) -> str:
+        return super().__str__()
 
 
 class DataFilesNotFoundError(DataError, FileNotFoundError):
@@ -88,7 +99,7 @@ class DataFormatError(DataError):
         self.reason = reason
         super().__init__(problem)
 
-    def __str__(self) -> str:
+    def _told(self) -> str:
         details = {
             "file": self.file,
             "row": self.row,

@@ -24,6 +24,7 @@ from easydata_sources.errors import (
     UnfinishedFilesError,
 )
 from easydata_sources.server_faults import told_in_our_words
+from easydata_sources.shown import without_secrets_of_addresses
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,6 +65,14 @@ class DataFile:
     """Whether reads go over a network (or anything else that is not the local disk)."""
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Arguments of the file system; may hold secrets, hence never shown."""
+
+    @property
+    def name(self) -> str:
+        """The URL without what signs or logs in: what shards, errors and positions are called by.
+
+        A run may therefore go on with an address that was signed anew.
+        """
+        return without_secrets_of_addresses(self.url) if self.remote else self.url
 
     def open(self, **how: Any) -> BinaryIO:
         """Open for reading bytes.
@@ -272,6 +281,10 @@ def _filesystem(url: str, options: Mapping[str, Any]) -> tuple[AbstractFileSyste
     protocol = url.partition("://")[0] if "://" in url else "file"
     if protocol == "file" and "::" not in url:
         return fsspec.filesystem("file"), os.path.abspath(os.path.expanduser(url.removeprefix("file://")))
+    if protocol in {"http", "https"}:
+        from easydata_sources.redirects import followed_without_secrets
+
+        options = followed_without_secrets(options)
     try:
         return fsspec.core.url_to_fs(url, **options)
     except ImportError as error:

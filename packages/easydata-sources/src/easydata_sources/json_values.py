@@ -153,7 +153,7 @@ class _Reader:
     def _error(self, found: str, expected: str, reason: str = "broken_json") -> DataFormatError:
         return DataFormatError(
             "The JSON of a file is broken or breaks off.",
-            file=self._file.url,
+            file=self._file.name,
             row=self.row,
             found=f"{found}, after byte {self._offset}",
             expected=expected,

@@ -179,7 +179,7 @@ class JsonShardedSource(FileSource):
         shown = text if len(text) <= 80 else f"{text[:40]} … {text[-40:]}"
         return DataFormatError(
             "A line is not a whole JSON object.",
-            file=self.files[shard].url,
+            file=self.files[shard].name,
             row=row,
             found=f"{what}: {shown!r}",
             expected="one complete JSON object per line",

@@ -154,7 +154,7 @@ class ParquetShardedSource(FileSource):
         if missing:
             raise DataFormatError(
                 "A Parquet file lacks a column that was asked for.",
-                file=data_file.url,
+                file=data_file.name,
                 column=", ".join(missing),
                 found=f"columns {', '.join(names)}",
                 expected=f"columns {', '.join(self._columns or ())}",
@@ -176,7 +176,7 @@ def _damaged(file: DataFile, error: Exception) -> DataFormatError:
     size = file.size()
     return DataFormatError(
         "The file cannot be read as Parquet.",
-        file=file.url,
+        file=file.name,
         found="an empty file (0 bytes)" if size == 0 else f"{size} bytes; {error}",
         expected="a Parquet file with its footer at the end",
         mend="write or download it again: a writer that was interrupted leaves a file without a footer",

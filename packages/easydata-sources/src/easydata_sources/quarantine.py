@@ -12,6 +12,7 @@ import os
 from typing import Any, TypeAlias
 
 from easydata_sources.errors import DataError, DataFormatError
+from easydata_sources.shown import without_secrets
 
 _CONTENT_CHARACTERS = 1 << 16
 _FIELDS = {"file", "row", "reason", "error", "content"}
@@ -55,6 +56,7 @@ class Quarantine:
             self._known = self._read()
         located = isinstance(error, DataFormatError)
         file, row = (error.file, error.row) if located else (getattr(error, "filename", None), None)
+        file = None if file is None else without_secrets(str(file))
         if (file, row, reason) in self._known:
             return
         entry = {"file": file, "row": row, "reason": reason, "error": str(error), **_shown(content)}

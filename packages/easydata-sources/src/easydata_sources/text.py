@@ -106,7 +106,7 @@ class TextShardedSource(FileSource):
         except UnicodeDecodeError as error:
             raise DataFormatError(
                 "A line of text is not UTF-8.",
-                file=self.files[shard].url,
+                file=self.files[shard].name,
                 row=row,
                 found=f"byte {line[error.start]:#04x} at byte {error.start} of the line",
                 expected="UTF-8",

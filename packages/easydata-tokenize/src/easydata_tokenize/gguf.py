@@ -11,7 +11,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from easydata_sources.errors import DataFormatError
+from easydata_sources.errors import DataError, DataFormatError
+
+from easydata_tokenize.tokenizer import TokenizerNotFoundError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -30,12 +32,16 @@ _DIGITS_APART = ("smollm", "starcoder", "refact", "command-r")
 _GPT2 = ("gpt-2", "default", "phi-2", "mpt")
 
 
+class MissingGGUFError(DataError, ImportError):
+    """The package `gguf` is not installed."""
+
+
 def read_gguf_tokenizer(path: str | os.PathLike[str]) -> PreTrainedTokenizerFast:
     """Return the byte-level BPE tokenizer of a GGUF file, with its special tokens and chat template.
 
     Raises:
-        ImportError: If the extra `gguf` is not installed.
-        FileNotFoundError: If the file does not exist.
+        MissingGGUFError: If the extra `gguf` is not installed. (An `ImportError`.)
+        TokenizerNotFoundError: If the file does not exist.
         DataFormatError: If the file is no GGUF file, or its tokenizer is of another kind.
     """
     from transformers import PreTrainedTokenizerFast
@@ -89,11 +95,13 @@ def _build_backend(fields: dict[str, Any], tokens: list[str], named: dict[str, s
 
 def _read_fields(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise FileNotFoundError(f"No GGUF file at {path}.\n  mend: check the path; a Hub id has no .gguf at its end")
+        raise TokenizerNotFoundError(
+            f"No GGUF file at {path}.\n  mend: check the path; a Hub id has no .gguf at its end"
+        )
     try:
         from gguf import GGUFReader
     except ImportError as error:
-        raise ImportError(
+        raise MissingGGUFError(
             "Reading a GGUF tokenizer needs the package `gguf`, which is not installed.\n"
             '  mend: pip install "easydata-tokenize[gguf]"'
         ) from error

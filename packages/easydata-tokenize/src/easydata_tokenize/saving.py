@@ -9,7 +9,6 @@ refused, naming what differs.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -233,16 +232,9 @@ def _source_rows(source: ShardedDataSource | None) -> int | None:
 def _described(source: ShardedDataSource) -> list[Any]:
     """What of a source can be compared without reading it: its shards with their sizes or rows."""
     infos = [(name, source.get_shard_info(name)) for name in source.shard_names]
-    return [[_without_secrets(name), info and info.num_rows, info and info.byte_size] for name, info in infos]
+    return [[name, info and info.num_rows, info and info.byte_size] for name, info in infos]
 
 
 def _described_layout(layout: ShardLayout) -> dict[str, Any]:
     limits = {name: value for name, value in asdict(layout.limits).items() if name != "max_rows"}
     return {"format": layout.format, "compression": layout.compression, **limits}
-
-
-def _without_secrets(name: str) -> str:
-    """A shard's name without what signs or logs in: the query and the user of a URL."""
-    if "://" not in name:
-        return name
-    return re.sub(r"://[^/@]*@", "://", name.partition("?")[0])

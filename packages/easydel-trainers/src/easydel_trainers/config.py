@@ -119,7 +119,7 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
     bad_rows: Policy = "raise"
     """Rows that cannot be read or transformed: `raise` an error, `skip` them, or `quarantine` them: skip, and write
     them to `bad_rows.jsonl` in `save_directory`."""
-    bad_rows_budget: float = 0.01
+    bad_rows_budget: int | float = 0.01
     """Bad rows above which the run ends all the same: a share (float) or a number (int) of the rows read."""
 
     skip_batches: Sequence[int] = ()

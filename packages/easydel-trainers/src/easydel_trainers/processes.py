@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import traceback
 from collections.abc import Iterator
@@ -63,6 +64,7 @@ def join_processes(
         coordinator,
         processes,
         process_id,
+        coordinator_bind_address=_own_address(coordinator) if process_id == 0 else None,
         heartbeat_timeout_seconds=_HEARTBEAT,
         shutdown_timeout_seconds=_FAREWELL,
     )
@@ -93,6 +95,24 @@ def end_lost() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(EXIT_PROCESS_LOST)
+
+
+def _own_address(coordinator: str | None) -> str | None:
+    """Where process 0 listens: at the address that the others were told, which may be this machine's alone.
+
+    None = on all interfaces, to whoever can reach the machine: left to JAX where the address is another one's, that of
+    a cluster's service say, which hands on to this machine.
+    """
+    host = (coordinator or "").rpartition(":")[0]
+    if not host:
+        return None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+    except OSError:
+        return None
+    return coordinator
 
 
 def _is_of_the_network(error: Exception) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from easydata_sources.shown import printable
 from rich.table import Table
 
 from easydel_trainers.run_files import append_line, read_lines
@@ -64,7 +65,8 @@ def sampled_table(step: int, sampled: Sequence[Sampled]) -> Table:
         rewards = [_number(one.rewards[name]) for name in names]
         beside = [one.extras.get(name, "") for name in extras]
         # Text of a model is no markup: a cell that reads "[/b]" must not break the table.
-        cells = [_cut(one.prompt), _cut(one.completion), *rewards, f"{one.advantage:+.2f}", *beside]
+        texts = [printable(_cut(text)) for text in (one.prompt, one.completion)]
+        cells = [*texts, *rewards, f"{one.advantage:+.2f}", *beside]
         table.add_row(*(cell.replace("[", r"\[") for cell in cells))
     return table
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from functools import cache
 
 import jinja2
+from easydata_sources.shown import without_secrets
 
 
 def render(template: str, *, package: str = "easydel_trainers.report", **values: object) -> str:
-    """Fill in a template; every value is escaped unless it is markup already.
+    """Fill in a template; every value is escaped unless it is markup already, and secrets are hidden.
 
     Args:
         template: its file name.
         package: where that file is; `page.html.jinja` is always found.
         values: what the template names.
     """
-    return _environment(package).get_template(template).render(values)
+    return without_secrets(_environment(package).get_template(template).render(values))
 
 
 @cache

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
+from easydata_sources.shown import printable
 from rich.text import Text
 
+from easydel.cli.consoles import harmless_console
 from easydel.cli.errors import EXIT_OK
 from easydel.cli.flags import parse_flags
 
@@ -74,7 +75,7 @@ class _Conversation:
         self._model, self._tokenizer, self._sampling = model, tokenizer, sampling
         self._system = system
         self._turns: list[dict[str, str]] = []
-        self._console = Console()
+        self._console = harmless_console()
         self._talking = sys.stdin.isatty() and self._console.is_terminal
 
     def hold(self) -> None:
@@ -124,7 +125,7 @@ class _Conversation:
         try:
             for piece in streamed(self._model, self._tokenizer, prompt, self._sampling):
                 pieces.append(piece)
-                print(piece, end="", flush=True)
+                print(printable(piece), end="", flush=True)
         except KeyboardInterrupt:  # ends the answer, not the conversation
             if not self._talking:
                 raise

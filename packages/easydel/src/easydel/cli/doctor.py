@@ -129,11 +129,12 @@ def _self_test() -> dict[str, float]:
 
 
 def _print(health: Health) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    from easydel.cli.consoles import harmless_console
+
+    console = harmless_console()
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from easydel_trainers import Callback
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from easydel.cli.assembly import assembled, assembled_without_model
+from easydel.cli.consoles import harmless_console
 from easydel.cli.loaded import size_of
 from easydel.cli.shown import print_json
 
@@ -78,7 +78,7 @@ def show_dry_run(config: Any, trainer: str, *, as_json: bool) -> None:
     if as_json:
         print_json(asdict(found))
         return
-    console = Console()
+    console = harmless_console()
     console.print(_table(config, trainer, found))
     checkpoints = Path(config.training.save_directory, "checkpoints")
     if checkpoints.exists() and any(checkpoints.iterdir()):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from easydata_sources.shown import printable
 
 from easydel.cli.errors import EXIT_OK, CommandError
 from easydel.cli.flags import parse_flags
@@ -75,9 +76,9 @@ def run(arguments: Sequence[str], command: str) -> int:
         if flags.json:
             print_json({"prompt": prompt, "text": text, "tokens": len(ids), "finish_reason": reason})
         elif len(prompts) == 1:
-            print(text)
+            print(printable(text))
         else:
-            print(f"> {prompt}\n{text}\n")
+            print(printable(f"> {prompt}\n{text}\n"))
     return EXIT_OK
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 from rich.text import Text
 
+from easydel.cli.consoles import harmless_console
 from easydel.cli.errors import EXIT_OK, CommandError
 from easydel.cli.invocation import Config, Invocation, parse_invocation, settings_of
 from easydel.cli.recognised import training_command_of
@@ -56,7 +56,7 @@ def run(arguments: Sequence[str], command: str) -> int:
             raise CommandError(f"--{name}: found {getattr(invocation, name)}; expected a whole number of at least 1.")
     if guessed is not None:
         note = f"Looking at the rows as `easydel {kind_name}` would: {guessed}. `trainer: {kind_name}` in the file, or "
-        Console(stderr=True).print(Text(f"{note}--trainer, says it."), soft_wrap=True)
+        harmless_console(stderr=True).print(Text(f"{note}--trainer, says it."), soft_wrap=True)
     _inspect(invocation, kind.trainer, kind_name)
     return EXIT_OK
 
@@ -80,7 +80,7 @@ def _inspect(invocation: Any, trainer_name: str, kind_name: str) -> None:
     if invocation.json:
         print_json(_as_plain(inspection))
         return
-    console = Console()
+    console = harmless_console()
     print_inspection(console, inspection)
     if invocation.html is not None:
         console.print(Text(f"Page: {invocation.html}"), soft_wrap=True)

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from easydata_sources.shown import readable
+
 from easydel.cli.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -20,7 +22,10 @@ from easydel.cli.errors import (
     CommandError,
     is_for_users,
     show_error,
+    show_refusal,
+    show_unexpected,
 )
+from easydel.cli.streams import ReaderGoneError, guarded_streams
 
 #: heading -> command -> (module with `run(arguments, command) -> exit code`, what the overview says about it)
 MENU = {
@@ -63,7 +68,7 @@ usage: easydel COMMAND [CONFIG.yaml] [--set KEY=VALUE ...] [--FLAG VALUE ...]
 exit codes: 0 done, 1 the goal set in the config was missed, 2 wrong flags, config, data or model,
 69 lost another process of the run, 75 asked to stop (Ctrl-C, SIGTERM, SIGUSR1, preemption) and saved: the same
 command goes on, 130 stopped at once by a second Ctrl-C, 141 the reader of the output closed it. An unexpected error
-keeps its traceback and ends with 1.
+ends with 1; its traceback is in a file that is named.
 """
 
 
@@ -77,7 +82,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         the exit code.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    _show_logs()
+    try:
+        with guarded_streams():
+            _show_logs()
+            return _ended(words)
+    except (BrokenPipeError, ReaderGoneError):
+        # Whoever read the output has seen enough. What is still in the buffer would fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
+
+
+def _ended(words: list[str]) -> int:
+    """The exit code of a command line, whatever its end."""
     try:
         return _dispatch(words)
     except KeyboardInterrupt:
@@ -86,13 +102,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read the output has seen enough. What is still in the buffer would fail once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_PIPE
-    except Exception as error:  # the top of the program: shown as a panel if written for users, else raised again
+    except (BrokenPipeError, ReaderGoneError):
+        raise
+    except Exception as error:  # noqa: BLE001 - the top of the program: whatever it is, it is told on one screen
         if not is_for_users(error):
-            raise
+            return show_refusal(error) if isinstance(error, OSError) and error.errno else show_unexpected(error)
         code = show_error(error)
         if type(error).__name__ == "ProcessLostError":
             from easydel_trainers.processes import end_lost
@@ -101,9 +115,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
 
 
+class _OneScreen(logging.Formatter):
+    """Names and texts of files and servers stand in logs too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return readable(super().format(record))
+
+
 def _show_logs() -> None:
     """What the packages have to say goes to standard error as plain lines; other libraries only warn there."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneScreen("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     # transformers, which we use for its tokenizers, would start every run by missing PyTorch.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     for package in OUR_PACKAGES:

@@ -75,10 +75,11 @@ def _steps_of(mixture: Any, training: Any) -> int:
 
 
 def _print(simulation: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from easydel.cli.consoles import harmless_console
+
+    console = harmless_console()
     table = Table("source", "rows", "share", "passes")
     for name, rows in simulation.rows.items():
         passes = simulation.epochs[name]

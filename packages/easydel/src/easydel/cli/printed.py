@@ -6,13 +6,18 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import yaml
+from easydata_sources.shown import without_secrets
 
 RUN_FILE = "run.yaml"
 
 
 def config_as_yaml(config: Any) -> str:
-    """Write every field of a config dataclass, nested ones as sections, in the order they are declared."""
-    return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, default_flow_style=False, width=110)
+    """Write every field of a config dataclass, nested ones as sections, in the order they are declared.
+
+    Passwords and signatures of addresses are left out: whoever goes on with the run gives them again.
+    """
+    text = yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, default_flow_style=False, width=110)
+    return without_secrets(text)
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,10 @@ import yaml
 
 from easydel.cli.errors import CommandError
 
+_MOST_CHARACTERS = 1 << 20
+_DEEPEST = 32
+_SHOWN = 80  # characters of a value in an error
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -76,8 +80,7 @@ def _replaced(setting: Setting, keys: list[str], leaf: Setting) -> Setting:
 
 def _parse(text: str, name: str, *, lines: bool) -> Setting:
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise CommandError(f"{name} uses a YAML alias (`*name`); write the value out instead.")
+        _check_events(text, name)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         return Setting(None, name) if node is None else _Reader(name, lines).setting(node)
     except yaml.MarkedYAMLError as error:
@@ -86,6 +89,19 @@ def _parse(text: str, name: str, *, lines: bool) -> Setting:
         raise CommandError(f"{place}: not valid YAML: {error.problem}.") from None
     except yaml.YAMLError as error:
         raise CommandError(f"{name}: not valid YAML: {error}.") from None
+
+
+def _check_events(text: str, name: str) -> None:
+    """Refuse what would grow without bounds when it is built; the events come one by one, before anything is."""
+    if len(text) > _MOST_CHARACTERS:
+        raise CommandError(f"{name} has {len(text):,} characters; a config has at most {_MOST_CHARACTERS:,}.")
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise CommandError(f"{name} uses a YAML alias (`*name`); write the value out instead.")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise CommandError(f"{name} nests sections and lists deeper than {_DEEPEST} levels.")
 
 
 class _Reader:
@@ -102,7 +118,10 @@ class _Reader:
             return Setting(self._section(node), where)
         if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
             return Setting([self.setting(child) for child in node.value], where)
-        return Setting(self._scalars.construct_object(node), where)  # refuses tags that are not plain data
+        try:
+            return Setting(self._scalars.construct_object(node), where)  # refuses tags that are not plain data
+        except ValueError as error:  # a date that is none, a number of thousands of digits
+            raise CommandError(f"{where}: {str(node.value)[:_SHOWN]!r} is no value that YAML knows: {error}.") from None
 
     def _section(self, node: yaml.MappingNode) -> dict[str, Setting]:
         section: dict[str, Setting] = {}
@@ -111,7 +130,8 @@ class _Reader:
             if not isinstance(key, str):
                 raise CommandError(f"{self._where(key_node)}: a key must be a plain word.")
             if key in section:
-                raise CommandError(f"{self._where(key_node)}: `{key}` is given twice (first at {section[key].where}).")
+                first = section[key].where
+                raise CommandError(f"{self._where(key_node)}: `{key[:_SHOWN]}` is given twice (first at {first}).")
             section[key] = self.setting(value_node, origin=key_node)
         return section
 

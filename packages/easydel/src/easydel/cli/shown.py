@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from easydel.cli.consoles import harmless_console
 from easydel.cli.curve import draw_curve
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def console_for(as_json: bool) -> Console:
     """Where to print what people read: nowhere, if a script reads the output."""
-    return Console(quiet=as_json)
+    return harmless_console(quiet=as_json)
 
 
 def say(stage: str) -> None:
@@ -29,7 +30,9 @@ def say(stage: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print one line of JSON; numbers that are none (NaN, infinities) become null, as JSON has no word for them."""
-    print(json.dumps(_plain(value), ensure_ascii=False, allow_nan=False))
+    # Escaped here rather than on the way out, where a backslash would be no JSON.
+    text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+    print("".join(character if character.isprintable() else json.dumps(character)[1:-1] for character in text))
 
 
 def show_end(
