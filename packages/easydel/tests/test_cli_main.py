@@ -166,13 +166,16 @@ def test_ctrl_c_ends_with_130(monkeypatch, capsys):
     assert "Stopped" in capsys.readouterr().err
 
 
-def test_an_unexpected_error_keeps_its_traceback(config, monkeypatch):
+def test_an_unexpected_error_keeps_its_traceback_in_a_file(config, monkeypatch, tmp_path, capsys):
     def broken(*_, **__):
         raise ZeroDivisionError
 
     monkeypatch.setattr("easydel.cli.training.parse_invocation", broken)
-    with pytest.raises(ZeroDivisionError):
-        main(["sft", config])
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert main(["sft", config]) == 1
+    assert "unexpected error" in capsys.readouterr().err
+    (kept,) = tmp_path.glob("easydel-*.traceback.txt")
+    assert "in broken" in kept.read_text()
 
 
 def test_errors_are_for_users_if_their_class_is_ours():
