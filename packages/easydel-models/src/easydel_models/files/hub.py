@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from easydel_models.errors import ModelNotFoundError
+from easydel_models.shown import quoted
 
 _FILES = ["config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -22,13 +23,16 @@ def locate(name: str | os.PathLike[str], *, revision: str | None = None, token: 
         ModelNotFoundError: If nothing is there; a mistyped local name never goes to the network.
     """
     path = Path(name).expanduser()
-    if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
-        return path
-    if path.exists():
-        raise ModelNotFoundError(f"{path} is a file; expected a model folder or a .gguf file.")
+    try:
+        if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
+            return path
+        if path.exists():
+            raise ModelNotFoundError(f"{path} is a file; expected a model folder or a .gguf file.")
+    except OSError as error:  # a name longer than the file system has, a folder that nobody may look into
+        raise ModelNotFoundError(f"{quoted(str(name))} cannot be looked at: {error.strerror}.") from error
     if isinstance(name, os.PathLike) or not _looks_like_hub_id(name):
         raise ModelNotFoundError(
-            f"there is no folder or file {str(name)!r} (looked in {path.absolute().parent}), "
+            f"there is no folder or file {quoted(str(name))} (looked in {path.absolute().parent}), "
             "and it is no Hub id of the form 'organisation/model'."
         )
     return _fetch(name, revision, token)
@@ -41,11 +45,10 @@ def _looks_like_hub_id(name: str) -> bool:
 
 def _fetch(name: str, revision: str | None, token: str | None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, revision=revision, token=token, allow_patterns=_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+    except Exception as error:
         raise ModelNotFoundError(
             f"{name!r} is no local folder, and the Hub did not give it (revision {revision or 'default'}): "
             f"{type(error).__name__}. Check the spelling, the network, and for a private repository the token."

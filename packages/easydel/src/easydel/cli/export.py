@@ -97,7 +97,12 @@ def _config_of(folder: Path, tokenizer: str | None) -> tuple[Any, str]:
             "script, call trainer.restore() and trainer.save_pretrained(…) in it."
         )
     settings = read_settings(file)
-    kind = TRAINING_COMMANDS[settings.value["trainer"].value]
+    named = settings.value.get("trainer")
+    name = None if named is None else named.value
+    if not isinstance(name, str) or name not in TRAINING_COMMANDS:
+        expected = ", ".join(TRAINING_COMMANDS)
+        raise CommandError(f"{file} does not say whose run it is; expected `trainer:` with one of {expected}.")
+    kind = TRAINING_COMMANDS[name]
     config: Any = build_config(kind.config, settings)
     training = replace(config.training, save_directory=str(folder))
     return replace(config, training=training, tokenizer=tokenizer or config.tokenizer), kind.trainer

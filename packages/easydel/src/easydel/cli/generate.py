@@ -88,7 +88,7 @@ def _prompts(flags: GenerateFlags) -> list[str]:
     if flags.file is not None:
         try:
             text = flags.file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise CommandError(f"--file {flags.file} cannot be read: {error}.") from None
     elif sys.stdin.isatty():
         raise CommandError("There is no prompt. Write one behind the model, or pipe lines in.")

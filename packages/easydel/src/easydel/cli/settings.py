@@ -42,7 +42,7 @@ def read_settings(path: Path) -> Setting:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise CommandError(f"The config file {path} does not exist (looked in {Path.cwd()}).") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # also a name that no file has, and bytes that are no text
         raise CommandError(f"The config file {path} cannot be read: {error}.") from None
     setting = _parse(text, str(path), lines=True)
     if setting.value is None:
