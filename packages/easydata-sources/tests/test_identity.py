@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
+import re
+from functools import lru_cache, partial
 
 import datasets
+import fsspec
+import numpy as np
 import pytest
 from easydata_sources import (
     CompositeShardedSource,
@@ -14,9 +19,10 @@ from easydata_sources import (
     JsonShardedSource,
     MemoryShardedSource,
     ParquetShardedSource,
+    Transform,
 )
 from easydata_sources import identity as identity_module
-from easydata_sources.identity import unidentified
+from easydata_sources.identity import function_identity, unidentified
 
 ROWS = [{"text": f"row {number}", "n": number} for number in range(40)]
 EDITED = [*ROWS[:7], {"text": "row X", "n": 7}, *ROWS[8:]]
@@ -94,3 +100,65 @@ def test_what_cannot_be_known_is_said_and_reading_changes_nothing():
     before = whole.identity()
     assert len(list(whole.rows())) == 80
     assert whole.identity() == before
+
+
+class Replaced:
+    def __init__(self, old, new):
+        self.old, self.new = old, new
+
+    def __call__(self, row):
+        return {**row, "text": row["text"].replace(self.old, self.new)}
+
+    def method(self, row):
+        return self(row)
+
+
+def test_objects_methods_and_library_callables_count_by_what_they_hold():
+    pairs = [
+        (Replaced("row", "x"), Replaced("row", "y")),
+        (Replaced("row", "x").method, Replaced("row", "y").method),
+        (operator.itemgetter("text"), operator.itemgetter("n")),
+        (partial(dict, a=1), partial(dict, a=2)),
+        (re.compile("a").match, re.compile("a", re.IGNORECASE).match),
+        (lru_cache(lambda row: 1), lru_cache(lambda row: 2)),
+    ]
+    for one, other in pairs:
+        assert function_identity(one) != function_identity(other)
+        assert not list(unidentified(function_identity(one)))
+
+
+def test_a_function_may_use_arrays_itself_and_secrets():
+    weights, key = np.arange(3), "sk-secret"
+
+    def loops(row):
+        return loops(row) if row else (weights, key)
+
+    assert "sk-secret" not in json.dumps(function_identity(loops))
+    known = function_identity(loops)
+    weights[1] = 7
+    assert function_identity(loops) != known
+
+
+def test_another_method_of_a_transform_class_is_another_transform():
+    class Doubled(Transform):
+        def __call__(self, row):
+            return {**row, "n": 2 * row["n"]}
+
+    one = MemoryShardedSource(ROWS).transform(Doubled()).identity()
+
+    class Doubled(Transform):
+        def __call__(self, row):
+            return {**row, "n": 3 * row["n"]}
+
+    assert MemoryShardedSource(ROWS).transform(Doubled()).identity() != one
+
+
+def test_a_small_file_of_a_server_that_tells_no_version_is_read():
+    with fsspec.open("memory://versions/rows.jsonl", "w") as file:
+        file.write('{"n": 1}\n')
+    first = JsonShardedSource("memory://versions/rows.jsonl").identity()
+    with fsspec.open("memory://versions/rows.jsonl", "w") as file:
+        file.write('{"n": 2}\n')
+    assert JsonShardedSource("memory://versions/rows.jsonl").identity() != first
+    assert not list(unidentified(first))
+    fsspec.filesystem("memory").rm("/versions", recursive=True)

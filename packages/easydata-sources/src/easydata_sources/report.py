@@ -69,6 +69,10 @@ class DataReport:
         with self._lock:
             return dict(self._counts)
 
+    def identity(self) -> dict[str, Any]:
+        """Return what rows depend on: nothing of a report."""
+        return {}
+
     def saw(self, n_rows: int) -> None:
         """Add to the rows seen."""
         with self._lock:

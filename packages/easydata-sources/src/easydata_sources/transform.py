@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from easydata_sources.errors import DataFormatError, RowError
-from easydata_sources.identity import Identity, function_identity, settings_identity
+from easydata_sources.identity import Identity, function_identity, settings_identity, settings_of
 from easydata_sources.report import DataReport
 from easydata_sources.rows import Row
 
@@ -42,8 +42,9 @@ class RowTransform(ABC):
 
     def identity(self) -> Identity:
         """Return what the outputs depend on, in plain values: the class, and what it was made with."""
-        settings = {name: value for name, value in vars(self).items() if not isinstance(value, DataReport)}
-        return {"transform": type(self).__qualname__, **settings_identity(settings)}
+        kind = settings_identity({"class": type(self)})["class"]
+        code = {"code": kind["code"]} if "code" in kind else {}
+        return {"transform": type(self).__qualname__, **code, **settings_identity(settings_of(self))}
 
     def __rshift__(self, other: TransformLike) -> ChainedTransform:
         return ChainedTransform([self, other])
