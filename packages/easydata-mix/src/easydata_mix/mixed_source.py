@@ -46,6 +46,7 @@ from easydata_mix.walk import Spot, Stop, orders, walk
 
 if TYPE_CHECKING:
     import numpy as np
+    from easydata_sources.files import DataFile
     from numpy.typing import NDArray
 
 
@@ -212,6 +213,9 @@ class MixedShardedSource(SingleShardSource):
         vars(mixture).pop("_lengths", None)
         mixture._sources = {name: source.with_care(care) for name, source in self._sources.items()}
         return mixture
+
+    def data_files(self) -> Sequence[DataFile]:
+        return [file for source in self._sources.values() for file in source.data_files()]
 
     def identity(self) -> Identity:
         """Return what the rows depend on: the sources' identities, the recipe, and the edits of the weights."""

@@ -180,6 +180,9 @@ class FileSource(ChunkedSource):
         source._lengths = {}  # a damaged file has a length only for those who mark the damage
         return source
 
+    def data_files(self) -> Sequence[DataFile]:
+        return self.files
+
     def identity(self) -> Identity:
         files = [
             {"name": basename(file.url.partition("?")[0]), **self.resiliently(shard, partial(file_identity, file))}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from easydata_sources.access import RowAccess
+    from easydata_sources.files import DataFile
 
 
 class CompositeShardedSource(ShardedDataSource):
@@ -45,6 +46,9 @@ class CompositeShardedSource(ShardedDataSource):
     @property
     def shard_names(self) -> Sequence[str]:
         return tuple(self._shards)
+
+    def data_files(self) -> Sequence[DataFile]:
+        return [file for part in self.sources for file in part.data_files()]
 
     def identity(self) -> Identity:
         return {"rows of": [part.identity() for part in self.sources]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from easydata_sources.bad_row import FILE_FAULTS, BadRow, Care
+from easydata_sources.files import DataFile
 from easydata_sources.identity import Identity
 from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo
@@ -24,6 +25,9 @@ class GuardedSource(ShardedDataSource):
     @property
     def shard_names(self) -> Sequence[str]:
         return self._source.shard_names
+
+    def data_files(self) -> Sequence[DataFile]:
+        return self._source.data_files()
 
     def identity(self) -> Identity:
         return self._source.identity()

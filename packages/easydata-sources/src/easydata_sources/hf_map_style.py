@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from easydata_sources.bad_row import Care
 from easydata_sources.chunked import ChunkedSource
 from easydata_sources.errors import DataFormatError
+from easydata_sources.files import DataFile
 from easydata_sources.gather import Gather
 from easydata_sources.identity import Identity, function_identity, table_identity
 from easydata_sources.rows import Row, Rows, as_arrow_structs, table_as_batch
@@ -33,6 +34,9 @@ class MapStyleSource(ChunkedSource):
 
     def get_shard_info(self, name: str) -> ShardInfo | None:
         return ShardInfo(shard_id=shard_index(self, name), shard_name=name, num_rows=len(self._dataset))
+
+    def data_files(self) -> Sequence[DataFile]:
+        return [DataFile(url=file["filename"], remote=False) for file in self._dataset.cache_files]
 
     def identity(self) -> Identity:
         stored = self._dataset.with_format("arrow", columns=self._dataset.format["columns"])

@@ -7,7 +7,7 @@ there. It works with fewer files than hosts, because windows count rows, not fil
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -21,6 +21,8 @@ from easydata_sources.streams import BatchStream, ChunkBatchStream, Place, RowSt
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from easydata_sources.files import DataFile
 
 
 _MANY_ROWS = 1 << 40
@@ -65,6 +67,9 @@ class HostShardedSource(SingleShardSource):
         if rows is None or rows > self._most * (self.count - 1):
             return self._most
         return max(1, -(-rows // self.count))
+
+    def data_files(self) -> Sequence[DataFile]:
+        return self.source.data_files()
 
     def identity(self) -> Identity:
         share = {"index": self.index, "count": self.count, "window": self.window}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from easydata_sources.bad_row import Care
 from easydata_sources.errors import DataError, DataFilesNotFoundError, MissingExtraError
+from easydata_sources.files import DataFile
 from easydata_sources.hf_map_style import MapStyleSource
 from easydata_sources.hf_streaming import StreamingSource
 from easydata_sources.identity import Identity
@@ -75,6 +76,9 @@ class HFDatasetShardedSource(ShardedDataSource):
 
     def get_shard_info(self, name: str) -> ShardInfo | None:
         return self._source.get_shard_info(name)
+
+    def data_files(self) -> Sequence[DataFile]:
+        return self._source.data_files()
 
     def identity(self) -> Identity:
         return self._source.identity()
@@ -153,6 +157,9 @@ class HuggingFaceShardedSource(ShardedDataSource):
 
     def get_shard_info(self, name: str) -> ShardInfo | None:
         return self._source().get_shard_info(name)
+
+    def data_files(self) -> Sequence[DataFile]:
+        return self._source().data_files()
 
     def identity(self) -> Identity:
         known = {"dataset": self.dataset_name, "split": self.split}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from easydata_sources.access import RowAccess
+    from easydata_sources.files import DataFile
 
 
 class LimitedShardedSource(ShardedDataSource):
@@ -34,6 +35,9 @@ class LimitedShardedSource(ShardedDataSource):
     @property
     def shard_names(self) -> Sequence[str]:
         return self.source.shard_names
+
+    def data_files(self) -> Sequence[DataFile]:
+        return self.source.data_files()
 
     def identity(self) -> Identity:
         return {"rows of": self.source.identity(), "limit": self.max_rows}

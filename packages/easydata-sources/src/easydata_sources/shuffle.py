@@ -14,7 +14,7 @@ The first two know their position as one number and resume by reading one window
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import copy
 from functools import cached_property
 from itertools import accumulate
@@ -22,6 +22,7 @@ from itertools import accumulate
 from easydata_sources.access import RowAccess
 from easydata_sources.bad_row import Care
 from easydata_sources.errors import DataError
+from easydata_sources.files import DataFile
 from easydata_sources.identity import Identity
 from easydata_sources.permutation import mix_key, permute
 from easydata_sources.rows import concat_rows, take_rows
@@ -62,6 +63,9 @@ class ShuffledShardedSource(SingleShardSource):
         self.source = source
         self._key = mix_key(seed, epoch)
         self._window_rows = window_rows
+
+    def data_files(self) -> Sequence[DataFile]:
+        return self.source.data_files()
 
     def identity(self) -> Identity:
         order = {"key": self._key, "window_rows": self._window_rows}

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from easydata_sources.access import RowAccess
     from easydata_sources.bad_rows import BadRows, Policy
+    from easydata_sources.files import DataFile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,6 +123,10 @@ class ShardedDataSource(ABC):
             "shards": [[name, info and info.num_rows, info and info.byte_size] for name, info in infos],
             UNIDENTIFIED: f"the content of a {kind}, which has no identity() of its own",
         }
+
+    def data_files(self) -> Sequence[DataFile]:
+        """Return the files that the rows are read from; none where they come from elsewhere, or it is not known."""
+        return ()
 
     def token_lengths(self) -> NDArray[np.integer] | None:
         """Return the tokens of every row in order, if they are known without reading rows; None = they are not."""

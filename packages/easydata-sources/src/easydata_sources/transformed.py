@@ -36,6 +36,8 @@ from easydata_sources.transform import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from easydata_sources.files import DataFile
+
 Counted: TypeAlias = list[dict[str, Any]]
 """The counts of each report of a transform."""
 
@@ -92,6 +94,9 @@ class TransformedShardedSource(ShardedDataSource):
             return info
         # A transform may drop or add rows, so their number is not known; the bytes are the source's.
         return ShardInfo(shard_id=info.shard_id, shard_name=name, byte_size=info.byte_size, url=info.url)
+
+    def data_files(self) -> Sequence[DataFile]:
+        return self.source.data_files()
 
     def identity(self) -> Identity:
         return {"rows of": self.source.identity(), "transform": function_identity(self.transform_applied)}
