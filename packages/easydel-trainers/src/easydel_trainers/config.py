@@ -122,6 +122,10 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
     bad_rows_budget: int | float = 0.01
     """Bad rows above which the run ends all the same: a share (float) or a number (int) of the rows read."""
 
+    allow_other_tokenizer: bool = False
+    """Whether saved sets may be trained on that another tokenizer made than the trainer's: you know that their tokens
+    mean the same. Else they are refused."""
+
     skip_batches: Sequence[int] = ()
     """Numbers of batches, from 1, whose rows are read but not trained: those that a divergence named, say."""
     loss_spike_factor: float | None = None

@@ -40,6 +40,13 @@ class GivenRows:
         """Held-out sources by name; a single one has the name ""."""
 
     @property
+    def by_name(self) -> dict[str, ShardedDataSource]:
+        """All sources, by what users gave them as."""
+        train = {} if self.train is None else {"train_dataset": self.train}
+        held_out = {f"eval_dataset {name!r}" if name else "eval_dataset": rows for name, rows in self.held_out.items()}
+        return train | held_out
+
+    @property
     def required(self) -> ShardedDataSource:
         """The training rows.
 

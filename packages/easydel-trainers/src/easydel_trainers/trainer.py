@@ -62,6 +62,7 @@ from easydel_trainers.step import (
     make_eval_step,
     make_train_step,
 )
+from easydel_trainers.tokenizer_of_rows import refuse_other_tokenizer
 from easydel_trainers.training_run import TrainingRun
 from easydel_trainers.trl_arguments import AcceptsTRLArguments, no_such_member, refuse_other_resuming
 
@@ -185,6 +186,7 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         self.arguments = self._checked_config(arguments)
         self.processing_class = tokenizer
         self._rows = GivenRows(self.arguments, train_dataset, eval_dataset)
+        refuse_other_tokenizer(tokenizer, self._rows.by_name, allowed=self.arguments.allow_other_tokenizer)
         self._transform = self._make_training_transform()
         if isinstance(self._rows.train, MixedShardedSource):
             self._rows.train.bind(rows_per_step=self._source_rows_per_step(self._rows.train))
