@@ -6,7 +6,8 @@ from easydata_sources.errors import DataFormatError, RowError
 from easydata_tokenize import ChatExample, RowEncoder, TextExample, load_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
 WORDS = st.one_of(st.sampled_from(["", "\n", " a", "é👩‍🚀", "12 34", "user", "a\n\n"]), st.text(max_size=10))
 
@@ -196,3 +197,21 @@ def test_text_rows_need_an_eos_token(golden):
     tokenizer.eos_token = None
     with pytest.raises(RowError, match="never stop"):
         RowEncoder(tokenizer).encode([TextExample(text="a")])
+
+
+def test_a_space_that_the_tokenizer_adds_is_no_lost_letter():
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, special_tokens=["<|a|>", "<|end|>"])
+    backend.train_from_iterator(["yes no"], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>", pad_token="<|end|>")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<|a|>' if m.role == 'assistant' }}{{ m.content }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|a|>{% endif %}"
+    )
+    messages = [{"role": "user", "content": "no"}, {"role": "assistant", "content": "yes"}]
+    (row,) = RowEncoder(tokenizer, assistant_masks=True).encode([ChatExample(messages=messages)])
+    assert row.notes == ()
+    assert tokenizer.decode(row.input_ids[row.assistant_mask]) == " yes<|end|>"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from easydata_sources.errors import DataFormatError, DataQualityError, RowError
 from easydata_sources.report import DataReport
+from easydata_tokenize import GreedyPacker
 from easydel_transforms import SFTPreprocessTransform
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -216,7 +217,7 @@ def test_rows_stream_through_a_source(tokenizer):
 def test_importing_and_running_needs_no_jax(golden):
     code = (
         "import sys\n"
-        "from easydata_tokenize import load_tokenizer\n"
+        "from easydata_tokenize import GreedyPacker, load_tokenizer\n"
         "from easydel_transforms import SFTPreprocessTransform\n"
         "assert not {'transformers', 'pyarrow'} & set(sys.modules)\n"
         f"transform = SFTPreprocessTransform(load_tokenizer({str(golden / 'tokenizer')!r}))\n"
@@ -224,3 +225,12 @@ def test_importing_and_running_needs_no_jax(golden):
         "assert not {'jax', 'flax', 'torch'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_pack_with_padding_keeps_its_segments(tokenizer):
+    packer = GreedyPacker(8, eos_token_id=2, pad_token_id=2)
+    packer.add([5, 6])
+    row = packer.add([7]) or packer.flush_final()
+    (output,) = SFTPreprocessTransform(tokenizer).transform_batch([row.to_dict()])[0]
+    assert output["input_ids"].tolist() == [5, 6, 2, 7, 2]
+    assert output["segment_ids"].tolist() == [1, 1, 1, 2, 2]

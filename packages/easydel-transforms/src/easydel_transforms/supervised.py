@@ -183,6 +183,8 @@ def _segments(row: Row, example: Example, kept: slice) -> Row:
     if not isinstance(example, TokenExample) or row.get("segment_ids") is None:
         return {}
     segments = np.asarray(row["segment_ids"])
+    if row.get("attention_mask") is not None and len(segments) == len(row["attention_mask"]):
+        segments = segments[np.asarray(row["attention_mask"]) != 0]  # padding of the pack, which its tokens lost too
     if segments.shape != example.input_ids.shape or segments.dtype.kind not in "iu":
         raise DataFormatError(
             "Segment ids do not fit the tokens.",
