@@ -63,7 +63,9 @@ def test_a_run_into_a_bucket_goes_on_behind_its_last_group(bucket):
         save_dataset(MemoryShardedSource(ROWS).map(dying_at(555)), bucket, row_group_size=50)
     with pytest.raises(IncompleteSetError, match="0 rows in whole files so far"):
         open_saved(bucket)
-    save_dataset(MemoryShardedSource(ROWS).map(noted), bucket, row_group_size=50)
+    with pytest.raises(SavedSetDiffersError, match="assume_same=True if you know that the rows are the same"):
+        save_dataset(MemoryShardedSource(ROWS).map(noted), bucket, row_group_size=50)
+    save_dataset(MemoryShardedSource(ROWS).map(noted), bucket, row_group_size=50, assume_same=True)
     assert seen == list(range(550, 1000))
     assert list(open_saved(bucket).rows()) == ROWS
 
@@ -103,7 +105,7 @@ def test_a_group_that_was_torn_is_written_again(tmp_path):
     content = bytearray(part.read_bytes())
     content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
     part.write_bytes(content)
-    save_dataset(MemoryShardedSource(ROWS).map(dict), tmp_path / "torn", row_group_size=50)
+    save_dataset(MemoryShardedSource(ROWS).map(dict), tmp_path / "torn", row_group_size=50, assume_same=True)
     save_dataset(MemoryShardedSource(ROWS).map(dict), tmp_path / "whole", row_group_size=50)
     name = "shard-00000.parquet"
     assert (tmp_path / "torn" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -223,8 +223,8 @@ def settings_of(value: Any) -> dict[str, Any]:
 
 def _members(kind: type) -> Iterator[tuple[str, Any]]:
     for name, member in vars(kind).items():
-        if name in {"__module__", "__doc__", "__qualname__", "__annotations__", "__firstlineno__"}:
-            continue
+        if name.startswith("__") and not isinstance(member, FunctionType):
+            continue  # what Python itself keeps there
         if isinstance(member, staticmethod | classmethod):
             yield name, member.__func__
         elif isinstance(member, property):
@@ -258,8 +258,8 @@ def _is_library(module: str, file: str | None) -> bool:
     root = module.partition(".")[0]
     if (root in sys.stdlib_module_names and root != "__main__") or module.startswith(_OURS):
         return True
-    file = file or getattr(sys.modules.get(module), "__file__", None) or ""
-    return "site-packages" in file or "dist-packages" in file
+    path = str(file or getattr(sys.modules.get(module), "__file__", None) or "")
+    return "site-packages" in path or "dist-packages" in path
 
 
 def _version(module: str) -> Identity:

@@ -28,6 +28,8 @@ from easydata_tokenize.manifest import SavedSetDiffersError as SavedSetDiffersEr
 from easydata_tokenize.masks import common_prefix as common_prefix
 from easydata_tokenize.masks import cut_at_spans as cut_at_spans
 from easydata_tokenize.masks import mask_spans as mask_spans
+from easydata_tokenize.overlap import OverlapError as OverlapError
+from easydata_tokenize.owned_files import ForeignFilesError as ForeignFilesError
 from easydata_tokenize.packed_source import PackedShardedSource as PackedShardedSource
 from easydata_tokenize.packers import FirstFitPacker as FirstFitPacker
 from easydata_tokenize.packers import GreedyPacker as GreedyPacker
@@ -46,6 +48,7 @@ from easydata_tokenize.saved_set import open_saved as open_saved
 from easydata_tokenize.saving import WriteStats as WriteStats
 from easydata_tokenize.saving import save_dataset as save_dataset
 from easydata_tokenize.saving import save_iterator as save_iterator
+from easydata_tokenize.set_lock import SetInUseError as SetInUseError
 from easydata_tokenize.skeleton import Span as Span
 from easydata_tokenize.token_ids import as_int32 as as_int32
 from easydata_tokenize.tokenizer import ChatTokenizer as ChatTokenizer

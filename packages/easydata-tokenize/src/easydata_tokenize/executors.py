@@ -7,6 +7,7 @@ something; without that, its tries are bounded.
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from abc import ABC, abstractmethod
@@ -26,6 +27,7 @@ Finished: TypeAlias = Callable[[int, Written], None]
 
 # The system has understood and refused; asked again it says the same.
 _LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 class WorkerError(DataError):
@@ -101,7 +103,7 @@ class Tries:
             OSError: `reason`, if it is one that will not go away.
             WorkerError: If the unit has used up its tries.
         """
-        if isinstance(reason, _LASTING):
+        if isinstance(reason, _LASTING) or (isinstance(reason, OSError) and reason.errno in _FULL):
             raise reason
         work = self._works[number]
         try:

@@ -8,14 +8,17 @@ from typing import Any, final
 
 from easydata_sources.errors import DataError
 
+from easydata_tokenize.comparing import differences, not_comparable
 from easydata_tokenize.counted import add_counts
+from easydata_tokenize.owned_files import is_set_file, owned_files, refuse_foreign, remove_owned
 from easydata_tokenize.set_folder import SetFolder
-from easydata_tokenize.shard_work import LENGTHS, WORK, Written
+from easydata_tokenize.shard_work import Written
 
 __all__ = ["MANIFEST", "IncompleteSetError", "Manifest", "SavedSetDiffersError"]
 
 MANIFEST = "_manifest.json"
 _VERSION = 2
+_SHOWN = 12
 
 
 class SavedSetDiffersError(DataError):
@@ -24,6 +27,10 @@ class SavedSetDiffersError(DataError):
 
 class IncompleteSetError(DataError):
     """A set is not whole, or a file of it is not what was written."""
+
+
+class DamagedManifestError(SavedSetDiffersError, IncompleteSetError):
+    """A `_manifest.json` is damaged, or another program's."""
 
 
 @final
@@ -44,26 +51,64 @@ class Manifest:
         content = folder.read(MANIFEST)
         if content is None:
             return None
-        found = json.loads(content)
-        if found.get("version") != _VERSION:
+        try:
+            found = json.loads(content)
+        except ValueError as error:  # UnicodeDecodeError is one too
+            raise _not_ours(folder, f"no JSON ({error})") from error
+        if not isinstance(found, dict) or "version" not in found:
+            raise _not_ours(folder, "JSON of another kind")
+        if found["version"] != _VERSION:
             raise SavedSetDiffersError(
-                f"{folder} holds a set of another version of this format ({found.get('version')}, not {_VERSION}).\n"
-                "  mend: write it again with overwrite=True"
+                f"{folder} holds a set of another version of this format: {_short(found['version'])}, not {_VERSION}.\n"
+                "  mend: write it again to another output_path"
             )
+        problem = _problem(found)
+        if problem:
+            raise _not_ours(folder, problem)
         return cls(folder, found)
 
     @classmethod
-    def begin(cls, folder: SetFolder, identity: dict[str, Any]) -> Manifest:
-        """Write the manifest of a set of which nothing is there yet, and remove all that was there of another."""
-        folder.remove(MANIFEST)
-        for name in folder.names():
-            if name.startswith("shard-"):
-                folder.remove(name)
-        folder.remove_folder(WORK)
-        folder.remove_folder(LENGTHS)
+    def begin(cls, folder: SetFolder, identity: dict[str, Any], before: Manifest | None) -> Manifest:
+        """Write the manifest of a set of which nothing is there yet.
+
+        Args:
+            folder: of the set.
+            identity: what it is made of.
+            before: the manifest of another set in the folder, which is removed with all that it lists.
+
+        Raises:
+            ForeignFilesError: If the folder holds anything else; nothing was changed then.
+        """
+        owned = set[str]() if before is None else before.owned()
+        refuse_foreign(folder, owned, None if before is None else MANIFEST)
+        if before is not None:
+            before.disown()
+            remove_owned(folder, owned)
         manifest = cls(folder, {"version": _VERSION, "complete": False, "identity": identity, "units": {}})
         manifest.write()
         return manifest
+
+    def owned(self) -> set[str]:
+        """Return the files of the set that are there, or were, as paths within the folder."""
+        return owned_files(self._folder, _listed(self._content))
+
+    def disown(self) -> None:
+        """Say that the set is being removed, before anything of it is: what is left is no set any more."""
+        self._content |= {"complete": False, "removed": True}
+        self.write()
+
+    def refuse_foreign(self) -> None:
+        """Raise if the folder holds files of others.
+
+        Raises:
+            ForeignFilesError: names them.
+        """
+        refuse_foreign(self._folder, self.owned(), MANIFEST)
+
+    @property
+    def removed(self) -> bool:
+        """Whether a run was killed that was about to remove the set."""
+        return self._content.get("removed", False)
 
     @property
     def complete(self) -> bool:
@@ -100,41 +145,81 @@ class Manifest:
         self._content["units"] = dict(self._units())
         self._content["complete"] = True
         self.write()
-        self._folder.remove_folder(WORK)
+        listed = set(_listed(self._content))
+        remove_owned(self._folder, self.owned() - listed)
 
     def write(self) -> None:
         """Write the file."""
         self._folder.write(MANIFEST, (json.dumps(self._content, indent=1) + "\n").encode())
 
-    def refuse_other(self, expected: Mapping[str, Any]) -> None:
+    def refuse_other(self, expected: Mapping[str, Any], *, assume_same: bool) -> None:
         """Raise unless the set was made of what is `expected`.
 
+        Args:
+            expected: the identity of what is given now.
+            assume_same: whether the user says that what cannot be compared, and functions of other code, are the same.
+
         Raises:
-            SavedSetDiffersError: Names every difference.
+            SavedSetDiffersError: Names every difference, or what cannot be compared.
         """
-        found = self.identity
-        names = sorted(found.keys() | expected.keys())
-        differing = [name for name in names if found.get(name) != expected.get(name)]
-        if differing:
-            lines = [_difference(name, found.get(name), expected.get(name)) for name in differing]
+        found = [one for one in differences(self.identity, expected) if not (one.declarable and assume_same)]
+        if found:
+            lines = "".join(f"\n  {one}" for one in found[:_SHOWN]) + ("\n  …" if len(found) > _SHOWN else "")
+            mend = "another output_path, or overwrite=True"
+            if all(one.declarable for one in found):
+                mend += "; or assume_same=True if you know that the rows are the same"
             raise SavedSetDiffersError(
-                f"{self._folder} holds a set that was made of something else:\n"
-                + "\n".join(lines)
-                + "\n  mend: another output_path, or overwrite=True"
+                f"{self._folder} holds a set that was made of something else:{lines}\n  mend: {mend}"
+            )
+        unknown = not_comparable(self.identity)
+        if unknown and not assume_same:
+            raise SavedSetDiffersError(
+                f"{self._folder} holds a set, and whether it was made of the same cannot be known:"
+                + "".join(f"\n  {what}" for what in unknown[:_SHOWN])
+                + "\n  mend: assume_same=True if it was; else another output_path, or overwrite=True"
             )
 
     def _units(self) -> list[tuple[str, dict[str, Any]]]:
         return sorted(self._content["units"].items(), key=lambda item: int(item[0]))
 
 
-def _difference(name: str, then: Any, now: Any) -> str:
-    if isinstance(then, dict) and isinstance(now, dict):
-        keys = [key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]
-        return "\n".join(_difference(f"{name}.{key}", then.get(key), now.get(key)) for key in keys)
-    if isinstance(then, list) and isinstance(now, list) and len(then) == len(now) and isinstance(now[0], dict):
-        pairs = enumerate(zip(then, now, strict=True))
-        return "\n".join(_difference(f"{name}[{at}]", old, new) for at, (old, new) in pairs if old != new)
-    return f"  {name}: {_short(then)} then, {_short(now)} now"
+def _listed(content: Mapping[str, Any]) -> list[str]:
+    shards = [shard for unit in content["units"].values() for shard in unit["shards"]]
+    return [file for shard in shards for file in (shard["file"], shard.get("lengths", {}).get("file")) if file]
+
+
+def _problem(content: Mapping[str, Any]) -> str | None:
+    """What shows that a manifest is not as this class writes it; None if it is."""
+    try:
+        units = content["units"]
+        numbered = all(key == str(int(key)) and int(key) >= 0 for key in units)
+        shards = [shard for unit in units.values() for shard in unit["shards"]]
+        files = [file for shard in shards for file in (shard, *([shard["lengths"]] if "lengths" in shard else []))]
+        typed = [isinstance(content["complete"], bool), isinstance(content["identity"], dict)]
+        typed += [_is_count(file["bytes"]) and isinstance(file["sha256"], str) for file in files]
+        typed += [_is_count(shard["rows"]) and _is_count(shard["tokens"]) for shard in shards]
+        typed += [isinstance(unit["counted"], list) for unit in units.values()]
+        names = [file["file"] for file in files]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return f"a manifest that lacks something, or has it of another type ({type(error).__name__}: {error})"
+    if not numbered or not all(typed):
+        return "a manifest with values of other types"
+    strange = [name for name in names if not is_set_file(name)]
+    if strange or len(set(names)) < len(names):
+        return f"a manifest of files that no set has: {_short(strange or names)}"
+    return None
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _not_ours(folder: SetFolder, found: str) -> DataError:
+    return DamagedManifestError(
+        f"{folder.address(MANIFEST)} is not what this writer wrote.\n"
+        f"  found: {found}\n"
+        "  mend: choose another output_path; if it is a damaged set of yours, move the folder away and write it again"
+    )
 
 
 def _short(value: Any) -> str:

@@ -12,6 +12,8 @@ from easydata_sources.errors import DataError
 from easydata_sources.rows import batch_of, rows_as_batch
 from numpy.typing import NDArray
 
+from easydata_tokenize.json_lines import LINE, TOKENS, rows_as_lines
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -55,7 +57,7 @@ class RowGroup:
 
 
 def read_group(
-    rows: Iterator[Mapping[str, Any]], limits: ShardLimits, *, taken: int, size: int, where: str
+    rows: Iterator[Mapping[str, Any]], limits: ShardLimits, *, taken: int, size: int, where: str, lines: bool = False
 ) -> RowGroup:
     """Take the rows of the next group; a group without rows if the source had none.
 
@@ -65,6 +67,10 @@ def read_group(
         taken: rows in the shard before.
         size: bytes in the shard before.
         where: what error messages call the data.
+        lines: whether the rows are wanted as lines of JSON, and not in columns.
+
+    Raises:
+        DataFormatError: If rows cannot be held in columns, or as JSON; names the column.
     """
     batches: list[pa.RecordBatch] = []
     count = held = 0
@@ -77,7 +83,11 @@ def read_group(
         found: list[Any] = list(islice(rows, min(_BATCH_ROWS, room)))
         ended = len(found) < min(_BATCH_ROWS, room)
         if found:
-            batches.append(rows_as_batch(found, where=where))
+            first_row = taken + count
+            batch = (
+                rows_as_lines(found, where=where, first_row=first_row) if lines else rows_as_batch(found, where=where)
+            )
+            batches.append(batch)
             count, held = count + len(found), held + batches[-1].nbytes
     joined = batch_of(batches, where=where) if batches else rows_as_batch([], where=where)
     return RowGroup(joined, ended)
@@ -91,6 +101,9 @@ def token_lengths(batch: pa.RecordBatch) -> NDArray[np.uint32] | None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if batch.schema.names == [LINE, TOKENS]:
+        tokens = batch.column(TOKENS)
+        return None if tokens.null_count or not len(tokens) else tokens.to_numpy(zero_copy_only=False)
     names = [name for name in batch.schema.names if name == "input_ids"]
     names = names or [name for name in batch.schema.names if name.endswith("_ids")]
     columns = [batch.column(name) for name in names if pa.types.is_list(batch.schema.field(name).type)]

@@ -20,6 +20,8 @@ from easydata_tokenize.set_folder import SetFolder, checksum
 
 if TYPE_CHECKING:
     from easydata_sources.access import RowAccess
+    from easydata_sources.files import DataFile
+    from easydata_sources.identity import Identity
 
 __all__ = ["SavedShardedSource", "open_saved"]
 
@@ -89,6 +91,13 @@ class SavedShardedSource(ShardedDataSource):
         if not all("lengths" in shard for shard in self._shards):
             return None
         return np.concatenate([np.zeros(0, np.uint32), *(self._lengths_of(shard) for shard in self._shards)])
+
+    def identity(self) -> Identity:
+        files = [{"rows": shard["rows"], "sha256": shard["sha256"]} for shard in self._shards]
+        return {"source": "saved set", "files": files}
+
+    def data_files(self) -> Sequence[DataFile]:
+        return self._rows.data_files()
 
     def open_shard(self, name: str) -> Iterator[Row]:
         return self._rows.open_shard(name)

@@ -9,6 +9,7 @@ refused, naming what differs.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,21 +20,27 @@ from easydata_sources.convert import as_sharded_source
 from easydata_sources.errors import DataError
 from easydata_sources.source import ShardedDataSource
 
+from easydata_tokenize.comparing import not_comparable
 from easydata_tokenize.counted import add_counts, counts_of, reports_of
-from easydata_tokenize.described import describe_transforms
 from easydata_tokenize.executors import Executor, InProcess
 from easydata_tokenize.manifest import Manifest, SavedSetDiffersError
+from easydata_tokenize.overlap import refuse_overlap
 from easydata_tokenize.process_pool import ProcessPool
 from easydata_tokenize.progress import progress_bar
 from easydata_tokenize.row_groups import ShardLimits, parse_size
 from easydata_tokenize.set_folder import SetFolder
-from easydata_tokenize.shard_files import check_format
+from easydata_tokenize.set_lock import one_writer
+from easydata_tokenize.set_origin import set_tokenizers
+from easydata_tokenize.shard_files import check_format, extension
 from easydata_tokenize.shard_work import ShardLayout, ShardWork
 from easydata_tokenize.work_plan import divide, source_below
 
 __all__ = ["WriteStats", "save_dataset", "save_iterator"]
 
+logger = logging.getLogger(__name__)
+
 _GROUP_ROWS = 4096
+_ITERATOR = "an iterator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +80,16 @@ def save_dataset(  # noqa: PLR0917 - positions that users of such functions know
     num_proc: int | None = None,
     show_progress: bool = True,
     overwrite: bool = False,
+    assume_same: bool = False,
 ) -> WriteStats:
     """Write the rows of a source; run again after a kill, it goes on; finished, it does nothing.
 
-    Each file of the source becomes one shard or several; a source that is no files is one stretch of rows.
+    Each file of the source becomes one shard or several, or many small ones one together; a source that is no files is
+    one stretch of rows. The folder must be new, empty, or hold such a set and nothing else: no file that a manifest of
+    such a set does not list is ever written over or removed. One process writes to it at a time.
+
+    A set is the same set if source, transforms and options are the same by content: files by checksum (large ones by
+    size, time and samples), rows in memory and data sets by their values, functions by their code and what they use.
 
     Args:
         source: Whatever `as_sharded_source` takes.
@@ -93,21 +106,29 @@ def save_dataset(  # noqa: PLR0917 - positions that users of such functions know
         executor: Who does the work: `InProcess()` (unless given), `ProcessPool(…)`, `RayExecutor(…)`.
         num_proc: Short for `executor=ProcessPool(num_proc)`.
         show_progress: Whether to show rows, rows/s, tokens/s and the time left, on a terminal.
-        overwrite: Begin anew, whatever the folder holds.
+        overwrite: Begin anew in place of the set that the folder holds.
+        assume_same: Go on with a set, or accept it, although parts of what it was made of cannot be compared (a stream,
+            a source without `identity`), or functions have another code.
 
     Raises:
-        SavedSetDiffersError: If the folder holds a set of other rows.
+        SavedSetDiffersError: If the folder holds a set of other rows, or one of which this cannot be known.
+        ForeignFilesError: If the folder holds anything but a set.
+        OverlapError: If it lies in the input, or the input in it.
+        SetInUseError: If another process writes to it.
         WorkerError: If workers die again and again without getting on.
         DataError: If an argument is out of range, or the folder cannot be written to.
     """
     rows = as_sharded_source(source, storage_options=storage_options)
     layout = _layout(format, compression, max_shard_size, row_group_size)
-    described = {"source": _described(rows), "num_shards": num_shards, **_described_layout(layout)}
-    described |= {"transforms": describe_transforms(rows), **(identity or {})}
     chosen = _executor(executor, num_proc)
     folder = SetFolder(output_path, output_storage_options)
+    refuse_overlap(folder, source, rows.data_files(), extension(format, compression), storage_options)
     works = dict(enumerate(divide(rows, folder, layout, num_shards)))
-    return _write(folder, described, works, rows, executor=chosen, show_progress=show_progress, overwrite=overwrite)
+    described = {"source": rows.identity(), "num_shards": num_shards, **_described_layout(layout), **(identity or {})}
+    if made := [one.fingerprint for one in set_tokenizers(rows)]:
+        described["input"] = [{"tokenizer": fingerprint} for fingerprint in made]
+    how = _How(executor=chosen, show_progress=show_progress, overwrite=overwrite, assume_same=assume_same)
+    return _write(folder, described, works, rows, how)
 
 
 def save_iterator(
@@ -132,39 +153,50 @@ def save_iterator(
         DataError: If an argument is out of range, or the folder cannot be written to.
     """
     folder = SetFolder(output_path, output_storage_options)
-    found = None if overwrite else Manifest.find(folder)
-    if found is not None and found.complete:
-        raise SavedSetDiffersError(
-            f"{folder} holds a complete set of {sum(shard['rows'] for shard in found.shards)} rows, and an iterator "
-            "cannot be compared with it.\n  mend: another output_path, or overwrite=True"
-        )
+    found = Manifest.find(folder)
+    if found is not None and not overwrite and not found.removed:
+        if found.complete:
+            raise SavedSetDiffersError(
+                f"{folder} holds a complete set of {sum(shard['rows'] for shard in found.shards)} rows, and an "
+                "iterator cannot be compared with it.\n  mend: another output_path, or overwrite=True"
+            )
+        if found.identity.get("source") != _ITERATOR:
+            raise SavedSetDiffersError(
+                f"{folder} holds a set that save_dataset or tokenize_and_save has begun, and that goes on when it is "
+                "called again.\n  mend: another output_path, or overwrite=True"
+            )
     layout = _layout(format, compression, max_shard_size, row_group_size)
     work = ShardWork(source=iter(iterator), folder=folder, prefix="shard", numbered=True, layout=layout)
-    described = {"source": "an iterator", **_described_layout(layout)}
-    once = InProcess(max_retries=0)
-    return _write(folder, described, {0: work}, None, executor=once, show_progress=show_progress, overwrite=True)
+    described = {"source": _ITERATOR, **_described_layout(layout)}
+    how = _How(executor=InProcess(max_retries=0), show_progress=show_progress, overwrite=True, assume_same=True)
+    return _write(folder, described, {0: work}, None, how)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _How:
+    executor: Executor
+    show_progress: bool
+    overwrite: bool
+    assume_same: bool
 
 
 def _write(
     folder: SetFolder,
-    identity: Mapping[str, Any],
+    described: Mapping[str, Any],
     works: Mapping[int, ShardWork],
     source: ShardedDataSource | None,
-    *,
-    executor: Executor,
-    show_progress: bool,
-    overwrite: bool,
+    how: _How,
 ) -> WriteStats:
-    before = counts_of(source)
+    before, identity = counts_of(source), json.loads(json.dumps(described))
     try:
-        manifest = _manifest(folder, json.loads(json.dumps(identity)), overwrite=overwrite)
-        if not manifest.complete:
-            left = {number: work for number, work in works.items() if not manifest.holds(number)}
-            total = _source_rows(source) if len(left) == len(works) else None
-            title = f"Writing {folder.url.rpartition('/')[2]}"
-            with progress_bar(title, total, shown=show_progress) as heard:
-                executor.run(left, finished=manifest.enter, heard=heard)
-            manifest.finish()
+        manifest = None if how.overwrite else Manifest.find(folder)
+        if manifest is not None and manifest.complete:
+            manifest.refuse_other(identity, assume_same=how.assume_same)
+        else:
+            with one_writer(folder):
+                manifest = _manifest(folder, identity, how)
+                if not manifest.complete:
+                    _run(folder, manifest, works, source, how)
     except OSError as error:
         if isinstance(error, DataError):
             raise
@@ -176,21 +208,39 @@ def _write(
     return _stats(folder, manifest)
 
 
+def _run(
+    folder: SetFolder,
+    manifest: Manifest,
+    works: Mapping[int, ShardWork],
+    source: ShardedDataSource | None,
+    how: _How,
+) -> None:
+    left = {number: work for number, work in works.items() if not manifest.holds(number)}
+    total = _source_rows(source) if len(left) == len(works) else None
+    title = f"Writing {folder.url.rpartition('/')[2]}"
+    with progress_bar(title, total, shown=how.show_progress) as heard:
+        how.executor.run(left, finished=manifest.enter, heard=heard)
+    manifest.finish()
+
+
 def _layout(format: str, compression: str | None, max_shard_size: int | str, row_group_size: int) -> ShardLayout:
     check_format(format, compression)
     limits = ShardLimits(max_bytes=parse_size(max_shard_size), max_rows=None, group_rows=row_group_size)
     return ShardLayout(format=format, compression=compression, limits=limits)
 
 
-def _manifest(folder: SetFolder, identity: dict[str, Any], *, overwrite: bool) -> Manifest:
-    found = None if overwrite else Manifest.find(folder)
-    if found is None:
-        folder.make()
-        folder.clear_temporary()
-        return Manifest.begin(folder, identity)
-    found.refuse_other(identity)
+def _manifest(folder: SetFolder, identity: dict[str, Any], how: _How) -> Manifest:
+    found = Manifest.find(folder)
+    if found is None or how.overwrite or found.removed:
+        if unknown := not_comparable(identity):
+            logger.warning(
+                "When this is written again, it will have to be confirmed (assume_same=True) that it is the same: %s",
+                "; ".join(unknown[:5]),
+            )
+        return Manifest.begin(folder, identity, found)
+    found.refuse_other(identity, assume_same=how.assume_same)
     if not found.complete:
-        folder.clear_temporary()
+        found.refuse_foreign()
     return found
 
 
@@ -227,12 +277,6 @@ def _source_rows(source: ShardedDataSource | None) -> int | None:
         return len(below)
     except TypeError:
         return None
-
-
-def _described(source: ShardedDataSource) -> list[Any]:
-    """What of a source can be compared without reading it: its shards with their sizes or rows."""
-    infos = [(name, source.get_shard_info(name)) for name in source.shard_names]
-    return [[name, info and info.num_rows, info and info.byte_size] for name, info in infos]
 
 
 def _described_layout(layout: ShardLayout) -> dict[str, Any]:

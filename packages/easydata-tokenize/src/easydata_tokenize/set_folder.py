@@ -21,11 +21,16 @@ from easydata_sources.files import locate
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["SetFolder", "checksum"]
+__all__ = ["LENGTHS", "WORK", "SetFolder", "checksum"]
 
 # What these stores are given becomes visible at once; elsewhere it is renamed into its place.
 _APPEAR_WHOLE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "memory"}
 _TEMPORARY = ".writing-"
+
+WORK = "_work"
+"""Folder of what is not finished; names with `_` in front are no data to any reader."""
+LENGTHS = "_lengths"
+_INNER = {WORK, LENGTHS}
 
 
 @final
@@ -40,17 +45,24 @@ class SetFolder:
     def __init__(self, url: str | Path, storage_options: Mapping[str, Any] | None = None) -> None:
         self.url = os.fspath(url).rstrip("/") or "/"
         self._options = dict(storage_options or {})
+        self.writer = uuid.uuid4().hex
+        """What this object's unfinished files are called; workers that it is sent to use it too."""
 
     def __str__(self) -> str:
         return self.url
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url, "_options": self._options}
+        return {"url": self.url, "_options": self._options, "writer": self.writer}
 
     @property
     def storage_options(self) -> Mapping[str, Any]:
         """Arguments of the file system; may hold secrets."""
         return self._options
+
+    @property
+    def local_path(self) -> str | None:
+        """Its path on this machine's disk; None if it is elsewhere."""
+        return None if self._remote else self._path
 
     def make(self) -> None:
         """Make the folder if it does not exist; buckets need none."""
@@ -82,15 +94,31 @@ class SetFolder:
         """Open a file for reading."""
         return cast(BinaryIO, self._filesystem.open(self._at(name), "rb"))
 
+    def entries(self, subfolder: str = "") -> dict[str, str]:
+        """Return the names in the folder, or a folder in it, each with its kind: `file`, `directory` or `link`."""
+        if not self._remote:
+            try:
+                with os.scandir(os.path.join(self._path, subfolder) if subfolder else self._path) as found:
+                    return {entry.name: _kind(entry) for entry in found}
+            except FileNotFoundError:
+                return {}
+        self._filesystem.invalidate_cache()
+        path = self._at(subfolder) if subfolder else self._path
+        try:
+            listed = self._filesystem.ls(path, detail=True)
+        except FileNotFoundError:
+            return {}
+        # Some stores hold an empty object of the folder's own name.
+        return {
+            entry["name"].rstrip("/").rpartition("/")[2]: entry["type"]
+            for entry in listed
+            if entry["name"].strip("/") != path.strip("/")
+        }
+
     def names(self, subfolder: str = "") -> list[str]:
         """Return the names of the files in the folder or a folder in it, sorted; none if there is no such folder."""
-        self._filesystem.invalidate_cache()
-        try:
-            entries = self._filesystem.ls(self._at(subfolder) if subfolder else self._path, detail=True)
-        except FileNotFoundError:
-            return []
-        files = (entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == "file")
-        return sorted(name for name in files if not name.startswith(_TEMPORARY))
+        kinds = self.entries(subfolder).items()
+        return sorted(name for name, kind in kinds if kind == "file" and not name.startswith(_TEMPORARY))
 
     def write(self, name: str, content: bytes) -> None:
         """Write a small file."""
@@ -114,7 +142,7 @@ class SetFolder:
             return
         final_path = Path(self._at(name))
         final_path.parent.mkdir(parents=True, exist_ok=True)
-        path = final_path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+        path = final_path.with_name(self._temporary())
         try:
             yield path
             if synced:
@@ -129,17 +157,28 @@ class SetFolder:
         with contextlib.suppress(FileNotFoundError):
             self._filesystem.rm_file(self._at(name))
 
-    def remove_folder(self, name: str) -> None:
-        """Remove a folder in the folder with all it holds, if it exists."""
-        self._filesystem.invalidate_cache()
-        with contextlib.suppress(FileNotFoundError):
-            self._filesystem.rm(self._at(name), recursive=True)
+    def prune(self, name: str) -> None:
+        """Remove a folder in the folder, and the folders in it, as far as they are empty."""
+        for inner, kind in self.entries(name).items():
+            if kind == "directory":
+                self.prune(f"{name}/{inner}")
+        if not self._appears_whole:  # where folders are but names, they go with their files
+            with contextlib.suppress(OSError):
+                self._filesystem.rmdir(self._at(name))
 
-    def clear_temporary(self) -> None:
-        """Remove what writers left that were killed. Not while another writes."""
-        if not self._remote and os.path.isdir(self._path):
-            for path in Path(self._path).rglob(f"{_TEMPORARY}*"):
-                path.unlink(missing_ok=True)
+    def clear_temporary(self, writer: str | None, subfolder: str = "") -> None:
+        """Remove the unfinished files of a writer that was killed."""
+        if not writer or self._appears_whole:
+            return
+        for name, kind in self.entries(subfolder).items():
+            place = f"{subfolder}/{name}" if subfolder else name
+            if kind == "file" and name.startswith(f"{_TEMPORARY}{writer}-"):
+                self.remove(place)
+            elif kind == "directory" and (subfolder or name in _INNER):
+                self.clear_temporary(writer, place)
+
+    def _temporary(self) -> str:
+        return f"{_TEMPORARY}{self.writer}-{uuid.uuid4().hex[:12]}"
 
     def _upload(self, path: Path, place: str) -> None:
         if self._appears_whole:
@@ -147,7 +186,7 @@ class SetFolder:
             return
         parent, _, last = place.rpartition("/")
         self._filesystem.makedirs(parent, exist_ok=True)
-        temporary = f"{parent}/{_TEMPORARY}{uuid.uuid4().hex}-{last}"
+        temporary = f"{parent}/{self._temporary()}-{last}"
         self._filesystem.put_file(str(path), temporary)
         self._filesystem.mv(temporary, place)
 
@@ -172,7 +211,13 @@ class SetFolder:
 
     @cached_property
     def _appears_whole(self) -> bool:
-        return self.url.partition("://")[0] in _APPEAR_WHOLE
+        return self._remote and self.url.partition("://")[0] in _APPEAR_WHOLE
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    if entry.is_symlink():
+        return "link"
+    return "directory" if entry.is_dir() else "file"
 
 
 def checksum(file: BinaryIO) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import gzip
-import json
+import io
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from easydata_sources.errors import DataError
+from easydata_sources.errors import DataError, DataFormatError
+
+from easydata_tokenize.json_lines import LINE
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["check_format", "extension", "write_file"]
+__all__ = ["check_columns", "check_format", "extension", "write_file"]
 
 _COMPRESSIONS: Mapping[str, tuple[str | None, ...]] = {
     "parquet": (None, "none", "snappy", "gzip", "brotli", "lz4", "zstd"),
@@ -44,6 +46,32 @@ def extension(format: str, compression: str | None) -> str:
     return "jsonl.gz" if (format, compression) == ("jsonl", "gzip") else format
 
 
+def check_columns(schema: pa.Schema, format: str, compression: str | None, *, where: str) -> None:
+    """Raise if a format cannot hold columns of these types, before there is a file of many rows to write.
+
+    Raises:
+        DataFormatError: names the column.
+    """
+    import pyarrow as pa
+
+    if format == "jsonl":
+        return
+    for field in schema:
+        one = pa.schema([field])
+        try:
+            _WRITERS[format](io.BytesIO(), [one.empty_table()], one, compression)
+        except (pa.ArrowException, NotImplementedError) as error:
+            others = " or ".join(repr(name) for name in ("arrow", "jsonl") if name != format)
+            raise DataFormatError(
+                f"A column cannot be written to {format} files.",
+                file=where,
+                column=field.name,
+                found=f"{str(field.type)[:120]} ({error})"[:300],
+                expected="dicts with at least one key in some row, and types that the format has",
+                mend=f"write format={others}, or leave the column out: .drop_fields([{field.name!r}])",
+            ) from error
+
+
 def write_file(path: Path, groups: Iterable[pa.Table], schema: pa.Schema, format: str, compression: str | None) -> None:
     """Write a file of these groups of rows, each with the columns of `schema`; holds one group at a time.
 
@@ -52,7 +80,7 @@ def write_file(path: Path, groups: Iterable[pa.Table], schema: pa.Schema, format
     _WRITERS[format](path, groups, schema, compression)
 
 
-def _write_parquet(path: Path, groups: Iterable[pa.Table], schema: pa.Schema, compression: str | None) -> None:
+def _write_parquet(path: Any, groups: Iterable[pa.Table], schema: pa.Schema, compression: str | None) -> None:
     import pyarrow.parquet as pq
 
     if not schema.names:
@@ -65,11 +93,12 @@ def _write_parquet(path: Path, groups: Iterable[pa.Table], schema: pa.Schema, co
             writer.write_table(group, row_group_size=max(1, group.num_rows))
 
 
-def _write_arrow(path: Path, groups: Iterable[pa.Table], schema: pa.Schema, compression: str | None) -> None:
+def _write_arrow(path: Any, groups: Iterable[pa.Table], schema: pa.Schema, compression: str | None) -> None:
     import pyarrow as pa
 
     options = pa.ipc.IpcWriteOptions(compression=compression)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema, options=options) as writer:
+    sink: Any = pa.OSFile(str(path), "wb") if isinstance(path, Path) else pa.PythonFile(path, "w")
+    with sink, pa.ipc.new_file(sink, schema, options=options) as writer:
         for group in groups:
             for batch in group.combine_chunks().to_batches():
                 writer.write_batch(batch)
@@ -80,17 +109,13 @@ def _write_jsonl(path: Path, groups: Iterable[pa.Table], schema: pa.Schema, comp
         # No time stamp inside, so that equal rows are equal bytes.
         sink: Any = gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, filename="") if compression else raw
         for group in groups:
-            for row in group.to_pylist():
-                sink.write((json.dumps(_without_nulls(row), ensure_ascii=False) + "\n").encode())
+            for line in group.column(LINE).to_pylist():
+                sink.write((line + "\n").encode())
         if compression:
             sink.close()
 
 
-def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if value is not None}
-
-
-_WRITERS: Mapping[str, Callable[[Path, Iterable[Any], Any, str | None], None]] = {
+_WRITERS: Mapping[str, Callable[[Any, Iterable[Any], Any, str | None], None]] = {
     "parquet": _write_parquet,
     "arrow": _write_arrow,
     "jsonl": _write_jsonl,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -22,18 +22,17 @@ from easydata_sources.streams import RowStream, State
 from numpy.typing import NDArray
 
 from easydata_tokenize.counted import count_afresh, counts_of, reports_of
+from easydata_tokenize.owned_files import ForeignFilesError
 from easydata_tokenize.row_groups import ShardLimits, read_group, token_lengths
-from easydata_tokenize.set_folder import SetFolder, checksum
-from easydata_tokenize.shard_files import extension, write_file
+from easydata_tokenize.set_folder import LENGTHS, WORK, SetFolder, checksum
+from easydata_tokenize.shard_columns import joined_schema, retyped, with_columns
+from easydata_tokenize.shard_files import check_columns, extension, write_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["WORK", "Heard", "Progress", "ShardLayout", "ShardWork", "Written"]
+__all__ = ["Heard", "Progress", "ShardLayout", "ShardWork", "Written"]
 
-WORK = "_work"
-"""Folder of what is not finished; names with `_` in front are no data to any reader."""
-LENGTHS = "_lengths"
 _FACTS = b"easydata"
 _DIGEST_BYTES = 32
 
@@ -147,8 +146,14 @@ class ShardWork:
         """The shards that are finished, each with the place behind it."""
         entries = []
         while (content := self.folder.read(f"{self.work_folder}/{len(entries):05d}.json")) is not None:
-            saved = json.loads(content)
-            entries.append({"shard": saved["shard"], "after": _Place(**saved["after"])})
+            try:
+                saved = json.loads(content)
+                entries.append({"shard": saved["shard"], "after": _Place(**saved["after"])})
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    f"The unfinished work in {self.folder.address(self.work_folder)} is damaged: {error}.\n"
+                    "  mend: begin anew with overwrite=True"
+                ) from error
         return entries
 
 
@@ -168,46 +173,73 @@ class _OpenShard:
         self._work, self._number = work, number
         self._folder, self._place = work.folder, f"{work.work_folder}/{number:05d}"
         self._rows = self._size = 0
-        self._schemas: list[pa.Schema] = []  # of every part
+        self._count = 0  # of parts
+        self._schema: pa.Schema | None = None  # of all parts together
         self._lengths: list[NDArray[np.uint32] | None] = []
         self.after = after
         for table in self._parts():
             facts = json.loads((table.schema.metadata or {})[_FACTS])
-            self._add(table.combine_chunks().to_batches()[0], facts["size"])
+            rows = table.combine_chunks().to_batches()[0]
+            self._add(rows, facts["size"], self._joined_schema(rows))
             self.after = _Place(**facts["after"])
+        for name in self._folder.names(self._place):
+            if name >= f"{self._count:05d}":  # behind a part that was torn
+                self._folder.remove(f"{self._place}/{name}")
 
     def fill(self, rows: Iterator[Mapping[str, Any]] | None, heard: Heard) -> bool:
         """Commit groups until the shard is full or the rows end; return whether it holds any."""
-        limits, source = self._work.layout.limits, self._work.source
+        limits, source, lines = self._work.layout.limits, self._work.source, self._work.layout.format == "jsonl"
         while rows is not None and not self.after.ended and not self._full(limits):
             seen = _seen(source)
-            group = read_group(rows, limits, taken=self._rows, size=self._size, where=str(self._folder))
+            group = read_group(rows, limits, taken=self._rows, size=self._size, where=self._where, lines=lines)
             state = rows.state() if isinstance(rows, RowStream) and not group.ended else None
             self.after = _Place(state=state, ended=group.ended, counted=counts_of(source))
             if group.rows.num_rows:
                 self._commit(group.rows)
                 read = group.rows.num_rows if seen is None else (_seen(source) or 0) - seen
                 heard(Progress(source_rows=read, rows=group.rows.num_rows, tokens=_total(self._lengths[-1])))
-        return bool(self._schemas)
+        return self._count > 0
 
     def finish(self) -> dict[str, Any]:
         """Make the shard's file of the parts, enter it, and remove them."""
         name, layout = self._work.shard_name(self._number), self._work.layout
-        schema = _common_schema(self._schemas)
-        tables = (_with_columns(table, schema) for table in self._parts())
+        schema = self._schema
+        assert schema is not None
+        tables = (with_columns(table, schema, where=self._where) for table in self._parts())
         file = f"{name}.{extension(layout.format, layout.compression)}"
         shard: dict[str, Any] = {"file": file, "rows": self._rows, "tokens": sum(map(_total, self._lengths))}
-        shard |= self._write(file, lambda path: write_file(path, tables, schema, layout.format, layout.compression))
         known = [lengths for lengths in self._lengths if lengths is not None]
-        if len(known) == len(self._lengths):
+        has_lengths = len(known) == len(self._lengths)
+        self._claim([file, *([f"{LENGTHS}/{name}.npy"] if has_lengths else [])])
+        shard |= self._write(file, lambda path: write_file(path, tables, schema, layout.format, layout.compression))
+        if has_lengths:
             file = f"{LENGTHS}/{name}.npy"
             shard["lengths"] = {
                 "file": file,
                 **self._write(file, lambda path: _save_array(path, np.concatenate(known))),
             }
         self._folder.write(f"{self._place}.json", _json({"shard": shard, "after": _plain(self.after)}))
-        self._folder.remove_folder(self._place)
+        for number in range(self._count):
+            self._folder.remove(self._part_name(number))
+        self._folder.prune(self._place)
         return {"shard": shard, "after": self.after}
+
+    def _claim(self, files: list[str]) -> None:
+        """Note which files are about to be written, so that nobody's are written over, and ours can be told later."""
+        note = f"{self._place}.names"
+        if self._folder.size(note) is not None:
+            return
+        for file in files:
+            if self._folder.size(file) is not None:
+                raise ForeignFilesError(
+                    f"{self._folder.address(file)} is there already, and no set of this writer lists it.\n"
+                    "  mend: move it away; what is written so far stays, and the next run goes on behind it"
+                )
+        self._folder.write(note, _json({"files": files}))
+
+    @property
+    def _where(self) -> str:
+        return f"{self._work.shard_name(self._number)} of {self._folder}"
 
     def _full(self, limits: ShardLimits) -> bool:
         return self._size >= limits.max_bytes or (limits.max_rows is not None and self._rows >= limits.max_rows)
@@ -215,6 +247,7 @@ class _OpenShard:
     def _commit(self, rows: pa.RecordBatch) -> None:
         import pyarrow as pa
 
+        schema = self._joined_schema(rows)
         note = {_FACTS: _json({"size": rows.nbytes, "after": _plain(self.after)})}
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         sink = pa.BufferOutputStream()
@@ -222,14 +255,34 @@ class _OpenShard:
             writer.write_batch(rows.replace_schema_metadata(note))
         content = sink.getvalue()
         # The digest makes up for not waiting for the disk, which would cost more than all the rest of a group.
-        with self._folder.writing(self._part_name(len(self._schemas)), synced=False) as path, path.open("wb") as file:
+        with self._folder.writing(self._part_name(self._count), synced=False) as path, path.open("wb") as file:
             file.write(content)
             file.write(hashlib.sha256(content).digest())
-        self._add(rows, rows.nbytes)
+        self._add(rows, rows.nbytes, schema)
 
-    def _add(self, rows: pa.RecordBatch, size: int) -> None:
+    def _joined_schema(self, rows: pa.RecordBatch) -> pa.Schema:
+        """The columns of the shard with these rows in it, whose files can hold them all.
+
+        Raises:
+            DataFormatError: If a column would hold several types, or one that the format has not.
+        """
+        new, layout = rows.schema.remove_metadata(), self._work.layout
+        if self._schema is None or new == self._schema:
+            joined = new
+        else:
+            joined = joined_schema(self._schema, new, where=self._where)
+            if retyped(self._schema, joined):
+                for table in self._parts():
+                    with_columns(table, joined, where=self._where)
+            if retyped(new, joined):
+                with_columns(rows, joined, where=self._where)
+        if joined != self._schema:
+            check_columns(joined, layout.format, layout.compression, where=self._where)
+        return joined
+
+    def _add(self, rows: pa.RecordBatch, size: int, schema: pa.Schema) -> None:
         self._rows, self._size = self._rows + rows.num_rows, self._size + size
-        self._schemas.append(rows.schema.remove_metadata())
+        self._count, self._schema = self._count + 1, schema
         self._lengths.append(token_lengths(rows))
 
     def _parts(self) -> Iterator[pa.Table]:
@@ -254,27 +307,6 @@ class _OpenShard:
             with path.open("rb") as file:
                 digest = checksum(file)
             return {"bytes": path.stat().st_size, "sha256": digest}
-
-
-def _common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
-    import pyarrow as pa
-
-    try:
-        return pa.unify_schemas(list(schemas), promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(f"Rows of one shard hold a column in several types: {error}.") from error
-
-
-def _with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The rows with all columns of their shard, nulls where they have none."""
-    import pyarrow as pa
-
-    if not table.num_columns:  # rows without fields, which joining would lose
-        missing = {field.name: pa.nulls(table.num_rows, field.type) for field in schema}
-        return pa.table(missing, schema=schema) if missing else table
-    return pa.concat_tables(
-        [schema.empty_table(), table.replace_schema_metadata(None)], promote_options="permissive"
-    ).combine_chunks()
 
 
 def _save_array(path: Path, values: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, final
 
 from easydata_sources.convert import as_sharded_source
-from easydata_sources.errors import RowError
+from easydata_sources.errors import DataError, RowError
 from easydata_sources.report import DataReport
 from easydata_sources.transform import CountingTransform, TransformLike
 from easydata_sources.transformed import TransformedShardedSource
@@ -17,7 +17,10 @@ from easydata_tokenize.encode import RowEncoder, located
 from easydata_tokenize.examples import TokenExample, read_example
 from easydata_tokenize.executors import Executor
 from easydata_tokenize.formats import SFT_LAYOUTS
+from easydata_tokenize.overlap import refuse_overlap
 from easydata_tokenize.saving import WriteStats, save_dataset
+from easydata_tokenize.set_folder import SetFolder
+from easydata_tokenize.shard_files import check_format, extension
 from easydata_tokenize.tokenizer import ChatTokenizer, load_tokenizer
 from easydata_tokenize.truncate import kept_tokens
 
@@ -32,13 +35,17 @@ class TokenizeTransform(CountingTransform):
 
     Args:
         tokenizer: A fast tokenizer; conversations need its chat template.
-        max_length: Most tokens of a row, cut at the end; None = no limit.
+        max_length: Most tokens of a row, at least 1, cut at the end; None = no limit.
         report: Counter to use; None = a new one. Counted are `truncated` and the notes of `EncodedRow`.
     """
 
     def __init__(
         self, tokenizer: ChatTokenizer, max_length: int | None = 2048, *, report: DataReport | None = None
     ) -> None:
+        if max_length is not None and max_length < 1:
+            raise DataError(
+                f"`max_length` must be at least 1 or None; found {max_length}.\n  mend: None keeps rows of any length"
+            )
         self.max_length = max_length
         self.report = report if report is not None else DataReport()
         self._encoder = RowEncoder(tokenizer)
@@ -90,6 +97,7 @@ def tokenize_and_save(
     num_proc: int | None = None,
     show_progress: bool = True,
     overwrite: bool = False,
+    assume_same: bool = False,
 ) -> WriteStats:
     """Tokenize rows and write them; run again after a kill, it goes on; finished, it does nothing.
 
@@ -110,15 +118,22 @@ def tokenize_and_save(
         executor: Who does the work, as of `save_dataset`.
         num_proc: Short for `executor=ProcessPool(num_proc)`.
         show_progress: As of `save_dataset`.
-        overwrite: Begin anew, whatever the folder holds.
+        overwrite: Begin anew in place of the set that the folder holds.
+        assume_same: As of `save_dataset`.
 
     Raises:
         SavedSetDiffersError: If the folder holds a set of another tokenizer, input or config.
+        ForeignFilesError: If the folder holds anything but a set.
+        OverlapError: If it lies in the input, or the input in it.
+        SetInUseError: If another process writes to it.
         DataError: If rows cannot be read, or the folder cannot be written to.
     """
     loaded: Any = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
     applied = TokenizeTransform(loaded, max_length) if transform is None else transform
     source = as_sharded_source(data_files, storage_options=storage_options)
+    folder = SetFolder(output_path, output_storage_options)
+    check_format(output_format, compression)
+    refuse_overlap(folder, data_files, (), extension(output_format, compression), storage_options)
     return save_dataset(
         TransformedShardedSource(source, applied),
         output_path,
@@ -126,11 +141,17 @@ def tokenize_and_save(
         max_shard_size,
         num_shards,
         compression,
-        identity={"tokenizer": tokenizer_fingerprint(loaded)},
+        identity={"tokenizer": tokenizer_fingerprint(loaded), "tokenizer_name": _name(tokenizer, loaded)},
         row_group_size=row_group_size,
         output_storage_options=output_storage_options,
         executor=executor,
         num_proc=num_proc,
         show_progress=show_progress,
         overwrite=overwrite,
+        assume_same=assume_same,
     )
+
+
+def _name(given: Any, loaded: Any) -> str:
+    """What people call the tokenizer, for error messages."""
+    return str(given) if isinstance(given, str | Path) else str(getattr(loaded, "name_or_path", None) or "a tokenizer")

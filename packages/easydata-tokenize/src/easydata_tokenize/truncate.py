@@ -23,7 +23,12 @@ def kept_tokens(length: int, max_length: int | None, mode: TruncationMode = "kee
         length: Tokens of the row.
         max_length: Most tokens a row may have, at least 1; None = no limit.
         mode: Which end stays.
+
+    Raises:
+        ValueError: If `max_length` is less than 1.
     """
+    if max_length is not None and max_length < 1:
+        raise ValueError(f"`max_length` must be at least 1 or None; found {max_length}.")
     if max_length is None or length <= max_length:
         return slice(0, length)
     return slice(0, max_length) if mode == "keep_start" else slice(length - max_length, length)

@@ -21,6 +21,9 @@ from easydata_tokenize.shard_work import ShardLayout, ShardWork
 
 __all__ = ["divide", "source_below"]
 
+_FEW_FILES = 8
+_JOINED_BYTES = 2**24
+
 
 def divide(
     source: ShardedDataSource, folder: SetFolder, layout: ShardLayout, num_shards: int | None
@@ -28,7 +31,8 @@ def divide(
     """Return the units of work that together write the source's rows in order.
 
     With `num_shards` so many stretches of equal source rows, each one shard. Otherwise each file of the source is a
-    unit of its own, and everything that is no file is one unit; units become as many shards as the limits ask for.
+    unit of its own, or many small files in a row are (16 MiB, where there are more than 8), and everything that is no
+    file is one unit; units become as many shards as the limits ask for.
 
     Raises:
         DataError: If `num_shards` is out of range, or the source's length is not known.
@@ -40,7 +44,7 @@ def divide(
             ShardWork(source=part, folder=folder, prefix=f"shard-{index:05d}", numbered=False, layout=whole)
             for index, part in stretches
         ]
-    files = _files(source)
+    files = _files(source, layout)
     if len(files) < 2:
         return [ShardWork(source=source, folder=folder, prefix="shard", numbered=True, layout=layout)]
     return [
@@ -71,14 +75,35 @@ def _stretches(source: ShardedDataSource, count: int) -> Iterator[ShardedDataSou
         yield _over(source, HostShardedSource(source_below(source), index=index, count=count, window=window))
 
 
-def _files(source: ShardedDataSource) -> list[ShardedDataSource]:
+def _files(source: ShardedDataSource, layout: ShardLayout) -> list[ShardedDataSource]:
     below = source_below(source)
     if not isinstance(below, FileSource):
         return []
     if any(map(mixes_rows, _applied(source))):
         # Windows reach over the ends of files.
         return []
-    return [_over(source, _OneFile(below, name)) for name in below.shard_names]
+    return [_over(source, _SomeFiles(below, names)) for names in _joined(below, layout)]
+
+
+def _joined(source: FileSource, layout: ShardLayout) -> Iterator[Sequence[str]]:
+    """The files in runs, each a unit of work: what a unit and a shard cost would be most of the cost of small files."""
+    names = source.shard_names
+    if len(names) <= _FEW_FILES:
+        yield from ([name] for name in names)
+        return
+    most = min(_JOINED_BYTES, layout.limits.max_bytes)
+    run: list[str] = []
+    held = 0
+    for name in names:
+        info = source.get_shard_info(name)
+        size = most if info is None or info.byte_size is None else info.byte_size
+        if run and held + size > most:
+            yield run
+            run, held = [], 0
+        run.append(name)
+        held += size
+    if run:
+        yield run
 
 
 def _applied(source: ShardedDataSource) -> list[Any]:
@@ -95,24 +120,25 @@ def _over(source: ShardedDataSource, below: ShardedDataSource) -> ShardedDataSou
     return source.over(_over(source.source, below)) if isinstance(source, TransformedShardedSource) else below
 
 
-class _OneFile(ChunkedSource):
-    """One file of several, with its own way of finding a position in it."""
+class _SomeFiles(ChunkedSource):
+    """A run of a source's files, with its own way of finding a position in it."""
 
-    def __init__(self, source: FileSource, name: str) -> None:
-        self._source, self._name = source, name
-        self._index = shard_index(source, name)
+    def __init__(self, source: FileSource, names: Sequence[str]) -> None:
+        self._source, self._names = source, tuple(names)
+        self._first = shard_index(source, names[0])
 
     @property
     def shard_names(self) -> Sequence[str]:
-        return (self._name,)
+        return self._names
 
     def read_shard(self, shard: int, position: State) -> Iterator[Chunk]:
-        for chunk in self._source.read_shard(self._index, {**position, "shard": self._index}):
-            yield replace(chunk, state_after=partial(_first_shard, chunk.state_after))
+        index = self._first + shard
+        for chunk in self._source.read_shard(index, {**position, "shard": index}):
+            yield replace(chunk, state_after=partial(_numbered, shard, chunk.state_after))
 
     def shard_length(self, shard: int) -> int:
-        return self._source.shard_length(self._index)
+        return self._source.shard_length(self._first + shard)
 
 
-def _first_shard(state_after: Callable[[int], State], given: int) -> State:
-    return {**state_after(given), "shard": 0}
+def _numbered(shard: int, state_after: Callable[[int], State], given: int) -> State:
+    return {**state_after(given), "shard": shard}

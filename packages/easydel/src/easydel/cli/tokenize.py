@@ -37,7 +37,9 @@ class TokenizeFlags:
     max_shard_size: str = "500MB"
     """Largest size of a file."""
     overwrite: bool = False
-    """Begin anew, whatever the folder holds."""
+    """Begin anew in place of the set that the folder holds."""
+    assume_same: bool = False
+    """Go on with a set although parts of what it was made of cannot be compared: you know that they are the same."""
     json: bool = False
     """Print {"output", "rows", "tokens", "shards", "bytes", "data_report"} as one line of JSON."""
 
@@ -49,10 +51,14 @@ def run(arguments: Sequence[str], command: str) -> int:
         raise CommandError("Say which tokenizer: --tokenizer MODEL, or --like CONFIG.yaml for that of a training.")
 
     from easydata_tokenize import tokenize_and_save
+    from easydata_tokenize.overlap import refuse_overlap
+    from easydata_tokenize.set_folder import SetFolder
 
     from easydel.cli.locations import open_rows
     from easydel.cli.shown import print_json
 
+    if not flags.rows.startswith(("demo://", "hub://", "package://")):
+        refuse_overlap(SetFolder(flags.output), flags.rows, (), flags.format, None)
     with tempfile.TemporaryDirectory() as made_rows:
         tokenizer, transform = _how(flags)
         written = tokenize_and_save(
@@ -64,6 +70,7 @@ def run(arguments: Sequence[str], command: str) -> int:
             transform=transform,
             max_shard_size=flags.max_shard_size,
             overwrite=flags.overwrite,
+            assume_same=flags.assume_same,
         )
     counts = {} if transform is None else {"rows_read": transform.report.rows, **transform.report.counts}
     if flags.json:
