@@ -6,6 +6,7 @@ import os
 import pty
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -219,3 +220,22 @@ def test_a_run_is_exported_without_its_rows_rewards_or_a_trace_in_its_folder(cap
     assert not (tmp_path / "executed").exists()
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert (tmp_path / "out" / "config.json").is_file()
+
+
+def test_told_to_stop_while_it_loads_a_command_ends_with_75(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "easydel.cli",
+        "sft",
+        "run.yaml",
+        "--training.save_directory",
+        str(tmp_path / "run"),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert process.stderr is not None
+    while "reading rows and model" not in (line := process.stderr.readline()):
+        assert line, "it ended"
+    process.send_signal(signal.SIGTERM)
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == 75, errors

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from easydel_models.parameters import split_params
 from easydel_trainers import Callback, CheckpointError, Interrupted, SFTConfig, SFTTrainer
-from easydel_trainers.signals import EXIT_INTERRUPTED
+from easydel_trainers.interruption import EXIT_INTERRUPTED
 
 
 def config(directory, **options) -> SFTConfig:

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from easydel_trainers.errors import DivergedError as DivergedError
     from easydel_trainers.errors import ProcessLostError as ProcessLostError
     from easydel_trainers.errors import TrainerError as TrainerError
+    from easydel_trainers.interruption import Interrupted as Interrupted
     from easydel_trainers.output import TrainOutput as TrainOutput
     from easydel_trainers.processes import join_processes as join_processes
-    from easydel_trainers.signals import Interrupted as Interrupted
     from easydel_trainers.trainer import Trainer as Trainer
     from easydel_trainers.training_run import TrainingRun as TrainingRun
 
@@ -100,7 +100,7 @@ _HOMES = {
     "DPOTrainer": "algorithms.dpo.trainer",
     "DivergedError": "errors",
     "EarlyStopping": "callbacks",
-    "Interrupted": "signals",
+    "Interrupted": "interruption",
     "GRPOConfig": "algorithms.grpo.config",
     "GRPOTrainer": "algorithms.grpo.trainer",
     "KTOConfig": "algorithms.kto.config",

@@ -16,28 +16,9 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
+from easydel_trainers.interruption import STOP_SIGNALS, raise_if_interrupted
+
 _LOG = logging.getLogger(__name__)
-
-#: Exit code of a run that was asked to stop, has saved, and can go on.
-EXIT_INTERRUPTED = 75
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # SLURM sends the last where --signal=USR1@120 asks it to
-
-
-class Interrupted(SystemExit):
-    """A run was asked to stop and did, behind a whole step. Uncaught, it ends the process with `EXIT_INTERRUPTED`.
-
-    Attributes:
-        reason: what asked.
-        step: steps taken.
-    """
-
-    def __init__(self, reason: str, step: int):
-        super().__init__(EXIT_INTERRUPTED)
-        self.reason, self.step = reason, step
-
-    def __str__(self) -> str:
-        return f"Stopped by {self.reason} behind step {self.step}."
 
 
 class StopSignals:
@@ -55,7 +36,8 @@ class StopSignals:
     def __enter__(self) -> StopSignals:
         """Install the handlers."""
         if threading.current_thread() is threading.main_thread() and jax.process_count() == 1:
-            self._before = {number: signal.signal(number, self._receive) for number in _SIGNALS}
+            raise_if_interrupted()
+            self._before = {number: signal.signal(number, self._receive) for number in STOP_SIGNALS}
         return self
 
     def __exit__(

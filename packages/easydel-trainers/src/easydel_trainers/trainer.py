@@ -45,11 +45,12 @@ from easydel_trainers.device_mesh import (
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.evaluation import evaluate, measure
 from easydel_trainers.explained import Explains, explained
+from easydel_trainers.export import save_with_tokenizer
 from easydel_trainers.given_rows import GivenRows, held_out_sources
 from easydel_trainers.loop import Record
 from easydel_trainers.optimizer import make_optimizer, without_frozen
 from easydel_trainers.output import TrainOutput
-from easydel_trainers.processes import is_speaker, losses_named
+from easydel_trainers.processes import losses_named
 from easydel_trainers.restoring import restore_model
 from easydel_trainers.run_identity import weights_identity
 from easydel_trainers.schedule import learning_rate_schedule
@@ -338,9 +339,7 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
 
         With several processes all must call it; process 0 writes.
         """
-        self.model.save_pretrained(path)
-        if self.processing_class is not None and is_speaker():
-            self.processing_class.save_pretrained(path)
+        save_with_tokenizer(path, self.model, self.processing_class)
 
     def save_model(self, output_dir: str | PathLike[str]) -> None:
         """`save_pretrained` by the name it has in TRL."""

@@ -25,6 +25,7 @@ from easydel_trainers.data.row_exchange import open_exchange
 from easydel_trainers.data.steps import PreparedStep
 from easydel_trainers.errors import CheckpointError, DivergedError
 from easydel_trainers.flops import attention_dims, matmul_parameters, peak_flops_per_second
+from easydel_trainers.interruption import Interrupted
 from easydel_trainers.loop import Hooks, Loop, Record, RunState
 from easydel_trainers.loss_watch import LossWatch
 from easydel_trainers.output import TrainOutput
@@ -36,7 +37,7 @@ from easydel_trainers.run_checkpoints import RunCheckpoints
 from easydel_trainers.run_files import write_whole
 from easydel_trainers.sampled import Sampled
 from easydel_trainers.save_moments import SaveMoments
-from easydel_trainers.signals import Interrupted, StopSignals
+from easydel_trainers.signals import StopSignals
 from easydel_trainers.step import Batch, Params
 from easydel_trainers.throughput import Throughput, peak_memory_bytes
 

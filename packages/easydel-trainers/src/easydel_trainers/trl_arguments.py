@@ -11,7 +11,10 @@ import logging
 from abc import ABCMeta
 from typing import Any
 
+import jax
+
 from easydel_trainers.errors import ConfigError
+from easydel_trainers.interruption import StopAtOnce
 
 _LOG = logging.getLogger(__name__)
 
@@ -80,7 +83,8 @@ class AcceptsTRLArguments(ABCMeta):
     """Metaclass of trainers: translates TRL's arguments before any `__init__` sees them."""
 
     def __call__(cls, *arguments: Any, **options: Any) -> Any:
-        return super().__call__(*arguments, **_native(cls, options))
+        with StopAtOnce(enabled=jax.process_count() == 1):  # loading takes its time
+            return super().__call__(*arguments, **_native(cls, options))
 
     @property
     def __signature__(cls) -> inspect.Signature:

@@ -6,7 +6,6 @@ There A is [rank, in] and B [out, rank], one pair for each linear layer, under i
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +21,7 @@ from easydel_models.adapters.targets import adapted_kernels, linear_modules, lin
 from easydel_models.config import DecoderConfig
 from easydel_models.errors import LoraError, ModelNotFoundError
 from easydel_models.files.tensor_files import open_file, write_file
+from easydel_models.files.whole_folder import whole_folder
 from easydel_models.heads import DecoderModel, SequenceClassifier
 from easydel_models.layers.linear import LORA_A, LORA_B
 from easydel_models.mesh.sharding import one_writer, to_host
@@ -107,15 +107,9 @@ _F32 = np.dtype(np.float32)
 
 
 def _write_adapter(target: Path, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-        fresh = Path(scratch)
+    with whole_folder(target, key=CONFIG, replaces=(WEIGHTS,)) as fresh:
         write_file(fresh / WEIGHTS, iter(tensors.items()), {name: array.shape for name, array in tensors.items()}, _F32)
         (fresh / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        target.mkdir(exist_ok=True)
-        (target / CONFIG).unlink(missing_ok=True)  # without it the folder holds no adapters
-        for name in (WEIGHTS, CONFIG):
-            os.replace(fresh / name, target / name)
 
 
 def _tensors(params: Params, config: DecoderConfig, lora: LoraConfig) -> Iterator[tuple[str, np.ndarray]]:

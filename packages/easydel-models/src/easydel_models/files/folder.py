@@ -1,13 +1,11 @@
 """Hugging Face folders: config.json, generation_config.json and safetensors, read and written.
 
-Saving is all or nothing: everything is written beside the target first and moved into place at the end,
-config.json last, and a folder without config.json is refused by every reader.
+Saving is all or nothing (`whole_folder`): a folder without config.json is refused by every reader.
 """
 
 import dataclasses
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +17,13 @@ from easydel_models.families.config_file import one_or_list, token_ids
 from easydel_models.files.json_file import read_json_object
 from easydel_models.files.tensor_files import INDEX, write_tensors
 from easydel_models.files.weights import export_shapes, export_tensors
+from easydel_models.files.whole_folder import whole_folder
 from easydel_models.parameters import Params
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
+MODEL_FILES = ("model*.safetensors", INDEX, GENERATION_CONFIG)
+"""Patterns of what belongs to one model beside config.json."""
 
 
 def read_config(folder: Path) -> DecoderConfig:
@@ -59,28 +60,12 @@ def save_folder(
     """
     if max_shard_size < 1:
         raise ValueError(f"`max_shard_size` is {max_shard_size}; expected a number of bytes, at least 1.")
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     dtype = np.dtype(params["embedding"].dtype)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-        fresh = Path(scratch) / "model"
-        fresh.mkdir()
+    with whole_folder(path, key=CONFIG, replaces=MODEL_FILES) as fresh:
         shapes = export_shapes(config)
         write_tensors(fresh, export_tensors(params, config), shapes, dtype=dtype, max_shard_size=max_shard_size)
         _write_json(fresh / GENERATION_CONFIG, _generation_config(config))
         _write_json(fresh / CONFIG, config.to_hf(dtype=dtype.name))
-        _move_into_place(fresh, target)
-
-
-def _move_into_place(fresh: Path, target: Path) -> None:
-    if not target.exists():
-        fresh.rename(target)
-        return
-    (target / CONFIG).unlink(missing_ok=True)
-    for stale in [*target.glob("model*.safetensors"), target / INDEX]:
-        stale.unlink(missing_ok=True)
-    for file in sorted(fresh.iterdir(), key=lambda file: file.name == CONFIG):
-        os.replace(file, target / file.name)
 
 
 def _generation_config(config: DecoderConfig) -> dict[str, Any]:

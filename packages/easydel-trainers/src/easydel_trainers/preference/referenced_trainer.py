@@ -20,6 +20,7 @@ from easydel_models.parameters import split_params
 from easydel_trainers.data.groups import Group
 from easydel_trainers.device_mesh import put_batch
 from easydel_trainers.errors import ConfigError
+from easydel_trainers.interruption import StopAtOnce
 from easydel_trainers.output import TrainOutput
 from easydel_trainers.params_digest import params_digest
 from easydel_trainers.preference.config import ReferenceConfig
@@ -100,7 +101,8 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
 
     def train(self, resume_from_checkpoint: Literal[True] | None = None) -> TrainOutput:
         """See `Trainer.train`. With `precompute_ref_log_probs` all rows are scored first."""
-        self._score_beforehand()
+        with StopAtOnce(enabled=jax.process_count() == 1):
+            self._score_beforehand()
         return super().train(resume_from_checkpoint)
 
     def evaluate(self, dataset: Any = None) -> dict[str, float]:

@@ -57,11 +57,12 @@ def run(arguments: Sequence[str], command: str) -> int:
 
 
 def _export_model(flags: ExportFlags) -> tuple[None, int]:
+    from easydel_trainers.export import save_with_tokenizer
+
     from easydel.cli.loaded import load_language_model, size_of
 
     model, tokenizer = load_language_model(flags.source, adapter=flags.adapter, tokenizer=flags.tokenizer)
-    model.save_pretrained(flags.output)
-    tokenizer.save_pretrained(flags.output)
+    save_with_tokenizer(flags.output, model, tokenizer)
     return None, size_of(model)
 
 

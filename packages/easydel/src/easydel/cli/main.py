@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from easydata_sources.shown import readable
+from easydel_trainers.interruption import StopAtOnce
 
 from easydel.cli.errors import (
     EXIT_INTERRUPTED,
@@ -55,6 +56,8 @@ MENU = {
         "completion": ("easydel.cli.completion", "Print a script that completes these commands in a shell."),
     },
 }
+
+_TRAINING = "easydel.cli.training"
 
 COMMANDS = {name: entry for commands in MENU.values() for name, entry in commands.items()}
 
@@ -148,7 +151,9 @@ def _dispatch(words: list[str]) -> int:
         raise CommandError(f"There is no command `{words[0]}`. {hint}")
     if words[0] != "launch":
         _join_processes()
-    return import_module(COMMANDS[words[0]][0]).run(words[1:], words[0])
+    module = COMMANDS[words[0]][0]
+    with StopAtOnce(enabled=module == _TRAINING and "EASYDEL_PROCESSES" not in os.environ):
+        return import_module(module).run(words[1:], words[0])
 
 
 def _join_processes() -> None:
