@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from easydata_mix import MixtureError
-from easydata_mix.journal import Journal
-from easydata_mix.order import block_order, check_seed, first_unserved
-from easydata_mix.plan import Planner, static_curves
-from easydata_mix.weights import exact_shares
+from easydata_mix.plan.block_order import block_order, check_seed, first_unserved
+from easydata_mix.plan.planner import Planner
+from easydata_mix.plan.schedule import static_curves
+from easydata_mix.plan.weight_edits import Journal
+from easydata_mix.plan.weights import exact_shares
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -77,21 +78,21 @@ def test_rows_planned_together_are_those_planned_one_by_one(weights, start, rows
         journal.add(edit, dict(zip(names, [*weights[1:], 3], strict=True)))
     planner = Planner(len(names), static_curves(exact_shares(weights, names)), journal=journal, block_size=1, seed=0)
 
-    def one_by_one(place, count):
+    def one_by_one(begin, count):
         order = []
         for _ in range(count):
-            block = planner.block(place)
+            block = planner.block(begin)
             order += block.order.tolist()
-            place = planner.after(block)
-        return order, place
+            begin = planner.after(block)
+        return order, begin
 
-    _, place = one_by_one(planner.start(), start)
-    stretch = planner.stretch(place, rows)
-    order, after = one_by_one(place, len(stretch.order))
+    _, begin = one_by_one(planner.start(), start)
+    stretch = planner.stretch(begin, rows)
+    order, after = one_by_one(begin, len(stretch.order))
     assert stretch.order.tolist() == order
-    assert stretch.place_after(len(order)) == after
+    assert stretch.begin_after(len(order)) == after
     half = len(order) // 2
-    assert stretch.place_after(half) == one_by_one(place, half)[1]
+    assert stretch.begin_after(half) == one_by_one(begin, half)[1]
 
 
 def test_large_seeds_that_are_neighbours_give_orders_of_their_own():

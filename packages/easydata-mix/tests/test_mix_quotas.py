@@ -2,10 +2,11 @@
 
 from fractions import Fraction
 
-from easydata_mix.curve import ShareCurve
-from easydata_mix.journal import Journal
-from easydata_mix.plan import Planner, static_curves
-from easydata_mix.weights import exact_shares
+from easydata_mix.plan.clock import Clock
+from easydata_mix.plan.planner import Planner
+from easydata_mix.plan.schedule import ShareCurves, static_curves
+from easydata_mix.plan.weight_edits import Journal
+from easydata_mix.plan.weights import exact_shares
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,13 +20,13 @@ def planner(curves, sources, block_size, journal=None):
 
 
 def totals_by_block(plan, blocks):
-    place, found = plan.start(), []
+    begin, found = plan.start(), []
     for _ in range(blocks):
-        block = plan.block(place)
+        block = plan.block(begin)
         assert min(block.quotas) >= 0
         assert sorted(block.order.tolist()) == [i for i, quota in enumerate(block.quotas) for _ in range(quota)]
         found.append((block.stop, block.totals))
-        place = plan.after(block)
+        begin = plan.after(block)
     return found
 
 
@@ -49,14 +50,16 @@ def schedules(draw):
     row = st.lists(weight, min_size=sources, max_size=sources).filter(any)
     points = [(tick, exact_shares(draw(row), names)) for tick in ticks]
     interpolation = draw(st.sampled_from(["step", "linear", "cosine"]))
-    return ShareCurve(points, interpolation=interpolation, rows_per_tick=draw(st.sampled_from([1, 3, 32]))), sources
+    clock = Clock(rows_per_step=draw(st.sampled_from([1, 3, 32])))
+    return ShareCurves(points=tuple(points), interpolation=interpolation, unit="step", clock=clock), sources
 
 
 @settings(max_examples=80, deadline=None)
 @given(schedules(), st.sampled_from([1, 2, 7, 50]))
 def test_any_schedule_stays_within_one_row_of_its_integral(schedule, block_size):
-    curve, sources = schedule
-    for rows, totals in totals_by_block(planner(lambda _live: curve, sources, block_size), 60):
+    curves, sources = schedule
+    curve = curves.among(tuple(range(sources)))
+    for rows, totals in totals_by_block(planner(curves, sources, block_size), 60):
         exact = curve.cumulative(rows)
         assert sum(totals) == rows
         assert sum(exact) == rows * curve.unit
@@ -66,7 +69,7 @@ def test_any_schedule_stays_within_one_row_of_its_integral(schedule, block_size)
 def test_nothing_drifts_over_a_billion_rows():
     names = [str(index) for index in range(7)]
     shares = exact_shares([0.1, 0.2, 0.3, 1 / 3, 1e-9, 0.7, 1e-17], names)
-    curve = static_curves(shares)(tuple(range(7)))
+    curve = static_curves(shares).among(tuple(range(7)))
     rows = 10**9 * 3 + 7
     assert [Fraction(part, curve.unit) for part in curve.cumulative(rows)] == [rows * share for share in shares]
 

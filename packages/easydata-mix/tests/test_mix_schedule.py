@@ -4,10 +4,11 @@ import math
 from itertools import pairwise
 
 import pytest
-from easydata_mix import MixtureError, WeightSchedulePoint, WeightScheduler, cosine
-from easydata_mix.curve import HORIZON, ShareCurve
-from easydata_mix.schedule import schedule_curve
-from easydata_mix.weights import exact_shares
+from easydata_mix import MixtureError, WeightSchedulePoint, WeightScheduler
+from easydata_mix.plan import cosine
+from easydata_mix.plan.schedule import schedule_curve
+from easydata_mix.plan.share_curve import HORIZON, ShareCurve
+from easydata_mix.plan.weights import exact_shares
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -8,7 +8,7 @@ from itertools import islice
 import pyarrow as pa
 import pytest
 from easydata_mix import MixedShardedSource, MixtureError, WeightSchedulePoint, WeightScheduler
-from easydata_mix.token_plan import token_quotas
+from easydata_mix.plan.token_quotas import token_quotas
 from easydata_sources import MemoryShardedSource
 from hypothesis import given, settings
 from hypothesis import strategies as st

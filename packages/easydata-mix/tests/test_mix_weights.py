@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from easydata_mix import MixtureError
-from easydata_mix.weights import exact_shares
+from easydata_mix.plan.weights import exact_shares
 
 NAMES = ["web", "code"]
 

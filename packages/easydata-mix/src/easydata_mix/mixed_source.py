@@ -7,16 +7,14 @@
     >>> [row["n"] for row in mixed.limit(6).rows()]
     [1, 10, 2, 1, 20, 2]
 
-The rows are read in the order of a plan (`plan.py`) that knows nothing of data; this class joins the two.
+The rows are read in the order of a plan (`planner.py`) that knows nothing of data; this class joins the two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from hashlib import blake2b
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from easydata_sources import BatchStream, RowStream, ShardedDataSource, State
@@ -26,37 +24,26 @@ from easydata_sources.single_shard import SingleShardSource
 from easydata_sources.source import check_batch_size
 from easydata_sources.streams import ChunkBatchStream, ChunkReader
 
-from easydata_mix.clock import Clock
-from easydata_mix.curve import HORIZON
 from easydata_mix.errors import MixtureError
-from easydata_mix.feed import Cursor
-from easydata_mix.journal import Journal, WeightEdit
-from easydata_mix.mixed_state import check_mixture, spot_from_dict, spot_to_dict
-from easydata_mix.mixed_stream import MixedReader, MixedRowStream
-from easydata_mix.mixer import Reading, ReadSpot
-from easydata_mix.named_sources import named_sources
-from easydata_mix.order import Order
-from easydata_mix.plan import Planner
-from easydata_mix.recipe import WeightBy, make_recipe
-from easydata_mix.schedule import WeightScheduler
-from easydata_mix.simulation import Simulation, TokenLengths, row_lengths, simulate
-from easydata_mix.token_walk import token_orders
-from easydata_mix.turns import epoch_of_turn, passes_before
-from easydata_mix.walk import Spot, Stop, orders, walk
+from easydata_mix.plan.block_order import Order
+from easydata_mix.plan.clock import Clock
+from easydata_mix.plan.planner import Planner
+from easydata_mix.plan.recipe import WeightBy, make_recipe
+from easydata_mix.plan.schedule import WeightScheduler
+from easydata_mix.plan.share_curve import HORIZON
+from easydata_mix.plan.simulation import Simulation, TokenLengths, row_lengths, simulate
+from easydata_mix.plan.walk import PlanPosition, Stop, orders, token_orders, walk
+from easydata_mix.plan.weight_edits import Journal, WeightEdit
+from easydata_mix.reading.mixer import MixturePosition, Reading
+from easydata_mix.reading.passes import Passes, Shuffle, named_sources
+from easydata_mix.reading.saved_state import check_mixture, position_from_dict, position_to_dict
+from easydata_mix.reading.source_reader import SourcePosition
+from easydata_mix.reading.streams import MixedReader, MixedRowStream
 
 if TYPE_CHECKING:
     import numpy as np
     from easydata_sources.files import DataFile
     from numpy.typing import NDArray
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Shuffle:
-    """How the rows of every source are shuffled."""
-
-    seed: int
-    epoch: int
-    window_rows: int
 
 
 class MixedShardedSource(SingleShardSource):
@@ -110,8 +97,8 @@ class MixedShardedSource(SingleShardSource):
         if stop_strategy is not None and stop not in ("restart", stop_strategy):
             raise MixtureError(f"`stop` is {stop!r} and `stop_strategy` {stop_strategy!r}; give one of them.")
         super().__init__("mixed_shard_0")
-        self._sources = named_sources(sources)
-        self._names = list(self._sources)
+        self._passes = Passes(sources=named_sources(sources))
+        self._names = list(self._passes.names)
         self._recipe = make_recipe(
             self._names,
             weights,
@@ -123,8 +110,6 @@ class MixedShardedSource(SingleShardSource):
             length_field=length_field,
         )
         self._provenance = provenance
-        self._shuffle: _Shuffle | None = None
-        self._epoch = 0  # of sources with an order of their own for each
         self._clock = Clock()
         self._journal = Journal(self._names)
 
@@ -148,20 +133,18 @@ class MixedShardedSource(SingleShardSource):
         """Whether the rows never end: under `restart`, or because what they end with has no end."""
         if self.stop == "restart":
             return True
-        endless = [self._sources[self._names[index]].is_endless for index in self._recipe.drawn]
+        endless = [self._passes.source(index).is_endless for index in self._recipe.drawn]
         return any(endless) if self.stop == "all_exhausted" else all(endless)
 
     @property
     def has_repeatable_order(self) -> bool:
-        return all(source.has_repeatable_order for source in self._sources.values())
+        return all(source.has_repeatable_order for source in self._passes.sources.values())
 
     def at_epoch(self, epoch: int) -> ShardedDataSource:
         """Return the mixture of the sources as they are read in an epoch; further passes are epochs of their own."""
-        if all(source.at_epoch(epoch) is source for source in self._sources.values()):
+        if all(source.at_epoch(epoch) is source for source in self._passes.sources.values()):
             return self
-        mixture = copy(self)
-        mixture._epoch = epoch
-        return mixture
+        return self._over(replace(self._passes, epoch=epoch))
 
     @property
     def journal(self) -> list[dict[str, Any]]:
@@ -170,8 +153,8 @@ class MixedShardedSource(SingleShardSource):
 
     def rows(self, state: State | None = None) -> RowStream:
         """Return the rows from a position on; without end under `restart`."""
-        spot = self._restore(state)
-        return MixedRowStream(self._reading(), spot)
+        position = self._restore(state)
+        return MixedRowStream(self._reading(), position)
 
     def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
         """Return the same rows as Arrow record batches.
@@ -179,8 +162,8 @@ class MixedShardedSource(SingleShardSource):
         A batch has every column that a row of it has, so batches may differ in columns; where a row's source lacks one
         the value is null, as Arrow has no other word for it. `rows()` gives every row with its own keys only.
         """
-        spot = self._restore(state)
-        return ChunkBatchStream(self.reader(), self._save(spot), check_batch_size(rows))
+        position = self._restore(state)
+        return ChunkBatchStream(self.reader(), self._save(position), check_batch_size(rows))
 
     def reader(self) -> ChunkReader:
         """Return what reads the runs of rows, as columns where the sources have columns."""
@@ -203,24 +186,20 @@ class MixedShardedSource(SingleShardSource):
         Which source a row comes from stays as planned; the rows of each source come in another order in every epoch
         and in every pass over it. A schedule's clock goes on from epoch to epoch.
         """
-        mixture = copy(self)
-        mixture._shuffle = _Shuffle(seed=seed, epoch=epoch, window_rows=window_rows)
-        return mixture
+        return self._over(replace(self._passes, shuffle=Shuffle(seed=seed, window_rows=window_rows), epoch=epoch))
 
     def with_care(self, care: Care) -> MixedShardedSource:
         """Return the mixture of careful sources: a bad row keeps its place, and counts as one of its source's."""
-        mixture = copy(self)
-        vars(mixture).pop("_lengths", None)
-        mixture._sources = {name: source.with_care(care) for name, source in self._sources.items()}
-        return mixture
+        return self._over(self._passes.with_care(care))
 
     def data_files(self) -> Sequence[DataFile]:
         return [file for source in self._sources.values() for file in source.data_files()]
 
     def identity(self) -> Identity:
         """Return what the rows depend on: the sources' identities, the recipe, and the edits of the weights."""
-        sources = {name: source.identity() for name, source in self._sources.items()}
-        shuffle = None if self._shuffle is None else asdict(self._shuffle)
+        sources = {name: source.identity() for name, source in self._passes.sources.items()}
+        order = self._passes.shuffle
+        shuffle = order and {"seed": order.seed, "epoch": self._passes.epoch, "window_rows": order.window_rows}
         return {"mixture of": sources, **self._recipe.identity(), "shuffle": shuffle, "edits": self.journal}
 
     def bind(self, *, rows_per_step: int | None = None, tokens_per_row: float | None = None) -> None:
@@ -266,7 +245,7 @@ class MixedShardedSource(SingleShardSource):
             return token_orders(self._planner(), rows, lengths=self._token_lengths(None), stop=self._recipe.stop)
         lengths: list[int | None] = [None] * len(self._names)
         if self._recipe.stop != "restart":
-            lengths = [self._until_end(index) for index in range(len(self._names))]
+            lengths = [self._passes.known_rows(index) for index in range(len(self._names))]
         return orders(self._planner(), rows, lengths=lengths, stop=self._recipe.stop)
 
     def simulate(
@@ -293,8 +272,8 @@ class MixedShardedSource(SingleShardSource):
         return simulate(
             self._planner(clock),
             names=self._names,
-            epoch_rows=self._lengths,
-            row_counts=self._rows_of_pass,
+            epoch_rows=self._passes.epoch_rows,
+            row_counts=self._passes.rows,
             stop=self._recipe.stop,
             steps=steps,
             rows_per_step=clock.rows_per_step or 1,
@@ -306,26 +285,20 @@ class MixedShardedSource(SingleShardSource):
     def _reading(self) -> Reading:
         self._recipe.require_clock(self._clock)
         return Reading(
-            names=self._names,
             planner=self._planner(),
             stop=self._recipe.stop,
             provenance=self._provenance,
             weight_by=self._recipe.weight_by,
             length_field=self._recipe.length_field,
-            lengths=lambda: self._rows_of_pass,
-            open_pass=self._open_pass,
+            passes=self._passes,
             save=self._save,
         )
 
-    def _open_pass(self, index: int, turn: int) -> ShardedDataSource:
-        name = self._names[index]
-        epoch = epoch_of_turn(self._epoch if self._shuffle is None else self._shuffle.epoch, turn)
-        source = self._sources[name].at_epoch(epoch)
-        if self._shuffle is None:
-            return source
-        # Without the name, sources of one length would all be permuted alike.
-        digest = blake2b(f"{self._shuffle.seed}/{name}".encode(), digest_size=7).digest()
-        return source.shuffle(int.from_bytes(digest, "big"), epoch, window_rows=self._shuffle.window_rows)
+    def _over(self, passes: Passes) -> MixedShardedSource:
+        """Return the same mixture of other passes; edits of the one are edits of the other."""
+        mixture = copy(self)
+        mixture._passes = passes
+        return mixture
 
     def _planner(self, clock: Clock | None = None) -> Planner:
         return self._planner_from(self._clock_start(clock), clock)
@@ -344,13 +317,13 @@ class MixedShardedSource(SingleShardSource):
         """Return the rows of the epochs before this one; schedules and edits count them too."""
         rows = 0
         # Without lengths the rows of an epoch are unknown; only a schedule cannot do without them.
-        if self._shuffle and (self._recipe.scheduled or None not in self._lengths):
-            for _ in range(passes_before(self._shuffle.epoch)):
+        if self._passes.shuffle and (self._recipe.scheduled or None not in self._passes.epoch_rows):
+            for _ in range(self._passes.before):
                 rows += self._epoch_rows(rows, clock)
         return rows
 
     def _epoch_rows(self, clock_start: int, clock: Clock | None = None) -> int:
-        known = sum(self._known(index) for index in self._recipe.drawn)
+        known = sum(self._passes.known_epoch_rows(index) for index in self._recipe.drawn)
         if self.is_endless or (self._recipe.stop == "all_exhausted" and not self.journal):
             return known
         if self._recipe.weight_by == "token":
@@ -359,70 +332,46 @@ class MixedShardedSource(SingleShardSource):
                 "Give a number of steps (max_training_steps=…) instead of epochs."
             )
         planner = self._planner_from(clock_start, clock)
-        start = Spot(place=planner.start(), offset=0, drawn=(0,) * len(self._names))
-        return walk(planner, start, HORIZON, lengths=self._rows_of_pass, stop=self._recipe.stop).row
-
-    @cached_property
-    def _lengths(self) -> list[int | None]:
-        """Rows of each source in an epoch."""
-        # Not at construction: counting the lines of a large JSON file takes a while.
-        return [_length(source) for source in self._sources.values()]
-
-    @property
-    def _rows_of_pass(self) -> list[int | None]:
-        """Rows that each source gives before it ends."""
-        endless = [source.is_endless for source in self._sources.values()]
-        return [HORIZON if never else length for never, length in zip(endless, self._lengths, strict=True)]
-
-    def _until_end(self, index: int) -> int:
-        return HORIZON if self._sources[self._names[index]].is_endless else self._known(index)
-
-    def _known(self, index: int) -> int:
-        """Return a source's length, or raise its own error if it is unknown."""
-        length = self._lengths[index]
-        return len(self._sources[self._names[index]]) if length is None else length
+        start = PlanPosition(begin=planner.start(), offset=0, drawn=(0,) * len(self._names))
+        return walk(planner, start, HORIZON, lengths=self._passes.rows, stop=self._recipe.stop).row
 
     def _token_lengths(self, lengths: Mapping[str, TokenLengths] | None) -> list[NDArray[np.integer]]:
         """Return the tokens of every row of each source."""
         known = []
         for index, name in enumerate(self._names):
-            told = self._sources[name].token_lengths() if lengths is None else row_lengths(lengths, name)
+            told = self._passes.source(index).token_lengths() if lengths is None else row_lengths(lengths, name)
             if told is None:
                 raise MixtureError(
                     f"The order of a mixture by tokens follows from the lengths of its rows, and those of {name!r} are "
                     "not known without reading. Mix sets that tokenize_and_save wrote, or simulate with lengths={…}."
                 )
-            known.append(told if told.ndim else told.repeat(self._known(index)))
+            known.append(told if told.ndim else told.repeat(self._passes.known_epoch_rows(index)))
         return known
 
     def _identity(self) -> dict[str, Any]:
-        shuffle = self._shuffle and [self._shuffle.seed, self._shuffle.epoch, self._shuffle.window_rows]
+        order = self._passes.shuffle
+        shuffle = order and [order.seed, self._passes.epoch, order.window_rows]
         return {**self._recipe.identity(), "shuffle": shuffle}
 
-    def _save(self, spot: ReadSpot) -> State:
+    def _save(self, position: MixturePosition) -> State:
         return {
             "mixture": self._identity(),
-            **spot_to_dict(spot, self._names),
+            **position_to_dict(position, self._names),
             "journal": self.journal,
             **self._clock.to_dict(),
         }
 
-    def _load(self, state: State) -> ReadSpot:
-        return spot_from_dict(state, self._names)
+    def _load(self, state: State) -> MixturePosition:
+        return position_from_dict(state, self._names)
 
-    def _restore(self, state: State | None) -> ReadSpot:
+    def _restore(self, state: State | None) -> MixturePosition:
         if state is None:
-            return ReadSpot(place=self._planner().start(), offset=0, cursors=(Cursor(),) * len(self._names))
-        spot = self._load(state)
+            return MixturePosition(
+                begin=self._planner().start(), offset=0, positions=(SourcePosition(),) * len(self._names)
+            )
+        position = self._load(state)
         check_mixture(state["mixture"], self._identity())
         self._clock = self._clock.restored(state)
-        settled = spot.place.row + (self._recipe.block_size if spot.offset else 0)
+        settled = position.begin.row + (self._recipe.block_size if position.offset else 0)
         self._journal.replay(state["journal"], self._clock_start() + settled)
-        return spot
-
-
-def _length(source: ShardedDataSource) -> int | None:
-    try:
-        return len(source)
-    except TypeError:
-        return None
+        return position

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from easydata_mix.errors import MixtureError
-from easydata_mix.order import counts_of
-from easydata_mix.plan import Planner
-from easydata_mix.token_walk import token_orders
-from easydata_mix.walk import Spot, Stop, drawn_at, walk
-from easydata_mix.weights import listed
+from easydata_mix.plan.block_order import counts_of
+from easydata_mix.plan.planner import Planner
+from easydata_mix.plan.walk import PlanPosition, Stop, drawn_at, token_orders, walk
+from easydata_mix.plan.weights import listed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,10 +113,10 @@ def _drawn_by_rows(
     planner: Planner, ends: Sequence[int], row_counts: Sequence[int | None], stop: Stop
 ) -> Iterator[list[int]]:
     """Yield the rows of each source up to each of some rows of the mixture."""
-    spot = Spot(place=planner.start(), offset=0, drawn=(0,) * len(row_counts))
+    position = PlanPosition(begin=planner.start(), offset=0, drawn=(0,) * len(row_counts))
     for end in ends:
-        spot = walk(planner, spot, end - spot.row, lengths=row_counts, stop=stop)
-        yield drawn_at(planner, spot)
+        position = walk(planner, position, end - position.row, lengths=row_counts, stop=stop)
+        yield drawn_at(planner, position)
 
 
 def _drawn_by_tokens(

@@ -13,9 +13,9 @@ from easydata_sources.rows import Rows, slice_rows
 from easydata_sources.streams import Chunk
 
 from easydata_mix.errors import MixtureError
-from easydata_mix.feed import Feed
-from easydata_mix.mixer import Reading, ReadSpot, feeds_of, interleave, origin_in
-from easydata_mix.plan import Block, Place
+from easydata_mix.plan.planner import Block, BlockStart
+from easydata_mix.reading.mixer import MixturePosition, Reading, interleave, origin_in, readers_of
+from easydata_mix.reading.source_reader import SourceReader
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,26 +31,26 @@ class TokenMixer:
     plan depends on the lengths from there on. Resuming reads at most one block again.
     """
 
-    def __init__(self, reading: Reading, spot: ReadSpot, *, columns: bool) -> None:
+    def __init__(self, reading: Reading, position: MixturePosition, *, columns: bool) -> None:
         self._reading = reading
         self._columns = columns
-        self._begin(spot)
+        self._begin(position)
 
     @property
-    def spot(self) -> ReadSpot:
+    def position(self) -> MixturePosition:
         """Position after the chunks read so far."""
-        return self._spot
+        return self._position
 
     def read(self, most: int = 0) -> Chunk | None:
         """Return what is left of the present block; None at the end of the mixture. `most` is not heeded."""
-        while (planned := self._reading.planner.token_block(self._spot.place, self._upcoming)) is not None:
-            (block, exhausted), given = planned, self._spot.offset
-            if block.stop > block.place.row:
-                self._last = self._spot
+        while (planned := self._reading.planner.token_block(self._position.begin, self._upcoming)) is not None:
+            (block, exhausted), given = planned, self._position.offset
+            if block.stop > block.begin.row:
+                self._last = self._position
                 try:
                     chunk = self._chunk(block)
                 except Exception:
-                    self._begin(self._spot)  # asked again, the mixer must come to the rows of the block again
+                    self._begin(self._position)  # asked again, the mixer must come to the rows of the block again
                     raise
                 self._move_to(self._reading.planner.after(block))
                 if given < len(chunk.rows):
@@ -58,12 +58,14 @@ class TokenMixer:
             elif exhausted is None or self._reading.stop != "all_exhausted":
                 break
             else:
-                # Only now, so that the place behind a block is the same whether it was given or stepped over.
-                self._move_to(self._reading.planner.without(block.place, exhausted, block.stop))
+                # Only now, so that what is behind a block is the same whether it was given or stepped over.
+                self._move_to(self._reading.planner.without(block.begin, exhausted, block.stop))
         return None
 
-    def _move_to(self, place: Place) -> None:
-        self._spot = ReadSpot(place=place, offset=0, cursors=tuple(feed.cursor for feed in self._feeds))
+    def _move_to(self, begin: BlockStart) -> None:
+        self._position = MixturePosition(
+            begin=begin, offset=0, positions=tuple(reader.position for reader in self._readers)
+        )
 
     def skip(self, rows: int) -> int:
         """Step over rows and return how many there were; their lengths must be read all the same."""
@@ -78,25 +80,29 @@ class TokenMixer:
             skipped += len(chunk.rows)
         return skipped
 
-    def _begin(self, spot: ReadSpot) -> None:
-        self._spot = spot
-        self._last = spot  # where the chunk read last begins
-        self._feeds = feeds_of(self._reading, spot, columns=self._columns)
-        self._lengths: list[list[int]] = [[] for _ in self._feeds]
+    def _begin(self, position: MixturePosition) -> None:
+        self._position = position
+        self._last = position  # where the chunk read last begins
+        self._readers = readers_of(self._reading, position, columns=self._columns)
+        self._lengths: list[list[int]] = [[] for _ in self._readers]
 
     def _chunk(self, block: Block) -> Chunk:
-        before = ReadSpot(place=block.place, offset=0, cursors=tuple(feed.cursor for feed in self._feeds))
-        runs = [feed.take(count) for feed, count in zip(self._feeds, block.quotas, strict=True)]
+        before = MixturePosition(
+            begin=block.begin, offset=0, positions=tuple(reader.position for reader in self._readers)
+        )
+        runs = [reader.take(count) for reader, count in zip(self._readers, block.quotas, strict=True)]
         for lengths, count in zip(self._lengths, block.quotas, strict=True):
             del lengths[:count]
         self._reading.planner.settle(block.stop)
-        after = tuple(feed.cursor for feed in self._feeds)
+        after = tuple(reader.position for reader in self._readers)
         rows = interleave(block.order, runs, self._reading)
 
         def state_after(given: int) -> State:
             if given < len(rows):
-                return self._reading.save(ReadSpot(place=before.place, offset=given, cursors=before.cursors))
-            return self._reading.save(ReadSpot(place=self._reading.planner.after(block), offset=0, cursors=after))
+                return self._reading.save(MixturePosition(begin=before.begin, offset=given, positions=before.positions))
+            return self._reading.save(
+                MixturePosition(begin=self._reading.planner.after(block), offset=0, positions=after)
+            )
 
         place = partial(origin_in, self._reading, block.order, runs)
         return Chunk(rows=rows, state_after=state_after, place=place)
@@ -105,10 +111,10 @@ class TokenMixer:
         lengths = self._lengths[source]
         while index >= len(lengths):
             known = len(lengths)
-            ready = self._feeds[source].fill(max(_FIRST_LOOK, 2 * known))
+            ready = self._readers[source].fill(max(_FIRST_LOOK, 2 * known))
             if ready <= known:
                 return None
-            for rows in _rows_from(self._feeds[source], known, ready):
+            for rows in _rows_from(self._readers[source], known, ready):
                 lengths += measured(rows, self._reading.names[source], self._reading.length_field)
         return lengths[index]
 
@@ -151,9 +157,9 @@ def _unmeasured(source: str, length_field: str | None, fields: Sequence[str]) ->
     )
 
 
-def _rows_from(feed: Feed, start: int, stop: int) -> list[Rows]:
+def _rows_from(reader: SourceReader, start: int, stop: int) -> list[Rows]:
     parts: list[Rows] = []
-    for rows in feed.waiting():
+    for rows in reader.waiting():
         if start < len(rows):
             parts.append(slice_rows(rows, max(start, 0), min(stop, len(rows))))
         start, stop = start - len(rows), stop - len(rows)

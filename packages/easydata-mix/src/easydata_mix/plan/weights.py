@@ -1,6 +1,6 @@
 """Weights: whatever numbers a user writes, checked against the sources and turned into exact shares.
 
-    >>> from easydata_mix.weights import exact_shares
+    >>> from easydata_mix.plan.weights import exact_shares
     >>> exact_shares({"web": 0.6, "code": 0.4}, ["web", "code"])
     (Fraction(3, 5), Fraction(2, 5))
 

@@ -18,8 +18,8 @@ from itertools import pairwise
 from math import lcm
 from typing import Literal, TypeAlias
 
-from easydata_mix import cosine
-from easydata_mix.weights import Shares
+from easydata_mix.plan import cosine
+from easydata_mix.plan.weights import Shares
 
 Interpolation: TypeAlias = Literal["step", "linear", "cosine"]
 

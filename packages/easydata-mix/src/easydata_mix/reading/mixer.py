@@ -12,18 +12,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from easydata_sources import ShardedDataSource, State
+from easydata_sources import State
 from easydata_sources.bad_row import BadRow
 from easydata_sources.rows import Row, Rows, concat_rows, rows_as_dicts, take_rows
-from easydata_sources.streams import Chunk
-from easydata_sources.streams import Place as RowPlace
+from easydata_sources.streams import Chunk, Place
 
 from easydata_mix.errors import MixtureError
-from easydata_mix.feed import Cursor, Feed, Run
-from easydata_mix.order import Order, concatenate, counts_of, first_unserved
-from easydata_mix.plan import Place, Planner
-from easydata_mix.recipe import WeightBy
-from easydata_mix.walk import Spot, Stop, drawn_at, walk
+from easydata_mix.plan.block_order import Order, concatenate, counts_of, first_unserved
+from easydata_mix.plan.planner import BlockStart, Planner
+from easydata_mix.plan.recipe import WeightBy
+from easydata_mix.plan.walk import PlanPosition, Stop, drawn_at, walk
+from easydata_mix.reading.passes import Passes
+from easydata_mix.reading.source_reader import Run, SourcePosition, SourceReader
 
 if TYPE_CHECKING:
     pass
@@ -38,14 +38,14 @@ PROVENANCE = "__source__"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReadSpot:
+class MixturePosition:
     """A position in a mixture that is being read."""
 
-    place: Place
+    begin: BlockStart
     """Start of the block."""
     offset: int
     """Rows of the block already given."""
-    cursors: tuple[Cursor, ...]
+    positions: tuple[SourcePosition, ...]
     """Position in each source."""
 
 
@@ -53,17 +53,18 @@ class ReadSpot:
 class Reading:
     """All that reading needs beside a position."""
 
-    names: Sequence[str]
     planner: Planner
+    passes: Passes
     stop: Stop
     provenance: bool
     weight_by: WeightBy
     length_field: str | None
-    lengths: Callable[[], Sequence[int | None]]
-    """Rows of each source; a function, because counting may take a while and is rarely needed."""
-    open_pass: Callable[[int, int], ShardedDataSource]
-    """(source, pass) -> the source to read in that pass."""
-    save: Callable[[ReadSpot], State]
+    save: Callable[[MixturePosition], State]
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the sources."""
+        return self.passes.names
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,25 +72,25 @@ class _Span:
     """The next rows of the plan: a part of a block, or several blocks."""
 
     order: Order
-    place: Callable[[int], tuple[Place, int]]
+    position_after: Callable[[int], tuple[BlockStart, int]]
     """Block and offset in it after some rows of the span."""
 
 
 class Mixer:
     """Reads a mixture chunk by chunk."""
 
-    def __init__(self, reading: Reading, spot: ReadSpot, *, columns: bool) -> None:
+    def __init__(self, reading: Reading, position: MixturePosition, *, columns: bool) -> None:
         self._reading = reading
-        self._place = spot.place
-        self._offset = spot.offset
+        self._block_begin = position.begin
+        self._offset = position.offset
         self._columns = columns
-        self._feeds = feeds_of(reading, spot, columns=columns)
+        self._readers = readers_of(reading, position, columns=columns)
 
     @property
-    def spot(self) -> ReadSpot:
+    def position(self) -> MixturePosition:
         """Position after the chunks read so far."""
-        cursors = tuple(feed.cursor for feed in self._feeds)
-        return ReadSpot(place=self._place, offset=self._offset, cursors=cursors)
+        positions = tuple(reader.position for reader in self._readers)
+        return MixturePosition(begin=self._block_begin, offset=self._offset, positions=positions)
 
     def read(self, most: int = CHUNK_ROWS) -> Chunk | None:
         """Return the next chunk, of at most `most` rows; None at the end of the mixture."""
@@ -97,7 +98,7 @@ class Mixer:
             cut = self._unserved(span.order)
             rows = cut[0] if cut else len(span.order)
             chunk = self._chunk_or_stay(span, rows) if rows else None
-            self._place, self._offset = span.place(rows)
+            self._block_begin, self._offset = span.position_after(rows)
             if chunk is not None:
                 return chunk
             if cut is not None and not self._leave_out(cut[1]):
@@ -106,18 +107,18 @@ class Mixer:
 
     def skip(self, rows: int) -> int:
         """Step over rows and return how many there were; by arithmetic where the sources' lengths allow."""
-        before, planner, stop = self.spot, self._reading.planner, self._reading.stop
-        lengths = self._reading.lengths() if stop != "restart" else [None] * len(self._feeds)
+        before, planner, stop = self.position, self._reading.planner, self._reading.stop
+        lengths = self._reading.passes.rows if stop != "restart" else [None] * len(self._readers)
         if stop != "restart" and None in lengths:
             return self._read_over(rows)
-        start = Spot(place=before.place, offset=before.offset, drawn=(0,) * len(self._feeds))
+        start = PlanPosition(begin=before.begin, offset=before.offset, drawn=(0,) * len(self._readers))
         inside = drawn_at(planner, start)
-        drawn = [cursor.row - part for cursor, part in zip(before.cursors, inside, strict=True)]
+        drawn = [position.row - part for position, part in zip(before.positions, inside, strict=True)]
         start = replace(start, drawn=tuple(drawn))
         end = walk(planner, start, rows, lengths=lengths, stop=stop)
-        for feed, cursor, now in zip(self._feeds, before.cursors, drawn_at(planner, end), strict=True):
-            feed.skip(now - cursor.row)
-        self._place, self._offset = end.place, end.offset
+        for reader, position, now in zip(self._readers, before.positions, drawn_at(planner, end), strict=True):
+            reader.skip(now - position.row)
+        self._block_begin, self._offset = end.begin, end.offset
         planner.settle(end.row)
         return end.row - start.row
 
@@ -132,59 +133,59 @@ class Mixer:
 
     def _plan(self, most: int) -> _Span | None:
         """Return the next rows of the plan; None if there are no more."""
-        planner, place, offset = self._reading.planner, self._place, self._offset
-        stretch = None if offset else planner.stretch(place, most)
+        planner, begin, offset = self._reading.planner, self._block_begin, self._offset
+        stretch = None if offset else planner.stretch(begin, most)
         if stretch is not None:
-            planner.settle(place.row + len(stretch.order))
-            return _Span(order=stretch.order, place=lambda rows: (stretch.place_after(rows), 0))
-        starts: list[tuple[int, Place, int]] = []
+            planner.settle(begin.row + len(stretch.order))
+            return _Span(order=stretch.order, position_after=lambda rows: (stretch.begin_after(rows), 0))
+        starts: list[tuple[int, BlockStart, int]] = []
         orders: list[Order] = []
         rows = 0
         while rows < min(most, _GATHERED_ROWS):
-            block = planner.block(place)
+            block = planner.block(begin)
             if block is None:
                 break
             planner.settle(block.stop)
-            starts.append((rows, place, offset))
+            starts.append((rows, begin, offset))
             orders.append(block.order[offset : offset + most - rows])
             rows += len(orders[-1])
             offset += len(orders[-1])
-            if offset == block.stop - place.row:
-                place, offset = planner.after(block), 0
-        starts.append((rows, place, offset))
-        return _Span(order=concatenate(orders), place=partial(_place_among, starts)) if orders else None
+            if offset == block.stop - begin.row:
+                begin, offset = planner.after(block), 0
+        starts.append((rows, begin, offset))
+        return _Span(order=concatenate(orders), position_after=partial(_begin_among, starts)) if orders else None
 
     def _unserved(self, order: Order) -> tuple[int, int] | None:
         wanted = self._counts(order)
-        available = [feed.fill(rows) for feed, rows in zip(self._feeds, wanted, strict=True)]
+        available = [reader.fill(rows) for reader, rows in zip(self._readers, wanted, strict=True)]
         return None if available == wanted else first_unserved(order, available)
 
     def _leave_out(self, source: int) -> bool:
         """Go on without a source that ran out; False if the mixture ends instead."""
         if self._reading.stop != "all_exhausted":
             return False
-        row = self._place.row + self._offset
-        self._place, self._offset = self._reading.planner.without(self._place, source, row), 0
+        row = self._block_begin.row + self._offset
+        self._block_begin, self._offset = self._reading.planner.without(self._block_begin, source, row), 0
         return True
 
     def _chunk_or_stay(self, span: _Span, rows: int) -> Chunk:
-        before = self.spot
+        before = self.position
         try:
             return self._chunk(span, rows)
         except Exception:
-            # Rows that cannot be joined have left their feeds; asked again, the mixer must come to them again.
-            self._feeds = feeds_of(self._reading, before, columns=self._columns)
+            # Rows that cannot be joined have left their readers; asked again, the mixer must come to them again.
+            self._readers = readers_of(self._reading, before, columns=self._columns)
             raise
 
     def _chunk(self, span: _Span, rows: int) -> Chunk:
-        order, before = span.order[:rows], tuple(feed.cursor for feed in self._feeds)
-        runs = [feed.take(count) for feed, count in zip(self._feeds, self._counts(order), strict=True)]
+        order, before = span.order[:rows], tuple(reader.position for reader in self._readers)
+        runs = [reader.take(count) for reader, count in zip(self._readers, self._counts(order), strict=True)]
 
         def state_after(given: int) -> State:
-            place, offset = span.place(given)
+            begin, offset = span.position_after(given)
             counts = self._counts(order[:given])
-            cursors = tuple(map(_cursor_inside, before, runs, counts))
-            return self._reading.save(ReadSpot(place=place, offset=offset, cursors=cursors))
+            positions = tuple(map(_position_inside, before, runs, counts))
+            return self._reading.save(MixturePosition(begin=begin, offset=offset, positions=positions))
 
         return Chunk(
             rows=interleave(order, runs, self._reading),
@@ -193,25 +194,18 @@ class Mixer:
         )
 
     def _counts(self, order: Order) -> list[int]:
-        return counts_of(order, len(self._feeds))
+        return counts_of(order, len(self._readers))
 
 
-def feeds_of(reading: Reading, spot: ReadSpot, *, columns: bool) -> list[Feed]:
+def readers_of(reading: Reading, position: MixturePosition, *, columns: bool) -> list[SourceReader]:
     """Return what reads each source, from a position on."""
     return [
-        Feed(
-            name,
-            partial(reading.open_pass, source),
-            cursor,
-            columns=columns,
-            restart=reading.stop == "restart",
-            length=lambda source=source: reading.lengths()[source],
-        )
-        for source, (name, cursor) in enumerate(zip(reading.names, spot.cursors, strict=True))
+        SourceReader(reading.passes, source, position, columns=columns, restart=reading.stop == "restart")
+        for source, position in enumerate(position.positions)
     ]
 
 
-def origin_in(reading: Reading, order: Order, runs: Sequence[Sequence[Run]], given: int) -> RowPlace:
+def origin_in(reading: Reading, order: Order, runs: Sequence[Sequence[Run]], given: int) -> Place:
     """Return where row `given` of a chunk came from."""
     source = int(order[given])
     name = reading.names[source]
@@ -224,15 +218,15 @@ def origin_in(reading: Reading, order: Order, runs: Sequence[Sequence[Run]], giv
     return name, None
 
 
-def _place_among(starts: Sequence[tuple[int, Place, int]], rows: int) -> tuple[Place, int]:
+def _begin_among(starts: Sequence[tuple[int, BlockStart, int]], rows: int) -> tuple[BlockStart, int]:
     """Return the block and the offset in it after some rows.
 
     Args:
         starts: (row, block, offset in the block) where each block begins, and after the last row.
         rows: How many.
     """
-    start, place, offset = starts[bisect_right(starts, rows, key=lambda start: start[0]) - 1]
-    return place, offset + rows - start
+    start, begin, offset = starts[bisect_right(starts, rows, key=lambda start: start[0]) - 1]
+    return begin, offset + rows - start
 
 
 def interleave(order: Order, runs: Sequence[Sequence[Run]], reading: Reading) -> Rows:
@@ -274,13 +268,13 @@ def _with_source(rows: Rows, order: Order, names: Sequence[str]) -> Rows:
     return rows.append_column(PROVENANCE, column)
 
 
-def _cursor_inside(start: Cursor, runs: Sequence[Run], rows: int) -> Cursor:
-    """Return the cursor after the first `rows` rows of a source's runs."""
-    cursor = start
+def _position_inside(start: SourcePosition, runs: Sequence[Run], rows: int) -> SourcePosition:
+    """Return the position after the first `rows` rows of a source's runs."""
+    position = start
     for run in runs:
         if not rows:
             break
         inside = min(rows, len(run.rows))
-        cursor = run.after(inside)
+        position = run.after(inside)
         rows -= inside
-    return cursor
+    return position

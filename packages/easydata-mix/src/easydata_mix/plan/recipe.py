@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Literal, TypeAlias, get_args
 
-from easydata_mix.clock import Clock
-from easydata_mix.curve import Interpolation, ShareCurve
 from easydata_mix.errors import MixtureError
-from easydata_mix.order import check_seed
-from easydata_mix.plan import Curves, Live, restrict
-from easydata_mix.schedule import Unit, WeightScheduler, schedule_curve
-from easydata_mix.walk import Stop
-from easydata_mix.weights import Shares, exact_shares
+from easydata_mix.plan.block_order import check_seed
+from easydata_mix.plan.clock import Clock
+from easydata_mix.plan.schedule import ShareCurves, Unit, WeightScheduler
+from easydata_mix.plan.share_curve import Interpolation
+from easydata_mix.plan.walk import Stop
+from easydata_mix.plan.weights import Shares, exact_shares
 
 WeightBy: TypeAlias = Literal["row", "token"]
 
@@ -44,26 +43,13 @@ class Recipe:
         """Indices of the sources that have a weight at some time."""
         return [index for index in range(len(self.names)) if any(shares[index] for _, shares in self.points)]
 
-    def curves(self, clock: Clock) -> Curves:
+    def curves(self, clock: Clock) -> ShareCurves:
         """Return the share curves on a clock."""
-
-        def curves(live: Live) -> ShareCurve | None:
-            points = restrict(self.points, live)
-            if not points:
-                return None
-            return schedule_curve(
-                points,
-                self.interpolation,
-                self.unit if self.scheduled else "sample",
-                rows_per_step=clock.rows_per_step,
-                tokens_per_row=clock.tokens_per_row,
-            )
-
-        return curves
+        return ShareCurves(points=self.points, interpolation=self.interpolation, unit=self.unit, clock=clock)
 
     def require_clock(self, clock: Clock) -> None:
         """Raise if the schedule counts in a unit whose rate is not bound."""
-        self.curves(clock)(tuple(range(len(self.names))))
+        self.curves(clock).among(tuple(range(len(self.names))))
 
     def identity(self) -> dict[str, Any]:
         """Return what a saved state says about its mixture, as plain JSON types."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from easydata_mix.errors import MixtureError
-from easydata_mix.weights import Shares, exact_shares, named
+from easydata_mix.plan.weights import Shares, exact_shares, named
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

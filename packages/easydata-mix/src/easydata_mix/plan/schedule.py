@@ -19,17 +19,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from typing import Literal, TypeAlias, get_args
 
-from easydata_mix import cosine
-from easydata_mix.curve import Interpolation, ShareCurve
 from easydata_mix.errors import MixtureError
-from easydata_mix.weights import Shares, exact_shares, exact_weight, listed
+from easydata_mix.plan import cosine
+from easydata_mix.plan.clock import Clock
+from easydata_mix.plan.share_curve import Interpolation, ShareCurve
+from easydata_mix.plan.weights import Shares, exact_shares, exact_weight, listed
 
 Unit: TypeAlias = Literal["step", "sample", "token"]
+
+Live: TypeAlias = tuple[int, ...]
+"""Indices of the sources that still have rows."""
 
 _SUM_TOLERANCE = Fraction(1, 10**6)
 
@@ -141,6 +145,47 @@ class WeightScheduler:
                     f"The cosine from step {before.step} to {after.step} is longer than {cosine.MAX_SPAN} ticks; "
                     "split it, or use linear interpolation."
                 )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShareCurves:
+    """The shares of a schedule, or constant ones, and the clock that they are read by."""
+
+    points: tuple[tuple[int, Shares], ...]
+    """(tick, shares), the ticks in `unit`; one point for shares that do not change."""
+    interpolation: Interpolation = "step"
+    unit: Unit = "sample"
+    clock: Clock = field(default_factory=Clock)
+
+    def among(self, live: Live) -> ShareCurve | None:
+        """Return the share curve over some of the sources; None if their weights are 0 for ever.
+
+        Args:
+            live: Indices of the sources that still have rows.
+
+        Raises:
+            MixtureError: If the unit needs a number that nobody has bound.
+        """
+        points = self._restricted(live)
+        if not points:
+            return None
+        rates = {"rows_per_step": self.clock.rows_per_step, "tokens_per_row": self.clock.tokens_per_row}
+        return schedule_curve(points, self.interpolation, self.unit if len(self.points) > 1 else "sample", **rates)
+
+    def _restricted(self, live: Live) -> list[tuple[int, Shares]]:
+        """Strike the sources that ran out; points at which the others have no weight fall away."""
+        restricted = []
+        for tick, shares in self.points:
+            total = sum(shares[index] for index in live)
+            if total:
+                kept = tuple(share / total if index in live else share * 0 for index, share in enumerate(shares))
+                restricted.append((tick, kept))
+        return restricted
+
+
+def static_curves(shares: Shares) -> ShareCurves:
+    """Return the curves of shares that never change."""
+    return ShareCurves(points=((0, shares),))
 
 
 def schedule_curve(

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any, TypeVar
 
 from easydata_mix.errors import MixtureError
-from easydata_mix.weights import exact_weight
+from easydata_mix.plan.weights import exact_weight
 
 RateT = TypeVar("RateT", int, Fraction)
 

@@ -1,21 +1,19 @@
-"""Feeds: take exactly n rows from a source, over as many passes as it takes, and know the position after them."""
+"""SourceReader: takes exactly n rows from a source, over as many passes as it takes, and knows the position after."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any
 
-from easydata_sources import BatchStream, RowStream, ShardedDataSource
+from easydata_sources import BatchStream, RowStream
 from easydata_sources.rows import Rows, slice_rows
 from easydata_sources.streams import Place
 
 from easydata_mix.errors import MixtureError
-
-OpenPass: TypeAlias = Callable[[int], ShardedDataSource]
-"""The rows of the n-th pass over a source, n from 0."""
+from easydata_mix.reading.passes import Passes
 
 CELL_ROWS = 256
 """Rows between the places of a source that a position may name."""
@@ -24,7 +22,7 @@ _FAR_ROWS = 16_384  # from here on it pays to ask for a length, which may mean c
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cursor:
+class SourcePosition:
     """A position in a source that is read over and over.
 
     Sources say where they are only when they are there, so the position is that of the row's cell, the run of
@@ -46,21 +44,21 @@ class Cursor:
         """Rows after `at` at which the next cell begins."""
         return (self.skip // CELL_ROWS + 1) * CELL_ROWS
 
-    def moved(self, rows: int) -> Cursor:
-        """Return the cursor `rows` rows further on in the same cell."""
+    def moved(self, rows: int) -> SourcePosition:
+        """Return the position `rows` rows further on in the same cell."""
         return replace(self, row=self.row + rows, skip=self.skip + rows)
 
-    def crossed(self, rows: int, at: dict[str, Any]) -> Cursor:
-        """Return the cursor `rows` rows further on, where a cell begins that the source calls `at`."""
-        return Cursor(turn=self.turn, row=self.row + rows, at=at)
+    def crossed(self, rows: int, at: dict[str, Any]) -> SourcePosition:
+        """Return the position `rows` rows further on, where a cell begins that the source calls `at`."""
+        return SourcePosition(turn=self.turn, row=self.row + rows, at=at)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the cursor as plain JSON types."""
+        """Return the position as plain JSON types."""
         return {"pass": self.turn, "row": self.row, "at": self.at, "skip": self.skip}
 
     @classmethod
-    def from_dict(cls, entry: dict[str, Any]) -> Cursor:
-        """Return the cursor of a saved state."""
+    def from_dict(cls, entry: dict[str, Any]) -> SourcePosition:
+        """Return the position of a saved state."""
         return cls(turn=entry["pass"], row=entry["row"], at=entry["at"], skip=entry["skip"])
 
 
@@ -68,15 +66,15 @@ class Cursor:
 class Run:
     """Consecutive rows of one cell."""
 
-    start: Cursor
+    start: SourcePosition
     """Position of the first of them."""
     rows: Rows
-    end: Cursor
+    end: SourcePosition
     """Position behind the last of them."""
     first_place: Place | None
     """Where the first of them lies, if the run is consecutive rows of one shard; None = unknown."""
 
-    def after(self, rows: int) -> Cursor:
+    def after(self, rows: int) -> SourcePosition:
         """Return the position behind the first `rows` rows."""
         return self.end if rows == len(self.rows) else self.start.moved(rows)
 
@@ -90,43 +88,33 @@ class Run:
         )
 
 
-class Feed:
+class SourceReader:
     """Reads one source of a mixture, as dict rows or as record batches."""
 
-    def __init__(
-        self,
-        name: str,
-        open_pass: OpenPass,
-        cursor: Cursor,
-        *,
-        columns: bool,
-        restart: bool,
-        length: Callable[[], int | None],
-    ) -> None:
+    def __init__(self, passes: Passes, source: int, position: SourcePosition, *, columns: bool, restart: bool) -> None:
         """Prepare to read; nothing is opened before rows are wanted.
 
         Args:
-            name: Name of the source, for errors.
-            open_pass: Gives the rows of a pass.
-            cursor: Where to start.
+            passes: Gives the rows of a pass.
+            source: Which source.
+            position: Where to start.
             columns: Read Arrow record batches instead of dict rows.
             restart: Start over when a pass ends.
-            length: Gives the rows of a pass, to skip whole passes at once; None = unknown.
         """
-        self._name = name
-        self._open_pass = open_pass
+        self._passes = passes
+        self._source = source
+        self._name = passes.names[source]
         self._columns = columns
         self._restart = restart
-        self._length = length
-        self._given = cursor
-        self._end = cursor  # behind the rows that wait to be taken
+        self._given = position
+        self._end = position  # behind the rows that wait to be taken
         self._stream: RowStream | BatchStream | None = None  # at `_end`; batches: at the start of its cell
         self._pass_ended = False
         self._waiting: deque[Run] = deque()
         self._ready = 0
 
     @property
-    def cursor(self) -> Cursor:
+    def position(self) -> SourcePosition:
         """Position after the rows taken so far."""
         return self._given
 
@@ -169,7 +157,7 @@ class Feed:
         rows -= here
         if not rows:
             return
-        length = self._length() if self._restart and rows > _FAR_ROWS else None
+        length = self._passes.rows[self._source] if self._restart and rows > _FAR_ROWS else None
         if length and self._end.row + rows > length:
             # A pass ends with its last row; the next one has begun only when a row of it was given.
             turns, last = divmod(self._end.row + rows - 1, length)
@@ -186,7 +174,7 @@ class Feed:
         try:
             return self._read_cell() if self._columns else self._read_rows(wanted)
         except Exception:
-            # Rows read just before the failure are in no queue; asked again, the feed must come to them again.
+            # Rows read just before the failure are in no queue; asked again, the reader must come to them again.
             self._stream = None
             raise
 
@@ -226,12 +214,12 @@ class Feed:
         return runs
 
     def _batches(self, rows: int, at: dict[str, Any] | None) -> BatchStream:
-        return self._open_pass(self._end.turn).batches(rows, at)
+        return self._passes.open(self._source, self._end.turn).batches(rows, at)
 
     def _row_stream(self) -> RowStream:
         """Return the rows of the present pass from the present position on."""
         if not isinstance(self._stream, RowStream):
-            self._stream = self._open_pass(self._end.turn).rows(self._end.at)
+            self._stream = self._passes.open(self._source, self._end.turn).rows(self._end.at)
             if self._stream.skip(self._end.skip) < self._end.skip:
                 raise self._too_short()
         return self._stream
@@ -239,7 +227,7 @@ class Feed:
     def _name_start(self) -> None:
         """Name the position at a pass's start too, where it says which of several orders the pass has."""
         if self._end.at is None and not self._end.skip:
-            source = self._open_pass(self._end.turn)
+            source = self._passes.open(self._source, self._end.turn)
             if not source.has_repeatable_order:
                 self._end = replace(self._end, at=source.rows().state())
 
@@ -281,7 +269,7 @@ class Feed:
         return True
 
     def _begin_pass(self, turn: int) -> None:
-        self._stream, self._end, self._pass_ended = None, Cursor(turn=turn), False
+        self._stream, self._end, self._pass_ended = None, SourcePosition(turn=turn), False
 
 
 def _pull(stream: RowStream, wanted: int) -> tuple[list[dict[str, Any]], Place | None]:

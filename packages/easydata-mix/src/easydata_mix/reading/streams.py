@@ -8,15 +8,15 @@ from easydata_sources import RowStream, State
 from easydata_sources.rows import Row, rows_as_dicts
 from easydata_sources.streams import Chunk, ChunkReader, Place
 
-from easydata_mix.mixer import Mixer, Reading, ReadSpot
-from easydata_mix.token_mixer import TokenMixer
+from easydata_mix.reading.mixer import Mixer, MixturePosition, Reading
+from easydata_mix.reading.token_mixer import TokenMixer
 
 
 class MixedRowStream(RowStream):
     """Dict rows of a mixture."""
 
-    def __init__(self, reading: Reading, spot: ReadSpot) -> None:
-        self._mixer = make_mixer(reading, spot, columns=False)
+    def __init__(self, reading: Reading, position: MixturePosition) -> None:
+        self._mixer = make_mixer(reading, position, columns=False)
         self._save = reading.save
         self._chunk: Chunk | None = None
         self._rows: list[Row] = []
@@ -33,7 +33,7 @@ class MixedRowStream(RowStream):
         return row
 
     def state(self) -> State:
-        return self._save(self._mixer.spot) if self._chunk is None else self._chunk.state_after(self._given)
+        return self._save(self._mixer.position) if self._chunk is None else self._chunk.state_after(self._given)
 
     def skip(self, rows: int) -> int:
         here = min(rows, len(self._rows) - self._given)
@@ -57,7 +57,7 @@ class MixedReader(ChunkReader):
         load: Turns a saved state into a position.
     """
 
-    def __init__(self, reading: Reading, load: Callable[[State], ReadSpot]) -> None:
+    def __init__(self, reading: Reading, load: Callable[[State], MixturePosition]) -> None:
         self._reading = reading
         self._load = load
 
@@ -69,10 +69,10 @@ class MixedReader(ChunkReader):
     def seek(self, start: State, rows: int) -> tuple[State, int]:
         mixer = make_mixer(self._reading, self._load(start), columns=True)
         skipped = mixer.skip(rows)
-        return self._reading.save(mixer.spot), skipped
+        return self._reading.save(mixer.position), skipped
 
 
-def make_mixer(reading: Reading, spot: ReadSpot, *, columns: bool) -> Mixer | TokenMixer:
+def make_mixer(reading: Reading, position: MixturePosition, *, columns: bool) -> Mixer | TokenMixer:
     """Return what reads the mixture chunk by chunk."""
     kind = TokenMixer if reading.weight_by == "token" else Mixer
-    return kind(reading, spot, columns=columns)
+    return kind(reading, position, columns=columns)

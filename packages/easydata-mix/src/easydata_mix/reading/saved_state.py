@@ -7,7 +7,7 @@
 
 `given` counts a source's rows since the integral last started (row `phase`) up to the block's start: the one number
 per source that exact shares need. `pass`, `row`, `at` and `skip` are the position in the source itself. Where weights
-are shares of tokens a source also has its `credit` (see `token_plan.py`); its position is that of the block's start.
+are shares of tokens a source also has its `credit` (see `token_quotas.py`); its position is that of the block's start.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from fractions import Fraction
 from typing import Any
 
 from easydata_mix.errors import MixtureError
-from easydata_mix.feed import Cursor
-from easydata_mix.mixer import ReadSpot
-from easydata_mix.plan import Place
-from easydata_mix.weights import listed
+from easydata_mix.plan.planner import BlockStart
+from easydata_mix.plan.weights import listed
+from easydata_mix.reading.mixer import MixturePosition
+from easydata_mix.reading.source_reader import SourcePosition
 
 
-def spot_to_dict(spot: ReadSpot, names: Sequence[str]) -> dict[str, Any]:
+def position_to_dict(position: MixturePosition, names: Sequence[str]) -> dict[str, Any]:
     """Return a position as plain JSON types."""
-    place = spot.place
+    begin = position.begin
     sources = {
-        name: {"given": place.given[index], "live": index in place.live, **spot.cursors[index].to_dict()}
+        name: {"given": begin.given[index], "live": index in begin.live, **position.positions[index].to_dict()}
         for index, name in enumerate(names)
     }
-    for name, credit in zip(names, place.credit, strict=False):
+    for name, credit in zip(names, begin.credit, strict=False):
         sources[name]["credit"] = str(credit)
-    return {"block": place.row, "offset": spot.offset, "phase": place.phase, "sources": sources}
+    return {"block": begin.row, "offset": position.offset, "phase": begin.phase, "sources": sources}
 
 
-def spot_from_dict(state: Mapping[str, Any], names: Sequence[str]) -> ReadSpot:
+def position_from_dict(state: Mapping[str, Any], names: Sequence[str]) -> MixturePosition:
     """Return the position of a saved state, or raise if it speaks of other sources."""
     if "sources" not in state or "block" not in state:
         raise MixtureError(
@@ -48,15 +48,15 @@ def spot_from_dict(state: Mapping[str, Any], names: Sequence[str]) -> ReadSpot:
             f"The state was saved by a mixture of {listed(sorted(entries))}; this one has {listed(sorted(names))}. "
             "Build the mixture from the same sources."
         )
-    place = Place(
+    begin = BlockStart(
         row=state["block"],
         phase=state["phase"],
         given=tuple(entries[name]["given"] for name in names),
         live=tuple(index for index, name in enumerate(names) if entries[name]["live"]),
         credit=tuple(Fraction(entries[name]["credit"]) for name in names if "credit" in entries[name]),
     )
-    cursors = tuple(Cursor.from_dict(entries[name]) for name in names)
-    return ReadSpot(place=place, offset=state["offset"], cursors=cursors)
+    positions = tuple(SourcePosition.from_dict(entries[name]) for name in names)
+    return MixturePosition(begin=begin, offset=state["offset"], positions=positions)
 
 
 def check_mixture(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
