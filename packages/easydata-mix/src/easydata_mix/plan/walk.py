@@ -66,15 +66,13 @@ def walk(
             return PlanPosition(begin=begin, offset=0, drawn=tuple(drawn))
         cut = _cut(block, [limit - used for limit, used in zip(limits, drawn, strict=True)])
         served = cut[0] if cut else block.stop - begin.row
-        if target < begin.row + served or (cut and (stop == "first_exhausted" or target == begin.row + served)):
+        behind = go_on(planner, block, served, cut and cut[1], stop)
+        if target < begin.row + served or (cut and (behind is None or target == begin.row + served)):
             return PlanPosition(begin=begin, offset=min(target - begin.row, served), drawn=tuple(drawn))
-        before = drawn
-        if cut:
-            drawn = [limit + used for limit, used in zip(before, _counts(block, served), strict=True)]
-            begin = planner.without(begin, cut[1], begin.row + served)
-        else:
-            drawn = [used + quota for used, quota in zip(before, block.quotas, strict=True)]
-            begin = planner.after(block)
+        more = _counts(block, served) if cut else block.quotas
+        drawn = [used + given for used, given in zip(drawn, more, strict=True)]
+        assert behind is not None
+        begin = behind
 
 
 def orders(planner: Planner, rows: int, *, lengths: Sequence[int | None], stop: Stop) -> Iterator[Order]:
@@ -85,15 +83,31 @@ def orders(planner: Planner, rows: int, *, lengths: Sequence[int | None], stop: 
         yield stretch.order
         rows -= len(stretch.order)
         begin = stretch.begin_after(len(stretch.order))
-    while rows > 0 and (block := planner.block(begin)) is not None:
+    while rows > 0 and begin is not None and (block := planner.block(begin)) is not None:
         cut = _cut(block, left)
         order = block.order[: cut[0] if cut else None][:rows]
         yield order
         rows -= len(order)
         left = [available - used for available, used in zip(left, counts_of(order, len(left)), strict=True)]
-        if cut and stop == "first_exhausted":
-            return
-        begin = planner.without(begin, cut[1], begin.row + len(order)) if cut else planner.after(block)
+        begin = go_on(planner, block, len(order), cut and cut[1], stop)
+
+
+def go_on(planner: Planner, block: Block, served: int, exhausted: int | None, stop: Stop) -> BlockStart | None:
+    """Return where the plan goes on behind the rows of a block that could be served; None where the mixture ends.
+
+    Args:
+        planner: The plan.
+        block: The block.
+        served: Rows of it that could be served: all, unless a source ran out.
+        exhausted: The source that ran out; None = none did.
+        stop: The stop policy.
+    """
+    return planner.after(block) if exhausted is None else leave_out(planner, block.begin, served, exhausted, stop)
+
+
+def leave_out(planner: Planner, begin: BlockStart, served: int, exhausted: int, stop: Stop) -> BlockStart | None:
+    """Return where the plan goes on without a source that ran out in a block; None where the mixture ends instead."""
+    return planner.without(begin, exhausted, begin.row + served) if stop == "all_exhausted" else None
 
 
 def drawn_at(planner: Planner, position: PlanPosition) -> list[int]:
@@ -139,20 +153,15 @@ def token_orders(planner: Planner, rows: int, *, lengths: Sequence[NDArray[np.in
     used = [0] * len(lengths)
 
     def upcoming(source: int, index: int) -> int | None:
-        begin, known = used[source] + index, lengths[source]
-        if begin >= len(known) and stop != "restart":
+        row, known = used[source] + index, lengths[source]
+        if row >= len(known) and stop != "restart":
             return None
-        return int(known[begin % len(known)])
+        return int(known[row % len(known)])
 
-    begin = planner.start()
-    while rows > 0 and (planned := planner.token_block(begin, upcoming)) is not None:
+    begin: BlockStart | None = planner.start()
+    while rows > 0 and begin is not None and (planned := planner.token_block(begin, upcoming)) is not None:
         block, exhausted = planned
         yield block.order[:rows]
         rows -= len(block.order)
         used = [before + more for before, more in zip(used, counts_of(block.order, len(used)), strict=True)]
-        if exhausted is None:
-            begin = planner.after(block)
-        elif stop == "first_exhausted":
-            return
-        else:
-            begin = planner.without(begin, exhausted, block.stop)
+        begin = go_on(planner, block, len(block.order), exhausted, stop)

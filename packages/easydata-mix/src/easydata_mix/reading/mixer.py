@@ -21,7 +21,7 @@ from easydata_mix.errors import MixtureError
 from easydata_mix.plan.block_order import Order, concatenate, counts_of, first_unserved
 from easydata_mix.plan.planner import BlockStart, Planner
 from easydata_mix.plan.recipe import WeightBy
-from easydata_mix.plan.walk import PlanPosition, Stop, drawn_at, walk
+from easydata_mix.plan.walk import PlanPosition, Stop, drawn_at, leave_out, walk
 from easydata_mix.reading.passes import Passes
 from easydata_mix.reading.source_reader import Run, SourcePosition, SourceReader
 
@@ -162,10 +162,11 @@ class Mixer:
 
     def _leave_out(self, source: int) -> bool:
         """Go on without a source that ran out; False if the mixture ends instead."""
-        if self._reading.stop != "all_exhausted":
+        reading = self._reading
+        behind = leave_out(reading.planner, self._block_begin, self._offset, source, reading.stop)
+        if behind is None:
             return False
-        row = self._block_begin.row + self._offset
-        self._block_begin, self._offset = self._reading.planner.without(self._block_begin, source, row), 0
+        self._block_begin, self._offset = behind, 0
         return True
 
     def _chunk_or_stay(self, span: _Span, rows: int) -> Chunk:

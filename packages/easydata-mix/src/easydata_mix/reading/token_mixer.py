@@ -14,6 +14,7 @@ from easydata_sources.streams import Chunk
 
 from easydata_mix.errors import MixtureError
 from easydata_mix.plan.planner import Block, BlockStart
+from easydata_mix.plan.walk import leave_out
 from easydata_mix.reading.mixer import MixturePosition, Reading, interleave, origin_in, readers_of
 from easydata_mix.reading.source_reader import SourceReader
 
@@ -55,11 +56,14 @@ class TokenMixer:
                 self._move_to(self._reading.planner.after(block))
                 if given < len(chunk.rows):
                     return _behind(chunk, given)
-            elif exhausted is None or self._reading.stop != "all_exhausted":
+                continue
+            # Only now, so that what is behind a block is the same whether it was given or stepped over.
+            behind = exhausted is not None and leave_out(
+                self._reading.planner, block.begin, 0, exhausted, self._reading.stop
+            )
+            if not behind:
                 break
-            else:
-                # Only now, so that what is behind a block is the same whether it was given or stepped over.
-                self._move_to(self._reading.planner.without(block.begin, exhausted, block.stop))
+            self._move_to(behind)
         return None
 
     def _move_to(self, begin: BlockStart) -> None:
