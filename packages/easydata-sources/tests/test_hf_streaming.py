@@ -127,6 +127,18 @@ def test_a_stream_that_is_not_shuffled_keeps_its_order_in_every_epoch() -> None:
     assert ids(source) == list(range(COUNT))
 
 
+def test_a_stream_that_repeats_its_rows_without_end_says_so() -> None:
+    repeated = HFDatasetShardedSource(stream_of(5, 1).repeat(None).map(dict))
+    assert repeated.is_endless
+    assert len(repeated.limit(12)) == len(list(repeated.limit(12))) == 12
+    with pytest.raises(DataError, match="never ends"):
+        CompositeShardedSource([repeated, MemoryShardedSource([{"id": -1}])])
+    for bounded in (stream_of(5, 1), stream_of(5, 1).repeat(2), stream_of(5, 1).repeat(None).take(7)):
+        source = HFDatasetShardedSource(bounded)
+        assert not source.is_endless
+        assert len(list(source)) in (5, 10, 7)
+
+
 class Outage(Exception):
     """An error that no reader of data has heard of."""
 

@@ -29,6 +29,8 @@ class StreamOrder:
     """Whether the data set built anew has the same order."""
     buffered: bool
     """Whether there is a shuffle buffer, whose content the library's state does not hold."""
+    endless: bool
+    """Whether the rows are repeated without end."""
 
 
 def stream_order(dataset: datasets.IterableDataset) -> StreamOrder:
@@ -40,6 +42,7 @@ def stream_order(dataset: datasets.IterableDataset) -> StreamOrder:
         digest=blake2b(states.encode(), digest_size=8).hexdigest() if generators else None,
         seeded=all(map(_is_seeded, generators)),
         buffered=any(type(stage).__name__.startswith("BufferShuffled") for stage in stages),
+        endless=_is_endless(dataset._ex_iterable),
     )
 
 
@@ -54,6 +57,15 @@ def _stages(dataset: datasets.IterableDataset) -> Iterator[Any]:
         yield stage
         for value in vars(stage).values():
             waiting += value if isinstance(value, list) else [value]
+
+
+def _is_endless(stage: Any) -> bool:
+    """Whether a stage repeats those before it without end, and none behind it takes a number of rows."""
+    while stage is not None and not type(stage).__name__.startswith("Take"):
+        if type(stage).__name__.startswith("Repeat") and stage.num_times is None:
+            return True
+        stage = getattr(stage, "ex_iterable", None)
+    return False
 
 
 def _is_seeded(generator: np.random.Generator) -> bool:

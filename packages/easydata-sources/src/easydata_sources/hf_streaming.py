@@ -58,6 +58,10 @@ class StreamingSource(SingleShardSource):
             )
 
     @property
+    def is_endless(self) -> bool:
+        return self._order.endless
+
+    @property
     def has_repeatable_order(self) -> bool:
         return self._order.seeded
 

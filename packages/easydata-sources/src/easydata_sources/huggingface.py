@@ -68,6 +68,10 @@ class HFDatasetShardedSource(ShardedDataSource):
         return self._source.shard_names
 
     @property
+    def is_endless(self) -> bool:
+        return self._source.is_endless
+
+    @property
     def has_repeatable_order(self) -> bool:
         return self._source.has_repeatable_order
 
