@@ -193,7 +193,7 @@ class MixedShardedSource(SingleShardSource):
         return self._over(self._passes.with_care(care))
 
     def data_files(self) -> Sequence[DataFile]:
-        return [file for source in self._sources.values() for file in source.data_files()]
+        return [file for source in self._passes.sources.values() for file in source.data_files()]
 
     def identity(self) -> Identity:
         """Return what the rows depend on: the sources' identities, the recipe, and the edits of the weights."""
