@@ -55,7 +55,7 @@ def main() -> None:
             batch["input_ids"], segment_ids=batch["segment_ids"], longest_segment=LONGEST, remat="full"
         )
         targets = jnp.roll(batch["labels"], -1, axis=1).at[:, -1].set(IGNORE_INDEX)
-        total, stats = fused_linear_ce(hidden[0], model.head_weights(), targets[0])
+        total, stats = fused_linear_ce(hidden[0], model.linear_head(), targets[0])
         return total, stats.count
 
     optimizer = optax.chain(

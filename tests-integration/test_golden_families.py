@@ -89,9 +89,7 @@ def test_four_steps_of_adamw(case):
         def loss(params):
             model = join_params(structure, params)
             hidden = model.hidden(ids, segment_ids=segments)
-            total, stats = fused_linear_ce(
-                hidden, model.head_weights(), labels, softcap=case.model.config.logit_softcap
-            )
+            total, stats = fused_linear_ce(hidden, model.linear_head(), labels)
             return total / stats.count
 
         value, grads = jax.value_and_grad(loss)(params)

@@ -68,7 +68,7 @@ def test_logits_are_those_of_torch(model, side):
 def test_likelihood_of_a_text_through_the_chunked_head(model, tokenizer):
     ids = tokenizer(EIFFEL)["input_ids"]
     hidden = model.hidden(jnp.asarray([ids[:-1]]))[0]
-    nll = -token_logps(hidden, model.head_weights(), jnp.asarray(ids[1:])).mean()
+    nll = -token_logps(hidden, model.linear_head(), jnp.asarray(ids[1:])).mean()
     assert float(nll) == pytest.approx(1.9457, abs=1e-4)
 
 

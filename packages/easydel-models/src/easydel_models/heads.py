@@ -28,6 +28,7 @@ from easydel_models.generation.model_engine import generate
 from easydel_models.layers.linear import DROPOUT, LORA_B, LoraDropout
 from easydel_models.layers.stacks import stacks
 from easydel_models.layers.tokens import Memory
+from easydel_models.lm_loss import LinearHead
 from easydel_models.lm_loss.chunks import softcapped
 from easydel_models.mesh.sharding import init_shardings, one_writer
 from easydel_models.parameters import Params, init_params, joined_stacks, layer_stacks, split_params
@@ -237,6 +238,10 @@ class CausalLM(DecoderModel):
     def head_weights(self) -> Float[Array, "V D"]:
         """The matrix W that turns hidden states into logits, ``hidden @ W.T``: the embedding, where tied."""
         return self.embedding[...] if self.config.tie_embeddings else self.head[...]
+
+    def linear_head(self) -> LinearHead:
+        """What losses take: the matrix of `head_weights` with the bound on its logits."""
+        return LinearHead(self.head_weights(), self.config.logit_softcap)
 
     def __call__(
         self,

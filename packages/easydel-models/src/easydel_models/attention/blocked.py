@@ -35,6 +35,8 @@ def blocked_attention(
     value: Float[Array, "B S G K"],
     rule: Rule,
     places: Places,
+    *,
+    sinks: Float[Array, " H"] | None = None,
 ) -> Float[Array, "B T H K"]:
     """Attention in blocks of `BLOCK` queries; see `easydel_models.attention.attention`."""
     batch, length, heads, head_dim = query.shape
@@ -42,7 +44,8 @@ def blocked_attention(
     places = _whole_places(places, batch, length, key.shape[1])
     query, key, value = (_whole_blocks(array) for array in (query, key, value))
     grouped = query.reshape(batch, query.shape[1], groups, heads // groups, head_dim)
-    inputs = _Heads(grouped.transpose(0, 2, 3, 1, 4), key.swapaxes(1, 2), value.swapaxes(1, 2))
+    of_heads = None if sinks is None else sinks.astype(jnp.float32).reshape(groups, heads // groups)
+    inputs = _Heads(grouped.transpose(0, 2, 3, 1, 4), key.swapaxes(1, 2), value.swapaxes(1, 2), of_heads)
     mixed = _attend(rule, inputs, places)
     return jnp.transpose(mixed, (0, 3, 1, 2, 4)).reshape(query.shape)[:, :length]
 
@@ -51,6 +54,8 @@ class _Heads(NamedTuple):
     query: Float[Array, "B G R T K"]
     key: Float[Array, "B G S K"]
     value: Float[Array, "B G S K"]
+    sinks: Float[Array, "G R"] | None
+    """Scores without a value; None = there are none."""
 
 
 class _Rows(NamedTuple):
@@ -79,7 +84,7 @@ def _attend_forward(rule, inputs, places):
                 _keys_of(inputs.key, keys),
                 _keys_of(inputs.value, keys),
             )
-            return _block_forward(rule, of_block, key, value, mask)
+            return _block_forward(rule, _Heads(of_block, key, value, inputs.sinks), mask)
 
         return _with_seen_keys(rule, places, start, inputs.key.shape[2], branch)
 
@@ -109,7 +114,12 @@ def _attend_backward(rule, kept, d_mixed):
 
     zeros = jnp.zeros(key.shape, jnp.float32), jnp.zeros(value.shape, jnp.float32)
     (d_key, d_value), d_queries = jax.lax.scan(block, zeros, _starts(inputs))
-    return _Heads(_in_a_row(d_queries), d_key.astype(key.dtype), d_value.astype(value.dtype)), None
+    d_sinks = None
+    if inputs.sinks is not None:
+        # A sink's value is 0, so that its weight p passes -p times the mean of the others' gradients.
+        weight = jnp.exp(inputs.sinks[None, :, :, None] - normaliser)
+        d_sinks = -jnp.sum(weight * delta, axis=(0, 3))
+    return _Heads(_in_a_row(d_queries), d_key.astype(key.dtype), d_value.astype(value.dtype), d_sinks), None
 
 
 _attend = jax.custom_vjp(_mixed, nondiff_argnums=(0,))
@@ -142,17 +152,18 @@ def stretch_sizes(longest: int) -> list[int]:
 
 
 def _block_forward(
-    rule: Rule,
-    query: Float[Array, "B G R t K"],
-    key: Float[Array, "B G s K"],
-    value: Float[Array, "B G s K"],
-    mask: Bool[Array, "#B 1 1 #t #s"],
+    rule: Rule, block: _Heads, mask: Bool[Array, "#B 1 1 #t #s"]
 ) -> tuple[Float[Array, "B G R t K"], Float[Array, "B G R t"]]:
+    query, key, value, sinks = block
     scores = jnp.where(mask, _scores(rule, query, key), -jnp.inf)
     highest = scores.max(axis=-1)
     highest = jnp.where(jnp.isfinite(highest), highest, jnp.float32(0))  # a query that sees nothing
+    if sinks is not None:
+        highest = jnp.maximum(highest, sinks[None, :, :, None])
     powers = jnp.exp(scores - highest[..., None])
     total = powers.sum(axis=-1)
+    if sinks is not None:
+        total = total + jnp.exp(sinks[None, :, :, None] - highest)
     total = jnp.where(total > 0, total, jnp.float32(1))
     mixed = _rows_times(powers.astype(value.dtype), value) / total[..., None]
     return mixed.astype(query.dtype), highest + jnp.log(total)

@@ -77,6 +77,7 @@ def cases(length: int) -> Iterator[tuple[str, dict[str, Any], tuple[int, int]]]:
     yield "packed and windowed", {"segment_ids": rows, "window": 17}, (4, 2)
     yield "soft-capped", {"segment_ids": rows, "softcap": 3.0}, (4, 2)
     yield "prefixed", {"segment_ids": rows, **_continued(packed)}, (4, 2)
+    yield "with sinks", {"segment_ids": rows, "sinks": jnp.linspace(-1.0, 2.0, 4)}, (4, 2)
     yield "both directions", {"segment_ids": rows, "causal": False}, (4, 2)
 
 

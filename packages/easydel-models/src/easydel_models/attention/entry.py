@@ -6,9 +6,9 @@ Implementations differ in memory and speed only. What one of them cannot honour 
 |---|---|---|---|
 | ``reference`` | length² | anywhere; what the others are tested against | |
 | ``blocked`` | block * length, recomputed in the backward pass | anywhere | |
-| ``xla`` | length², by `jax.nn.dot_product_attention` | anywhere | softcap |
-| ``cudnn`` | none; a mask of length² where there are documents | NVIDIA GPU (unverified) | softcap, float32 |
-| ``splash`` | none | TPU (unverified) | places that are not the order in the row, prefixes |
+| ``xla`` | length², by `jax.nn.dot_product_attention` | anywhere | softcap, sinks |
+| ``cudnn`` | none; a mask of length² where there are documents | NVIDIA GPU (unverified) | softcap, sinks, float32 |
+| ``splash`` | none | TPU (unverified) | places that are not the order in the row, prefixes, sinks |
 
 Unverified means that nobody has run `python -m easydel_models.attention.check` on such a machine yet.
 
@@ -48,6 +48,7 @@ def attention(
     window: int | None = None,
     scale: float | None = None,
     softcap: float | None = None,
+    sinks: Float[Array, " H"] | None = None,
     implementation: Implementation = "auto",
 ) -> Float[Array, "B T H K"]:
     """Scaled dot-product attention with grouped heads.
@@ -71,6 +72,8 @@ def attention(
         window: Number of places a query sees back, its own included; None = all. Needs `causal`.
         scale: Factor on the scores; None = 1 / sqrt(K).
         softcap: Bound on the magnitude of the scores; None = no bound.
+        sinks: For each query head a score that takes part in the softmax and has no value, so that a head may look at
+            nothing; None = there is none.
         implementation: One of the table above; ``"auto"`` takes ``"reference"`` for short inputs, else ``"blocked"``.
 
     Returns:
@@ -82,7 +85,8 @@ def attention(
 
     References: Vaswani et al., Attention Is All You Need, 2017, https://arxiv.org/abs/1706.03762, eq. 1;
         Ainslie et al., GQA, 2023, https://arxiv.org/abs/2305.13245 (grouped heads); Gemma Team, Gemma 2,
-        2024, https://arxiv.org/abs/2408.00118 (soft-capping).
+        2024, https://arxiv.org/abs/2408.00118 (soft-capping); OpenAI, gpt-oss model card, 2025,
+        https://arxiv.org/abs/2508.10925, section 2.3 (sinks).
     """
     _check_heads(query, key)
     rule = Rule(
@@ -97,7 +101,12 @@ def attention(
     places = Places(segment_ids, kv_segment_ids, positions, kv_positions, prefix_ids).checked(rule)
     if implementation == "auto":
         implementation = "reference" if query.shape[1] <= SHORT else "blocked"
-    return _available(implementation)(query, key, value, rule, places)
+    attend = _available(implementation)
+    if sinks is None:
+        return attend(query, key, value, rule, places)
+    if implementation not in _WITH_SINKS:
+        raise ValueError(f"{implementation!r} attention knows no sinks; take one of {', '.join(_WITH_SINKS)}.")
+    return attend(query, key, value, rule, places, sinks=sinks)
 
 
 def why_unavailable(implementation: str) -> str | None:
@@ -119,6 +128,9 @@ _IMPLEMENTATIONS: Mapping[str, Callable[..., Array]] = {
     "cudnn": functools.partial(dot_product_attention, kernel="cudnn"),
     "splash": splash_attention,
 }
+
+
+_WITH_SINKS = ("reference", "blocked")
 
 
 def _available(implementation: str) -> Callable[..., Array]:

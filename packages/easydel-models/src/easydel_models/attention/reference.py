@@ -17,6 +17,8 @@ def reference_attention(
     value: Float[Array, "B S G K"],
     rule: Rule,
     places: Places,
+    *,
+    sinks: Float[Array, " H"] | None = None,
 ) -> Float[Array, "B T H K"]:
     """Attention over all keys at once; see `easydel_models.attention.attention`."""
     mask = visible(rule, places, Span(0, rule.query_length), Span(0, rule.kv_length))
@@ -27,15 +29,23 @@ def reference_attention(
     scores = scores * jnp.float32(rule.scale)
     if rule.softcap is not None:
         scores = jnp.float32(rule.softcap) * jnp.tanh(scores / jnp.float32(rule.softcap))
-    weights = _masked_softmax(scores, mask[:, None, None])
+    of_heads = None if sinks is None else sinks.astype(jnp.float32).reshape(1, groups, heads // groups, 1, 1)
+    weights = _masked_softmax(scores, mask[:, None, None], of_heads)
     mixed = jnp.einsum("bgrts,bsgk->btgrk", weights.astype(value.dtype), value)
     return mixed.reshape(query.shape).astype(query.dtype)
 
 
-def _masked_softmax(scores: Float[Array, "*rest S"], mask: Bool[Array, "..."]) -> Float[Array, "*rest S"]:
+def _masked_softmax(
+    scores: Float[Array, "*rest S"], mask: Bool[Array, "..."], sinks: Float[Array, "..."] | None
+) -> Float[Array, "*rest S"]:
     # A row in which nothing is seen comes out as 0, not NaN, forward and backward.
     scores = jnp.where(mask, scores, -jnp.inf)
     highest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
-    powers = jnp.exp(scores - jnp.where(jnp.isfinite(highest), highest, jnp.float32(0)))
+    highest = jnp.where(jnp.isfinite(highest), highest, jnp.float32(0))
+    if sinks is not None:
+        highest = jnp.maximum(highest, jax.lax.stop_gradient(sinks))
+    powers = jnp.exp(scores - highest)
     total = powers.sum(axis=-1, keepdims=True)
+    if sinks is not None:
+        total = total + jnp.exp(sinks - highest)
     return powers / jnp.where(total > 0, total, jnp.float32(1))

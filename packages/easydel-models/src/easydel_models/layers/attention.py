@@ -33,6 +33,7 @@ AXES = {
     "output_bias": ("width",),
     "query_norm": ("width",),
     "key_norm": ("width",),
+    "sinks": ("heads",),
 }
 
 
@@ -61,6 +62,11 @@ class Attention(Mixer):
     """Factor on the scores; None = 1 / sqrt(head_dim)."""
     softcap: float | None = None
     """Bound on the magnitude of the scores; None = no bound."""
+    sinks: bool = False
+    """Whether each head has a score without a value that takes part in its softmax."""
+    gated: bool = False
+    """Whether what a head gives is multiplied by the sigmoid of a gate, which the query projection holds behind each
+    head's query."""
     query_growth: float = 0.0
     """Queries are multiplied by ``1 + query_growth * log(1 + position // rope.original_max_positions)``; 0 = never."""
     publishes: str | None = None
@@ -88,7 +94,7 @@ class Attention(Mixer):
         """See `Mixer`."""
         queries, keys = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
         specs = {
-            **linear_parameters("query", dim, queries, bias=self.qkv_bias),
+            **linear_parameters("query", dim, 2 * queries if self.gated else queries, bias=self.qkv_bias),
             **linear_parameters("key", dim, keys, bias=self.qkv_bias),
             **linear_parameters("value", dim, keys, bias=self.qkv_bias),
             **linear_parameters("output", queries, dim, bias=self.output_bias),
@@ -97,6 +103,8 @@ class Attention(Mixer):
             whole = self.qk_norm == "all"
             specs |= norm.parameters("query_norm", queries if whole else self.head_dim)
             specs |= norm.parameters("key_norm", keys if whole else self.head_dim)
+        if self.sinks:
+            specs["sinks"] = ParameterSpec(shape=(self.num_heads,), kind="other")
         return specs
 
     def ropes(self) -> tuple[tuple[RopeConfig, int], ...]:
@@ -115,7 +123,7 @@ class Attention(Mixer):
         self, layer: Mapping[str, Any], x: Float[Array, "B T D"], tokens: Tokens
     ) -> tuple[Float[Array, "B T D"], Memory]:
         """See `Mixer`."""
-        query, key, value = self._heads(layer, x, tokens)
+        query, key, value, gate = self._heads(layer, x, tokens)
         mixed = attention(
             query,
             tokens.exchange.of_whole_row(key),
@@ -123,10 +131,11 @@ class Attention(Mixer):
             window=self._window(tokens),
             scale=self.scale,
             softcap=self.softcap,
+            sinks=layer["sinks"] if self.sinks else None,
             implementation=tokens.implementation,
             **tokens.places,
         )
-        return self._output(layer, mixed, tokens), Memory(by_token=(key.swapaxes(1, 2), value.swapaxes(1, 2)))
+        return self._output(layer, mixed, gate, tokens), Memory(by_token=(key.swapaxes(1, 2), value.swapaxes(1, 2)))
 
     def empty_memory(self, rows: int, slots: int, dtype: np.dtype) -> Memory:
         """See `Mixer`."""
@@ -137,30 +146,35 @@ class Attention(Mixer):
         self, layer: Mapping[str, Any], x: Float[Array, "B 1 D"], settled: Memory, recent: Memory, now: Step
     ) -> tuple[Float[Array, "B 1 D"], Memory]:
         """See `Mixer`."""
-        query, key, value = self._heads(layer, x, now.tokens)
+        query, key, value, gate = self._heads(layer, x, now.tokens)
         keys, values = (
             jax.lax.dynamic_update_slice_in_dim(held, new.swapaxes(1, 2).astype(held.dtype), now.number, axis=2)
             for held, new in zip(recent.by_token, (key, value), strict=True)
         )
         recent = Memory(by_token=(keys, values))
-        return self._output(layer, self._attend_over(query, settled, recent, now), now.tokens), recent
+        mixed = self._attend_over(layer, query, settled, recent, now)
+        return self._output(layer, mixed, gate, now.tokens), recent
 
-    def _heads(self, layer: Mapping[str, Any], x: Array, tokens: Tokens) -> tuple[Array, Array, Array]:
+    def _heads(self, layer: Mapping[str, Any], x: Array, tokens: Tokens) -> tuple[Array, Array, Array, Array | None]:
+        """Queries, keys and values as attention takes them, and the gate of what it gives."""
+        gate = None
         query, key, value = (linear(layer, name, x) for name in ("query", "key", "value"))
         if self.qk_norm == "all":
             query, key = self._normed(layer, query, key, tokens.norm)
+        if self.gated:
+            query, gate = jnp.split(query.reshape(*x.shape[:2], -1, 2 * self.head_dim), 2, axis=-1)
         query, key, value = (array.reshape(*x.shape[:2], -1, self.head_dim) for array in (query, key, value))
         if self.qk_norm == "head":
             query, key = self._normed(layer, query, key, tokens.norm)
         if self.rope is None:
-            return query, key, value
+            return query, key, value, gate
         cos, sin = tokens.ropes[self.rope, self.head_dim]
         query, key = (apply_rope(array, cos, sin, interleaved=self.rope.interleaved) for array in (query, key))
         if self.query_growth:
             lengths = jnp.floor_divide(tokens.positions, jnp.int32(self.rope.original_max_positions))
             growth = 1 + jnp.float32(self.query_growth) * jnp.log1p(lengths.astype(jnp.float32))
             query = query * growth[:, :, None, None].astype(query.dtype)
-        return query, key, value
+        return query, key, value, gate
 
     def _normed(self, layer: Mapping[str, Any], query: Array, key: Array, norm: NormConfig) -> tuple[Array, Array]:
         return (
@@ -175,11 +189,12 @@ class Attention(Mixer):
         longest = None if tokens.prefix_ids is not None else tokens.longest_segment
         return min((limit for limit in (self.window, longest) if limit is not None), default=None)
 
-    def _output(self, layer: Mapping[str, Any], mixed: Array, tokens: Tokens) -> Array:
+    def _output(self, layer: Mapping[str, Any], mixed: Array, gate: Array | None, tokens: Tokens) -> Array:
+        mixed = mixed if gate is None else mixed * jax.nn.sigmoid(gate)
         return linear(layer, "output", mixed.reshape(*mixed.shape[:2], -1), tokens.exchange)
 
     def _attend_over(
-        self, query: Float[Array, "B 1 H K"], settled: Memory, recent: Memory, now: Step
+        self, layer: Mapping[str, Any], query: Float[Array, "B 1 H K"], settled: Memory, recent: Memory, now: Step
     ) -> Float[Array, "B 1 H K"]:
         """Attention over both memories at once: one softmax, products apart, so that nothing is copied together."""
         (old_keys, old_values), (new_keys, new_values) = settled.by_token, recent.by_token
@@ -196,7 +211,11 @@ class Attention(Mixer):
         if self.softcap is not None:
             scores = jnp.float32(self.softcap) * jnp.tanh(scores / jnp.float32(self.softcap))
         scores = jnp.where(self._seen(old, new_keys.shape[2], now), scores, -jnp.inf)
+        if self.sinks:
+            sinks = layer["sinks"].astype(jnp.float32).reshape(1, groups, heads // groups, 1)
+            scores = jnp.concatenate((scores, jnp.broadcast_to(sinks, (rows, *sinks.shape[1:]))), axis=-1)
         weights = jax.nn.softmax(scores, axis=-1).astype(old_values.dtype)
+        weights = weights[..., :-1] if self.sinks else weights
         mixed = [
             jnp.einsum("bgrs,bgsk->bgrk", part, value, preferred_element_type=jnp.float32)
             for part, value in ((weights[..., :old], old_values), (weights[..., old:], new_values))

@@ -22,6 +22,7 @@ On a mesh (`easydel_models.mesh`) every device works through its own tokens, aga
 """
 
 from easydel_models.lm_loss.chunks import IGNORE_INDEX as IGNORE_INDEX
+from easydel_models.lm_loss.head import LinearHead as LinearHead
 from easydel_models.lm_loss.label_logps import TokenStats as TokenStats
 from easydel_models.lm_loss.label_logps import token_logps as token_logps
 from easydel_models.lm_loss.label_logps import token_stats as token_stats
@@ -29,4 +30,13 @@ from easydel_models.lm_loss.linear_ce import CEStats as CEStats
 from easydel_models.lm_loss.linear_ce import LossType as LossType
 from easydel_models.lm_loss.linear_ce import fused_linear_ce as fused_linear_ce
 
-__all__ = ["IGNORE_INDEX", "CEStats", "LossType", "TokenStats", "fused_linear_ce", "token_logps", "token_stats"]
+__all__ = [
+    "IGNORE_INDEX",
+    "CEStats",
+    "LinearHead",
+    "LossType",
+    "TokenStats",
+    "fused_linear_ce",
+    "token_logps",
+    "token_stats",
+]

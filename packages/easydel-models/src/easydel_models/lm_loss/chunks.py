@@ -151,6 +151,11 @@ def collision(
     return jnp.log(vocabulary.total(jnp.sum(jnp.exp(2.0 * (logits - lse[:, None])), axis=-1)))
 
 
+def mean_logit(logits: Float[Array, "C V"], vocabulary: Vocabulary = WHOLE) -> Float[Array, " C"]:
+    """Mean over the vocabulary of every token's logits."""
+    return vocabulary.total(jnp.sum(logits, axis=-1)) / vocabulary.size(logits.shape[-1])
+
+
 def is_label(labels: Int[Array, " C"], shape: tuple[int, ...], vocabulary: Vocabulary = WHOLE) -> Bool[Array, "C V"]:
     """One-hot labels as booleans."""
     held_here = labels - vocabulary.first(shape[-1]).astype(labels.dtype)

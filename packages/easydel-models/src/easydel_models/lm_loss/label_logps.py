@@ -16,6 +16,7 @@ from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 from jaxtyping import Array, Bool, Float, Int
 
 from easydel_models.lm_loss import chunks as chunks
+from easydel_models.lm_loss.head import LinearHead, parts_of
 from easydel_models.lm_loss.sharding import over_tokens
 
 
@@ -30,12 +31,14 @@ class TokenStats(NamedTuple):
     """No word is likelier than the label."""
     collision: Float[Array, "*N"]
     """log sum_v p_v^2: how likely two draws are the same word. Zeros unless asked for."""
+    mean_logit: Float[Array, "*N"]
+    """Mean of the logits, soft-capped and divided by the temperature, over the vocabulary. Zeros unless asked for."""
 
 
 @overload
 def token_logps(
     hidden: Float[Array, "*N D"],
-    head: Float[Array, "V D"],
+    head: Float[Array, "V D"] | LinearHead,
     labels: Int[Array, "*N"],
     *,
     temperature: float = ...,
@@ -46,7 +49,7 @@ def token_logps(
 @overload
 def token_logps(
     hidden: Float[Array, "*N D"],
-    head: Float[Array, "V D"],
+    head: Float[Array, "V D"] | LinearHead,
     labels: Int[Array, "*N"],
     *,
     temperature: float = ...,
@@ -56,7 +59,7 @@ def token_logps(
 ) -> tuple[Float[Array, "*N"], Float[Array, "*N"]]: ...
 def token_logps(
     hidden: Float[Array, "*N D"],
-    head: Float[Array, "V D"],
+    head: Float[Array, "V D"] | LinearHead,
     labels: Int[Array, "*N"],
     *,
     temperature: float = 1.0,
@@ -72,7 +75,7 @@ def token_logps(
 
     Args:
         hidden: last hidden states of every position that predicts: one row each, or [rows, tokens, D].
-        head: output embedding, one row per word.
+        head: output embedding, one row per word; or a `LinearHead`, which brings its soft cap along.
         labels: the word each position has to predict (shifted by the caller), -100 where it is of no
             interest. Any other label outside 0..V-1 gives NaN.
         temperature: > 0; divides the (soft-capped) logits.
@@ -87,40 +90,52 @@ def token_logps(
     Raises:
         ValueError: shapes do not fit, or an option is out of range.
     """
+    head, softcap = parts_of(head, softcap)
     options = _Options(temperature, softcap, chunk, with_entropy=with_entropy)
-    logps, entropy, _, _ = _per_token(_checked(hidden, head, labels, options), hidden, head, labels)
+    logps, entropy, *_ = _per_token(_checked(hidden, head, labels, options), hidden, head, labels)
     return logps if entropy is None else (logps, entropy)
 
 
 def token_stats(
     hidden: Float[Array, "*N D"],
-    head: Float[Array, "V D"],
+    head: Float[Array, "V D"] | LinearHead,
     labels: Int[Array, "*N"],
     *,
     temperature: float = 1.0,
     softcap: float | None = None,
     with_collision: bool = False,
+    with_mean_logit: bool = False,
     chunk: int = 512,
 ) -> TokenStats:
     """`token_logps` with everything else that a chunk's logits tell.
 
-    Differentiable through `logp` and `entropy`; the other two pass no gradient.
+    Differentiable through `logp` and `entropy`; the others pass no gradient.
 
     Args:
         hidden: see `token_logps`, as the arguments below.
-        head: output embedding.
+        head: see `token_logps`.
         labels: the word each position has to predict, -100 where it is of no interest.
         temperature: > 0; divides the (soft-capped) logits.
         softcap: `c` of `c * tanh(logits / c)`; None = no cap.
         with_collision: also compute `TokenStats.collision`.
+        with_mean_logit: also compute `TokenStats.mean_logit`.
         chunk: tokens whose logits exist at one time.
 
     Raises:
         ValueError: shapes do not fit, or an option is out of range.
     """
-    options = _Options(temperature, softcap, chunk, with_entropy=True, with_correct=True, with_collision=with_collision)
-    logp, entropy, correct, collision = _per_token(_checked(hidden, head, labels, options), hidden, head, labels)
-    return TokenStats(logp, entropy, correct > 0, jnp.zeros_like(logp) if collision is None else collision)
+    head, softcap = parts_of(head, softcap)
+    options = _Options(
+        temperature,
+        softcap,
+        chunk,
+        with_entropy=True,
+        with_correct=True,
+        with_collision=with_collision,
+        with_mean_logit=with_mean_logit,
+    )
+    logp, entropy, correct, *asked = _per_token(_checked(hidden, head, labels, options), hidden, head, labels)
+    return TokenStats(logp, entropy, correct > 0, *(jnp.zeros_like(logp) if one is None else one for one in asked))
 
 
 class _Options(NamedTuple):
@@ -130,6 +145,7 @@ class _Options(NamedTuple):
     with_entropy: bool = False
     with_correct: bool = False
     with_collision: bool = False
+    with_mean_logit: bool = False
     vocabulary: chunks.Vocabulary = chunks.WHOLE
 
 
@@ -140,6 +156,7 @@ class _PerToken(NamedTuple):
     entropy: Array | None
     correct: Array | None
     collision: Array | None
+    mean_logit: Array | None
     lse: Array
 
 
@@ -166,7 +183,7 @@ class _Gradients(NamedTuple):
 
 
 def _value(options: _Options, hidden: Array, head: Array, labels: Array) -> tuple[Array | None, ...]:
-    return _run(options, hidden, head, labels)[:4]
+    return _run(options, hidden, head, labels)[:5]
 
 
 def _forward(options: _Options, hidden: CustomVJPPrimal, head: CustomVJPPrimal, labels: CustomVJPPrimal):
@@ -178,7 +195,7 @@ def _forward(options: _Options, hidden: CustomVJPPrimal, head: CustomVJPPrimal, 
 
 def _backward(options: _Options, residuals: tuple, cotangents: tuple[Any, ...]):
     hidden, head, labels, entropy, lse, (asked_hidden, asked_head) = residuals
-    # Correctness and collision pass no gradient on.
+    # Correctness, collision and the mean logit pass no gradient on.
     # Each part of the vocabulary may be told a part of them.
     vocabulary = options.vocabulary
     d_logp, d_entropy = (None if isinstance(g, SymbolicZero) else vocabulary.total(g) for g in cotangents[:2])
@@ -226,6 +243,7 @@ def _run(options: _Options, hidden: Array, head: Array, labels: Array) -> _PerTo
             entropy=_put(carry.entropy, rows, lambda: stats.entropy),
             correct=_put(carry.correct, rows, lambda: stats.correct),
             collision=_put(carry.collision, rows, lambda: chunks.collision(logits, stats.lse, options.vocabulary)),
+            mean_logit=_put(carry.mean_logit, rows, lambda: chunks.mean_logit(logits, options.vocabulary)),
             lse=chunks.put_rows(carry.lse, rows, stats.lse),
         )
 
@@ -235,6 +253,7 @@ def _run(options: _Options, hidden: Array, head: Array, labels: Array) -> _PerTo
         entropy=zeros if options.with_entropy else None,
         correct=zeros if options.with_correct else None,
         collision=zeros if options.with_collision else None,
+        mean_logit=zeros if options.with_mean_logit else None,
         lse=zeros,
     )
     return chunks.fold_trained(labels, options.chunk, body, init, options.vocabulary)[1]

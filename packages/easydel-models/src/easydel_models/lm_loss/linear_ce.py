@@ -16,6 +16,7 @@ from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 from jaxtyping import Array, Float, Int
 
 from easydel_models.lm_loss import chunks as chunks
+from easydel_models.lm_loss.head import LinearHead, parts_of
 from easydel_models.lm_loss.sharding import over_tokens
 
 LossType = Literal["nll", "dft"]
@@ -36,7 +37,7 @@ class CEStats:
 
 def fused_linear_ce(
     hidden: Float[Array, "*N D"],
-    head: Float[Array, "V D"],
+    head: Float[Array, "V D"] | LinearHead,
     labels: Int[Array, "*N"],
     *,
     loss_type: LossType = "nll",
@@ -57,7 +58,7 @@ def fused_linear_ce(
 
     Args:
         hidden: last hidden states of every position that predicts: one row each, or [rows, tokens, D].
-        head: output embedding, one row per word.
+        head: output embedding, one row per word; or a `LinearHead`, which brings its soft cap along.
         labels: the word each position has to predict (shifted by the caller), -100 where it is not trained.
             Any other label outside 0..V-1 makes the loss NaN.
         loss_type: see above.
@@ -76,6 +77,7 @@ def fused_linear_ce(
         Wu et al., On the Generalization of SFT: A Reinforcement Learning Perspective with Reward
         Rectification, 2025, https://arxiv.org/abs/2508.05629 (dft).
     """
+    head, softcap = parts_of(head, softcap)
     chunks.check_shapes(hidden, head, labels, chunk)
     if loss_type not in ("nll", "dft"):
         raise ValueError(f"`loss_type` must be 'nll' or 'dft', got {loss_type!r}")

@@ -50,8 +50,8 @@ def sequence_scores(
         - `log_weights`: mean over the completion of log p_t - log sum_v p_tv^2: how on-policy it is.
     """
     hidden = model.hidden(batch["input_ids"], **places_of(batch), **how)
-    head, targets, part = model.head_weights(), next_labels(batch["labels"]), of_next(batch["part"])
-    stats = token_stats(hidden, head, targets, with_collision=with_log_weights)
+    head, targets, part = model.linear_head(), next_labels(batch["labels"]), of_next(batch["part"])
+    stats = token_stats(hidden, head, targets, with_collision=with_log_weights, with_mean_logit=True)
     in_completion = ((targets != IGNORED) & (part != PROMPT)).astype(jnp.float32)
 
     def per_sequence(values: jax.Array) -> jax.Array:
@@ -59,7 +59,6 @@ def sequence_scores(
 
     lengths = per_sequence(in_completion)
     fixed = jax.lax.stop_gradient
-    mean_logits = fixed(hidden).astype(jnp.float32) @ fixed(head).astype(jnp.float32).mean(0)
     log_weights = per_sequence(fixed(stats.logp - stats.collision) * in_completion) / jnp.maximum(lengths, 1)
     return {
         "logps": per_sequence(stats.logp * _token_weights(in_completion, part, ld_alpha)),
@@ -68,7 +67,7 @@ def sequence_scores(
         "label_counts": per_sequence((targets != IGNORED).astype(jnp.float32)),
         "entropies": per_sequence(fixed(stats.entropy) * in_completion),
         "correct": per_sequence(stats.correct.astype(jnp.float32) * in_completion),
-        "logits": per_sequence(mean_logits * in_completion),
+        "logits": per_sequence(fixed(stats.mean_logit) * in_completion),
         "log_weights": log_weights if with_log_weights else jnp.zeros_like(lengths),
     }
 
@@ -81,7 +80,7 @@ def sequence_logps(
     targets, part = next_labels(batch["labels"]), of_next(batch["part"])
     # Prompts that are trained elsewhere count for nothing here.
     targets = jnp.where(part == PROMPT, IGNORED, targets)
-    logps = token_logps(hidden, model.head_weights(), targets)
+    logps = token_logps(hidden, model.linear_head(), targets)
     weights = _token_weights((targets != IGNORED).astype(jnp.float32), part, ld_alpha)
     return _per_sequence(logps * weights, batch, sequences)
 

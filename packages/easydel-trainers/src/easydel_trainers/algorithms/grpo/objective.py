@@ -107,7 +107,7 @@ class GRPOObjective(ScoredObjective):
         )
         logps, entropies = token_logps(
             hidden.reshape(-1, hidden.shape[-1]),
-            model.head_weights(),
+            model.linear_head(),
             _targets(batch),
             temperature=config.temperature,
             with_entropy=True,
@@ -129,7 +129,7 @@ def make_logps_step(structure: Any, config: GRPOConfig, *, mesh: Mesh | None = N
     def logps_of(model: Any, batch: Batch) -> Float[Array, "lines length"]:
         hidden = model.hidden(batch["input_ids"], **places_of(batch), longest_segment=config.max_length)
         flat = hidden.reshape(-1, hidden.shape[-1])
-        logps = token_logps(flat, model.head_weights(), _targets(batch), temperature=config.temperature)
+        logps = token_logps(flat, model.linear_head(), _targets(batch), temperature=config.temperature)
         return logps.reshape(batch["input_ids"].shape)
 
     def logps_step(params: Params, batch: Batch) -> jax.Array:

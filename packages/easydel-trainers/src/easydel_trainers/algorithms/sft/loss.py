@@ -9,7 +9,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from easydel_models.lm_loss import fused_linear_ce
+from easydel_models.lm_loss import LinearHead, fused_linear_ce
 from jaxtyping import Array, Float, Int
 
 from easydel_trainers.targets import next_labels
@@ -19,7 +19,7 @@ Ratios = dict[str, tuple[jax.Array, jax.Array]]
 
 def sft_loss(
     hidden: Float[Array, "batch seq dim"],
-    head: Float[Array, "vocab dim"],
+    head: Float[Array, "vocab dim"] | LinearHead,
     labels: Int[Array, "batch seq"],
     *,
     loss_type: Literal["nll", "dft"] = "nll",
@@ -36,7 +36,7 @@ def sft_loss(
 
     Args:
         hidden: last hidden states, after the final norm.
-        head: output embedding; logits are `hidden @ head.T`, never built as a whole.
+        head: output embedding, or a `LinearHead`; logits are `hidden @ head.T`, never built as a whole.
         labels: token ids aligned with the input (label t is token t, or -100 where it is not trained). A row's
             first label must be -100: nothing comes before it.
         loss_type: `nll` or `dft`.

@@ -134,7 +134,7 @@ class SFTObjective:
         )
         loss_sum, ratios = sft_loss(
             hidden,
-            model.head_weights(),
+            model.linear_head(),
             batch["labels"],
             loss_type=self.config.loss_type,
             label_smoothing_factor=self.config.label_smoothing_factor,
