@@ -90,8 +90,8 @@ def test_the_safetensors_library_reads_the_index(tmp_path):
 
 
 def test_shards_are_filled_in_order():
-    shapes = {"a": (10,), "b": (10,), "c": (100,), "d": (1,)}
-    assert plan_shards(shapes, itemsize=1, max_shard_size=20) == [["a", "b"], ["c"], ["d"]]
+    sizes = {"a": 10, "b": 10, "c": 100, "d": 1}
+    assert plan_shards(sizes, max_shard_size=20) == [["a", "b"], ["c"], ["d"]]
 
 
 @pytest.mark.parametrize(

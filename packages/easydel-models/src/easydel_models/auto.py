@@ -13,10 +13,11 @@ from jax.typing import DTypeLike
 from easydel_models.config import DecoderConfig
 from easydel_models.dtypes import resolve_dtype
 from easydel_models.errors import ConfigError
+from easydel_models.families.wrappers import spelling_of
 from easydel_models.files.folder import read_config
 from easydel_models.files.hub import locate
-from easydel_models.files.tensor_files import open_tensors
-from easydel_models.files.weights import TensorSource, load_params, tensor_names
+from easydel_models.files.tensor_files import StoredTensor, open_tensors
+from easydel_models.files.weights import TensorSource, expected_names, load_params, tensor_names
 from easydel_models.heads import CausalLM, SequenceClassifier
 
 logger = logging.getLogger(__name__)
@@ -158,7 +159,19 @@ def _open(path: Path) -> tuple[DecoderConfig, TensorSource]:
 
         hf, tensors = read_gguf(path)
         return DecoderConfig.from_hf(hf), tensors
-    return read_config(path), open_tensors(path)
+    config, tensors = read_config(path), open_tensors(path)
+    return (config, tensors) if not config.wrapped_in else _text_model(config, tensors)
+
+
+def _text_model(config: DecoderConfig, tensors: Mapping[str, StoredTensor]) -> tuple[DecoderConfig, TensorSource]:
+    """The decoder of a checkpoint that sees too: its tensors, and a configuration that remembers the others."""
+    config = dataclasses.replace(config, spelling=spelling_of(tensors))
+    own = expected_names(config) | set(tensor_names(config, "head"))
+    carried = tuple(tensor for name, tensor in tensors.items() if name not in own)
+    parts = ", ".join(dict.fromkeys(".".join(tensor.name.split(".")[:2]) for tensor in carried))
+    logger.warning("text alone is trained: %d other tensors are carried over as they are (%s).", len(carried), parts)
+    text = {name: tensor for name, tensor in tensors.items() if name in own}
+    return dataclasses.replace(config, carried=carried), text
 
 
 def _as_config(config: DecoderConfig | Mapping[str, Any]) -> DecoderConfig:

@@ -9,12 +9,15 @@ True
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from easydel_models.config_values import is_number, is_whole
 from easydel_models.errors import ConfigError
 from easydel_models.families import family_of
 from easydel_models.families.config_file import arguments_from_hf, hf_from_config
+from easydel_models.families.wrappers import SPELLINGS, Spelling
 from easydel_models.layers.activations import Activation
 from easydel_models.layers.attention import Attention
 from easydel_models.layers.gated import Gated
@@ -22,6 +25,29 @@ from easydel_models.layers.layer import LayerConfig
 from easydel_models.layers.norms import NormConfig
 from easydel_models.layers.rope import RopeConfig
 from easydel_models.shown import quoted
+
+
+class CarriedTensor(Protocol):
+    """A tensor in a file that is not read before it is written again; see `easydel_models.files.weights.LazyTensor`."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """What it is stored in."""
+        ...
+
+    def load(self) -> np.ndarray:
+        """Reads it, in the dtype it is stored in."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +88,10 @@ class DecoderConfig:
     """Factor on embeddings, rounded to the compute dtype."""
     learned_positions: bool = False
     """Whether each of `max_positions` positions has an embedding that is added to the token's."""
+    own_inputs: int = 0
+    """Width of what each layer alone is told of each token (`LayerConfig.own_input`); 0 = nothing."""
+    own_vocab_size: int = 0
+    """Rows of the embedding that these come from."""
     logit_scale: float = 1.0
     """Factor on the logits."""
     logit_softcap: float | None = None
@@ -90,6 +120,12 @@ class DecoderConfig:
 
     source: str = dataclasses.field(default="", compare=False, repr=False)
     """The config.json that `layers` were read from, which `to_hf` writes again."""
+    wrapped_in: str = ""
+    """``model_type`` of the checkpoint of which this decoder is the text model; empty = it is the whole."""
+    carried: tuple[CarriedTensor, ...] = dataclasses.field(default=(), compare=False, repr=False)
+    """Tensors of that checkpoint that are no part of the decoder, which saving writes again as they are."""
+    spelling: Spelling = dataclasses.field(default=SPELLINGS[0], compare=False, repr=False)
+    """How that checkpoint's names begin."""
 
     def __post_init__(self) -> None:
         """Fills in `head_dim` and refuses impossible sizes.

@@ -20,8 +20,8 @@ from easydel_models.attention import Implementation
 from easydel_models.config import DecoderConfig
 from easydel_models.embedding_noise import EmbeddingNoise, add_noise
 from easydel_models.layers.feed_forward import Routing
-from easydel_models.layers.layer import layer_forward
-from easydel_models.layers.linear import DROPOUT
+from easydel_models.layers.layer import OWN_INPUT, layer_forward
+from easydel_models.layers.linear import DROPOUT, linear
 from easydel_models.layers.norms import normed
 from easydel_models.layers.rope import RopeConfig, RopeTables, rope_tables
 from easydel_models.layers.stacks import Segment, Stack, segments
@@ -84,7 +84,8 @@ def decode(
     _check_prefixes(config, prefix_ids, positions, segment_ids, noise)
     mesh = active_mesh()
     mesh = None if mesh is None or not _divides(mesh, input_ids) else mesh
-    x = _embedded(mesh, config, params, input_ids, dtype)
+    x = _scaled(config.embedding_scale, _looked_up(mesh, "embedding", params, input_ids, dtype))
+    own = _looked_up(mesh, "own_embedding", params, input_ids, dtype) if config.own_inputs else None
     if noise is not None:
         x = add_noise(x, noise, _default_positions(input_ids, segment_ids), _tokens_behind(input_ids, segment_ids))
     if positions is None:
@@ -100,8 +101,8 @@ def decode(
         parallel=ONE_DEVICE if mesh is None else Parallel(mesh),
     )
     if mesh is None:
-        return _decode(how, params, x, positions, segment_ids, prefix_ids)
-    return _on_mesh(mesh, how, params, x, positions, segment_ids, prefix_ids)
+        return _decode(how, params, x, own, positions, segment_ids, prefix_ids)
+    return _on_mesh(mesh, how, params, x, own, positions, segment_ids, prefix_ids)
 
 
 def read_prompts(
@@ -122,16 +123,32 @@ def read_prompts(
         segment_ids: 1 = token, 0 = padding.
     """
     positions = _default_positions(input_ids, segment_ids)
-    x = _embedded(None, config, params, input_ids, dtype)
+    x, own = embedded_tokens(config, params, input_ids, positions, dtype)
+    how = _Pass(config=config, dtype=dtype, keep_memory=True)
+    return _through_layers(how, params["layers"], x, how.tokens(positions, segment_ids), own)[1]
+
+
+def embedded_tokens(
+    config: DecoderConfig, params: Mapping[str, Any], input_ids: Array, positions: Array, dtype: np.dtype
+) -> tuple[Float[Array, "B T D"], Float[Array, "B T L P"] | None]:
+    """Returns what the first layer is given, and what each layer alone is told; on one device, without noise."""
+    x = _scaled(config.embedding_scale, _looked_up(None, "embedding", params, input_ids, dtype))
+    own = _looked_up(None, "own_embedding", params, input_ids, dtype) if config.own_inputs else None
     if config.learned_positions:
         x = x + params["position_embedding"][positions].astype(dtype)
-    how = _Pass(config=config, dtype=dtype, keep_memory=True)
-    return _through_layers(how, params["layers"], x, how.tokens(positions, segment_ids))[1]
+    return x, _own_inputs(config, params, x, own)
 
 
-def embedded_tokens(config: DecoderConfig, table: Array, input_ids: Array, dtype: np.dtype) -> Array:
-    """Returns the scaled rows of the embedding on one device."""
-    return _scaled(config, ONE_DEVICE.embedded(table, config.vocab_size, input_ids, dtype))
+def _own_inputs(
+    config: DecoderConfig, params: Mapping[str, Any], x: Array, own: Array | None
+) -> Float[Array, "B T L P"] | None:
+    """What each layer is told: the token's own embedding, and a projection of the common one."""
+    if own is None:
+        return None
+    apart = (*x.shape[:2], config.num_layers, config.own_inputs)
+    own = _scaled(config.own_inputs**0.5, own).reshape(apart)
+    projected = _scaled(config.dim**-0.5, linear(params, "own_projection", x)).reshape(apart)
+    return _scaled(2**-0.5, normed(params, "own_norm", projected, config.norm) + own)
 
 
 def ropes_of(
@@ -172,19 +189,22 @@ _Kept = list[tuple[Memory | None, Routing | None]]
 """What each stack of a segment leaves."""
 
 
-def _decode(how: _Pass, params: Params, x: Array, *where: Any) -> Decoded:
-    x, _, routings = _through_layers(how, params["layers"], x, how.tokens(*where))
+def _decode(how: _Pass, params: Params, x: Array, own: Array | None, *where: Any) -> Decoded:
+    if own is not None:
+        whole = how.parallel.gathered({"own_projection": params["own_projection"]}, how.dtype, stacked=False)
+        own = _own_inputs(how.config, params | whole, x, own)
+    x, _, routings = _through_layers(how, params["layers"], x, how.tokens(*where), own)
     return Decoded(finished(how.config, params, x), how.parallel.summed_over_tokens(routings))
 
 
 def finished(config: DecoderConfig, params: Mapping[str, Any], x: Array) -> Array:
     """Returns what the head is applied to: the final norm of the residual stream, scaled as the logits are to be."""
     hidden = normed(params, "final_norm", x, config.norm)
-    return hidden if config.logit_scale == 1.0 else hidden * jnp.asarray(config.logit_scale, hidden.dtype)
+    return _scaled(config.logit_scale, hidden)
 
 
 def _through_layers(
-    how: _Pass, layers: Params, x: Array, tokens: Tokens
+    how: _Pass, layers: Params, x: Array, tokens: Tokens, own_inputs: Array | None
 ) -> tuple[Array, tuple[Memory, ...], tuple[Routing, ...]]:
     """Runs all layers; returns the stream, each layer's memory if it is kept, and each stack's routing."""
     branches = iter(layer_stacks(how.config, layers))
@@ -192,7 +212,7 @@ def _through_layers(
     routings: list[Routing] = []
     shared: dict[str, Memory] = {}
     for segment in segments(how.config.all_layers):
-        own = tuple(next(branches) for _ in segment.stacks)
+        own = tuple(_with_own_input(next(branches), stack, own_inputs) for stack in segment.stacks)
         x, kept = _through_segment(how, segment, own, x, dataclasses.replace(tokens, shared=dict(shared)))
         for stack, (memory, routing) in zip(segment.stacks, kept, strict=True):
             routings += [] if routing is None else [routing]
@@ -205,17 +225,25 @@ def _through_layers(
     return x, tuple(memories[number] for number in sorted(memories)), tuple(routings)
 
 
+def _with_own_input(branch: Params, stack: Stack, own_inputs: Array | None) -> Params:
+    if own_inputs is None:
+        return branch
+    return branch | {OWN_INPUT: jnp.moveaxis(own_inputs[:, :, np.asarray(stack.numbers)], 2, 0)}
+
+
 def _through_segment(
     how: _Pass, segment: Segment, own: tuple[Params, ...], x: Array, tokens: Tokens
 ) -> tuple[Array, _Kept]:
     scanned = segment.repeats > 1
-    runs = [_rematerialised(_layer_run(how, stack, tokens), how, scanned=scanned) for stack in segment.stacks]
 
     def period(x: Array, layers: tuple[Params, ...]) -> tuple[Array, _Kept]:
-        kept = []
-        for run, layer in zip(runs, layers, strict=True):
-            x, memory, routing = run(x, layer)
+        kept, shared = [], dict(tokens.shared)
+        for stack, layer in zip(segment.stacks, layers, strict=True):
+            run = _layer_run(how, stack, dataclasses.replace(tokens, shared=dict(shared)))
+            x, memory, routing = _rematerialised(run, how, scanned=scanned)(x, layer)
             kept.append((memory, routing))
+            if stack.config.mixer.publishes is not None:
+                shared[stack.config.mixer.publishes] = memory
         return x, kept
 
     if scanned:
@@ -257,29 +285,29 @@ def _divides(mesh: AbstractMesh, input_ids: Array) -> bool:
     return input_ids.shape[0] % cuts(mesh, ROW_AXES) == 0 and input_ids.shape[1] % mesh.shape[SP] == 0
 
 
-def _embedded(
-    mesh: AbstractMesh | None, config: DecoderConfig, params: Params, input_ids: Array, dtype: np.dtype
+def _looked_up(
+    mesh: AbstractMesh | None, name: str, params: Mapping[str, Any], input_ids: Array, dtype: np.dtype
 ) -> Array:
-    table = params["embedding"]
+    """Rows of an embedding."""
+    table = params[name]
     if mesh is None:
-        return embedded_tokens(config, table, input_ids, dtype)
-    rows = jax.shard_map(
-        lambda table, ids: Parallel(mesh).embedded(table, config.vocab_size, ids, dtype),
+        return ONE_DEVICE.embedded(table, table.shape[0], input_ids, dtype)
+    return jax.shard_map(
+        lambda part, ids: Parallel(mesh).embedded(part, table.shape[0], ids, dtype),
         mesh=mesh,
-        in_specs=(partition_spec("embedding", table.shape, mesh), PartitionSpec(ROW_AXES, SP)),
+        in_specs=(partition_spec(name, table.shape, mesh), PartitionSpec(ROW_AXES, SP)),
         out_specs=PartitionSpec(ROW_AXES, SP),
         check_vma=False,
     )(table, input_ids)
-    return _scaled(config, rows)
 
 
-def _scaled(config: DecoderConfig, rows: Array) -> Array:
-    return rows if config.embedding_scale == 1.0 else rows * jnp.asarray(config.embedding_scale, rows.dtype)
+def _scaled(factor: float, array: Array) -> Array:
+    return array if factor == 1.0 else array * jnp.asarray(factor, array.dtype)
 
 
 def _on_mesh(mesh: AbstractMesh, how: _Pass, params: Params, x: Array, *others: Array | None) -> Decoded:
     """Runs the layers on every device's own parameters and tokens."""
-    used = {name: params[name] for name in params if name in ("layers", "final_norm", "final_norm_bias")}
+    used = {name: params[name] for name in params if name not in _LOOKED_UP}
     of_tokens = PartitionSpec(ROW_AXES, SP)
     return jax.shard_map(
         functools.partial(_decode, how),
@@ -292,6 +320,10 @@ def _on_mesh(mesh: AbstractMesh, how: _Pass, params: Params, x: Array, *others: 
         out_specs=Decoded(of_tokens, PartitionSpec()),  # pyright: ignore[reportArgumentType]
         check_vma=False,
     )(used, x, *others)
+
+
+_LOOKED_UP = ("embedding", "own_embedding", "position_embedding")
+"""Parameters whose rows are looked up before the layers."""
 
 
 def _specs_of(params: Params, mesh: AbstractMesh) -> Params:

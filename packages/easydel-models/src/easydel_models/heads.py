@@ -66,11 +66,8 @@ class DecoderModel(nnx.Module):
         self.dtype = resolve_dtype(dtype)
         self.embedding = nnx.Param(params["embedding"])
         self.layers = _param_dict(params["layers"])
-        self.final_norm = nnx.Param(params["final_norm"])
-        if "final_norm_bias" in params:
-            self.final_norm_bias = nnx.Param(params["final_norm_bias"])
-        if config.learned_positions:
-            self.position_embedding = nnx.Param(params["position_embedding"])
+        for name in params.keys() - {"embedding", "layers", "head", "score"}:
+            setattr(self, name, nnx.Param(params[name]))
 
     @classmethod
     def from_config(

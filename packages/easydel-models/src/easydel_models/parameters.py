@@ -40,6 +40,11 @@ def parameter_specs(config: DecoderConfig) -> dict[str, ParameterSpec]:
     specs = {"embedding": table}
     if config.learned_positions:
         specs["position_embedding"] = ParameterSpec(shape=(config.max_positions, config.dim), kind="table")
+    if config.own_inputs:
+        width = config.num_layers * config.own_inputs
+        specs["own_embedding"] = ParameterSpec(shape=(config.own_vocab_size, width), kind="table")
+        specs["own_projection"] = ParameterSpec(shape=(config.dim, width), kind="kernel")
+        specs["own_norm"] = ParameterSpec(shape=(config.own_inputs,), kind="norm", init="ones")
     for path, stack in zip(stack_paths(config), stacks(config.all_layers), strict=True):
         own = stack.config.parameters(config.dim, config.norm)
         specs |= {f"{path}.{name}": dataclasses.replace(spec, layers=len(stack.numbers)) for name, spec in own.items()}

@@ -107,8 +107,9 @@ _F32 = np.dtype(np.float32)
 
 
 def _write_adapter(target: Path, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> None:
+    shapes = {name: array.shape for name, array in tensors.items()}
     with whole_folder(target, key=CONFIG, replaces=(WEIGHTS,)) as fresh:
-        write_file(fresh / WEIGHTS, iter(tensors.items()), {name: array.shape for name, array in tensors.items()}, _F32)
+        write_file(fresh / WEIGHTS, iter(tensors.items()), shapes, dict.fromkeys(tensors, _F32))
         (fresh / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from easydel_models.config_values import check_values
 from easydel_models.families.keys import ACTIVATIONS, Keys
 from easydel_models.families.table import family_of
+from easydel_models.families.wrappers import WRAPPERS, text_section
 from easydel_models.layers.norms import NormConfig
 from easydel_models.layers.rope import RopeConfig
 
@@ -20,6 +21,10 @@ def arguments_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: If a size is missing or a key is set that the decoder does not compute.
     """
     check_values(hf)
+    wrapper = WRAPPERS.get(hf.get("model_type", ""))
+    if wrapper is not None:
+        inner = arguments_from_hf(text_section(hf, wrapper))
+        return inner | {"source": json.dumps(dict(hf)), "wrapped_in": wrapper.model_type}
     family = family_of(hf.get("model_type"))
     keys = Keys(hf, family.model_type, family.defaults, family.aliases)
     vocab_size, dim = keys.sizes("vocab_size", "hidden_size")
@@ -48,6 +53,8 @@ def hf_from_config(config: Any, dtype: str) -> dict[str, Any]:
     A decoder whose layers are given by sizes is written from those, in the spelling of transformers 4 and 5 both; any
     other as the file that it was read from, but for what may have changed since: the head, its tokens, the dtype.
     """
+    if config.wrapped_in:
+        return _whole(config, dtype)
     family = family_of(config.model_type)
     suffix = family.head_class if config.num_labels is None else _CLASSIFIER
     hf = {
@@ -66,6 +73,17 @@ def hf_from_config(config: Any, dtype: str) -> dict[str, Any]:
         labels = [f"LABEL_{index}" for index in range(config.num_labels)]
         hf["id2label"] = {str(index): label for index, label in enumerate(labels)}
         hf["label2id"] = {label: index for index, label in enumerate(labels)}
+    return hf
+
+
+def _whole(config: Any, dtype: str) -> dict[str, Any]:
+    """The config.json of a checkpoint of which the text model is a part."""
+    hf = json.loads(config.source)
+    text = hf.get("text_config", hf)
+    text["vocab_size"] = config.vocab_size
+    if hf.get("eos_token_id", text.get("eos_token_id")) != one_or_list(config.eos_token_ids):
+        hf["eos_token_id"] = one_or_list(config.eos_token_ids)
+    hf["torch_dtype" if "torch_dtype" in hf else "dtype"] = dtype
     return hf
 
 

@@ -1,5 +1,6 @@
 """Qwen2 and Qwen3, dense: biases or norms on queries and keys, and windows for the upper layers where asked."""
 
+import dataclasses
 from types import MappingProxyType
 from typing import Any
 
@@ -79,6 +80,7 @@ QWEN2 = Family(
     tensors=LLAMA_TENSORS,
     defaults=MappingProxyType(_COMMON),
 )
+QWEN2_5_VL_TEXT = dataclasses.replace(QWEN2, model_type="qwen2_5_vl_text")
 QWEN3 = Family(
     model_type="qwen3",
     class_prefix="Qwen3",
@@ -86,3 +88,4 @@ QWEN3 = Family(
     tensors=LLAMA_TENSORS,
     defaults=MappingProxyType(_COMMON | {"head_dim": 128}),
 )
+QWEN3_VL_TEXT = dataclasses.replace(QWEN3, model_type="qwen3_vl_text")

@@ -37,6 +37,7 @@ def rope_of(
     fraction: float = 1.0,
     interleaved: bool = False,
     plain: bool = False,
+    kind: RopeKind = "default",
 ) -> RopeConfig:
     """Returns the rope that a config.json describes.
 
@@ -46,6 +47,7 @@ def rope_of(
         theta: Base, where the file has none.
         fraction: Share of dimensions that turn, where the file has none.
         interleaved: See `RopeConfig`.
+        kind: Of the rope, where the file has none.
         plain: Whether transformers 4 scaled other types of layers alone, so that its spelling says nothing of this one.
 
     Raises:
@@ -55,13 +57,14 @@ def rope_of(
     scaling = {} if old and plain else {key: value for key, value in scaling.items() if value is not None}
     of_file = keys("rope_theta", theta)
     theta = scaling.get("rope_theta") or (theta if plain and old else of_file)
-    named = scaling.get("rope_type", scaling.get("type", "default"))
+    named = scaling.get("rope_type", scaling.get("type", kind))
     wanted = _SAME.get(named, named)
-    kind: RopeKind | None = next((known for known in get_args(RopeKind) if known == wanted), None)
+    found_kind: RopeKind | None = next((known for known in get_args(RopeKind) if known == wanted), None)
     fraction = scaling.get("partial_rotary_factor") or keys("partial_rotary_factor", fraction)
-    if kind is None:
+    if found_kind is None:
         known = ", ".join(get_args(RopeKind))
         raise ConfigError(f"rope of kind {quoted(named)} is not computed; the kinds known are {known}.")
+    kind = found_kind
     found = {**scaling, "original_max_position_embeddings": _original(keys, scaling, kind)}
     missing = [key for key in _WORDS[kind] if found.get(key) is None]
     if missing:

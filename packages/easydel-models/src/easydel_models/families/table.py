@@ -8,6 +8,7 @@ from easydel_models.errors import ConfigError
 from easydel_models.families.cohere2 import COHERE2
 from easydel_models.families.family import Family
 from easydel_models.families.gemma import GEMMA, GEMMA2, GEMMA3_TEXT
+from easydel_models.families.gemma4 import GEMMA4_TEXT
 from easydel_models.families.glm4 import GLM4
 from easydel_models.families.gpt2 import GPT2
 from easydel_models.families.granite import GRANITE
@@ -15,8 +16,9 @@ from easydel_models.families.llama import LLAMA, MISTRAL
 from easydel_models.families.ministral3 import MINISTRAL3
 from easydel_models.families.olmo import OLMO2, OLMO3
 from easydel_models.families.phi3 import PHI3
-from easydel_models.families.qwen import QWEN2, QWEN3
+from easydel_models.families.qwen import QWEN2, QWEN2_5_VL_TEXT, QWEN3, QWEN3_VL_TEXT
 from easydel_models.families.smollm3 import SMOLLM3
+from easydel_models.families.wrappers import WRAPPERS
 from easydel_models.shown import quoted
 
 _ALL = (
@@ -24,6 +26,7 @@ _ALL = (
     GEMMA,
     GEMMA2,
     GEMMA3_TEXT,
+    GEMMA4_TEXT,
     GLM4,
     GPT2,
     GRANITE,
@@ -34,7 +37,9 @@ _ALL = (
     OLMO3,
     PHI3,
     QWEN2,
+    QWEN2_5_VL_TEXT,
     QWEN3,
+    QWEN3_VL_TEXT,
     SMOLLM3,
 )
 FAMILIES: Mapping[str, Family] = MappingProxyType({family.model_type: family for family in _ALL})
@@ -48,9 +53,10 @@ def family_of(model_type: str | None) -> Family:
     """
     if model_type is not None and model_type in FAMILIES:
         return FAMILIES[model_type]
-    near = difflib.get_close_matches(str(model_type), FAMILIES, n=3, cutoff=0.5)
+    known = (*FAMILIES, *WRAPPERS)
+    near = difflib.get_close_matches(str(model_type), known, n=3, cutoff=0.5)
     hint = f"; nearest by name: {', '.join(near)}" if near else ""
     raise ConfigError(
-        f"`model_type` is {quoted(model_type)}{hint}; the families known are {', '.join(sorted(FAMILIES))}. "
+        f"`model_type` is {quoted(model_type)}{hint}; the families known are {', '.join(sorted(known))}. "
         "docs/how-to/add-a-model-family.md says how one is added."
     )

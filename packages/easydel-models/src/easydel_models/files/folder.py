@@ -63,7 +63,14 @@ def save_folder(
     dtype = np.dtype(params["embedding"].dtype)
     with whole_folder(path, key=CONFIG, replaces=MODEL_FILES) as fresh:
         shapes = export_shapes(config)
-        write_tensors(fresh, export_tensors(params, config), shapes, dtype=dtype, max_shard_size=max_shard_size)
+        write_tensors(
+            fresh,
+            export_tensors(params, config),
+            shapes,
+            dtype=dtype,
+            max_shard_size=max_shard_size,
+            carried=config.carried,
+        )
         _write_json(fresh / GENERATION_CONFIG, _generation_config(config))
         _write_json(fresh / CONFIG, config.to_hf(dtype=dtype.name))
 

@@ -6,6 +6,7 @@ library reads; writing is done here, because the library wants all tensors of a 
 """
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -17,6 +18,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from easydel_models.config import CarriedTensor
 from easydel_models.errors import ModelNotFoundError, WeightsError
 from easydel_models.files.json_file import read_json_object
 from easydel_models.shown import quoted
@@ -24,12 +26,13 @@ from easydel_models.shown import quoted
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-_READ_FORMATS = ("F64", "F32", "F16", "BF16")
-_FORMAT_NAMES = {
-    np.dtype(np.float32): "F32",
-    np.dtype(np.float16): "F16",
-    np.dtype(ml_dtypes.bfloat16): "BF16",
+_READ_FORMATS = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
 }
+_FORMAT_NAMES = {dtype: name for name, dtype in _READ_FORMATS.items()}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class StoredTensor:
     name: str
     shape: tuple[int, ...]
     path: Path
+    dtype: np.dtype
+    """What it is stored in."""
 
     @property
     def origin(self) -> str:
@@ -77,9 +82,10 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             shapes = {name: tuple(slices[name].get_shape()) for name in slices}
-            odd = {name: kind for name in slices if (kind := slices[name].get_dtype()) not in _READ_FORMATS}
+            kinds = {name: slices[name].get_dtype() for name in slices}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is no whole safetensors file ({error}); fetch or save it again.") from error
+    odd = {name: kind for name, kind in kinds.items() if kind not in _READ_FORMATS}
     if odd:
         name, kind = next(iter(odd.items()))
         raise WeightsError(
@@ -87,7 +93,7 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
             f"quantization that means nothing by itself. Expected: {', '.join(_READ_FORMATS)}. Take the model that was "
             "not quantized, or a .gguf file."
         )
-    return {name: StoredTensor(name, shape, path) for name, shape in shapes.items()}
+    return {name: StoredTensor(name, shape, path, _READ_FORMATS[kinds[name]]) for name, shape in shapes.items()}
 
 
 def write_tensors(
@@ -97,6 +103,7 @@ def write_tensors(
     *,
     dtype: np.dtype,
     max_shard_size: int,
+    carried: Sequence[CarriedTensor] = (),
 ) -> None:
     """Writes one file, or shards and their index; holds one tensor at a time.
 
@@ -104,18 +111,23 @@ def write_tensors(
         folder: Where to.
         tensors: Names and values, in the order of `shapes`.
         shapes: All names with their shapes.
-        dtype: Of all tensors.
+        dtype: Of all these tensors.
         max_shard_size: Most bytes of numbers in a file; a tensor larger than that has a file of its own.
+        carried: Further tensors, written behind the others as they are.
     """
-    shards = plan_shards(shapes, itemsize=dtype.itemsize, max_shard_size=max_shard_size)
+    dtypes = dict.fromkeys(shapes, dtype) | {tensor.name: tensor.dtype for tensor in carried}
+    shapes = {**shapes, **{tensor.name: tensor.shape for tensor in carried}}
+    tensors = itertools.chain(tensors, ((tensor.name, tensor.load()) for tensor in carried))
+    sizes = {name: math.prod(shape) * dtypes[name].itemsize for name, shape in shapes.items()}
+    shards = plan_shards(sizes, max_shard_size=max_shard_size)
     stream = iter(tensors)
     weight_map = {}
     for number, names in enumerate(shards, start=1):
         file_name = SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         weight_map |= dict.fromkeys(names, file_name)
-        write_file(folder / file_name, stream, {name: shapes[name] for name in names}, dtype)
+        write_file(folder / file_name, stream, {name: shapes[name] for name in names}, dtypes)
     if len(shards) > 1:
-        total = sum(math.prod(shape) for shape in shapes.values()) * dtype.itemsize
+        total = sum(sizes.values())
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
@@ -124,14 +136,14 @@ def write_file(
     path: Path,
     stream: Iterator[tuple[str, np.ndarray]],
     shapes: Mapping[str, tuple[int, ...]],
-    dtype: np.dtype,
+    dtypes: Mapping[str, np.dtype],
 ) -> None:
     """Writes one file from the next tensors of ``stream``, which have ``shapes``, in that order."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in shapes.items():
-        start, end = end, end + math.prod(shape) * dtype.itemsize
-        header[name] = {"dtype": _FORMAT_NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+        start, end = end, end + math.prod(shape) * dtypes[name].itemsize
+        header[name] = {"dtype": _FORMAT_NAMES[dtypes[name]], "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # numbers start on a multiple of 8 bytes
     with path.open("wb") as file:
@@ -139,17 +151,16 @@ def write_file(
         for name, shape in shapes.items():
             found, tensor = next(stream)
             _check_stream(name, shape, found, tensor)
-            file.write(np.ascontiguousarray(tensor.astype(dtype, copy=False)).view(np.uint8).data)
+            file.write(np.ascontiguousarray(tensor.astype(dtypes[name], copy=False)).view(np.uint8).data)
         file.flush()
         os.fsync(file.fileno())
 
 
-def plan_shards(shapes: Mapping[str, tuple[int, ...]], *, itemsize: int, max_shard_size: int) -> list[list[str]]:
-    """Cuts the tensors, in order, into files of at most ``max_shard_size`` bytes of numbers."""
+def plan_shards(sizes: Mapping[str, int], *, max_shard_size: int) -> list[list[str]]:
+    """Cuts tensors of so many bytes, in order, into files of at most ``max_shard_size`` bytes of numbers."""
     shards: list[list[str]] = []
     room = 0
-    for name, shape in shapes.items():
-        size = math.prod(shape) * itemsize
+    for name, size in sizes.items():
         if not shards or size > room:
             shards.append([])
             room = max_shard_size

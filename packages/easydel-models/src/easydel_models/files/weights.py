@@ -18,6 +18,7 @@ from easydel_models.config import DecoderConfig
 from easydel_models.errors import WeightsError
 from easydel_models.families import family_of
 from easydel_models.families.stored import Stored
+from easydel_models.families.wrappers import Spelling
 from easydel_models.layers.parameter import ParameterSpec
 from easydel_models.layers.stacks import stacks
 from easydel_models.mesh.sharding import check_fits, param_sharding, place, to_host
@@ -131,7 +132,7 @@ def export_tensors(params: Params, config: DecoderConfig) -> Iterator[tuple[str,
         for number, layer in enumerate(part.layers):
             values = {name: to_host(array if layer is None else array[number]) for name, array in arrays.items()}
             for template, tensor in part.stored.write(values, part.specs).items():
-                yield template.format(layer=layer), np.ascontiguousarray(tensor)
+                yield part.name(template, layer), np.ascontiguousarray(tensor)
 
 
 def _in_our_spelling(source: TensorSource, config: DecoderConfig) -> TensorSource:
@@ -160,15 +161,21 @@ def tensor_names(config: DecoderConfig, path: str) -> list[str]:
     part = next((part for part in _parts(config) if path in part.paths), None)
     if part is None:  # a parameter that only another head has
         stored = next(one for one in family_of(config.model_type).tensors if path in one.holds())
-        return [f"{stored.module(path)}.weight"]
+        name = f"{stored.module(path)}.weight"
+        return [config.spelling.of(name) if config.wrapped_in else name]
     return list(dict.fromkeys(name for name, _ in part.tensors()))
+
+
+def expected_names(config: DecoderConfig) -> set[str]:
+    """Returns the names of all tensors that the decoder reads."""
+    return {name for part in _parts(config) for name, _ in part.tensors()}
 
 
 def module_names(config: DecoderConfig, path: str) -> list[str]:
     """Returns what transformers calls the modules of which parameter ``path`` is the weight, one per layer."""
     part = next(part for part in _parts(config) if path in part.paths)
     template = part.stored.module(path.rpartition(".")[2])
-    return [template.format(layer=layer) for layer in part.layers]
+    return [part.name(f"{template}.", layer).removesuffix(".") for layer in part.layers]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -181,11 +188,17 @@ class _Part:
     """By name, in the order of the paths."""
     layers: tuple[int | None, ...]
     """Numbers of the layers; None alone = it is none of a layer."""
+    spelling: Spelling | None
+    """How names begin in a checkpoint of which the decoder is a part."""
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         for layer in self.layers:
             for template, shape in self.stored.shapes(self.specs).items():
-                yield template.format(layer=layer), shape
+                yield self.name(template, layer), shape
+
+    def name(self, template: str, layer: int | None) -> str:
+        own = template.format(layer=layer)
+        return own if self.spelling is None else self.spelling.of(own)
 
 
 def _parts(config: DecoderConfig, source: Collection[str] | None = None) -> list[_Part]:
@@ -195,6 +208,7 @@ def _parts(config: DecoderConfig, source: Collection[str] | None = None) -> list
     first of all.
     """
     flat, parts = parameter_specs(config), []
+    spelling = config.spelling if config.wrapped_in else None
     numbers = dict(zip(stack_paths(config), (stack.numbers for stack in stacks(config.all_layers)), strict=True))
     groups: dict[str, dict[str, ParameterSpec]] = {}
     for path, spec in flat.items():
@@ -206,7 +220,7 @@ def _parts(config: DecoderConfig, source: Collection[str] | None = None) -> list
             if all(name in specs for name in stored.holds()):
                 own = {name: specs[name] for name in stored.holds()}
                 paths = tuple(f"{stack}.{name}" if stack else name for name in own)
-                candidates.append(_Part(stored, paths, own, numbers.get(stack, (None,))))
+                candidates.append(_Part(stored, paths, own, numbers.get(stack, (None,)), spelling))
         parts += _one_way_each(candidates, source)
     covered = {path for part in parts for path in part.paths}
     if nameless := [path for path in flat if path not in covered]:
@@ -230,7 +244,7 @@ def _read(source: TensorSource, part: _Part, dtype: np.dtype) -> dict[str, np.nd
     arrays = {name: np.empty(spec.full_shape, dtype) for name, spec in part.specs.items()}
     templates = list(part.stored.shapes(part.specs))
     for number, layer in enumerate(part.layers):
-        tensors = {template: source[template.format(layer=layer)].load() for template in templates}
+        tensors = {template: source[part.name(template, layer)].load() for template in templates}
         for name, value in part.stored.read(tensors, part.specs).items():
             slot = arrays[name] if layer is None else arrays[name][number]
             slot[...] = value

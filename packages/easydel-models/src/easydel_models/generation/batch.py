@@ -189,7 +189,7 @@ class Batch:
 
     @property
     def _dtype(self) -> np.dtype:
-        return self._work.weights.embedding.dtype
+        return self._work.weights.head.dtype
 
 
 class _Admitted(NamedTuple):

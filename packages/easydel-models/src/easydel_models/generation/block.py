@@ -102,7 +102,7 @@ def decode_block(plan: BlockPlan, weights: DecodeWeights, store: Store, rows: Ro
         return _Carry(step + 1, recent, after, tokens.at[:, step].set(token), logps.at[:, step].set(logp))
 
     shape = (store.rows, plan.block_size)
-    recent = recent_store(plan.config, store, plan.block_size, weights.embedding.dtype)
+    recent = recent_store(plan.config, store, plan.block_size, weights.head.dtype)
     start = _Carry(jnp.int32(0), recent, rows, jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32))
     end = jax.lax.while_loop(unfinished, advance, start)
     new = end.rows.counts - rows.counts

@@ -10,7 +10,7 @@ from easydel_models.config import DecoderConfig
 from easydel_models.decoder import embedded_tokens, finished, ropes_of
 from easydel_models.generation.slot_cache import Store
 from easydel_models.generation.weights import DecodeWeights
-from easydel_models.layers.layer import Mix, layer_forward
+from easydel_models.layers.layer import OWN_INPUT, Mix, layer_forward
 from easydel_models.layers.linear import Layer, times_blocked
 from easydel_models.layers.mixer import Mixer
 from easydel_models.layers.tokens import Memory, Step, Tokens
@@ -40,18 +40,20 @@ def decode_step(
         step: Which step of the block this is, from 0.
     """
     positions = (lengths + step)[:, None]
-    x = embedded_tokens(config, weights.embedding, tokens[:, None], weights.embedding.dtype)
-    if weights.position_embedding is not None:
-        x = x + weights.position_embedding[positions]
+    x, own_inputs = embedded_tokens(config, weights.others, tokens[:, None], positions, weights.head.dtype)
     ropes = ropes_of(config, positions)
     where = Tokens(positions=positions, segment_ids=None, ropes=ropes, norm=config.norm, exchange=ONE_DEVICE)
     memories: list[Memory] = []
-    for kind, layer, settled, own in zip(config.all_layers, weights.layers, store.layers, recent.layers, strict=True):
-        now = Step(tokens=where, lengths=lengths, number=step)
-
+    shared: dict[str, tuple[Memory, Memory]] = {}
+    layers = zip(config.all_layers, weights.layers, store.layers, recent.layers, strict=True)
+    for number, (kind, kernels, settled, own) in enumerate(layers):
+        now = Step(tokens=where, lengths=lengths, number=step, shared=dict(shared))
+        layer = kernels if own_inputs is None else kernels | {OWN_INPUT: own_inputs[:, :, number]}
         x, memory, _ = layer_forward(kind, layer, x, where, _stepping(kind.mixer, layer, settled, own, now))
         memories.append(memory)
-    hidden = finished(config, weights.final_norm, x)[:, 0]
+        if kind.mixer.publishes is not None:
+            shared[kind.mixer.publishes] = settled, memory
+    hidden = finished(config, weights.others, x)[:, 0]
     logits = times_blocked(hidden, weights.head_blocks(), result=jnp.float32)
     return softcapped(logits, config.logit_softcap), Store(tuple(memories))
 

@@ -27,15 +27,12 @@ if TYPE_CHECKING:
 class DecodeWeights(NamedTuple):
     """What one step of decoding multiplies with."""
 
-    embedding: Float[Array, "V D"]
     layers: tuple[dict[str, Array], ...]
     """By layer, then by name as in `easydel_models.parameters`; kernels are cut up by `blocked_kernel`."""
-    final_norm: dict[str, Float[Array, " D"]]
-    """Weight and bias of the norm at the end, by name."""
+    others: dict[str, Array]
+    """Parameters of no layer, by name: the embedding, the norm at the end."""
     head: Float[Array, "V D"]
     """Turns hidden states into logits, ``hidden @ W.T``; the same array as the embedding where they are tied."""
-    position_embedding: Float[Array, "P D"] | None
-    """Added by position; None = positions are not learned."""
 
     def head_blocks(self) -> Float[Array, "blocks part D"]:
         """The head, cut up like the kernels."""
@@ -45,16 +42,15 @@ class DecodeWeights(NamedTuple):
 def decode_weights(model: "CausalLM") -> DecodeWeights:
     """Copies the layers of a model; embedding and head are its own arrays where they have the compute dtype."""
     params = split_params(model)[1]
-    embedding = params["embedding"].astype(model.dtype)
+    dtype = np.dtype(model.dtype)
     # Cutting up would tear a kernel that is spread over devices.
     whole = len(params["embedding"].sharding.device_set) > 1
-    positions = params.get("position_embedding")
+    others = {name: array for name, array in params.items() if name not in ("layers", "head")}
+    others = {name: array if array.ndim < 2 else array.astype(dtype) for name, array in others.items()}
     return DecodeWeights(
-        embedding=embedding,
-        layers=_unstacked(params["layers"], model.config, model.lora, np.dtype(model.dtype), whole),
-        final_norm={name: array for name, array in params.items() if name.startswith("final_norm")},
-        head=params["head"].astype(model.dtype) if "head" in params else embedding,
-        position_embedding=None if positions is None else positions.astype(model.dtype),
+        layers=_unstacked(params["layers"], model.config, model.lora, dtype, whole),
+        others=others,
+        head=params["head"].astype(dtype) if "head" in params else others["embedding"],
     )
 
 

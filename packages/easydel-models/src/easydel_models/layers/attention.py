@@ -62,6 +62,12 @@ class Attention(Mixer):
     """Factor on the scores; None = 1 / sqrt(head_dim)."""
     softcap: float | None = None
     """Bound on the magnitude of the scores; None = no bound."""
+    value_norm: bool = False
+    """RMS norm, without a weight, of each head's values."""
+    key_is_value: bool = False
+    """Whether values are what keys are before their norm and rope: there is no value projection."""
+    shares: str | None = None
+    """Name under which an earlier layer published the keys and values that this one looks up; None = it has its own."""
     sinks: bool = False
     """Whether each head has a score without a value that takes part in its softmax."""
     gated: bool = False
@@ -95,14 +101,16 @@ class Attention(Mixer):
         queries, keys = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
         specs = {
             **linear_parameters("query", dim, 2 * queries if self.gated else queries, bias=self.qkv_bias),
-            **linear_parameters("key", dim, keys, bias=self.qkv_bias),
-            **linear_parameters("value", dim, keys, bias=self.qkv_bias),
             **linear_parameters("output", queries, dim, bias=self.output_bias),
         }
+        if self.shares is None:
+            specs |= linear_parameters("key", dim, keys, bias=self.qkv_bias)
+        if self.shares is None and not self.key_is_value:
+            specs |= linear_parameters("value", dim, keys, bias=self.qkv_bias)
         if self.qk_norm is not None:
             whole = self.qk_norm == "all"
             specs |= norm.parameters("query_norm", queries if whole else self.head_dim)
-            specs |= norm.parameters("key_norm", keys if whole else self.head_dim)
+            specs |= {} if self.shares else norm.parameters("key_norm", keys if whole else self.head_dim)
         if self.sinks:
             specs["sinks"] = ParameterSpec(shape=(self.num_heads,), kind="other")
         return specs
@@ -123,11 +131,13 @@ class Attention(Mixer):
         self, layer: Mapping[str, Any], x: Float[Array, "B T D"], tokens: Tokens
     ) -> tuple[Float[Array, "B T D"], Memory]:
         """See `Mixer`."""
-        query, key, value, gate = self._heads(layer, x, tokens)
+        query, gate = self._queries(layer, x, tokens)
+        memory = self._keys_and_values(layer, x, tokens) if self.shares is None else tokens.shared[self.shares]
+        key, value = (tokens.exchange.of_whole_row(array.swapaxes(1, 2)) for array in memory.by_token)
         mixed = attention(
             query,
-            tokens.exchange.of_whole_row(key),
-            tokens.exchange.of_whole_row(value),
+            key,
+            value,
             window=self._window(tokens),
             scale=self.scale,
             softcap=self.softcap,
@@ -135,10 +145,12 @@ class Attention(Mixer):
             implementation=tokens.implementation,
             **tokens.places,
         )
-        return self._output(layer, mixed, gate, tokens), Memory(by_token=(key.swapaxes(1, 2), value.swapaxes(1, 2)))
+        return self._output(layer, mixed, gate, tokens), memory if self.shares is None else Memory()
 
     def empty_memory(self, rows: int, slots: int, dtype: np.dtype) -> Memory:
         """See `Mixer`."""
+        if self.shares is not None:
+            return Memory()
         shape = (rows, self.num_kv_heads, slots, self.head_dim)
         return Memory(by_token=(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)))
 
@@ -146,41 +158,49 @@ class Attention(Mixer):
         self, layer: Mapping[str, Any], x: Float[Array, "B 1 D"], settled: Memory, recent: Memory, now: Step
     ) -> tuple[Float[Array, "B 1 D"], Memory]:
         """See `Mixer`."""
-        query, key, value, gate = self._heads(layer, x, now.tokens)
-        keys, values = (
-            jax.lax.dynamic_update_slice_in_dim(held, new.swapaxes(1, 2).astype(held.dtype), now.number, axis=2)
-            for held, new in zip(recent.by_token, (key, value), strict=True)
+        query, gate = self._queries(layer, x, now.tokens)
+        if self.shares is not None:
+            mixed = self._attend_over(layer, query, *now.shared[self.shares], now)
+            return self._output(layer, mixed, gate, now.tokens), recent
+        fresh = self._keys_and_values(layer, x, now.tokens)
+        pairs = zip(recent.by_token, fresh.by_token, strict=True)
+        entered = (
+            jax.lax.dynamic_update_slice_in_dim(held, new.astype(held.dtype), now.number, axis=2) for held, new in pairs
         )
-        recent = Memory(by_token=(keys, values))
+        recent = Memory(by_token=tuple(entered))
         mixed = self._attend_over(layer, query, settled, recent, now)
         return self._output(layer, mixed, gate, now.tokens), recent
 
-    def _heads(self, layer: Mapping[str, Any], x: Array, tokens: Tokens) -> tuple[Array, Array, Array, Array | None]:
-        """Queries, keys and values as attention takes them, and the gate of what it gives."""
-        gate = None
-        query, key, value = (linear(layer, name, x) for name in ("query", "key", "value"))
-        if self.qk_norm == "all":
-            query, key = self._normed(layer, query, key, tokens.norm)
+    def _queries(self, layer: Mapping[str, Any], x: Array, tokens: Tokens) -> tuple[Array, Array | None]:
+        """Queries [B, T, H, K] as attention takes them, and the gate of what it gives."""
+        query, gate = linear(layer, "query", x), None
         if self.gated:
             query, gate = jnp.split(query.reshape(*x.shape[:2], -1, 2 * self.head_dim), 2, axis=-1)
-        query, key, value = (array.reshape(*x.shape[:2], -1, self.head_dim) for array in (query, key, value))
-        if self.qk_norm == "head":
-            query, key = self._normed(layer, query, key, tokens.norm)
-        if self.rope is None:
-            return query, key, value, gate
-        cos, sin = tokens.ropes[self.rope, self.head_dim]
-        query, key = (apply_rope(array, cos, sin, interleaved=self.rope.interleaved) for array in (query, key))
-        if self.query_growth:
+        query = self._placed(layer, "query_norm", query, tokens)
+        if self.query_growth and self.rope is not None:
             lengths = jnp.floor_divide(tokens.positions, jnp.int32(self.rope.original_max_positions))
             growth = 1 + jnp.float32(self.query_growth) * jnp.log1p(lengths.astype(jnp.float32))
             query = query * growth[:, :, None, None].astype(query.dtype)
-        return query, key, value, gate
+        return query, gate
 
-    def _normed(self, layer: Mapping[str, Any], query: Array, key: Array, norm: NormConfig) -> tuple[Array, Array]:
-        return (
-            rms_norm(query, layer["query_norm"], norm.eps, norm.offset),
-            rms_norm(key, layer["key_norm"], norm.eps, norm.offset),
-        )
+    def _keys_and_values(self, layer: Mapping[str, Any], x: Array, tokens: Tokens) -> Memory:
+        key = linear(layer, "key", x)
+        value = key if self.key_is_value else linear(layer, "value", x)
+        value = value.reshape(*x.shape[:2], -1, self.head_dim)
+        value = rms_norm(value, None, tokens.norm.eps) if self.value_norm else value
+        key = self._placed(layer, "key_norm", key, tokens)
+        return Memory(by_token=(key.swapaxes(1, 2), value.swapaxes(1, 2)))
+
+    def _placed(self, layer: Mapping[str, Any], name: str, heads: Array, tokens: Tokens) -> Array:
+        """Queries or keys after their norm and rope, [B, T, heads, K]."""
+        norm, apart = tokens.norm, (*heads.shape[:2], -1, self.head_dim)
+        if self.qk_norm is not None:
+            heads = heads.reshape(apart) if self.qk_norm == "head" else heads
+            heads = rms_norm(heads, layer[name], norm.eps, norm.offset)
+        heads = heads.reshape(apart)
+        if self.rope is None:
+            return heads
+        return apply_rope(heads, *tokens.ropes[self.rope, self.head_dim], interleaved=self.rope.interleaved)
 
     def _window(self, tokens: Tokens) -> int | None:
         # Nobody sees past the start of his own document, so a window of a document's length hides nothing; but it lets

@@ -17,6 +17,8 @@ class ParameterSpec:
     ``bias``: one axis; ``other``: whatever a kind of layer makes of it. All but kernels are stored as they are."""
     init: Literal["normal", "ones", "zeros"] = "normal"
     """Fresh values; ``normal`` has the standard deviation `DecoderConfig.initializer_range`."""
+    buffer: bool = False
+    """Whether it is part of the model and yet never trained; whoever uses it stops its gradient."""
     layers: int | None = None
     """Layers whose parameters are stacked along a leading axis; None = it is none of a layer."""
 

@@ -59,3 +59,5 @@ class Step:
     """Tokens of each row in the settled memory: its slots from there on hold nothing."""
     number: Int[Array, ""]
     """Tokens of this block in the recent memory, this one not counted: the slot it is written to."""
+    shared: Mapping[str, tuple[Memory, Memory]] = dataclasses.field(default_factory=dict)
+    """What earlier layers published, settled and recent, this token included."""

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AbstractMesh
 
+from easydel_models.layers.layer import OWN_INPUT
 from easydel_models.layers.linear import DROPOUT, LoraDropout
 from easydel_models.mesh import FSDP, SP, TOKEN_AXES, TP
 from easydel_models.mesh.partitioning import partition_spec
@@ -35,12 +36,14 @@ class Parallel:
 
     mesh: AbstractMesh | None
 
-    def gathered(self, layer: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
-        """The parameters of one layer, those that `fsdp` cuts put together, in the compute dtype."""
+    def gathered(self, layer: Mapping[str, Any], dtype: Any, *, stacked: bool = True) -> dict[str, Any]:
+        """Parameters, those that `fsdp` cuts put together, in the compute dtype; ``stacked``: one layer's."""
         if self.mesh is None:
             return dict(layer)
         whole: dict[str, Any] = {
-            name: self._gathered(name, array, dtype) for name, array in layer.items() if name != DROPOUT
+            name: array if name == OWN_INPUT else self._gathered(name, array, dtype, stacked=stacked)
+            for name, array in layer.items()
+            if name != DROPOUT
         }
         if DROPOUT in layer:
             # Every device leaves out inputs of its own; those of one `tp` group share a key, as they share inputs.
@@ -96,10 +99,11 @@ class Parallel:
         segments = {} if segment_ids is None else {"kv_segment_ids": self.of_whole_row(segment_ids)}
         return {"segment_ids": segment_ids, **segments, "positions": own, "kv_positions": everywhere}
 
-    def _gathered(self, name: str, array: jax.Array, dtype: Any) -> jax.Array:
-        # The layers' axis is gone inside the scan.
+    def _gathered(self, name: str, array: jax.Array, dtype: Any, *, stacked: bool) -> jax.Array:
         assert self.mesh is not None
-        spec = partition_spec(name, (1, *array.shape), self.mesh)[1:]
+        # The layers' axis is gone inside the scan.
+        whole_shape = (1, *array.shape) if stacked else array.shape
+        spec = partition_spec(name, whole_shape, self.mesh)[1 if stacked else 0 :]
         if FSDP not in spec or self.mesh.shape[FSDP] == 1:
             return array
         whole = jax.lax.all_gather(array.astype(dtype), FSDP, axis=spec.index(FSDP), tiled=True)

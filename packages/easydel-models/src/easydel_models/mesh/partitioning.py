@@ -21,6 +21,9 @@ _OF_LAYERS = {**layer.AXES, **attention.AXES, **gated.AXES}
 LOGICAL_AXES: dict[str, tuple[str, ...]] = {
     "embedding": ("vocab", "embed"),
     "position_embedding": ("positions", "embed"),
+    "own_embedding": ("vocab", "embed"),
+    "own_projection": ("embed", "own_inputs"),
+    "own_norm": ("width",),
     "final_norm": ("width",),
     "final_norm_bias": ("width",),
     "head": ("vocab", "embed"),
