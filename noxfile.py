@@ -147,6 +147,16 @@ def golden(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def families(session: nox.Session) -> None:
+    """Every model family against transformers; `nox -s families -- FOLDER` judges by the cases of another folder."""
+    sync(session, "--group", "test")
+    folder = session.posargs[0] if session.posargs else ROOT / "tests-integration/golden/families"
+    session.run(
+        "pytest", *IN_PARALLEL, "tests-integration/test_golden_families.py", env={"EASYDEL_GOLDEN": str(folder)}
+    )
+
+
+@nox.session(default=False)
 def demo(session: nox.Session) -> None:
     """The whole demo: a real model must lower its held-out loss by a tenth."""
     sync(session, "--group", "demo")
