@@ -132,7 +132,6 @@ WORDS = (
     ["launch", "--processes", "0", "--", "sft"],
     ["launch", "--processes", "1", "--process_id", "0", "--", "sft"],
     ["completion", "nothing"],
-    ["completion"],
     ["doctor", "--nothing"],
 )
 

@@ -9,6 +9,7 @@ import pytest
 from easydata_sources import JsonShardedSource
 from easydata_sources.errors import DataAccessError, DataError, DataFormatError
 from easydata_sources.quarantine import Quarantine
+from easydata_sources.retry import RetryPolicy
 from easydata_sources.shown import printable, readable, without_secrets, without_secrets_of_addresses
 
 SECRET = "hidden-5c1f"
@@ -93,7 +94,7 @@ def test_the_quarantine_names_files_without_their_secrets(tmp_path):
 class Web:
     """Serves one file, or redirects to another address; keeps the headers that it was sent."""
 
-    def __init__(self, *, target=None):
+    def __init__(self, *, target=None, status=None):
         web = self
         self.headers = []
 
@@ -101,7 +102,7 @@ class Web:
             def do_GET(self):
                 web.headers.append(dict(self.headers))
                 content = b'{"text": "a"}\n'
-                self.send_response(200 if target is None else 302)
+                self.send_response(status or (200 if target is None else 302))
                 self.send_header("Content-Length", str(len(content)))
                 if target is not None:
                     self.send_header("Location", target)
@@ -150,3 +151,13 @@ def test_an_unreachable_address_is_told_without_its_password():
     with pytest.raises((DataError, OSError)) as caught:
         list(JsonShardedSource(f"http://user:{SECRET}@127.0.0.1:9/a.jsonl?sig={SECRET}", retries=None).rows())
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, PermissionError), (403, PermissionError), (500, ConnectionError)])
+def test_a_server_that_refuses_is_told_without_what_signs_the_address(status, kind):
+    web = Web(status=status)
+    with pytest.raises(DataError, match=f"HTTP {status}") as caught:
+        list(JsonShardedSource(f"{web.url}?sig={SECRET}", retries=RetryPolicy(attempts=1)).rows())
+    assert isinstance(caught.value, kind)
+    assert SECRET not in str(caught.value)
+    web.close()

@@ -1,11 +1,13 @@
 """Model folders of wrong types and sizes are refused in our words, before anything is allocated."""
 
+import contextlib
 import json
 
 import numpy as np
 import pytest
 from easydel_models import DecoderConfig
 from easydel_models.errors import ConfigError, ModelError, WeightsError
+from easydel_models.families.table import FAMILIES
 from easydel_models.files.folder import read_config
 from easydel_models.files.tensor_files import open_tensors
 from safetensors.numpy import save_file
@@ -22,7 +24,7 @@ def refused(tmp_path, config, expected):
 
 @pytest.mark.parametrize("layers", [2**62, 10**400, 5000])
 def test_a_config_of_a_few_bytes_does_not_stop_the_machine(tmp_path, layers):
-    refused(tmp_path, {**CONFIG, "num_hidden_layers": layers}, "`num_layers` is .*; expected a whole number")
+    refused(tmp_path, {**CONFIG, "num_hidden_layers": layers}, "'num_hidden_layers' to .*; expected a whole number")
 
 
 @pytest.mark.parametrize(
@@ -80,3 +82,22 @@ def test_an_index_of_shards_is_of_its_type(tmp_path, index):
     (tmp_path / "model.safetensors.index.json").write_text(index)
     with pytest.raises(ModelError, match=r"index\.json"):
         open_tensors(tmp_path)
+
+
+ODD = (None, True, -1, 0, 2**31, 2**62, 10**400, 0.5, float("nan"), "", "1", "x" * 10_000, [], [None], {}, {"a": 1})
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_every_key_of_every_family_is_read_or_refused_whatever_it_holds(family):
+    sizes = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 64}
+    base = {"model_type": family, **sizes, **heads, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}
+    keys = [*base, "layer_types", "sliding_window", "rope_scaling", "attention_bias", "tie_word_embeddings", "n_layer"]
+    for key in keys:
+        for value in ODD:
+            changes = [{key: value}]
+            if key == "rope_scaling":
+                changes = [{key: {"rope_type": "yarn", "factor": 4.0, name: value}} for name in ("factor", "beta_fast")]
+            for change in changes:
+                with contextlib.suppress(ConfigError):
+                    DecoderConfig.from_hf({**base, **change})

@@ -28,7 +28,7 @@ _UNREACHABLE = {
     "EndpointConnectionError",  # botocore
     "ConnectTimeoutError",
     "ProxyConnectionError",
-    "ClientConnectorError",  # aiohttp
+    "ClientError",  # aiohttp
     "ServiceRequestError",  # azure
     "TransportError",  # google.auth, httpx
     "ConnectError",
@@ -86,12 +86,27 @@ def in_our_words(error: BaseException, url: str, options: Mapping[str, Any] | No
                 f"Reading {url!r} needs credentials, and none were found that count: {_said(cause, options)}\n"
                 f"  mend: {give}"
             )
+        if "ClientResponseError" in names:  # aiohttp; its own text repeats the address, and what signs it
+            return _told_by_status(getattr(cause, "status", None), url)
         if names & _UNREACHABLE:
             return DataUnreachableError(
                 f"The server that holds {url!r} cannot be reached: {_said(cause, options)}\n"
                 "  mend: check the network and the address of the server (storage_options or the environment)"
             )
     return None
+
+
+def _told_by_status(status: Any, url: str) -> DataError:
+    if status in (401, 403):
+        return DataAccessError(
+            f"The server that holds {url!r} does not show it (HTTP {status}).\n"
+            "  mend: give what it asks for: storage_options={'headers': {'Authorization': …}}, or an address that is "
+            "signed and has not run out"
+        )
+    return DataUnreachableError(
+        f"The server that holds {url!r} answers nothing that can be read (HTTP {status}).\n"
+        "  mend: check the address in a browser, and try again later where the server is busy"
+    )
 
 
 @contextmanager
