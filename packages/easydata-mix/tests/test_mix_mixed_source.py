@@ -545,3 +545,10 @@ def test_provenance_overwrites_no_field_and_what_failed_fails_again(weight_by):
         {"a": renamed, "b": other}, provenance=True, weight_by=weight_by, block_size=4, stop="all_exhausted"
     ).rows(stream.state())
     assert {"n": 5, "origin": "mine", "__source__": "a", "input_ids": [5]} in list(rest)
+
+
+def test_a_mixture_names_the_files_of_its_sources(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"n": 1}\n')
+    mixed = MixedShardedSource({"a": str(tmp_path / "a.jsonl"), "b": rows_of("b", 2)}, stop="all_exhausted")
+    for view in (mixed, mixed.shuffle(1), mixed.limit(2).map(dict).shard(0, 2)):
+        assert [file.url for file in view.data_files()] == [str(tmp_path / "a.jsonl")]
