@@ -452,3 +452,18 @@ def test_wherever_the_bad_rows_are(bad, k, hosts, seed, data, tmp_path_factory) 
     assert head + list(build().rows(json.loads(json.dumps(stream.state())))) == rows
     shares = [list(build().shard(index, hosts, window=5)) for index in range(hosts)]
     assert sorted(row["id"] for share in shares for row in share) == sorted(row["id"] for row in rows)
+
+
+def test_a_full_disk_ends_a_quarantine_in_words_and_the_next_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}\nbroken\n{"a": 2}\n')
+    file, write = tmp_path / "bad.jsonl", os.write
+    source = JsonShardedSource(str(tmp_path / "rows.jsonl")).on_bad_rows("quarantine", file=str(file), budget=1.0)
+    monkeypatch.setattr(os, "write", lambda handle, content: write(handle, content[: len(content) // 2]))
+    with pytest.raises(DataError, match="cannot be written to: .*No space left"):
+        list(source.rows())
+    monkeypatch.undo()
+    again = JsonShardedSource(str(tmp_path / "rows.jsonl")).on_bad_rows("quarantine", file=str(file), budget=1.0)
+    assert [row["a"] for row in again.rows()] == [1, 2]
+    assert [json.loads(line)["row"] for line in file.read_text().splitlines()] == [1]

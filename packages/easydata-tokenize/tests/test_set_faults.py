@@ -3,12 +3,15 @@
 import errno
 import json
 import os
+import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import fsspec
 import pytest
@@ -202,3 +205,53 @@ def test_a_file_with_the_locks_name_is_kept(tmp_path, content):
     with pytest.raises(DataError, match="is no lock of a writer of sets"):
         save_dataset(ROWS, tmp_path)
     assert (tmp_path / LOCK).read_text() == content
+
+
+class Dies(Exception):
+    pass
+
+
+def dying_at(limit):
+    def until(row):
+        if row["text"] == f"row {limit}":
+            raise Dies
+        return row
+
+    return MemoryShardedSource(ROWS).map(until)
+
+
+def damages(path, chance):
+    """Ways to damage a file."""
+    content = path.read_bytes()
+    flipped = bytearray(content)
+    flipped[chance.randrange(len(content))] ^= 1 + chance.randrange(255)
+    return [bytes(flipped), content[: chance.randrange(len(content))], b"", None]
+
+
+@pytest.mark.parametrize("state", ["groups", "shards", "whole"])
+def test_whatever_is_damaged_is_told_or_written_again(tmp_path, state):
+    options = {**OPTIONS, "max_shard_size": "1MB"} if state == "groups" else OPTIONS
+    before = tmp_path / "before"
+    with suppress(Dies):
+        save_dataset(dying_at(100 if state == "whole" else 70), before, **options)
+    if state == "whole":
+        save_dataset(dying_at(-1), before, assume_same=True, **options)
+    chance, told = random.Random(0), 0
+    for name in sorted(files_of(before)):
+        for number, damage in enumerate(damages(before / name, chance)):
+            folder = tmp_path / f"{number} {name.replace('/', ' ')}"
+            shutil.copytree(before, folder)
+            if damage is None:
+                (folder / name).unlink()
+            else:
+                (folder / name).write_bytes(damage)
+            try:
+                save_dataset(dying_at(-1), folder, assume_same=True, **options)
+                rows = list(open_saved(folder, verify=True).rows())
+            except DataError as error:
+                told += 1
+                assert len(str(error).splitlines()) < 20  # noqa: PT017 - some damage is mended, some is told
+            else:
+                assert rows == ROWS
+            shutil.rmtree(folder)
+    assert told > 3

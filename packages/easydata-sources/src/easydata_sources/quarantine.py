@@ -7,6 +7,7 @@ Nothing but entries of a quarantine is ever changed: a file that holds anything 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from typing import Any, TypeAlias
@@ -105,11 +106,19 @@ class Quarantine:
         return entries, rest
 
     def _append(self, line: str) -> None:
-        handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        content = line.encode(errors="backslashreplace")
         try:
-            os.write(handle, line.encode(errors="backslashreplace"))
-        finally:
-            os.close(handle)
+            handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                if os.write(handle, content) < len(content):  # what is there now is taken for the rest of a kill
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise DataError(
+                f"The file for bad rows, {self._path!r}, cannot be written to: {error}.\n"
+                "  mend: make room, or name another file; the next run goes on with it"
+            ) from error
 
     def __getstate__(self) -> dict[str, Any]:
         # What is in the file is read again by the process that gets this.

@@ -23,7 +23,6 @@ from easydata_tokenize.executors import WorkerError as WorkerError
 from easydata_tokenize.formats import SFT_LAYOUTS as SFT_LAYOUTS
 from easydata_tokenize.formats import Layout as Layout
 from easydata_tokenize.formats import detect_layout as detect_layout
-from easydata_tokenize.manifest import IncompleteSetError as IncompleteSetError
 from easydata_tokenize.manifest import SavedSetDiffersError as SavedSetDiffersError
 from easydata_tokenize.masks import common_prefix as common_prefix
 from easydata_tokenize.masks import cut_at_spans as cut_at_spans
@@ -48,6 +47,7 @@ from easydata_tokenize.saved_set import open_saved as open_saved
 from easydata_tokenize.saving import WriteStats as WriteStats
 from easydata_tokenize.saving import save_dataset as save_dataset
 from easydata_tokenize.saving import save_iterator as save_iterator
+from easydata_tokenize.set_folder import IncompleteSetError as IncompleteSetError
 from easydata_tokenize.set_lock import SetInUseError as SetInUseError
 from easydata_tokenize.skeleton import Span as Span
 from easydata_tokenize.token_ids import as_int32 as as_int32

@@ -11,7 +11,7 @@ from easydata_sources.errors import DataError
 from easydata_tokenize.comparing import differences, not_comparable
 from easydata_tokenize.counted import add_counts
 from easydata_tokenize.owned_files import is_set_file, owned_files, refuse_foreign, remove_owned
-from easydata_tokenize.set_folder import SetFolder
+from easydata_tokenize.set_folder import IncompleteSetError, SetFolder, check_file
 from easydata_tokenize.shard_work import Written
 
 __all__ = ["MANIFEST", "IncompleteSetError", "Manifest", "SavedSetDiffersError"]
@@ -23,10 +23,6 @@ _SHOWN = 12
 
 class SavedSetDiffersError(DataError):
     """A folder holds a set that was made of something else."""
-
-
-class IncompleteSetError(DataError):
-    """A set is not whole, or a file of it is not what was written."""
 
 
 class DamagedManifestError(SavedSetDiffersError, IncompleteSetError):
@@ -130,6 +126,19 @@ class Manifest:
         """What the reports of the transforms counted in the units that are finished."""
         units = [unit["counted"] for _, unit in self._units()]
         return [add_counts(reports) for reports in zip(*units, strict=False)]
+
+    def check_files(self, *, verify: bool = False) -> None:
+        """Raise unless the files of the units that are finished are there.
+
+        Args:
+            verify: whether to read each and compare its checksum, and not only its size.
+
+        Raises:
+            IncompleteSetError: names the first that is missing or not what was written.
+        """
+        for shard in self.shards:
+            for file in (shard, *([shard["lengths"]] if "lengths" in shard else [])):
+                check_file(self._folder, file, verify=verify)
 
     def holds(self, unit: int) -> bool:
         """Whether a unit of work is finished."""

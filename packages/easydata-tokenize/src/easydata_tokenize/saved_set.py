@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from easydata_sources.convert import as_sharded_source
+from easydata_sources.errors import DataError
 from easydata_sources.parquet import ParquetShardedSource
 from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
@@ -40,14 +41,19 @@ def open_saved(
         IncompleteSetError: If the set is not whole, or a file is missing or not what was written.
     """
     folder = SetFolder(path, storage_options)
-    manifest = Manifest.find(folder)
+    try:
+        manifest = Manifest.find(folder)
+    except OSError as error:
+        if isinstance(error, DataError):
+            raise
+        raise IncompleteSetError(
+            f"{folder} cannot be read as a set: {error}.\n  mend: name the folder of one"
+        ) from error
     if manifest is None or not manifest.complete:
         rows = 0 if manifest is None else sum(shard["rows"] for shard in manifest.shards)
         found = "no manifest" if manifest is None else f"{rows} rows in whole files so far"
         raise IncompleteSetError(f"{folder} holds no complete set ({found}).\n  mend: run again what writes it")
-    files = [file for shard in manifest.shards for file in (shard, *([shard["lengths"]] if "lengths" in shard else []))]
-    for file in files:
-        _check(folder, file, verify)
+    manifest.check_files(verify=verify)
     return SavedShardedSource(folder, manifest)
 
 
@@ -128,13 +134,3 @@ class SavedShardedSource(ShardedDataSource):
         if checksum(io.BytesIO(content)) != shard["lengths"]["sha256"]:
             raise IncompleteSetError(f"{self._folder.address(name)} is not what was written: its checksum differs.")
         return np.load(io.BytesIO(content), allow_pickle=False)
-
-
-def _check(folder: SetFolder, file: Mapping[str, Any], verify: bool) -> None:
-    place = folder.address(file["file"])
-    if folder.size(file["file"]) != file["bytes"]:
-        raise IncompleteSetError(f"{place} is missing, or not of the {file['bytes']} bytes that were written.")
-    if verify:
-        with folder.open(file["file"]) as content:
-            if checksum(content) != file["sha256"]:
-                raise IncompleteSetError(f"{place} is not what was written: its checksum differs from the manifest's.")

@@ -112,6 +112,7 @@ def save_dataset(  # noqa: PLR0917 - positions that users of such functions know
 
     Raises:
         SavedSetDiffersError: If the folder holds a set of other rows, or one of which this cannot be known.
+        IncompleteSetError: If a file of it has gone meanwhile.
         ForeignFilesError: If the folder holds anything but a set.
         OverlapError: If it lies in the input, or the input in it.
         SetInUseError: If another process writes to it.
@@ -192,6 +193,7 @@ def _write(
         manifest = None if how.overwrite else Manifest.find(folder)
         if manifest is not None and manifest.complete:
             manifest.refuse_other(identity, assume_same=how.assume_same)
+            manifest.check_files()
         else:
             with one_writer(folder):
                 manifest = _manifest(folder, identity, how)
@@ -241,6 +243,7 @@ def _manifest(folder: SetFolder, identity: dict[str, Any], how: _How) -> Manifes
     found.refuse_other(identity, assume_same=how.assume_same)
     if not found.complete:
         found.refuse_foreign()
+    found.check_files()
     return found
 
 

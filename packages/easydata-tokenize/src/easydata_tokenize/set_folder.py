@@ -16,12 +16,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast, final
 
+from easydata_sources.errors import DataError
 from easydata_sources.files import locate
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["LENGTHS", "WORK", "SetFolder", "checksum"]
+__all__ = ["LENGTHS", "WORK", "IncompleteSetError", "SetFolder", "check_file", "checksum"]
 
 # What these stores are given becomes visible at once; elsewhere it is renamed into its place.
 _APPEAR_WHOLE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "memory"}
@@ -31,6 +32,10 @@ WORK = "_work"
 """Folder of what is not finished; names with `_` in front are no data to any reader."""
 LENGTHS = "_lengths"
 _INNER = {WORK, LENGTHS}
+
+
+class IncompleteSetError(DataError):
+    """A set is not whole, or a file of it is not what was written."""
 
 
 @final
@@ -226,3 +231,29 @@ def checksum(file: BinaryIO) -> str:
     while block := file.read(1 << 20):
         digest.update(block)
     return digest.hexdigest()
+
+
+def check_file(folder: SetFolder, file: Mapping[str, Any], *, verify: bool) -> None:
+    """Raise unless a file is there as it was written.
+
+    Args:
+        folder: of the set.
+        file: its name (`file`), `bytes` and `sha256`.
+        verify: whether to read it and compare its checksum, and not only its size.
+
+    Raises:
+        IncompleteSetError: If it is missing, or not what was written.
+    """
+    place = folder.address(file["file"])
+    if folder.size(file["file"]) != file["bytes"]:
+        raise IncompleteSetError(
+            f"{place} is missing, or not of the {file['bytes']} bytes that were written.\n"
+            "  mend: bring it back, or write the set again with overwrite=True"
+        )
+    if verify:
+        with folder.open(file["file"]) as content:
+            if checksum(content) != file["sha256"]:
+                raise IncompleteSetError(
+                    f"{place} is not what was written: its checksum differs from the manifest's.\n"
+                    "  mend: bring it back, or write the set again with overwrite=True"
+                )

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from easydata_tokenize.counted import count_afresh, counts_of, reports_of
 from easydata_tokenize.owned_files import ForeignFilesError
 from easydata_tokenize.row_groups import ShardLimits, read_group, token_lengths
-from easydata_tokenize.set_folder import LENGTHS, WORK, SetFolder, checksum
+from easydata_tokenize.set_folder import LENGTHS, WORK, SetFolder, check_file, checksum
 from easydata_tokenize.shard_columns import joined_schema, retyped, with_columns
 from easydata_tokenize.shard_files import check_columns, extension, write_file
 
@@ -148,12 +148,17 @@ class ShardWork:
         while (content := self.folder.read(f"{self.work_folder}/{len(entries):05d}.json")) is not None:
             try:
                 saved = json.loads(content)
+                if saved.pop("digest") != _digest(saved):
+                    raise ValueError("a digest differs")
                 entries.append({"shard": saved["shard"], "after": _Place(**saved["after"])})
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(
                     f"The unfinished work in {self.folder.address(self.work_folder)} is damaged: {error}.\n"
                     "  mend: begin anew with overwrite=True"
                 ) from error
+            shard = entries[-1]["shard"]
+            for file in (shard, *([shard["lengths"]] if "lengths" in shard else [])):
+                check_file(self.folder, file, verify=False)
         return entries
 
 
@@ -218,7 +223,8 @@ class _OpenShard:
                 "file": file,
                 **self._write(file, lambda path: _save_array(path, np.concatenate(known))),
             }
-        self._folder.write(f"{self._place}.json", _json({"shard": shard, "after": _plain(self.after)}))
+        entry = {"shard": shard, "after": _plain(self.after)}
+        self._folder.write(f"{self._place}.json", _json({**entry, "digest": _digest(entry)}))
         for number in range(self._count):
             self._folder.remove(self._part_name(number))
         self._folder.prune(self._place)
@@ -325,6 +331,10 @@ def _total(lengths: NDArray[np.uint32] | None) -> int:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value).encode()
+
+
+def _digest(entry: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_json(entry)).hexdigest()
 
 
 def _plain(place: _Place) -> dict[str, Any]:
