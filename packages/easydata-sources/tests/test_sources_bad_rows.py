@@ -461,7 +461,7 @@ def test_a_full_disk_ends_a_quarantine_in_words_and_the_next_run_goes_on(
     file, write = tmp_path / "bad.jsonl", os.write
     source = JsonShardedSource(str(tmp_path / "rows.jsonl")).on_bad_rows("quarantine", file=str(file), budget=1.0)
     monkeypatch.setattr(os, "write", lambda handle, content: write(handle, content[: len(content) // 2]))
-    with pytest.raises(DataError, match="cannot be written to: .*No space left"):
+    with pytest.raises(DataError, match=r"cannot be written to: .*No space left"):
         list(source.rows())
     monkeypatch.undo()
     again = JsonShardedSource(str(tmp_path / "rows.jsonl")).on_bad_rows("quarantine", file=str(file), budget=1.0)

@@ -138,7 +138,7 @@ class _Walk:
         if _is_ours(kind) and hasattr(value, "__dict__"):
             # Containers in it are caches, which fill as rows are read; a class that holds rules in one has identity().
             held = {name: part for name, part in settings_of(value).items() if not isinstance(part, dict | list | set)}
-            return {"object": _name(kind), "holds": {name: self.value(part) for name, part in held.items()}}
+            return {"object": _name(kind), "settings": {name: self.value(part) for name, part in held.items()}}
         if not _is_library(kind.__module__, None) and hasattr(value, "__dict__") and not hasattr(kind, "__slots__"):
             return {**self._class(kind), "holds": {name: self.value(part) for name, part in settings_of(value).items()}}
         wrapped = getattr(value, "__wrapped__", None)

@@ -37,8 +37,8 @@ class Difference:
     declarable: bool
 
     def __str__(self) -> str:
-        whole, _, part = self.where.partition(".")
-        return f"{whole}: {part + ': ' if part else ''}{_short(self.then)} then, {_short(self.now)} now"
+        where = self.where.replace("source.", "source: ", 1) if self.where.startswith("source.") else self.where
+        return f"{where}: {_short(self.then)} then, {_short(self.now)} now"
 
 
 def differences(then: Any, now: Any, where: str = "", *, declarable: bool = False) -> Iterator[Difference]:

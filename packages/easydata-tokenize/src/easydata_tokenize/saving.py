@@ -22,6 +22,7 @@ from easydata_sources.source import ShardedDataSource
 
 from easydata_tokenize.comparing import not_comparable
 from easydata_tokenize.counted import add_counts, counts_of, reports_of
+from easydata_tokenize.described import describe_rows
 from easydata_tokenize.executors import Executor, InProcess
 from easydata_tokenize.manifest import Manifest, SavedSetDiffersError
 from easydata_tokenize.overlap import refuse_overlap
@@ -125,7 +126,7 @@ def save_dataset(  # noqa: PLR0917 - positions that users of such functions know
     folder = SetFolder(output_path, output_storage_options)
     refuse_overlap(folder, source, rows.data_files(), extension(format, compression), storage_options)
     works = dict(enumerate(divide(rows, folder, layout, num_shards)))
-    described = {"source": rows.identity(), "num_shards": num_shards, **_described_layout(layout), **(identity or {})}
+    described = {**describe_rows(rows), "num_shards": num_shards, **_described_layout(layout), **(identity or {})}
     if made := [one.fingerprint for one in set_tokenizers(rows)]:
         described["input"] = [{"tokenizer": fingerprint} for fingerprint in made]
     how = _How(executor=chosen, show_progress=show_progress, overwrite=overwrite, assume_same=assume_same)
