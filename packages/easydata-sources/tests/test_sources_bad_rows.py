@@ -67,7 +67,7 @@ def array(folder: Path) -> tuple[ShardedDataSource, dict[str, int]]:
     rows[7:7] = [7, {"id": 0, "text": GIANT}]
     (folder / "a.json").write_text(json.dumps(rows))
     (folder / "b.json").write_text(json.dumps([{"id": i} for i in range(20, 40)])[:-5] + "}, {broken")
-    return JsonShardedSource(folder), {"not_an_object": 1, "too_large": 1, "broken_json": 1}
+    return JsonShardedSource(folder), {"not_an_object": 1, "too_large": 1, "broken_json": 2}
 
 
 def table(folder: Path) -> tuple[ShardedDataSource, dict[str, int]]:

@@ -17,6 +17,7 @@ from easydata_sources import (
     ParquetShardedSource,
     ShardedDataSource,
     TextShardedSource,
+    jsonl,
 )
 
 ROWS = 40_000
@@ -97,15 +98,14 @@ def test_a_compressed_file_is_decompressed_again_but_not_parsed(bucket: Any, mon
     next(stream)
     state = stream.state()
     parsed: list[Any] = []
-    loads = json.loads
-    monkeypatch.setattr(json, "loads", lambda line: parsed.append(line) or loads(line))
+    monkeypatch.setattr(jsonl, "parse_json", lambda line: parsed.append(line) or json.loads(line))
     assert [row["id"] for row in source.rows(state)] == [ROWS - 2, ROWS - 1]
     assert len(parsed) == 2
 
 
 def test_length_of_json_lines_parses_nothing(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket.files["c/rows.jsonl"] = b'{"id": 1}\n\n  \n{"id": 2}\n{"id": 3}'
-    monkeypatch.setattr(json, "loads", None)
+    monkeypatch.setattr(jsonl, "parse_json", None)
     assert len(JsonShardedSource("bucket://c/rows.jsonl")) == 3
 
 

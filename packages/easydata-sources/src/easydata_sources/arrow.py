@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self, TypeAlias
 
+from easydata_sources.arrow_input import ArrowFormat, ArrowInput, arrow_input, damage_errors
+from easydata_sources.bad_row import BadRow, Care
 from easydata_sources.chunked import FileSource
-from easydata_sources.errors import DataFormatError
-from easydata_sources.files import DataFile, DataFilesLike
+from easydata_sources.column_names import check_names
+from easydata_sources.files import DataFilesLike
 from easydata_sources.retry import RetryPolicy
 from easydata_sources.rows import Rows
 from easydata_sources.streams import Chunk, State
@@ -21,9 +23,12 @@ if TYPE_CHECKING:
 
     from easydata_sources.access import RowAccess
 
+_Reader: TypeAlias = "pa.RecordBatchFileReader | pa.RecordBatchStreamReader"
+
 ARROW_EXTENSIONS = (".arrow", ".ipc", ".feather")
 
 _FILE_MAGIC = b"ARROW1"
+_FORMAT = ArrowFormat(name="Arrow IPC", mend="write or download it again; it is damaged or was cut off")
 
 
 class ArrowShardedSource(FileSource):
@@ -31,7 +36,9 @@ class ArrowShardedSource(FileSource):
 
     The file format has an index of its record batches, and the position names the batch, so resuming reads on from
     the right one (a bare row number costs a look at the batches before it). The stream
-    format has none: resuming steps over the batches before, which copies nothing from local files.
+    format has none: resuming reads over the batches before.
+
+    A folder that `datasets.Dataset.save_to_disk` wrote is read too.
 
     Args:
         data_files: Path, glob, folder or URL, or a list of them.
@@ -49,14 +56,25 @@ class ArrowShardedSource(FileSource):
         super().__init__(data_files, storage_options, retries, ARROW_EXTENSIONS)
         self._ends: dict[int, list[int]] = {}
 
+    def with_care(self, care: Care) -> Self:
+        source = super().with_care(care)
+        source._ends = {}  # those of a damaged file are known only to those who mark the damage
+        return source
+
     def read_file(self, shard: int, position: State) -> Iterator[Chunk]:
         row = position["row"]
-        with self._open(shard) as reader:
-            for number, start, batch in self._batches_from(shard, reader, position):
-                wanted = batch.slice(max(0, row - start))
-                if wanted.num_rows:
-                    yield from self.columns(shard, row, wanted, partial(_batch_after, number, start, batch, row))
-                    row += wanted.num_rows
+        with self._open(shard) as (opened, reader):
+            number, start = self._first_batch(shard, position) if _is_indexed(reader) else (0, 0)
+            for batch in self._batches(opened, reader, number):
+                end = start + len(batch)
+                if end > row:
+                    after = partial(_batch_after, number, start, end, row)
+                    if isinstance(batch, list):
+                        yield self.chunk(shard, row, batch, after)
+                    else:
+                        yield from self.columns(shard, row, batch.slice(row - start), after)
+                    row = end
+                number, start = number + 1, end
 
     def count_rows(self, shard: int) -> int:
         ends = self._batch_ends(shard)
@@ -74,7 +92,7 @@ class ArrowShardedSource(FileSource):
 
     def _can_seek(self, shard: int) -> bool:
         try:
-            return self.resiliently(shard, lambda: self._is_indexed(shard))
+            return self.resiliently(shard, lambda: self._begins_with_magic(shard))
         except FileNotFoundError:
             if not self.care.marks:
                 raise
@@ -84,24 +102,23 @@ class ArrowShardedSource(FileSource):
         ends = self._batch_ends(shard)
         return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
-    def _batches_from(
-        self, shard: int, reader: pa.RecordBatchFileReader | pa.RecordBatchStreamReader, position: State
-    ) -> Iterator[tuple[int, int, pa.RecordBatch]]:
-        """Yield (number of the batch, of its first row, batch) from the batch that holds the position on."""
+    def _batches(self, opened: ArrowInput, reader: _Reader, first: int = 0) -> Iterator[Rows]:
+        """Yield the batches from number `first` on; it must be 0 for a stream."""
         import pyarrow as pa
 
         if isinstance(reader, pa.RecordBatchFileReader):
-            first, start = self._first_batch(shard, position)
-            for number in range(first, reader.num_record_batches):
-                batch = reader.get_batch(number)
-                yield number, start, batch
-                start += batch.num_rows
-            return
-        start = 0
-        for number, batch in enumerate(reader):
-            if start + batch.num_rows > position["row"]:
-                yield number, start, batch
-            start += batch.num_rows
+            return (self._batch(opened, reader, number) for number in range(first, reader.num_record_batches))
+        return iter(reader)
+
+    def _batch(self, opened: ArrowInput, reader: _Reader, number: int) -> Rows:
+        """Return a batch, or one bad row if it cannot be read: how many it held, nobody knows."""
+        try:
+            return reader.get_batch(number)
+        except damage_errors() as error:
+            damage = opened.damage(error) if self.care.marks else None
+            if damage is None:
+                raise
+            return [BadRow(damage)]
 
     def _first_batch(self, shard: int, position: State) -> tuple[int, int]:
         """Return the number of the batch that holds the position, and of its first row."""
@@ -114,50 +131,39 @@ class ArrowShardedSource(FileSource):
         return number, ends[number]
 
     def _read_batch(self, shard: int, number: int) -> Rows:
-        with self._open(shard) as reader:
-            batch = reader.get_batch(number)
+        with self._open(shard) as (opened, reader):
+            batch = self._batch(opened, reader, number)
         ends = self._batch_ends(shard)
-        return self.checked_columns(shard, ends[number - 1] if number else 0, batch)
+        row = ends[number - 1] if number else 0
+        return batch if isinstance(batch, list) else self.checked_columns(shard, row, batch)
 
     def _batch_ends(self, shard: int) -> list[int]:
         """Return the row number after each record batch."""
-        import pyarrow as pa
-
         if shard not in self._ends:
-            with self._open(shard) as reader:
-                if isinstance(reader, pa.RecordBatchFileReader):
-                    batches = map(reader.get_batch, range(reader.num_record_batches))
-                else:
-                    batches = iter(reader)
-                self._ends[shard] = list(accumulate(batch.num_rows for batch in batches))
+            with self._open(shard) as (opened, reader):
+                self._ends[shard] = list(accumulate(len(batch) for batch in self._batches(opened, reader)))
         return self._ends[shard]
 
-    def _is_indexed(self, shard: int) -> bool:
+    def _begins_with_magic(self, shard: int) -> bool:
         with self.files[shard].open() as file:
             return file.read(len(_FILE_MAGIC)) == _FILE_MAGIC
 
     @contextmanager
-    def _open(self, shard: int) -> Iterator[pa.RecordBatchFileReader | pa.RecordBatchStreamReader]:
+    def _open(self, shard: int) -> Iterator[tuple[ArrowInput, _Reader]]:
         import pyarrow as pa
 
-        file = self.files[shard]
-        try:
-            with _open_mapped(file) as handle:
-                indexed = handle.read(len(_FILE_MAGIC)) == _FILE_MAGIC
-                handle.seek(0)
-                with pa.ipc.open_file(handle) if indexed else pa.ipc.open_stream(handle) as reader:
-                    yield reader
-        except (pa.ArrowException, OSError) as error:
-            if isinstance(error, OSError) and "to be able to read" not in str(error):  # Arrow: cut off in a message
-                raise
-            raise DataFormatError(
-                "The file cannot be read as Arrow IPC.",
-                file=file.name,
-                found=f"{file.size()} bytes; {error}",
-                expected="a complete Arrow IPC file or stream",
-                mend="write or download it again; it is damaged or was cut off",
-                reason="damaged_file",
-            ) from error
+        with arrow_input(self.files[shard], _FORMAT) as opened:
+            indexed = opened.handle.read(len(_FILE_MAGIC)) == _FILE_MAGIC
+            opened.handle.seek(0)
+            with pa.ipc.open_file(opened.handle) if indexed else pa.ipc.open_stream(opened.handle) as reader:
+                check_names(self.files[shard], reader.schema.names)
+                yield opened, reader
+
+
+def _is_indexed(reader: _Reader) -> bool:
+    import pyarrow as pa
+
+    return isinstance(reader, pa.RecordBatchFileReader)
 
 
 def _batch_at(number: int, start: int, row: int, end: int) -> State:
@@ -165,12 +171,5 @@ def _batch_at(number: int, start: int, row: int, end: int) -> State:
     return {"batch": number, "batch_row": start} if row < end else {"batch": number + 1, "batch_row": end}
 
 
-def _batch_after(number: int, start: int, batch: pa.RecordBatch, row: int, given: int) -> State:
-    return _batch_at(number, start, row + given, start + batch.num_rows)
-
-
-def _open_mapped(file: DataFile) -> pa.NativeFile:
-    import pyarrow as pa
-
-    # Mapped, batches that are stepped over are never read from disk. An empty file cannot be mapped.
-    return file.open_for_arrow() if file.remote or not file.size() else pa.memory_map(file.url)
+def _batch_after(number: int, start: int, end: int, row: int, given: int) -> State:
+    return _batch_at(number, start, row + given, end)

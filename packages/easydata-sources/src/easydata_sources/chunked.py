@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from copy import copy
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, islice
 from os.path import basename
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from easydata_sources.bad_row import FILE_FAULTS, BadRow, Care
-from easydata_sources.errors import DataError, DataFormatError
+from easydata_sources.cells import Fault, faulty_rows, good_runs
+from easydata_sources.errors import DataError, DataFilesNotFoundError, DataFormatError
 from easydata_sources.files import DataFile, DataFilesLike, expand_data_files
 from easydata_sources.identity import Identity, file_identity
+from easydata_sources.partitions import Partition, add_partition, partitions_of
 from easydata_sources.retry import RetryPolicy, call_resiliently, read_resiliently
 from easydata_sources.rows import Row, Rows, rows_as_dicts
+from easydata_sources.server_faults import reading_failed
 from easydata_sources.source import ShardedDataSource, ShardInfo, check_batch_size, shard_index
 from easydata_sources.streams import (
     BatchStream,
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from easydata_sources.access import RowAccess
+
+_GATHERED_ROWS = 256
 
 
 class ChunkedSource(ShardedDataSource, ChunkReader):
@@ -164,6 +169,7 @@ class FileSource(ChunkedSource):
         )
         self._retries = retries or RetryPolicy()
         self._names = _distinct([file.name for file in self.files])
+        self.partitions: list[Partition] = partitions_of(self.files)
         self._lengths: dict[int, int] = {}
         self.care = Care()
 
@@ -174,7 +180,7 @@ class FileSource(ChunkedSource):
     def read_shard(self, shard: int, position: State) -> Iterator[Chunk]:
         return self._marked(shard, position) if self.care.marks else self._read(shard, position)
 
-    def with_care(self, care: Care) -> ShardedDataSource:
+    def with_care(self, care: Care) -> Self:
         source = copy(self)
         source.care = care
         source._lengths = {}  # a damaged file has a length only for those who mark the damage
@@ -185,7 +191,11 @@ class FileSource(ChunkedSource):
 
     def identity(self) -> Identity:
         files = [
-            {"name": basename(file.url.partition("?")[0]), **self.resiliently(shard, partial(file_identity, file))}
+            {
+                "name": basename(file.filename),
+                **({"partition": dict(self.partitions[shard])} if self.partitions[shard] else {}),
+                **self.resiliently(shard, partial(file_identity, file)),
+            }
             for shard, file in enumerate(self.files)
         ]
         return {"source": type(self).__qualname__, **self.reading_options(), "files": files}
@@ -230,11 +240,21 @@ class FileSource(ChunkedSource):
         """Return the file's number of rows, in one try."""
 
     def resiliently(self, shard: int, function: Callable[[], Any]) -> Any:
-        """Return `function()`, repeated after network failures if the file is remote."""
+        """Return `function()`, repeated after network failures if the file is remote.
+
+        Raises:
+            DataFormatError: Among others, if the file is not the one that was listed.
+        """
         file = self.files[shard]
-        if not file.remote:
-            return function()
-        return call_resiliently(function, policy=self._retries, what=file.name)
+        with _as_listed(file):
+            if not file.remote:
+                return function()
+            return call_resiliently(function, policy=self._retries, what=file.name)
+
+    def chunk(self, shard: int, first_row: int, rows: Rows, extra: Callable[[int], State] | None = None) -> Chunk:
+        if self.partitions[shard]:
+            rows = add_partition(rows, self.partitions[shard])
+        return super().chunk(shard, first_row, rows, extra)
 
     def columns(
         self, shard: int, row: int, batch: pa.RecordBatch, extra: Callable[[int], State] | None = None
@@ -247,27 +267,54 @@ class FileSource(ChunkedSource):
             batch: The run.
             extra: What a position after k rows of it says besides shard and row.
         """
-        giants = too_large_rows(batch, self.care.largest_row_bytes)
-        if not giants:
+        faults = faulty_rows(batch, self.care.largest_row_bytes)
+        if not faults:
             yield self.chunk(shard, row, batch, extra)
             return
-        first = next(iter(giants))
         if self.care.marks:
-            yield self.chunk(shard, row, self._without_giants(batch, giants, shard, row), extra)
+            yield self.chunk(shard, row, self._marked_columns(batch, faults, shard, row), extra)
             return
+        first = min(faults)
         if first:
             yield self.chunk(shard, row, batch.slice(0, first), extra)
-        raise self.too_large(shard, row + first, giants[first])
+        raise self._fault(shard, row + first, faults[first])
 
     def checked_columns(self, shard: int, row: int, batch: pa.RecordBatch) -> Rows:
-        """Return a run of columns with bad rows in place of those that are too large, or raise."""
-        giants = too_large_rows(batch, self.care.largest_row_bytes)
-        if not giants:
+        """Return a run of columns with bad rows in place of those that cannot be used, or raise."""
+        faults = faulty_rows(batch, self.care.largest_row_bytes)
+        if not faults:
             return batch
         if self.care.marks:
-            return self._without_giants(batch, giants, shard, row)
-        first = next(iter(giants))
-        raise self.too_large(shard, row + first, giants[first])
+            return self._marked_columns(batch, faults, shard, row)
+        first = min(faults)
+        raise self._fault(shard, row + first, faults[first])
+
+    def gathered(self, shard: int, row: int, offset: int, values: Iterator[tuple[Row, int]]) -> Iterator[Chunk]:
+        """Yield chunks of rows whose position also holds a byte offset; rows in front of a failure are given before it.
+
+        Args:
+            shard: Where they come from.
+            row: Number of the first.
+            offset: Byte at which it begins.
+            values: (row, byte behind it).
+        """
+        while True:
+            rows: list[Row] = []
+            offsets = [offset]
+            failure = None
+            try:
+                for value, end in islice(values, _GATHERED_ROWS):
+                    rows.append(value)
+                    offsets.append(end)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the rows in front of it are sound
+                failure = error
+            if rows:
+                yield self.chunk(shard, row, rows, lambda given, at=offsets: {"offset": at[given]})
+            if failure is not None:
+                raise failure
+            if not rows:
+                return
+            row, offset = row + len(rows), offsets[-1]
 
     def too_large(self, shard: int, row: int, size: int) -> DataFormatError:
         """Return the error for a row of `size` bytes."""
@@ -300,7 +347,8 @@ class FileSource(ChunkedSource):
         def read_block(block: int) -> Rows:
             shard, number = blocks[block]
             try:
-                return self.resiliently(shard, lambda: read(shard, number))
+                rows = self.resiliently(shard, lambda: read(shard, number))
+                return add_partition(rows, self.partitions[shard]) if self.partitions[shard] else rows
             except FILE_FAULTS as error:
                 if not self.care.marks:
                     raise
@@ -313,7 +361,7 @@ class FileSource(ChunkedSource):
         file = self.files[shard]
         try:
             size = self.resiliently(shard, file.size)
-        except FileNotFoundError:
+        except FILE_FAULTS:
             if not self.care.marks:
                 raise
             size = None
@@ -321,19 +369,46 @@ class FileSource(ChunkedSource):
         # it is written down and compared.
         return ShardInfo(shard_id=shard, shard_name=name, byte_size=size, url=file.name)
 
-    def _without_giants(self, batch: pa.RecordBatch, giants: Mapping[int, int], shard: int, row: int) -> list[Row]:
-        rows = rows_as_dicts(batch)
-        for index, size in giants.items():
-            rows[index] = BadRow(self.too_large(shard, row + index, size))
+    def _marked_columns(self, batch: pa.RecordBatch, faults: Mapping[int, Fault], shard: int, row: int) -> list[Row]:
+        rows: list[Row] = [{}] * batch.num_rows
+        for start, stop in good_runs(faults, batch.num_rows):
+            rows[start:stop] = rows_as_dicts(batch.slice(start, stop - start))
+        for index, fault in faults.items():
+            rows[index] = BadRow(self._fault(shard, row + index, fault))
         return rows
+
+    def _fault(self, shard: int, row: int, fault: Fault) -> DataFormatError:
+        if fault.bytes is not None:
+            return self.too_large(shard, row, fault.bytes)
+        return DataFormatError(
+            "A row holds a value that cannot be read.",
+            file=self.files[shard].name,
+            row=row,
+            column=fault.column,
+            found=fault.found,
+            expected="sound values that Python has a counterpart for",
+            mend="write the column again as another type, leave it out, or skip such rows: .on_bad_rows('skip')",
+            reason="unreadable_value",
+        )
 
     def _read(self, shard: int, position: State) -> Iterator[Chunk]:
         file = self.files[shard]
-        if not file.remote:
-            return self.read_file(shard, position)
-        return read_resiliently(
-            lambda state: self.read_file(shard, state), position, policy=self._retries, what=file.name
-        )
+        if file.remote:
+            chunks = read_resiliently(
+                lambda state: self.read_file(shard, state), position, policy=self._retries, what=file.name
+            )
+        else:
+            chunks = self.read_file(shard, position)
+        row = position["row"]
+        try:
+            with _as_listed(file):
+                for chunk in chunks:
+                    yield chunk
+                    row += len(chunk.rows)
+        except DataFormatError as error:
+            if error.row is None:
+                error.row = row
+            raise
 
     def _marked(self, shard: int, position: State) -> Iterator[Chunk]:
         """Yield the shard's chunks; where reading fails, the rest of the shard is one bad row."""
@@ -379,14 +454,6 @@ class FileSource(ChunkedSource):
             return [1]  # the bad row that stands for the file
 
 
-def too_large_rows(batch: pa.RecordBatch, limit: int) -> dict[int, int]:
-    """Return the size in bytes of each row that has more than `limit`."""
-    if batch.nbytes <= limit:
-        return {}
-    sizes = ((index, batch.slice(index, 1).nbytes) for index in range(batch.num_rows))
-    return {index: size for index, size in sizes if size > limit}
-
-
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
     """The names, numbered where some are equal: addresses may differ in nothing but what is not shown."""
     seen: dict[str, int] = {}
@@ -399,3 +466,39 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
             repeated[name] += 1
         distinct.append(f"{name} ({repeated[name]})" if repeated.get(name, 0) > 1 else name)
     return tuple(distinct)
+
+
+def stepped_over(values: Iterator[tuple[Row, int]], count: int, offset: int) -> int:
+    """Step over `count` of the (row, byte behind it) and return the byte behind the last; `offset` if there is none."""
+    for _, end in islice(values, count):
+        offset = end
+    return offset
+
+
+@contextmanager
+def _as_listed(file: DataFile) -> Iterator[None]:
+    """Raise if the file is not the one that was listed: before and after reading, or where reading it fails.
+
+    A remote file is asked only where reading fails, as each question is a request.
+    """
+    try:
+        if not file.remote:
+            file.check_unchanged()
+        try:
+            yield
+        except (ValueError, LookupError, OSError):
+            with suppress(OSError) if file.remote else nullcontext():
+                file.check_unchanged()
+            raise
+        if not file.remote:
+            file.check_unchanged()
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataFilesNotFoundError(
+            f"{file.name!r} was listed and is not there any more.\n  mend: bring it back, or list the files again"
+        ) from error
+    except (ValueError, LookupError) as error:
+        if not file.remote:
+            raise
+        raise reading_failed(error, file.name) from error  # what clients raise on answers that make no sense

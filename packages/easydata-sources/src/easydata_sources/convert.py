@@ -83,11 +83,10 @@ def _from_files(paths: str | list[str], storage_options: Mapping[str, Any] | Non
 
 
 def _extensions_of(file: DataFile) -> tuple[str, ...]:
-    path = file.url.lower().partition("?")[0] if file.remote else file.url.lower()
     for extensions in _FORMATS:
-        if path.endswith(extensions):
+        if file.filename.endswith(extensions):
             return extensions
-    known = ", ".join(extension for extensions in _FORMATS for extension in extensions)
+    known = ", ".join(extension for extensions in _FORMATS for extension in extensions if extension.count(".") == 1)
     raise DataError(
         f"The format of {file.url!r} is not clear from its name; known extensions: {known}.\n"
         "  mend: rename the file, or use a class, e.g. JsonShardedSource(path)"

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from easydata_sources.bad_row import BadRow
-from easydata_sources.chunked import FileSource
+from easydata_sources.chunked import FileSource, stepped_over
+from easydata_sources.column_names import check_names
 from easydata_sources.compression import with_compressions
+from easydata_sources.csv_records import CsvRecords
 from easydata_sources.errors import DataFormatError
 from easydata_sources.files import DataFile, DataFilesLike
-from easydata_sources.lines import read_line_runs
 from easydata_sources.retry import RetryPolicy
 from easydata_sources.rows import Row
 from easydata_sources.streams import Chunk, State
 
 CSV_EXTENSIONS = with_compressions((".csv",))
 TSV_EXTENSIONS = with_compressions((".tsv",))
-
-_CHUNK_ROWS = 256
 
 
 class CsvShardedSource(FileSource):
@@ -50,116 +48,68 @@ class CsvShardedSource(FileSource):
         return {"delimiter": self._delimiter}
 
     def read_file(self, shard: int, position: State) -> Iterator[Chunk]:
-        file = self.files[shard]
-        header = _Records(file, 0, self._delimiter_of(file))
-        names = next(header, None)
+        offset = position.get("offset")
+        header = self._records(shard, 0)
+        names = self._header(shard, header)
         if names is None:
             return
-        offset = position.get("offset")
+        records = header if offset is None else self._records(shard, offset)
         skip = position["row"] if offset is None else 0
-        records = header if offset is None else _Records(file, offset, self._delimiter_of(file))
-        row = position["row"] - skip
-        first, rows, offsets = row + skip, [], [records.offset]
-        while (values := self._next(records, row)) is not None:
-            row += 1
-            if row <= position["row"] and offset is None:
-                offsets = [records.offset]
-                continue
-            try:
-                rows.append(self._row(shard, row - 1, names, values, records.offset - offsets[-1]))
-            except DataFormatError as error:
-                if not self.care.marks:
-                    if rows:
-                        yield self.chunk(shard, first, rows, lambda given, at=offsets: {"offset": at[given]})
-                    raise
-                rows.append(BadRow(error, content=values))
-            offsets.append(records.offset)
-            if len(rows) == _CHUNK_ROWS:
-                yield self.chunk(shard, first, rows, lambda given, at=offsets: {"offset": at[given]})
-                first, rows, offsets = row, [], [records.offset]
-        if rows:
-            yield self.chunk(shard, first, rows, lambda given, at=offsets: {"offset": at[given]})
+        rows = self._rows(shard, position["row"] - skip, names, records)
+        begin = stepped_over(rows, skip, records.offset)
+        yield from self.gathered(shard, position["row"], begin, rows)
 
     def count_rows(self, shard: int) -> int:
+        records = self._records(shard, 0)
+        if self._header(shard, records) is None:
+            return 0
+        return sum(1 for _ in iter(records.next_record, None))
+
+    def _records(self, shard: int, offset: int) -> CsvRecords:
         file = self.files[shard]
-        return max(0, sum(1 for _ in _Records(file, 0, self._delimiter_of(file))) - 1)
+        return CsvRecords(file, offset, self._delimiter_of(file), self.care.largest_row_bytes)
 
     def _delimiter_of(self, file: DataFile) -> str:
         if self._delimiter is not None:
             return self._delimiter
-        return "\t" if file.url.lower().endswith(TSV_EXTENSIONS) else ","
+        return "\t" if file.filename.endswith(TSV_EXTENSIONS) else ","
 
-    def _next(self, records: _Records, row: int) -> list[str] | BadRow | None:
-        """Return the next values, a mark in place of ones that cannot be read, or None at the end."""
-        try:
-            return next(records, None)
-        except DataFormatError as error:
-            error.row = row
-            if not self.care.marks or error.reason == "damaged_file":
-                raise
-            return BadRow(error)
+    def _header(self, shard: int, records: CsvRecords) -> list[str] | None:
+        names = records.next_record()
+        check_names(self.files[shard], names or [])
+        return names
 
-    def _row(self, shard: int, row: int, names: list[str], values: list[str] | BadRow, size: int) -> Row:
-        if isinstance(values, BadRow):
-            return values
-        file = self.files[shard]
+    def _rows(self, shard: int, row: int, names: list[str], records: CsvRecords) -> Iterator[tuple[Row, int]]:
+        """Yield (row, byte behind it) from row number `row` on, which is the next record."""
+        while True:
+            begin = records.offset
+            values = None
+            try:
+                values = records.next_record()
+                if values is None:
+                    return
+                value = self._row(shard, names, values, records, records.offset - begin)
+            except DataFormatError as error:
+                error.row = row
+                if not self.care.marks or error.reason == "damaged_file":
+                    raise
+                value = BadRow(error, content=values)
+                if error.reason == "broken_csv":
+                    records.step_over_break(len(names))
+            yield value, records.offset
+            row += 1
+
+    def _row(self, shard: int, names: list[str], values: list[str], records: CsvRecords, size: int) -> Row:
         if size > self.care.largest_row_bytes:
-            raise self.too_large(shard, row, size)
-        if len(values) != len(names):
-            raise DataFormatError(
-                "A row does not have as many values as the header has names.",
-                file=file.name,
-                row=row,
-                found=f"{len(values)} values: {str(values)[:80]}",
-                expected=f"{len(names)}: {', '.join(names)}",
-                mend=f"quote values that hold {self._delimiter_of(file)!r} or line ends, or give delimiter=…",
-                reason="wrong_number_of_values",
-            )
-        return dict(zip(names, values, strict=True))
-
-
-class _Records:
-    """Lists of values, and the byte after the last one returned; blank lines are left out."""
-
-    def __init__(self, file: DataFile, offset: int, delimiter: str) -> None:
-        self.offset = offset
-        self._file = file
-        self._undecodable: str | None = None  # in the lines of the record being read
-        self._records = csv.reader(self._lines(), delimiter=delimiter, strict=True)
-
-    def __iter__(self) -> Iterator[list[str]]:
-        return self
-
-    def __next__(self) -> list[str]:
-        try:
-            for values in self._records:
-                if self._undecodable is not None:
-                    what, self._undecodable = self._undecodable, None
-                    raise self._broken(what, "undecodable")
-                if values:
-                    return values
-        except csv.Error as error:
-            raise self._broken(str(error), "broken_csv") from error
-        raise StopIteration
-
-    def _lines(self) -> Iterator[str]:
-        for run in read_line_runs(self._file, self.offset):
-            for line in run.lines:
-                encoding = "utf-8-sig" if self.offset == 0 else "utf-8"
-                self.offset += len(line) + 1
-                try:
-                    yield line.decode(encoding) + "\n"
-                except UnicodeDecodeError as error:
-                    self._undecodable = f"bytes that are not UTF-8 ({error.reason})"
-                    # The record's end is found all the same, so that the rows after it can be read.
-                    yield line.decode(encoding, errors="surrogateescape") + "\n"
-
-    def _broken(self, found: str, reason: str) -> DataFormatError:
-        return DataFormatError(
-            "The file cannot be read as delimited text.",
-            file=self._file.name,
-            found=f"{found}, before byte {self.offset}",
-            expected="UTF-8 text in which quotes are closed and doubled inside values",
-            mend="look for an unclosed quote, or give the right delimiter=…",
-            reason=reason,
+            raise records.too_large(size)
+        if len(values) == len(names):
+            return dict(zip(names, values, strict=True))
+        file = self.files[shard]
+        raise DataFormatError(
+            "A row does not have as many values as the header has names.",
+            file=file.name,
+            found=f"{len(values)} values: {str(values)[:80]}",
+            expected=f"{len(names)}: {', '.join(names)[:200]}",
+            mend=f"quote values that hold {self._delimiter_of(file)!r} or line ends, or give delimiter=…",
+            reason="wrong_number_of_values",
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -15,20 +16,26 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
+from urllib.parse import unquote, urlsplit
 
 from easydata_sources.errors import (
     DataAccessError,
     DataError,
     DataFilesNotFoundError,
+    DataFormatError,
     MissingExtraError,
     UnfinishedFilesError,
 )
+from easydata_sources.file_stamp import FileStamp, stamp_of_local, stamp_of_remote
+from easydata_sources.local_files import files_below, matching_files
+from easydata_sources.saved_by_datasets import saved_files
 from easydata_sources.server_faults import told_in_our_words
 from easydata_sources.shown import without_secrets_of_addresses
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from fsspec import AbstractFileSystem
+
+logger = logging.getLogger(__name__)
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 DataFilesLike: TypeAlias = "PathLike | Sequence[PathLike]"
@@ -52,6 +59,8 @@ _EXTRAS = {
 
 _MANIFEST = "_manifest.json"  # what writers of sets keep beside the files (easydata_tokenize)
 
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
+
 _MEMORY_BYTES = 1 << 26  # a copy of a larger file goes to the disk
 
 
@@ -65,6 +74,29 @@ class DataFile:
     """Whether reads go over a network (or anything else that is not the local disk)."""
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Arguments of the file system; may hold secrets, hence never shown."""
+    listed: FileStamp = field(default=FileStamp(), repr=False, compare=False)
+    """The file as it was when it was listed."""
+
+    @property
+    def filename(self) -> str:
+        """Its path in lower-case letters, without what a web address says behind it: it ends in the extension."""
+        return self._path.lower()
+
+    @property
+    def partitions(self) -> dict[str, str]:
+        """The columns that its folders name, as in `lang=en/year=2024/part-0.parquet`; outermost first."""
+        found: dict[str, str] = {}
+        for folder in reversed(self._path.split("/")[:-1]):
+            key, equals, value = folder.partition("=")
+            if not equals or not key:
+                break
+            found.setdefault(unquote(key), unquote(value))
+        return dict(reversed(found.items()))
+
+    @property
+    def _path(self) -> str:
+        first = self.url.partition("::")[0]  # of a chained address (zip://…::s3://…) the file inside
+        return unquote(urlsplit(first).path) if _is_web(first) else first
 
     @property
     def name(self) -> str:
@@ -91,19 +123,6 @@ class DataFile:
             return _fetch_whole(filesystem, path)
         return cast(BinaryIO, filesystem.open(path, "rb", **how))
 
-    def open_for_arrow(self, *, in_ranges: bool = False) -> pa.NativeFile:
-        """Open for Arrow, which reads local files without holding Python's lock.
-
-        Args:
-            in_ranges: Fetch just what is asked for, where clients would fetch blocks of many megabytes: for formats
-                whose reader knows what it needs.
-        """
-        import pyarrow as pa
-
-        if not self.remote:
-            return pa.OSFile(self.url)
-        return pa.PythonFile(self.open(**({"cache_type": "none"} if in_ranges else {})), mode="r")
-
     def located(self) -> tuple[AbstractFileSystem, str]:
         """Return the file system that the file is on, and its path there."""
         return _filesystem(self.url, self.storage_options)
@@ -112,6 +131,33 @@ class DataFile:
         """Return the size in bytes; None if the server does not tell."""
         filesystem, path = _filesystem(self.url, self.storage_options)
         return filesystem.size(path)
+
+    def check_unchanged(self) -> None:
+        """Raise if the file is not the one that was listed.
+
+        Raises:
+            DataFormatError: If it was changed or replaced; reason `file_changed`.
+            FileNotFoundError: If it is gone.
+        """
+        filesystem, path = _filesystem(self.url, self.storage_options)
+        if self.remote:
+            filesystem.invalidate_cache()
+            now = stamp_of_remote(filesystem.info(path))
+        else:
+            status = os.stat(path)
+            if self.listed.is_same(size=status.st_size, version=str(status.st_mtime_ns)):
+                return
+            now = stamp_of_local(path)
+        if not self.listed.differs(now):
+            return
+        raise DataFormatError(
+            "A file was changed after it was listed.",
+            file=self.name,
+            found=f"{now.size} bytes" if now.size != self.listed.size else "other content of the same size",
+            expected=f"the {self.listed.size} bytes that were there",
+            mend="bring the old file back, or make the source again; write new data to new files",
+            reason="file_changed",
+        )
 
 
 def expand_data_files(
@@ -124,7 +170,7 @@ def expand_data_files(
 
     The order given is kept; each glob's and folder's files are sorted; a file named twice counts once.
     Folders are searched at any depth for files with one of the extensions; names that start with `.` or `_`
-    are left out there.
+    are left out there. Symbolic links are followed. A folder that `datasets` saved gives the files it names.
 
     Args:
         data_files: One or several of them.
@@ -140,6 +186,10 @@ def expand_data_files(
     patterns = [data_files] if isinstance(data_files, str | os.PathLike) else list(data_files)
     if not patterns:
         raise DataFilesNotFoundError("No data files were given: the list of paths is empty.")
+    if not all(os.fspath(pattern).strip() for pattern in patterns):
+        raise DataFilesNotFoundError(
+            "An empty path was given, which names no file.\n  mend: name a file, a glob or a folder ('.' is this one)"
+        )
     options = dict(storage_options or {})
     files: dict[str, DataFile] = {}
     for pattern in patterns:
@@ -163,43 +213,78 @@ def _expand_on(
         paths = _matches(filesystem, path, pattern, extensions)
         if paths != [path]:
             _refuse_unfinished(filesystem, path, paths)
+        return [_data_file(filesystem, name, remote, options) for name in paths]
     except PermissionError as error:
         raise DataAccessError(
             f"Looking for {pattern!r} was refused: {error}\n"
             "  mend: check the credentials (storage_options or the environment) and what they may read"
         ) from error
-    urls = [filesystem.unstrip_protocol(name) if remote else name for name in paths]
-    return [DataFile(url=url, remote=remote, storage_options=options) for url in urls]
+
+
+def _data_file(filesystem: AbstractFileSystem, path: str, remote: bool, options: dict[str, Any]) -> DataFile:
+    if not remote:
+        return DataFile(url=path, remote=False, storage_options=options, listed=stamp_of_local(path))
+    # Listing has just told, so that hardly any client asks again.
+    url, listed = filesystem.unstrip_protocol(path), stamp_of_remote(filesystem.info(path))
+    return DataFile(url=url, remote=True, storage_options=options, listed=listed)
 
 
 def _matches(filesystem: AbstractFileSystem, path: str, pattern: str, extensions: Sequence[str]) -> list[str]:
     if filesystem.isfile(path):
         return [path]
+    local = _is_local(filesystem)
     if filesystem.isdir(path):
-        found = [name for name in filesystem.find(path) if _is_data_file(name[len(path) :], extensions)]
+        saved = saved_files(filesystem, path) if ".arrow" in extensions else None
+        if saved is not None:
+            return saved
+        below = list(files_below(path)) if local else list(filesystem.find(path))
+        found = [name for name in below if _is_data_file(name[len(path) :], extensions)]
+        _tell_of_unread(pattern, [name for name in below if name not in set(found)], extensions)
         if not found:
             raise DataFilesNotFoundError(
-                f"The folder {pattern!r} holds no file ending in {', '.join(extensions)} "
+                f"The folder {pattern!r} holds no file ending in {_some(extensions)} "
                 "(names starting with '.' or '_' do not count).\n"
                 "  mend: name the files, e.g. a glob like 'folder/*.ext', or use the source class of their format"
             )
         return sorted(found)
     if _is_glob(pattern):
-        entries: dict[str, dict[str, Any]] = {}
-        with contextlib.suppress(FileNotFoundError):  # what some say where there is no such bucket
-            entries = cast(dict[str, dict[str, Any]], filesystem.glob(path, detail=True))
-        found = sorted(name for name, info in entries.items() if info["type"] == "file")
+        found = sorted(matching_files(path)) if local else _matches_elsewhere(filesystem, path)
         if found:
             return found
-        _raise_refusal(filesystem, path)
+        if not local:
+            _raise_refusal(filesystem, path)
         raise DataFilesNotFoundError(
             f"No file matches {pattern!r}.\n"
             "  mend: check the folder and the extension; '**' is needed to search sub-folders"
         )
-    if not _is_local(filesystem):
+    if not local:
         with contextlib.suppress(FileNotFoundError):
             filesystem.info(path)  # asked whether a file is there, some clients say no where they could not ask
     raise DataFilesNotFoundError(f"There is no file {pattern!r}.\n  mend: {_mend_missing(filesystem, path)}")
+
+
+def _matches_elsewhere(filesystem: AbstractFileSystem, path: str) -> list[str]:
+    entries: dict[str, dict[str, Any]] = {}
+    with contextlib.suppress(FileNotFoundError):  # what some say where there is no such bucket
+        entries = cast(dict[str, dict[str, Any]], filesystem.glob(path, detail=True))
+    return sorted(name for name, info in entries.items() if info["type"] == "file")
+
+
+def _tell_of_unread(pattern: str, names: Sequence[str], extensions: Sequence[str]) -> None:
+    """Say which files of a folder may hold rows and are not read."""
+    packed = [name for name in names if _may_hold_rows(name.rpartition("/")[2].lower(), extensions)]
+    if packed:
+        shown = ", ".join(packed[:5]) + (", …" if len(packed) > 5 else "")
+        logger.warning("The folder %r holds %d files that are not read: %s", pattern, len(packed), shown)
+
+
+def _may_hold_rows(name: str, extensions: Sequence[str]) -> bool:
+    stem, _, _ = name.rpartition(".")
+    return not name.startswith((".", "_")) and (name.endswith(_ARCHIVES) or stem.endswith(tuple(extensions)))
+
+
+def _some(extensions: Sequence[str]) -> str:
+    return ", ".join(extensions[:8]) + (", …" if len(extensions) > 8 else "")
 
 
 def _refuse_unfinished(filesystem: AbstractFileSystem, searched: str, paths: Sequence[str]) -> None:

@@ -8,18 +8,18 @@ without parsing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from easydata_sources.bad_row import BadRow
-from easydata_sources.chunked import FileSource
-from easydata_sources.compression import compression_of, open_at, read_block, with_compressions
+from easydata_sources.bad_row import BadRow, Care
+from easydata_sources.chunked import FileSource, stepped_over
+from easydata_sources.compression import compression_of, open_at, with_compressions
 from easydata_sources.errors import DataFormatError
 from easydata_sources.files import DataFilesLike
+from easydata_sources.json_text import JsonFaultError, parse_json
 from easydata_sources.json_values import read_json_values
 from easydata_sources.line_index import LineIndex
-from easydata_sources.lines import LineRun, read_line_runs
+from easydata_sources.lines import BOM, LineRun, read_line_runs
 from easydata_sources.retry import RetryPolicy
 from easydata_sources.rows import Row, Rows
 from easydata_sources.streams import Chunk, State
@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 
 Layout = Literal["lines", "array", "documents"]
 
-JSON_EXTENSIONS = with_compressions((".jsonl", ".ndjson", ".json"))
+JSON_EXTENSIONS = with_compressions((".jsonl", ".jsonlines", ".ndjson", ".json"))
 
-_BOM = b"\xef\xbb\xbf"
 _HEAD_BYTES = 1 << 12
 _CHUNK_ROWS = 256
 
@@ -40,8 +39,8 @@ class JsonShardedSource(FileSource):
     """Rows of JSON files, one shard per file.
 
     Each file may hold one object per line (blank lines do not count as rows), one array of objects, or whole
-    objects spread over several lines; the beginning of the file tells which. Names ending in `.gz` or
-    `.zst` are decompressed.
+    objects spread over several lines; the beginning of the file tells which. Names ending in `.gz`, `.bz2`, `.xz`,
+    `.lzma`, `.zst`, `.zstd` or `.lz4` are decompressed.
 
     Args:
         data_files: Path, glob, folder or URL, or a list of them.
@@ -74,6 +73,11 @@ class JsonShardedSource(FileSource):
             return self._read_lines(shard, position["row"], self._offset(shard, position))
         return self._read_values(shard, position["row"], position.get("offset"))
 
+    def with_care(self, care: Care) -> Self:
+        source = super().with_care(care)
+        source._indices = {}
+        return source
+
     def count_rows(self, shard: int) -> int:
         if self._layout(shard) == "lines":
             return self._index(shard).rows
@@ -104,11 +108,10 @@ class JsonShardedSource(FileSource):
         return self._layouts[shard]
 
     def _look(self, shard: int) -> Layout:
-        file = self.files[shard]
         head = b""
-        with open_at(file) as stream:
-            while not head.strip() and (block := read_block(stream, file, _HEAD_BYTES)):
-                head = block.removeprefix(_BOM)
+        with open_at(self.files[shard]) as stream:
+            while not head.strip() and (block := stream.read(_HEAD_BYTES)):
+                head = block.removeprefix(BOM)
         head = head.strip()
         if head.startswith(b"["):
             return "lines" if self._jsonl is None and _has_whole_first_line(head) else "array"
@@ -126,13 +129,13 @@ class JsonShardedSource(FileSource):
 
     def _index(self, shard: int) -> LineIndex:
         if shard not in self._indices:
-            self._indices[shard] = LineIndex.scan(self.files[shard])
+            self._indices[shard] = LineIndex.scan(self.files[shard], longest=self.care.largest_row_bytes)
         return self._indices[shard]
 
     def _read_lines(self, shard: int, row: int, offset: int) -> Iterator[Chunk]:
-        for run in read_line_runs(self.files[shard], offset):
+        for run in read_line_runs(self.files[shard], offset, longest=self.care.largest_row_bytes):
             starts = run.starts()
-            lines = [index for index, line in enumerate(run.lines) if line and not line.isspace()]
+            lines = run.rows(blank_lines_count=False)
             for first in range(0, len(lines), _CHUNK_ROWS):
                 part = lines[first : first + _CHUNK_ROWS]
                 rows, broken = self._parse(run, part, shard, row)
@@ -144,13 +147,14 @@ class JsonShardedSource(FileSource):
                     raise broken
                 row += len(rows)
 
-    def _parse(self, run: LineRun, lines: list[int], shard: int, row: int) -> tuple[Rows, DataFormatError | None]:
+    def _parse(self, run: LineRun, lines: list[int], shard: int, row: int) -> tuple[list[Row], DataFormatError | None]:
         """Parse lines, up to the first broken one unless those are marked."""
         rows: list[Row] = []
         for index in lines:
             line = run.lines[index]
             try:
-                rows.append(self._parse_line(line, shard, row + len(rows)))
+                size = len(line) if run.too_long is None else run.too_long
+                rows.append(self._parse_line(line, size, shard, row + len(rows)))
             except DataFormatError as error:
                 error.found = f"{error.found}, in the line that begins at byte {run.starts()[index]}"
                 if not self.care.marks:
@@ -158,18 +162,17 @@ class JsonShardedSource(FileSource):
                 rows.append(BadRow(error, content=line))
         return rows, None
 
-    def _parse_line(self, line: bytes, shard: int, row: int) -> Row:
-        if len(line) > self.care.largest_row_bytes:
-            raise self.too_large(shard, row, len(line))
+    def _parse_line(self, line: bytes, size: int, shard: int, row: int) -> Row:
+        if size > self.care.largest_row_bytes:
+            raise self.too_large(shard, row, size)
         try:
-            value = json.loads(line.removeprefix(_BOM))
-        except json.JSONDecodeError as error:
-            raise self._broken(line, shard, row, f"{error.msg} (character {error.pos})", "broken_json") from error
+            value = parse_json(line.removeprefix(BOM).decode())
         except UnicodeDecodeError as error:
             what = f"bytes that are not UTF-8 at byte {error.start}"
             raise self._broken(line, shard, row, what, "undecodable") from error
-        except RecursionError as error:
-            raise self._broken(line, shard, row, "brackets nested without end", "broken_json") from error
+        except JsonFaultError as error:
+            where = "" if error.at is None else f" (character {error.at})"
+            raise self._broken(line, shard, row, error.found + where, error.reason) from error
         if not isinstance(value, dict):
             raise self._broken(line, shard, row, f"a JSON {type(value).__name__}", "not_an_object")
         return value
@@ -188,44 +191,21 @@ class JsonShardedSource(FileSource):
         )
 
     def _read_values(self, shard: int, row: int, offset: int | None) -> Iterator[Chunk]:
-        file, array = self.files[shard], self._layout(shard) == "array"
         skip = row if offset is None else 0
-        first, rows, offsets = row, [], [offset or 0]
-        values = read_json_values(file, offset=offset or 0, row=row - skip, array=array, care=self.care)
-        for value, end in values:
-            if skip:
-                skip, offsets = skip - 1, [end]
-                continue
-            size = end - offsets[-1]
-            if size > self.care.largest_row_bytes and not isinstance(value, BadRow):
-                error = self.too_large(shard, first + len(rows), size)
-                if not self.care.marks:
-                    if rows:
-                        yield self._value_chunk(shard, first, rows, offsets)
-                    raise error
-                rows.append(BadRow(error))
-            else:
-                rows.append(value)
-            offsets.append(end)
-            if len(rows) == _CHUNK_ROWS:
-                yield self._value_chunk(shard, first, rows, offsets)
-                first, rows, offsets = first + len(rows), [], [end]
-        if rows:
-            yield self._value_chunk(shard, first, rows, offsets)
-
-    def _value_chunk(self, shard: int, first: int, rows: list[Row], offsets: list[int]) -> Chunk:
-        return self.chunk(shard, first, rows, lambda given: {"offset": offsets[given]})
+        array = self._layout(shard) == "array"
+        values = read_json_values(self.files[shard], offset=offset or 0, row=row - skip, array=array, care=self.care)
+        begin = stepped_over(values, skip, offset or 0)
+        yield from self.gathered(shard, row, begin, values)
 
     def _read_span(self, shard: int, number: int) -> Rows:
         index = self._index(shard)
-        span = index.spans[number]
-        with open_at(self.files[shard], span.offset) as stream:
-            data = stream.read(span.bytes)
-        run = LineRun(span.offset, data.split(b"\n"))
-        lines = [place for place, line in enumerate(run.lines) if line and not line.isspace()]
-        rows, broken = self._parse(run, lines, shard, index.first_rows[number])
-        if broken is not None:
-            raise broken
+        row = index.first_rows[number]
+        rows: list[Row] = []
+        for run in index.runs(number):
+            more, broken = self._parse(run, run.rows(blank_lines_count=False), shard, row + len(rows))
+            if broken is not None:
+                raise broken
+            rows += more
         return rows
 
 
@@ -233,7 +213,7 @@ def _has_whole_first_line(head: bytes) -> bool:
     """Whether the first line is JSON by itself and others follow: then it is a line, though maybe a bad one."""
     line, _, rest = head.partition(b"\n")
     try:
-        json.loads(line)
-    except ValueError:
+        parse_json(line.decode())
+    except (UnicodeDecodeError, JsonFaultError):
         return False
     return bool(rest.strip())

@@ -14,16 +14,19 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from easydata_sources.arrow_input import ArrowFormat, ArrowInput, arrow_input, damage_errors
 from easydata_sources.bad_row import BadRow
 from easydata_sources.chunked import FileSource
+from easydata_sources.column_names import check_names
 from easydata_sources.errors import DataFormatError
 from easydata_sources.files import DataFile, DataFilesLike
 from easydata_sources.retry import RetryPolicy
-from easydata_sources.rows import Row, Rows, table_as_batch
+from easydata_sources.rows import Rows, concat_rows, table_as_batch
 from easydata_sources.source import ShardInfo
 from easydata_sources.streams import Chunk, State
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from easydata_sources.access import RowAccess
@@ -31,6 +34,12 @@ if TYPE_CHECKING:
 PARQUET_EXTENSIONS = (".parquet", ".pq")
 
 _SLICE_ROWS = 1024
+_FINE_SLICES = 20_000  # read singly in front of a damage
+_LARGEST_GROUP = 1 << 27  # rows; writers make groups of a million, a larger count is a damaged footer
+_FORMAT = ArrowFormat(
+    name="Parquet",
+    mend="write or download it again: it is damaged, or its writer was interrupted before the footer at the end",
+)
 
 
 class ParquetShardedSource(FileSource):
@@ -39,7 +48,7 @@ class ParquetShardedSource(FileSource):
     Args:
         data_files: Path, glob, folder or URL, or a list of them.
         storage_options: Arguments for the file system (see `expand_data_files`).
-        columns: Columns to read; None = all.
+        columns: Columns to read, in this order; None = all. Those that folders name (`lang=en/…`) come last.
         retries: Patience with failing reads of remote files.
 
     Raises:
@@ -56,6 +65,10 @@ class ParquetShardedSource(FileSource):
     ) -> None:
         super().__init__(data_files, storage_options, retries, PARQUET_EXTENSIONS)
         self._columns = None if columns is None else list(columns)
+        if columns is not None:
+            self.partitions = [
+                {name: value for name, value in partition.items() if name in columns} for partition in self.partitions
+            ]
         self._ends: dict[int, list[int]] = {}
         self._footers: dict[int, pq.FileMetaData] = {}
 
@@ -63,25 +76,20 @@ class ParquetShardedSource(FileSource):
         return {"columns": self._columns}
 
     def read_file(self, shard: int, position: State) -> Iterator[Chunk]:
-        import pyarrow as pa
-
         row = position["row"]
-        with self._open(shard) as file:
-            ends = self._group_ends_of(shard, file)
+        with self._open(shard) as (opened, file):
+            ends = self._group_ends_of(shard, opened, file)
             for group in range(bisect_right(ends, row), len(ends)):
                 start = ends[group - 1] if group else 0
-                try:
-                    for batch in file.iter_batches(_SLICE_ROWS, row_groups=[group], columns=self._columns):
-                        wanted = batch.slice(max(0, row - start))
-                        start += batch.num_rows
-                        if wanted.num_rows:
-                            yield from self.columns(shard, row, wanted)
-                            row += wanted.num_rows
-                except (pa.ArrowException, OSError) as error:
-                    if not self.care.marks or not _is_damage(error):
-                        raise
-                    yield self.chunk(shard, row, self._lost(shard, group, error, ends[group] - row))
-                    row = ends[group]
+                for run in self._group_runs(shard, opened, file, group):
+                    end = start + len(run)
+                    if end > row:
+                        if isinstance(run, list):
+                            yield self.chunk(shard, row, run[row - start :])
+                        else:
+                            yield from self.columns(shard, row, run.slice(row - start))
+                        row = end
+                    start = end
 
     def count_rows(self, shard: int) -> int:
         ends = self._group_ends(shard)
@@ -102,83 +110,114 @@ class ParquetShardedSource(FileSource):
         return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
     def _read_group(self, shard: int, group: int) -> Rows:
-        with self._open(shard) as file:
-            batch = table_as_batch(file.read_row_group(group, columns=self._columns))
-            ends = self._group_ends_of(shard, file)
-        return self.checked_columns(shard, ends[group - 1] if group else 0, batch)
+        with self._open(shard) as (opened, file):
+            ends = self._group_ends_of(shard, opened, file)
+            first = ends[group - 1] if group else 0
+            try:
+                names = self._names_in(file)
+                batch = table_as_batch(file.read_row_group(group, columns=names))
+                if batch.num_rows == ends[group] - first:
+                    return self.checked_columns(shard, first, batch if names is None else batch.select(names))
+            except damage_errors() as error:
+                if isinstance(error, DataFormatError) or opened.damage(error) is None:
+                    raise
+            # Damaged, or of nested columns that Arrow cannot read in one go.
+            runs: list[Rows] = []
+            for run in self._group_runs(shard, opened, file, group):
+                runs.append(run if isinstance(run, list) else self.checked_columns(shard, first, run))
+                first += len(run)
+            return concat_rows(runs, where=self.files[shard].name)
 
-    def _lost(self, shard: int, group: int, error: Exception, rows: int) -> list[Row]:
-        fault = _damaged(self.files[shard], error)
-        fault.row = self._ends[shard][group] - rows
-        return [BadRow(fault)] * rows
+    def _group_runs(self, shard: int, opened: ArrowInput, file: pq.ParquetFile, group: int) -> Iterator[Rows]:
+        """Yield the rows of a row group in order; behind a damage bad rows, if those are marked."""
+        ends = self._group_ends_of(shard, opened, file)
+        first = ends[group - 1] if group else 0
+        rows, given = ends[group] - first, 0
+        try:
+            for run in self._slices(file, group, _SLICE_ROWS):
+                yield run
+                given += run.num_rows
+            error: Exception = ValueError(f"row group {group} holds {given} rows, the footer counts {rows}")
+            if given == rows:
+                return
+        except damage_errors() as caught:
+            error = caught
+        damage = opened.damage(error)
+        if damage is None:
+            raise error
+        # A slice that ends in a damage gives nothing; in smaller ones the rows in front of it are found.
+        read = 0
+        try:
+            for run in self._slices(file, group, max(1, given // _FINE_SLICES)):
+                read += run.num_rows
+                if read > given:
+                    yield run.slice(run.num_rows - (read - given))
+                    given = read
+        except damage_errors() as again:
+            if opened.damage(again) is None:
+                raise
+        damage.row = first + given
+        if not self.care.marks:
+            raise damage from error
+        yield [BadRow(damage)] * (rows - given)
+
+    def _slices(self, file: pq.ParquetFile, group: int, rows: int) -> Iterator[pa.RecordBatch]:
+        names = self._names_in(file)
+        for batch in file.iter_batches(rows, row_groups=[group], columns=names):
+            yield batch if names is None else batch.select(names)
+
+    def _names_in(self, file: pq.ParquetFile) -> list[str] | None:
+        """Return the columns to read of a file; None = all."""
+        if self._columns is None:
+            return None
+        names = set(file.schema_arrow.names)
+        return [name for name in self._columns if name in names]  # others are named by its folders
 
     def _group_ends(self, shard: int) -> list[int]:
         """Return the row number after each row group, from the footer."""
         if shard not in self._ends:
-            with self._open(shard) as file:
-                self._group_ends_of(shard, file)
+            with self._open(shard) as (opened, file):
+                self._group_ends_of(shard, opened, file)
         return self._ends[shard]
 
-    def _group_ends_of(self, shard: int, file: pq.ParquetFile) -> list[int]:
+    def _group_ends_of(self, shard: int, opened: ArrowInput, file: pq.ParquetFile) -> list[int]:
         if shard not in self._ends:
             metadata = file.metadata
-            lengths = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+            lengths = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+            impossible = next((rows for rows in lengths if not 0 <= rows <= _LARGEST_GROUP), None)
+            if impossible is not None:
+                error = ValueError(f"a row group of {impossible} rows")
+                raise opened.damage(error) or error
             self._ends[shard] = list(accumulate(lengths))
         return self._ends[shard]
 
     @contextmanager
-    def _open(self, shard: int) -> Iterator[pq.ParquetFile]:
-        import pyarrow as pa
+    def _open(self, shard: int) -> Iterator[tuple[ArrowInput, pq.ParquetFile]]:
         import pyarrow.parquet as pq
 
         data_file = self.files[shard]
-        try:
-            # The footer of a file with many row groups is large: it is parsed once, not per row group.
-            footer = self._footers.get(shard)
-            with (
-                data_file.open_for_arrow(in_ranges=True) as handle,
-                pq.ParquetFile(handle, metadata=footer, pre_buffer=data_file.remote) as file,
-            ):
-                if footer is None:
-                    self._check_columns(data_file, file)
-                    self._footers[shard] = file.metadata
-                yield file
-        except (pa.ArrowException, OSError) as error:
-            if not _is_damage(error):
-                raise
-            raise _damaged(data_file, error) from error
+        # The footer of a file with many row groups is large: it is parsed once, not per row group.
+        footer = self._footers.get(shard)
+        with (
+            arrow_input(data_file, _FORMAT, in_ranges=True) as opened,
+            pq.ParquetFile(opened.handle, metadata=footer, pre_buffer=data_file.remote) as file,
+        ):
+            if footer is None:
+                self._check_columns(data_file, self.partitions[shard], file)
+                self._footers[shard] = file.metadata
+            yield opened, file
 
-    def _check_columns(self, data_file: DataFile, file: pq.ParquetFile) -> None:
-        names: list[Any] = file.schema_arrow.names
-        missing = [column for column in self._columns or () if column not in names]
+    def _check_columns(self, data_file: DataFile, partition: Mapping[str, object], file: pq.ParquetFile) -> None:
+        names = file.schema_arrow.names
+        check_names(data_file, names if self._columns is None else [name for name in names if name in self._columns])
+        missing = [column for column in self._columns or () if column not in names and column not in partition]
         if missing:
             raise DataFormatError(
                 "A Parquet file lacks a column that was asked for.",
                 file=data_file.name,
                 column=", ".join(missing),
-                found=f"columns {', '.join(names)}",
+                found=f"columns {', '.join(names)[:300]}",
                 expected=f"columns {', '.join(self._columns or ())}",
                 mend="correct columns=…, or leave this file out",
                 reason="missing_column",
             )
-
-
-def _is_damage(error: Exception) -> bool:
-    """Whether Arrow failed on the bytes it got, rather than on getting them (it uses OSError for both)."""
-    if not isinstance(error, OSError):
-        return True
-    message = str(error).lower()
-    damage = any(word in message for word in ("thrift", "parquet", "corrupt", "unexpected end of stream", "page"))
-    return type(error) is OSError and error.errno is None and damage
-
-
-def _damaged(file: DataFile, error: Exception) -> DataFormatError:
-    size = file.size()
-    return DataFormatError(
-        "The file cannot be read as Parquet.",
-        file=file.name,
-        found="an empty file (0 bytes)" if size == 0 else f"{size} bytes; {error}",
-        expected="a Parquet file with its footer at the end",
-        mend="write or download it again: a writer that was interrupted leaves a file without a footer",
-        reason="damaged_file",
-    )

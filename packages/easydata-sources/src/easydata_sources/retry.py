@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from easydata_sources.errors import DataError
-from easydata_sources.server_faults import in_our_words, transient_errors
+from easydata_sources.server_faults import in_our_words, reading_failed, transient_errors
 from easydata_sources.streams import Chunk, State
 
 logger = logging.getLogger(__name__)
@@ -48,9 +48,12 @@ class RetryPolicy:
         """
         told = in_our_words(error, what)
         if failures >= self.attempts or isinstance(error, _LASTING) or isinstance(told, _LASTING):
+            if told is None and not isinstance(error, (DataError, *_LASTING)):
+                told = reading_failed(error, what)
             raise error if told is None else told from error
         delay = min(self.first_delay * 2 ** (failures - 1), self.max_delay)
-        logger.warning("Reading %s failed (%s); try %d in %.1f s", what, error, failures + 1, delay)
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        logger.warning("Reading %s failed (%s); try %d in %.1f s", what, said, failures + 1, delay)
         time.sleep(delay)
 
 
@@ -60,7 +63,7 @@ def read_resiliently(
     """Yield the chunks of `open_at(state)`; after a transient error reopen at the position reached.
 
     Raises:
-        OSError: The last failure, once `policy.attempts` tries in a row have given nothing.
+        DataUnreachableError: For the last failure, once `policy.attempts` tries in a row have given nothing.
     """
     failures = 0
     while True:

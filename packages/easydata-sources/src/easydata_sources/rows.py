@@ -133,16 +133,42 @@ def batch_of(runs: Sequence[Rows], *, where: str) -> pa.RecordBatch:
 
 
 def table_as_batch(table: pa.Table) -> pa.RecordBatch:
-    """Return a table as one record batch (chunks are joined)."""
+    """Return a table as one record batch; columns of more than 2 GiB get the large twin of their type."""
     import pyarrow as pa
 
     if table.num_columns == 0:
         return _batch_without_columns(table.num_rows)
-    batches = table.combine_chunks().to_batches()
-    if not batches:
-        return pa.RecordBatch.from_pylist([], schema=table.schema)
-    # A table of more than 2 GiB of text cannot become one batch; runs are kept far smaller than that.
-    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+    joined = table.combine_chunks()
+    batches = joined.to_batches()
+    if len(batches) > 1:  # text and lists count their bytes and values in 31 bits
+        batches = widened(joined).combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def widened(table: pa.Table) -> pa.Table:
+    """Return a table whose columns of several chunks have types that count in 63 bits."""
+    for index, column in enumerate(table.columns):
+        if column.num_chunks > 1:
+            field = table.schema.field(index)
+            table = table.set_column(index, field.with_type(_wide(field.type)), column.cast(_wide(field.type)))
+    return table
+
+
+def _wide(kind: pa.DataType) -> pa.DataType:
+    import pyarrow as pa
+
+    if pa.types.is_string(kind):
+        return pa.large_string()
+    if pa.types.is_binary(kind):
+        return pa.large_binary()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_wide(kind.value_type)))
+    if pa.types.is_struct(kind):
+        fields = [kind.field(index) for index in range(kind.num_fields)]
+        return pa.struct([field.with_type(_wide(field.type)) for field in fields])
+    if pa.types.is_map(kind):
+        return pa.map_(_wide(kind.key_type), kind.item_field.with_type(_wide(kind.item_type)))
+    return kind
 
 
 def is_padded(values: Sequence[Any]) -> bool:

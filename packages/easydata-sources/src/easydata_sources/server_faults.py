@@ -93,6 +93,8 @@ def in_our_words(error: BaseException, url: str, options: Mapping[str, Any] | No
                 f"The server that holds {url!r} cannot be reached: {_said(cause, options)}\n"
                 "  mend: check the network and the address of the server (storage_options or the environment)"
             )
+    if isinstance(error, (*transient_errors()[1:], TimeoutError, ConnectionError)):
+        return reading_failed(error, url, options)
     return None
 
 
@@ -106,6 +108,15 @@ def _told_by_status(status: Any, url: str) -> DataError:
     return DataUnreachableError(
         f"The server that holds {url!r} answers nothing that can be read (HTTP {status}).\n"
         "  mend: check the address in a browser, and try again later where the server is busy"
+    )
+
+
+def reading_failed(error: BaseException, url: str, options: Mapping[str, Any] | None = None) -> DataUnreachableError:
+    """Return the error for a server that does not give what was asked for."""
+    said = _said(error, options)
+    return DataUnreachableError(
+        f"Reading {url!r} failed: {type(error).__name__}{said and f': {said}'}\n"
+        "  mend: try again later, or copy the file to this machine and read it there"
     )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from easydata_sources.bad_row import BadRow
+from easydata_sources.bad_row import BadRow, Care
 from easydata_sources.chunked import FileSource
-from easydata_sources.compression import compression_of, open_at, with_compressions
+from easydata_sources.compression import compression_of, with_compressions
 from easydata_sources.errors import DataFormatError
 from easydata_sources.files import DataFilesLike
 from easydata_sources.line_index import LineIndex
@@ -52,13 +52,18 @@ class TextShardedSource(FileSource):
         offset = position.get("offset")
         if offset is None:
             offset = self._index(shard).offset_after(row) if row else 0
-        for run in read_line_runs(self.files[shard], offset):
+        for run in read_line_runs(self.files[shard], offset, longest=self.care.largest_row_bytes):
             rows, broken = self._decode(shard, row, run)
             if rows:
                 yield self.chunk(shard, row, rows, lambda given, run=run: {"offset": run.starts()[given]})
             if broken is not None:
                 raise broken
             row += len(rows)
+
+    def with_care(self, care: Care) -> Self:
+        source = super().with_care(care)
+        source._indices = {}
+        return source
 
     def count_rows(self, shard: int) -> int:
         return self._index(shard).rows
@@ -73,17 +78,18 @@ class TextShardedSource(FileSource):
 
     def _index(self, shard: int) -> LineIndex:
         if shard not in self._indices:
-            self._indices[shard] = LineIndex.scan(self.files[shard], blank_lines_count=True)
+            longest = self.care.largest_row_bytes
+            self._indices[shard] = LineIndex.scan(self.files[shard], blank_lines_count=True, longest=longest)
         return self._indices[shard]
 
     def _read_span(self, shard: int, number: int) -> Rows:
         index = self._index(shard)
-        span = index.spans[number]
-        with open_at(self.files[shard], span.offset) as stream:
-            lines = stream.read(span.bytes).split(b"\n")[: span.rows]
-        rows, broken = self._decode(shard, index.first_rows[number], LineRun(span.offset, lines))
-        if broken is not None:
-            raise broken
+        rows: list[Row] = []
+        for run in index.runs(number):
+            more, broken = self._decode(shard, index.first_rows[number] + len(rows), run)
+            if broken is not None:
+                raise broken
+            rows += more
         return rows
 
     def _decode(self, shard: int, first_row: int, run: LineRun) -> tuple[list[Row], DataFormatError | None]:
@@ -91,16 +97,17 @@ class TextShardedSource(FileSource):
         rows: list[Row] = []
         for line in run.lines:
             try:
-                rows.append({self._field: self._text(line, shard, first_row + len(rows))})
+                size = len(line) if run.too_long is None else run.too_long
+                rows.append({self._field: self._text(line, size, shard, first_row + len(rows))})
             except DataFormatError as error:
                 if not self.care.marks:
                     return rows, error
                 rows.append(BadRow(error, content=line))
         return rows, None
 
-    def _text(self, line: bytes, shard: int, row: int) -> str:
-        if len(line) > self.care.largest_row_bytes:
-            raise self.too_large(shard, row, len(line))
+    def _text(self, line: bytes, size: int, shard: int, row: int) -> str:
+        if size > self.care.largest_row_bytes:
+            raise self.too_large(shard, row, size)
         try:
             return line.removesuffix(b"\r").decode()
         except UnicodeDecodeError as error:
