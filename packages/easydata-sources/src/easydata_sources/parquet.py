@@ -126,7 +126,7 @@ class ParquetShardedSource(FileSource):
             for run in self._group_runs(shard, opened, file, group):
                 runs.append(run if isinstance(run, list) else self.checked_columns(shard, first, run))
                 first += len(run)
-            return concat_rows(runs, where=self.files[shard].name)
+            return concat_rows(runs)
 
     def _group_runs(self, shard: int, opened: ArrowInput, file: pq.ParquetFile, group: int) -> Iterator[Rows]:
         """Yield the rows of a row group in order; behind a damage bad rows, if those are marked."""
