@@ -35,7 +35,7 @@ def test_nulls_that_arrow_filled_in_are_removed_at_every_depth():
     filled = pa.array(rows).to_pylist()
     assert filled[1]["tool_calls"][0]["function"]["arguments"] == {"a": 1, "b": None}
     assert read_messages(filled, column="messages") == [{"role": "user", "content": "add"}] + [
-        {"role": "assistant", "content": "", "tool_calls": row["tool_calls"]} for row in rows[1:]
+        {"role": "assistant", "content": None, "tool_calls": row["tool_calls"]} for row in rows[1:]
     ]
 
 
@@ -75,6 +75,11 @@ def test_the_row_is_not_changed():
         ([{"role": "user", "content": None}], "no content"),
         ([{"role": "assistant", "content": None}], "no content"),
         ([{"from": "martian", "value": "x"}], "'martian'"),
+        ([{**call({}), "tool_calls": [{"function": {"arguments": {}}}]}], "messages[0].tool_calls[0]"),
+        ([{**call({}), "tool_calls": [{"name": "f"}, {"function": {"name": None}}]}], "tool_calls[1]"),
+        ([{**call({}), "tool_calls": ["f"]}], "has no name"),
+        ([call('{"a": ')], "not JSON"),
+        ([{"role": "assistant", "function_call": {"name": "f", "arguments": "{a}"}}], "messages[0].function_call"),
     ],
 )
 def test_what_is_no_conversation_raises_and_says_where(value, message):

@@ -101,11 +101,15 @@ def test_generation_prompt_that_opens_a_thought_leaves_the_answer_whole(tokenize
     assert "prefix_mismatch" in row.notes
 
 
-def test_prompt_that_is_rendered_differently_with_its_completion_raises(golden):
+def test_a_prompt_that_is_rendered_differently_with_its_completion_is_noted_and_never_trained(golden):
     tokenizer = load_tokenizer(golden / "tokenizer")
-    tokenizer.chat_template = "{{ messages | length }}{% for m in messages %}<{{ m['content'] }}>{% endfor %}"
-    with pytest.raises(RowError, match="renders the prompt differently"):
-        RowEncoder(tokenizer).encode([chat("a", "b", prompt_turns=1)])
+    tokenizer.chat_template = (
+        "{{ messages | length }}{% for m in messages %}<{{ m['role'][0] }}>{{ m['content'] }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}<a>{% endif %}"
+    )
+    (row,) = RowEncoder(tokenizer).encode([chat("x", "y", prompt_turns=1)])
+    assert row.notes == ("prefix_mismatch",)
+    assert decode(tokenizer, row.input_ids[row.completion_start :]) == "y<|im_end|>"
 
 
 def test_eos_is_appended_to_strings_once_and_never_to_conversations(tokenizer_with):
@@ -151,8 +155,8 @@ def test_tools_a_template_does_not_print_are_noted(tokenizer_with):
     call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
     example = ChatExample(messages=[{"role": "user", "content": "a"}, call], tools=[{"name": "f"}])
     assert RowEncoder(tokenizer_with("chatml")).encode([example])[0].notes == (
-        "tools_not_rendered",
-        "tool_calls_not_rendered",
+        "not_rendered/tools",
+        "not_rendered/tool_call",
     )
     assert RowEncoder(tokenizer_with("tools")).encode([example])[0].notes == ()
 
@@ -181,15 +185,19 @@ def test_rows_without_an_assistant_raise_when_only_he_is_trained(tokenizer_with,
     assert caught.value.row_in_batch == 1
 
 
-def test_assistant_masks_without_a_usable_template_raise_before_any_row(tokenizer_with, golden):
+def test_assistant_masks_without_a_template_raise_before_any_row(tokenizer_with):
     with pytest.raises(DataFormatError, match="no chat template"):
         RowEncoder(tokenizer_with(None), assistant_masks=True)
+
+
+def test_marks_that_leave_out_the_stop_token_raise(golden):
     tokenizer = load_tokenizer(golden / "tokenizer")
     tokenizer.chat_template = (
         "{% for m in messages %}{% generation %}{{ m['content'] }}{% endgeneration %}<|im_end|>{% endfor %}"
     )
-    with pytest.raises(DataFormatError, match="leave out the stop token"):
-        RowEncoder(tokenizer, assistant_masks=True)
+    with pytest.raises(RowError, match="leave out the stop token") as caught:
+        RowEncoder(tokenizer, assistant_masks=True).encode([chat("a", "b")])
+    assert caught.value.column == "messages[1]"
 
 
 def test_text_rows_need_an_eos_token(golden):

@@ -1,7 +1,3 @@
-from easydata_tokenize.chat import ChatTemplate as ChatTemplate
-from easydata_tokenize.chat import ChatTemplates as ChatTemplates
-from easydata_tokenize.chat import MissingChatTemplateError as MissingChatTemplateError
-from easydata_tokenize.chat import StopRule as StopRule
 from easydata_tokenize.chat_transforms import ChatTemplateTransform as ChatTemplateTransform
 from easydata_tokenize.chat_transforms import MaybeApplyChatTemplate as MaybeApplyChatTemplate
 from easydata_tokenize.conversation import Message as Message
@@ -42,6 +38,10 @@ from easydata_tokenize.packing_plan import PackPlan as PackPlan
 from easydata_tokenize.packing_plan import plan_packs as plan_packs
 from easydata_tokenize.process_pool import ProcessPool as ProcessPool
 from easydata_tokenize.ray_executor import RayExecutor as RayExecutor
+from easydata_tokenize.rendering.chat_templates import ChatTemplates as ChatTemplates
+from easydata_tokenize.rendering.chat_templates import MissingChatTemplateError as MissingChatTemplateError
+from easydata_tokenize.rendering.rendered import Span as Span
+from easydata_tokenize.rendering.template import ChatTemplate as ChatTemplate
 from easydata_tokenize.saved_set import SavedShardedSource as SavedShardedSource
 from easydata_tokenize.saved_set import open_saved as open_saved
 from easydata_tokenize.saving import WriteStats as WriteStats
@@ -49,7 +49,6 @@ from easydata_tokenize.saving import save_dataset as save_dataset
 from easydata_tokenize.saving import save_iterator as save_iterator
 from easydata_tokenize.set_folder import IncompleteSetError as IncompleteSetError
 from easydata_tokenize.set_lock import SetInUseError as SetInUseError
-from easydata_tokenize.skeleton import Span as Span
 from easydata_tokenize.token_ids import as_int32 as as_int32
 from easydata_tokenize.tokenizer import ChatTokenizer as ChatTokenizer
 from easydata_tokenize.tokenizer import ensure_pad_token as ensure_pad_token
@@ -58,4 +57,3 @@ from easydata_tokenize.tokenizing import TokenizeTransform as TokenizeTransform
 from easydata_tokenize.tokenizing import tokenize_and_save as tokenize_and_save
 from easydata_tokenize.truncate import TruncationMode as TruncationMode
 from easydata_tokenize.truncate import kept_tokens as kept_tokens
-from easydata_tokenize.turns import AssistantTurns as AssistantTurns

@@ -72,6 +72,11 @@ class BatchTokenizer:
         starts = range(len(framed) - len(bare) + 1)
         return next((framed[:at] for at in starts if framed[at : at + len(bare)] == bare), [])
 
+    @property
+    def swallows_space(self) -> bool:
+        """Whether special tokens swallow the white space beside them."""
+        return bool(self._stripping_ids)
+
     @cached_property
     def decodes_exactly(self) -> bool:
         """Whether decoding gives back the text; not so where the tokenizer adds or swallows spaces."""

@@ -9,8 +9,8 @@ from easydata_sources.errors import DataFormatError
 from easydata_sources.rows import Row
 from easydata_sources.transform import Transform
 
-from easydata_tokenize.chat import ChatTemplates
-from easydata_tokenize.conversation import read_messages, read_tools, with_arguments_as
+from easydata_tokenize.conversation import read_messages, read_tools
+from easydata_tokenize.rendering.chat_templates import ChatTemplates
 from easydata_tokenize.tokenizer import ChatTokenizer
 
 __all__ = ["ChatTemplateTransform", "MaybeApplyChatTemplate"]
@@ -138,7 +138,7 @@ def render(
     template = templates.choose(tools)
     kwargs = dict(template_kwargs)
     prompting = bool(kwargs.pop("add_generation_prompt", False))
-    read = with_arguments_as(read_messages(messages, column=column), template.argument_kind)
+    read = read_messages(messages, column=column)
     return template.render(read, tools=tools, template_kwargs=kwargs, add_generation_prompt=prompting)
 
 

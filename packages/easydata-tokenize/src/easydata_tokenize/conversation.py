@@ -49,7 +49,7 @@ def read_messages(value: Any, *, column: str) -> list[Message]:
 
     Returns:
         New message dicts; the row is not changed. Keys of a message whose value is null are left out, and deeper
-        inside those that Arrow may have padded in; an assistant message that only calls tools has the content "".
+        inside those that Arrow may have padded in; only the content of an assistant's message may be null.
 
     Raises:
         DataFormatError: If the value is not a list of messages, or a role of a `{from, value}` message is unknown.
@@ -113,14 +113,13 @@ def with_arguments_as(messages: list[Message], kind: type[dict] | type[str]) -> 
 
     Data sets hold either; a template can print only one of them. A string that is not JSON stays as it is.
     """
-    if not any("tool_calls" in message for message in messages):
-        return messages
-    return [
-        {**message, "tool_calls": [_convert_call(call, kind) for call in message["tool_calls"]]}
-        if isinstance(message.get("tool_calls"), list)
-        else message
-        for message in messages
-    ]
+    converted = []
+    for message in messages:
+        calls = {
+            name: _convert_calls(message[name], kind) for name in ("tool_calls", "function_call") if message.get(name)
+        }
+        converted.append({**message, **calls} if calls else message)
+    return converted
 
 
 def _read_message(message: Any, where: str) -> Message:
@@ -135,10 +134,31 @@ def _read_message(message: Any, where: str) -> Message:
     if not isinstance(read.get("role"), str):
         raise _bad_message("Role of a message is not a string.", where, _short(message["role"]))
     if "content" not in read:
+        if message.get("content", "") is None:
+            read["content"] = None  # not the same as "": some templates print calls beside a null only
         if read["role"] != "assistant" or not any(key in read for key in _INSTEAD_OF_CONTENT):
             raise _bad_message("Message has no content.", where, f"role {read['role']}, keys {', '.join(read)}")
-        read["content"] = ""
+    for name in ("tool_calls", "function_call"):
+        if read.get(name):
+            _check_calls(read[name], f"{where}.{name}")
     return read
+
+
+def _check_calls(calls: Any, where: str) -> None:
+    """Refuse calls without a name, and arguments that are no JSON: templates print both as if nothing were wrong."""
+    for index, call in enumerate(calls if isinstance(calls, list) else [calls]):
+        place = f"{where}[{index}]" if isinstance(calls, list) else where
+        function = call.get("function", call) if isinstance(call, dict) else call
+        if not isinstance(function, dict) or not function.get("name") or not isinstance(function["name"], str):
+            raise _bad_call("Tool call has no name.", place, _short(call))
+        arguments = function.get("arguments")
+        if isinstance(arguments, str) and arguments.strip():
+            try:
+                json.loads(arguments)
+            except ValueError as error:
+                raise _bad_call(
+                    "Arguments of a tool call are not JSON.", place, f"{_short(arguments)} ({error})"
+                ) from error
 
 
 def _from_value_message(message: Mapping[str, Any], where: str) -> Message:
@@ -161,6 +181,10 @@ def _without_nulls(message: Mapping[str, Any]) -> Message:
     return {key: without_padding(value) for key, value in message.items() if value is not None}
 
 
+def _convert_calls(calls: Any, kind: type[dict] | type[str]) -> Any:
+    return [_convert_call(call, kind) for call in calls] if isinstance(calls, list) else _convert_call(calls, kind)
+
+
 def _convert_call(call: Any, kind: type[dict] | type[str]) -> Any:
     if not isinstance(call, dict):
         return call
@@ -171,7 +195,7 @@ def _convert_call(call: Any, kind: type[dict] | type[str]) -> Any:
         return {**call, "arguments": json.dumps(arguments, ensure_ascii=False)}
     if kind is dict and isinstance(arguments, str):
         try:
-            return {**call, "arguments": json.loads(arguments)}
+            return {**call, "arguments": json.loads(arguments) if arguments.strip() else {}}
         except json.JSONDecodeError:
             return call
     return call
@@ -197,6 +221,16 @@ def _bad_message(problem: str, where: str, found: str) -> DataFormatError:
         found=found,
         expected='{"role": "user" | "assistant" | "system" | "tool", "content": "…"}',
         mend="write the message in that form, or drop the row with dataset.filter(…)",
+    )
+
+
+def _bad_call(problem: str, where: str, found: str) -> DataFormatError:
+    return DataFormatError(
+        problem,
+        column=where,
+        found=found,
+        expected='{"type": "function", "function": {"name": "…", "arguments": {…}}}, the arguments a dict or its JSON',
+        mend="correct the call, or drop the row with dataset.filter(…)",
     )
 
 

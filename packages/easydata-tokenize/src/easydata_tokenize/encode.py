@@ -16,10 +16,10 @@ from easydata_sources.errors import DataFormatError, RowError
 from numpy.typing import NDArray
 
 from easydata_tokenize.batch import BatchTokenizer, Tokens
-from easydata_tokenize.drafts import Draft, Drafter
 from easydata_tokenize.examples import ChatExample, TextExample
 from easydata_tokenize.masks import common_prefix, cut_at_spans, mask_spans
-from easydata_tokenize.skeleton import Span
+from easydata_tokenize.rendering.rendered import Span
+from easydata_tokenize.rendering.row_text import RowRenderer, RowText
 from easydata_tokenize.tokenizer import ChatTokenizer
 
 __all__ = ["EncodedRow", "RowEncoder", "located"]
@@ -42,8 +42,8 @@ class EncodedRow:
     """Which tokens the assistant generates, shape [tokens]; None unless they were asked for."""
     notes: tuple[str, ...] = ()
     """What a data report should count about this row: `doubled_bos`, `missing_stop_token`, `prefix_mismatch`,
-    `split_at_turn`, `letters_without_token`, `control_token_in_content`, `tools_not_rendered`,
-    `tool_calls_not_rendered`, `template_without_stop_token`."""
+    `split_at_turn`, `letters_without_token`, `control_token_in_content`, `template_without_stop_token`, and
+    `not_rendered/KIND` for what the row has and the template does not print."""
 
 
 class RowEncoder:
@@ -62,13 +62,13 @@ class RowEncoder:
     def __init__(self, tokenizer: ChatTokenizer, *, assistant_masks: bool = False) -> None:
         self._tokenizer = tokenizer
         self._batch = BatchTokenizer(tokenizer)
-        self._drafter = Drafter(tokenizer, assistant_spans=assistant_masks)
+        self._renderer = RowRenderer(tokenizer, assistant_spans=assistant_masks)
         self._assistant_masks = assistant_masks
 
     @property
     def has_template(self) -> bool:
         """Whether conversations can be rendered."""
-        return self._drafter.has_template
+        return self._renderer.has_template
 
     def encode(self, examples: Sequence[TextExample | ChatExample]) -> list[EncodedRow]:
         """Return the tokens of every example, in order.
@@ -76,9 +76,9 @@ class RowEncoder:
         Raises:
             RowError: If an example cannot be rendered or masked; `row_in_batch` is its index.
         """
-        drafts = [located(index, self._drafter.draft, example) for index, example in enumerate(examples)]
-        texts = [draft.text for draft in drafts]
-        prompts = [draft.prompt for draft in drafts if draft.prompt is not None]
+        row_texts = [located(index, self._renderer.row, example) for index, example in enumerate(examples)]
+        texts = [row_text.text for row_text in row_texts]
+        prompts = [row_text.prompt for row_text in row_texts if row_text.prompt is not None]
         if self._assistant_masks:
             tokens, prompt_tokens = self._batch.encode(texts, offsets=True), self._batch.encode(prompts)
         else:
@@ -88,50 +88,60 @@ class RowEncoder:
         # Asked once a batch: a tokenizer looks for its special tokens anew each time.
         specials = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
         rows = [
-            located(index, self._finish, draft, whole, None if draft.prompt is None else next(given).ids, specials)
-            for index, (draft, whole) in enumerate(zip(drafts, tokens, strict=True))
+            located(
+                index, self._finish, row_text, whole, None if row_text.prompt is None else next(given).ids, specials
+            )
+            for index, (row_text, whole) in enumerate(zip(row_texts, tokens, strict=True))
         ]
-        return self._verified(drafts, rows) if self._assistant_masks and self._batch.decodes_exactly else rows
+        return self._verified(row_texts, rows) if self._assistant_masks and self._batch.decodes_exactly else rows
 
-    def encode_prompts(self, examples: Sequence[TextExample | ChatExample]) -> list[NDArray[np.int32]]:
-        """Return the tokens of every example as a prompt to be continued, in order: int32 `[tokens]` each.
+    def encode_prompts(self, examples: Sequence[TextExample | ChatExample]) -> list[EncodedRow]:
+        """Return the tokens of every example as a prompt to be continued, in order.
 
         Raises:
             RowError: If an example cannot be rendered; `row_in_batch` is its index.
         """
-        drafts = [located(index, self._drafter.draft_prompt, example) for index, example in enumerate(examples)]
-        tokens = self._batch.encode([draft.text for draft in drafts])
+        row_texts = [located(index, self._renderer.prompt, example) for index, example in enumerate(examples)]
+        tokens = self._batch.encode([row_text.text for row_text in row_texts])
         return [
-            np.concatenate([self._front(draft, whole.ids), whole.ids])
-            for draft, whole in zip(drafts, tokens, strict=True)
+            EncodedRow(input_ids=np.concatenate([self._front(row_text, whole.ids), whole.ids]), notes=row_text.notes)
+            for row_text, whole in zip(row_texts, tokens, strict=True)
         ]
+
+    def encode_opening(self, example: ChatExample) -> NDArray[np.int32]:
+        """Return the tokens that a prompt begins with whatever is asked: its system messages, or its first header.
+
+        Raises:
+            DataFormatError: If the example cannot be rendered.
+        """
+        return self._batch.encode([self._renderer.opening(example)])[0].ids
 
     def decode_each(self, token_ids: Sequence[int]) -> list[str]:
         """Return the text of every token by itself; half a letter shows as �."""
         return self._batch.decode([[int(token)] for token in token_ids])
 
-    def _finish(self, draft: Draft, tokens: Tokens, prompt: Ids | None, specials: Specials) -> EncodedRow:
-        ids, mask, notes = tokens.ids, None, list(draft.notes)
-        if draft.spans is not None:
-            mask = mask_spans(tokens.offsets, draft.spans)
+    def _finish(self, row_text: RowText, tokens: Tokens, prompt: Ids | None, specials: Specials) -> EncodedRow:
+        ids, mask, notes = tokens.ids, None, list(row_text.notes)
+        if row_text.spans is not None:
+            mask = mask_spans(tokens.offsets, row_text.spans, swallowed=self._batch.swallows_space)
             if mask is None:
-                ids, mask = self._encode_pieces(draft.text, draft.spans)
+                ids, mask = self._encode_pieces(row_text.text, row_text.spans)
                 notes.append("split_at_turn")
-        front = self._front(draft, ids)
+        front = self._front(row_text, ids)
         start = None if prompt is None else common_prefix(prompt, ids)
-        if prompt is not None and start != len(prompt):
+        if prompt is not None and start != len(prompt) and "prefix_mismatch" not in notes:
             notes.append("prefix_mismatch")
         whole = np.concatenate([front, ids]) if len(front) else ids
         return EncodedRow(
             input_ids=whole,
             completion_start=None if start is None else start + len(front),
             assistant_mask=mask,
-            notes=(*notes, *_special_token_notes(draft, whole, specials)),
+            notes=(*notes, *_special_token_notes(row_text, whole, specials)),
         )
 
-    def _front(self, draft: Draft, ids: Ids) -> Ids:
+    def _front(self, row_text: RowText, ids: Ids) -> Ids:
         front = self._batch.special_front
-        needed = draft.plain and ids[: len(front)].tolist() != front
+        needed = row_text.plain and ids[: len(front)].tolist() != front
         return np.array(front if needed else [], np.int32)
 
     def _encode_pieces(self, text: str, spans: list[Span]) -> tuple[Ids, NDArray[np.bool_]]:
@@ -143,31 +153,31 @@ class RowEncoder:
         inside = [np.full(len(part), trained) for part, (_, trained) in zip(parts, pieces, strict=True)]
         return np.concatenate(parts), np.concatenate(inside)
 
-    def _verified(self, drafts: Sequence[Draft], rows: Sequence[EncodedRow]) -> list[EncodedRow]:
+    def _verified(self, row_texts: Sequence[RowText], rows: Sequence[EncodedRow]) -> list[EncodedRow]:
         heard = self._batch.decode([row.input_ids[row.assistant_mask].tolist() for row in rows])
         return [
-            located(index, self._compare, draft, row, text)
-            for index, (draft, row, text) in enumerate(zip(drafts, rows, heard, strict=True))
+            located(index, self._compare, row_text, row, text)
+            for index, (row_text, row, text) in enumerate(zip(row_texts, rows, heard, strict=True))
         ]
 
-    def _compare(self, draft: Draft, row: EncodedRow, heard: str) -> EncodedRow:
-        spans = draft.spans or []
-        said = [draft.text[start:end] for start, end in spans]
+    def _compare(self, row_text: RowText, row: EncodedRow, heard: str) -> EncodedRow:
+        spans = row_text.spans or []
+        said = [row_text.text[start:end] for start, end in spans]
         if heard == self._batch.normalized("".join(said)):
             return row
         # Some vocabularies lack a byte or two and leave such letters out; the mask is as right as it can be then.
         sayable = [token for tokens in self._batch.encode(said) for token in tokens.ids.tolist()]
         if self._batch.decode([sayable]) != [heard]:
-            raise _inexact(draft.text, spans, f"the trained tokens say {heard[:80]!r}")
+            raise _inexact(row_text.text, spans, f"the trained tokens say {heard[:80]!r}")
         return replace(row, notes=(*row.notes, "letters_without_token"))
 
 
-def _special_token_notes(draft: Draft, ids: Ids, specials: Specials) -> list[str]:
+def _special_token_notes(row_text: RowText, ids: Ids, specials: Specials) -> list[str]:
     bos, eos = specials
     notes = []
     if bos is not None and len(ids) > 1 and ids[0] == bos == ids[1]:
         notes.append("doubled_bos")
-    if draft.plain and not (len(ids) and ids[-1] == eos):
+    if row_text.plain and not (len(ids) and ids[-1] == eos):
         notes.append("missing_stop_token")
     return notes
 

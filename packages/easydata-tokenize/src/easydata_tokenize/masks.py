@@ -19,7 +19,9 @@ Offsets = NDArray[np.int32]
 """Character `[start, end)` of every token, shape [tokens, 2]."""
 
 
-def mask_spans(offsets: Offsets, spans: Sequence[tuple[int, int]]) -> NDArray[np.bool_] | None:
+def mask_spans(
+    offsets: Offsets, spans: Sequence[tuple[int, int]], *, swallowed: bool = False
+) -> NDArray[np.bool_] | None:
     """Return which tokens lie in the spans, or None if no selection of tokens covers exactly the spans.
 
     >>> offsets = np.array([[0, 4], [4, 5], [5, 8], [8, 9]], np.int32)
@@ -31,8 +33,13 @@ def mask_spans(offsets: Offsets, spans: Sequence[tuple[int, int]]) -> NDArray[np
     Args:
         offsets: Shape [tokens, 2], in order.
         spans: Character spans, in order, not overlapping.
+        swallowed: Whether letters between two tokens belong to neither: some special tokens swallow the white space
+            beside them. Otherwise they belong to the later one.
     """
     starts, ends = _without_gaps(offsets)
+    if swallowed:
+        spans = _without_swallowed(offsets, spans)
+        starts = offsets[:, 0]
     mask = np.zeros(len(starts), np.bool_)
     for start, end in spans:
         touching = (starts < end) & (ends > start)
@@ -74,6 +81,18 @@ def common_prefix(left: str | Sequence[int] | NDArray[Any], right: str | Sequenc
         return next((index for index in range(shorter) if left[index] != right[index]), shorter)
     differing = np.flatnonzero(np.asarray(left[:shorter]) != np.asarray(right[:shorter]))
     return int(differing[0]) if len(differing) else shorter
+
+
+def _without_swallowed(offsets: Offsets, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The spans without letters at their edges that no token covers."""
+    real = offsets[offsets[:, 1] > offsets[:, 0]]
+    moved = []
+    for start, end in spans:
+        later, earlier = real[real[:, 1] > start], real[real[:, 0] < end]
+        first = max(start, int(later[0, 0])) if len(later) else start
+        last = min(end, int(earlier[-1, 1])) if len(earlier) else end
+        moved.append((first, last))
+    return moved
 
 
 def _without_gaps(offsets: Offsets) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -66,7 +66,7 @@ class AnswerEncoder:
             for row in rows
         ]
 
-    def encode_prompts(self, examples: Sequence[TextExample | ChatExample]) -> list[Ids]:
+    def encode_prompts(self, examples: Sequence[TextExample | ChatExample]) -> list[EncodedRow]:
         """Return every prompt in tokens, ready to be continued, uncut."""
         return self._encoder.encode_prompts(examples)
 
@@ -107,15 +107,7 @@ class AnswerEncoder:
         front = 1 if bos is not None and len(ids) and ids[0] == bos else 0
         if not isinstance(example, ChatExample):
             return front
-        return max(front, common_prefix(self._opening(example), ids))
-
-    def _opening(self, example: ChatExample) -> Ids:
-        """The system turn of a conversation; where the template writes it, also the header of the turn behind it."""
-        first = example.messages[0]
-        own = first["role"] in ("system", "developer")
-        shown = first if own else {**first, "content": ""}
-        alone = ChatExample(messages=[shown], tools=example.tools, template_kwargs=example.template_kwargs)
-        return self._encoder.encode([alone])[0].input_ids if own else self._encoder.encode_prompts([alone])[0]
+        return max(front, common_prefix(self._encoder.encode_opening(example), ids))
 
 
 def _joined(rows: Sequence[EncodedRow]) -> EncodedAnswers:

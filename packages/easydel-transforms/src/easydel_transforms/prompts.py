@@ -39,7 +39,7 @@ class GRPOPreprocessTransform(CountingTransform):
         report: Counter to use; None = a new one.
 
     Output rows are the row's columns, with `prompt` as the row had it or as it was extracted, and int32 `prompt_ids`.
-    Counted are `prompt_truncated` and `dropped_empty` (a prompt without a token).
+    Counted are `prompt_truncated`, `dropped_empty` (a prompt without a token) and `not_rendered/KIND`.
 
     Raises:
         ValueError: If a length is out of range, or both names of the limit are given.
@@ -91,7 +91,9 @@ class GRPOPreprocessTransform(CountingTransform):
             raise
         outputs: list[list[Row]] = []
         for index, (row, prompt) in enumerate(zip(rows, read, strict=True)):
-            whole = encoded[index] if isinstance(prompt, tuple) else prompt
+            whole = encoded[index].input_ids if isinstance(prompt, tuple) else prompt
+            for note in encoded[index].notes if isinstance(prompt, tuple) else ():
+                report.count(note, example=excerpt(row))
             ids = self._encoder.cut_prompt(whole, to_encode.get(index))
             if len(ids) < len(whole):
                 report.count("prompt_truncated", example=excerpt(row))

@@ -2,7 +2,9 @@
 
 import pytest
 from easydata_sources.errors import DataFormatError
-from easydata_tokenize import AssistantTurns, ChatTemplates
+from easydata_tokenize.rendering.chat_templates import ChatTemplates
+from easydata_tokenize.rendering.template import Conversation
+from easydata_tokenize.rendering.turns import TurnFinder
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -18,10 +20,12 @@ def conversation(turns):
     return [{"role": role, "content": text} for turn in turns for role, text in zip(roles, turn, strict=True)]
 
 
-def spoken(tokenizer, messages, **kwargs):
-    template = ChatTemplates(tokenizer).choose(kwargs.get("tools"))
-    text = template.render(messages, **kwargs)
-    return [text[start:end] for start, end in AssistantTurns(template).find(text, messages, **kwargs)]
+def spoken(tokenizer, messages, tools=None):
+    template = ChatTemplates(tokenizer).choose(tools)
+    conversation = Conversation(messages, tools)
+    traced, rendered = template.rendered(conversation)
+    turns = TurnFinder(template, conversation, traced, rendered).turns()
+    return [rendered.text[turn.start : turn.end] for turn in turns]
 
 
 @settings(max_examples=60, deadline=None)
@@ -44,8 +48,9 @@ def test_turns_are_exactly_what_the_assistant_said(tokenizer_with, name, said, t
 def test_unmarked_and_marked_templates_agree(tokenizer_with):
     messages = conversation([("Hi", "Hello"), ("assistant", ""), ("\n", " user ")])
     marked = ChatTemplates(tokenizer_with("marked")).choose()
-    text, spans = marked.render_marked(messages)
-    assert [text[start:end] for start, end in spans] == spoken(tokenizer_with("chatml"), messages)
+    _, rendered = marked.rendered(Conversation(messages))
+    said = [rendered.text[start:end] for start, end in rendered.generated]
+    assert said == spoken(tokenizer_with("chatml"), messages)
 
 
 def test_conversations_may_begin_with_a_system_message_or_the_assistant(tokenizer_with):
@@ -79,17 +84,39 @@ def test_a_template_that_forgets_thoughts_is_followed(tokenizer_with):
     assert found == ["A<|im_end|>", "oh\n</think>\n\nB<|im_end|>"]
 
 
-def test_a_stop_token_inside_a_message_raises_where_the_proof_needs_there_to_be_none(tokenizer_with):
-    messages = conversation([("a", "<think>\nhm\n</think>\n\nA"), ("say <|im_end|>", "B")])
-    with pytest.raises(DataFormatError, match="occurs inside a message"):
-        spoken(tokenizer_with("forgets_thoughts"), messages)
+def test_marks_of_the_template_inside_a_message_are_told_from_its_own(tokenizer_with):
+    messages = conversation([("a<|im_end|>", "<think>\nhm\n</think>\n\nA"), ("say <|im_end|>", "B <|im_end|> b")])
+    assert spoken(tokenizer_with("forgets_thoughts"), messages) == ["A<|im_end|>", "B <|im_end|> b<|im_end|>"]
 
 
-def test_a_template_that_rewrites_the_assistants_text_raises(golden):
+def test_a_template_that_rewrites_the_assistants_text_is_followed(golden):
     from easydata_tokenize import load_tokenizer
 
     tokenizer = load_tokenizer(golden / "tokenizer")
-    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] | upper }}\n{% endfor %}"
-    with pytest.raises(DataFormatError, match="generation marks") as caught:
-        spoken(tokenizer, conversation([("a", "b")]))
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] | upper }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    assert spoken(tokenizer, conversation([("a", "b"), ("c", "é{")])) == ["B<|im_end|>", "É{<|im_end|>"]
+
+
+def test_two_messages_that_a_template_mixes_cannot_be_told_apart(golden):
+    from easydata_tokenize import load_tokenizer
+
+    tokenizer = load_tokenizer(golden / "tokenizer")
+    tokenizer.chat_template = (
+        "{% for m in messages if m.role != 'tool' %}<|im_start|>{{ m.role }}\n"
+        "{% if m.tool_calls %}<call>{{ m.tool_calls[0].function.name }}</call>"
+        "{{ messages[loop.index].content }}{% endif %}"
+        "{{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    call = {"type": "function", "function": {"name": "look", "arguments": {}}}
+    messages = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "I look.", "tool_calls": [call]},
+        {"role": "tool", "content": "secret"},
+    ]
+    with pytest.raises(DataFormatError, match="prints other messages inside this turn") as caught:
+        spoken(tokenizer, messages)
+    assert caught.value.column == "messages[1]"
     assert "{% generation %}" in str(caught.value)
