@@ -89,6 +89,7 @@ class SetFolder:
 
     def read(self, name: str) -> bytes | None:
         """Return a file's content; None if it does not exist."""
+        self._filesystem.invalidate_cache()  # what a client remembers of a bucket, another may have changed
         try:
             with self.open(name) as file:
                 return file.read()
