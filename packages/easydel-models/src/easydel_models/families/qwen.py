@@ -17,7 +17,8 @@ from easydel_models.layers.layer import LayerConfig
 
 def windows(keys: Keys) -> list[int | None]:
     """Returns the window of each layer: Qwen's apply from layer ``max_window_layers`` on, if they are used at all."""
-    window = keys("sliding_window") if keys("use_sliding_window", False) else None
+    window, used = keys("sliding_window"), keys("use_sliding_window", False)
+    window = window if used else None
     first = keys("max_window_layers", 28)
     types = layer_types(keys, lambda number: SLIDING if window is not None and number >= first else FULL)
     return [window if one == SLIDING else None for one in types]

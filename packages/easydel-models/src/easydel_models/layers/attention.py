@@ -11,7 +11,7 @@ from typing import Any, Literal, final
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from easydel_models.attention import attention
 from easydel_models.errors import ConfigError
@@ -230,7 +230,8 @@ class Attention(Mixer):
         ) * jnp.float32(head_dim**-0.5 if self.scale is None else self.scale)
         if self.softcap is not None:
             scores = jnp.float32(self.softcap) * jnp.tanh(scores / jnp.float32(self.softcap))
-        scores = jnp.where(self._seen(old, new_keys.shape[2], now), scores, -jnp.inf)
+        seen = now.seen(old, new_keys.shape[2], self.window)[:, None, None]
+        scores = jnp.where(seen, scores, -jnp.inf)
         if self.sinks:
             sinks = layer["sinks"].astype(jnp.float32).reshape(1, groups, heads // groups, 1)
             scores = jnp.concatenate((scores, jnp.broadcast_to(sinks, (rows, *sinks.shape[1:]))), axis=-1)
@@ -241,14 +242,3 @@ class Attention(Mixer):
             for part, value in ((weights[..., :old], old_values), (weights[..., old:], new_values))
         ]
         return (mixed[0] + mixed[1]).reshape(query.shape).astype(query.dtype)
-
-    def _seen(self, settled: int, recent: int, now: Step) -> Bool[Array, "B 1 1 both"]:
-        """Which slots of both memories, side by side, a row's newest token sees."""
-        old = jnp.arange(settled, dtype=jnp.int32)[None]
-        new = jnp.arange(recent, dtype=jnp.int32)[None]
-        old_seen = old < now.lengths[:, None]
-        new_seen = jnp.broadcast_to(new <= now.number, (now.lengths.shape[0], recent))
-        if self.window is not None:
-            first = now.number - jnp.int32(self.window - 1)
-            old_seen, new_seen = old_seen & (old >= now.lengths[:, None] + first), new_seen & (new >= first)
-        return jnp.concatenate((old_seen, new_seen), axis=1)[:, None, None]

@@ -14,8 +14,8 @@ from easydel_models.layers.tokens import Tokens
 class Routing(NamedTuple):
     """How a layer of experts spread its tokens, as sums over real tokens, so that a step can be split."""
 
-    chosen: Float[Array, "k E"]
-    """Tokens whose first, second, … choice each expert was."""
+    chosen: Float[Array, " E"]
+    """How often each expert was chosen; no gradient passes."""
     probability: Float[Array, " E"]
     """Sum of the probability that the router gave each expert."""
     tokens: Float[Array, ""]

@@ -48,6 +48,22 @@ class Exchange(Protocol):
         """What all devices that share a row have of it, [B, T, ...]."""
         ...
 
+    def own_tokens(self, array: Array) -> Array:
+        """The part of a whole row, [B, T, ...], that is this device's; the reverse of `of_whole_row`."""
+        ...
+
+    def of_all_experts(self, array: Array) -> Array:
+        """Rows [N, ...] of all devices that hold experts for each other."""
+        ...
+
+    def from_all_experts(self, array: Array) -> Array:
+        """What each of these devices adds to all rows [N, ...], summed, for this device's own rows."""
+        ...
+
+    def first_expert(self, held: int) -> Array:
+        """The number of the first of the ``held`` experts that are on this device."""
+        ...
+
 
 def linear(
     layer: Layer, name: str, x: Float[Array, "B T in"], exchange: Exchange | None = None
@@ -83,6 +99,15 @@ def times_blocked(
     """``rows @ table.T`` for the table that was cut up into ``kernel``; ``result`` is its dtype, None = the rows'."""
     parts = jnp.einsum("ni,bpi->bnp", rows, kernel.astype(rows.dtype), preferred_element_type=result)
     return parts.swapaxes(0, 1).reshape(rows.shape[0], -1)
+
+
+def whole_kernel(layer: Layer, name: str, dtype: DTypeLike) -> Float[Array, "in out"]:
+    """Returns the kernel ``name`` and what its adapter adds to it, as one matrix."""
+    kernel = layer[name]
+    kernel = (kernel if kernel.ndim == 2 else kernel.reshape(-1, kernel.shape[2]).T).astype(dtype)
+    if name + LORA_A not in layer:
+        return kernel
+    return kernel + layer[name + LORA_A].astype(dtype) @ layer[name + LORA_B].astype(dtype)
 
 
 def is_adapter(path: str) -> bool:

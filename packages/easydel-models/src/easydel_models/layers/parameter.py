@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-ParameterKind = Literal["table", "kernel", "norm", "bias", "other"]
+ParameterKind = Literal["table", "kernel", "kernels", "norm", "bias", "other"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -13,12 +13,15 @@ class ParameterSpec:
     shape: tuple[int, ...]
     """Of one layer's, where it is stacked."""
     kind: ParameterKind
-    """``kernel``: [in, out], stored transposed in files, and what adapters adapt; ``table``: [rows, dim]; ``norm`` and
-    ``bias``: one axis; ``other``: whatever a kind of layer makes of it. All but kernels are stored as they are."""
+    """``kernel``: [in, out], stored transposed in files, and what adapters adapt; ``kernels``: one such
+    matrix for each expert; ``table``: [rows, dim]; ``norm`` and ``bias``: one axis; ``other``: whatever a kind of layer
+    makes of it. All but kernels are stored as they are."""
     init: Literal["normal", "ones", "zeros"] = "normal"
     """Fresh values; ``normal`` has the standard deviation `DecoderConfig.initializer_range`."""
     buffer: bool = False
     """Whether it is part of the model and yet never trained; whoever uses it stops its gradient."""
+    heads: int = 1
+    """Equal parts that the outputs consist of, where a file has those of several kernels side by side, part by part."""
     layers: int | None = None
     """Layers whose parameters are stacked along a leading axis; None = it is none of a layer."""
 

@@ -7,7 +7,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jaxtyping import Array, Float, Int
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
 from easydel_models.attention import Implementation
 from easydel_models.layers.linear import Exchange
@@ -61,3 +62,20 @@ class Step:
     """Tokens of this block in the recent memory, this one not counted: the slot it is written to."""
     shared: Mapping[str, tuple[Memory, Memory]] = dataclasses.field(default_factory=dict)
     """What earlier layers published, settled and recent, this token included."""
+
+    def seen(self, settled: int, recent: int, window: int | None = None) -> Bool[Array, "B both"]:
+        """Returns which slots of both memories, side by side, a row's newest token sees.
+
+        Args:
+            settled: Slots of the settled memory.
+            recent: Slots of the recent memory.
+            window: Tokens that it sees, itself included; None = all.
+        """
+        old = jnp.arange(settled, dtype=jnp.int32)[None]
+        new = jnp.arange(recent, dtype=jnp.int32)[None]
+        old_seen = old < self.lengths[:, None]
+        new_seen = jnp.broadcast_to(new <= self.number, (self.lengths.shape[0], recent))
+        if window is not None:
+            first = self.number - jnp.int32(window - 1)
+            old_seen, new_seen = old_seen & (old >= self.lengths[:, None] + first), new_seen & (new >= first)
+        return jnp.concatenate((old_seen, new_seen), axis=1)

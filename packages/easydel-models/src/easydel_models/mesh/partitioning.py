@@ -9,13 +9,14 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
-from easydel_models.layers import attention, gated, layer
+from easydel_models.layers import attention, convolution, delta_net, experts, gated, latent_attention, layer
 from easydel_models.layers.linear import LORA_A, LORA_B
 from easydel_models.mesh import FSDP, TP
 
 Params = dict[str, Any]
 
-_OF_LAYERS = {**layer.AXES, **attention.AXES, **gated.AXES}
+_KINDS = (layer, attention, gated, experts, latent_attention, delta_net, convolution)
+_OF_LAYERS = {name: axes for kind in _KINDS for name, axes in kind.AXES.items()}
 """What the kinds of layers say of their parameters; a name means the same axes in each of them."""
 
 LOGICAL_AXES: dict[str, tuple[str, ...]] = {
