@@ -248,9 +248,8 @@ def _weighted(
     inner = activate(gate, activation) * up if clamp is None else _clamped(gate, up, clamp)
     out = taken(times("expert_down", inner), back, order[:, None])
     out = out.reshape(count, per_token, -1)
-    return jnp.einsum("nkd,nk->nd", out, weights.astype(out.dtype), preferred_element_type=jnp.float32).astype(
-        out.dtype
-    )
+    weighted = out.astype(jnp.float32) * weights[:, :, None]
+    return weighted.sum(axis=1).astype(out.dtype)
 
 
 def _clamped(gate: Array, up: Array, limit: float) -> Array:
