@@ -9,7 +9,7 @@ True
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from easydel_models.layers.rope import RopeConfig
 from easydel_models.shown import quoted
 
 
+@runtime_checkable
 class CarriedTensor(Protocol):
     """A tensor in a file that is not read before it is written again; see `easydel_models.files.weights.LazyTensor`."""
 

@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from easydel_models.adapters.config import LoraConfig
+from easydel_models.adapters.merged import merged_params
 from easydel_models.attention import Implementation
 from easydel_models.config import DecoderConfig
 from easydel_models.decoder import Decoded, Remat, decode, read_prompts
@@ -169,7 +170,6 @@ class DecoderModel(nnx.Module):
         With several processes all must call it; process 0 writes.
         Adapters are merged into the kernels; `save_adapter` writes them by themselves.
         """
-        from easydel_models.adapters.lora import merged_params
         from easydel_models.files.folder import save_folder
         from easydel_models.files.weights import take_part
 

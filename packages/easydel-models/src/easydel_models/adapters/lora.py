@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from easydel_models.adapters.config import LoraConfig
+from easydel_models.adapters.merged import merged_params
 from easydel_models.adapters.targets import adapted_kernels
 from easydel_models.errors import LoraError
 from easydel_models.heads import DecoderModel
@@ -82,15 +83,6 @@ def merge_lora(model: Model) -> Model:
     return type(model)(model.config, params, dtype=model.dtype)
 
 
-def merged_params(params: Params, lora: LoraConfig) -> Params:
-    """The parameters of `merge_lora`; those of adapters are gone."""
-    flat = flattened(params)
-    merged = {path: array for path, array in flat.items() if not is_adapter(path)}
-    for path in [path.removesuffix(LORA_A) for path in flat if path.endswith(LORA_A)]:
-        merged[path] = _merge(merged[path], flat[path + LORA_A], flat[path + LORA_B], jnp.float32(lora.scale))
-    return nested(merged)
-
-
 def split_trainable(params: Params) -> tuple[Params, Params]:
     """Splits parameters into those that are trained and those that stay as they are.
 
@@ -108,9 +100,3 @@ def split_trainable(params: Params) -> tuple[Params, Params]:
 def combine_params(trainable: Params, frozen: Params) -> Params:
     """The reverse of `split_trainable`."""
     return nested(flattened(frozen) | flattened(trainable)) if frozen else trainable
-
-
-@jax.jit
-def _merge(kernel: Array, a: Array, b: Array, scale: Array) -> Array:
-    product = jnp.matmul(a.astype(jnp.float32), b.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
-    return (kernel.astype(jnp.float32) + scale * product).astype(kernel.dtype)

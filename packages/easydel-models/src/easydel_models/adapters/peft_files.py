@@ -5,8 +5,10 @@ There A is [rank, in] and B [out, rank], one pair for each linear layer, under i
 """
 
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,12 +17,14 @@ import numpy as np
 from jaxtyping import Array
 
 from easydel_models.adapters.config import LoraConfig
+from easydel_models.adapters.fused import block_diagonal, split_adapter
 from easydel_models.adapters.lora import with_adapters
 from easydel_models.adapters.peft_values import read_peft_config
 from easydel_models.adapters.targets import adapted_kernels, linear_modules, linear_paths
 from easydel_models.config import DecoderConfig
 from easydel_models.errors import LoraError, ModelNotFoundError
 from easydel_models.files.tensor_files import open_file, write_file
+from easydel_models.files.weights import stored_together
 from easydel_models.files.whole_folder import whole_folder
 from easydel_models.heads import DecoderModel, SequenceClassifier
 from easydel_models.layers.linear import LORA_A, LORA_B
@@ -35,13 +39,26 @@ Model = TypeVar("Model", bound=DecoderModel)
 
 _PREFIX = "base_model.model."
 _SCORE = f"{_PREFIX}score.weight"
-_READ = frozenset({"peft_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules", "modules_to_save"})
+_READ = frozenset(
+    {
+        "alpha_pattern",
+        "lora_alpha",
+        "lora_dropout",
+        "modules_to_save",
+        "peft_type",
+        "r",
+        "rank_pattern",
+        "target_modules",
+        "use_rslora",
+    }
+)
 # What says how adapters were made or are to be served, not what they compute.
 _WITHOUT_EFFECT = frozenset(
     {
         "auto_mapping",
         "base_model_name_or_path",
         "ensure_weight_tying",
+        "fan_in_fan_out",  # how the base stores its kernels; the adapters are stored alike
         "exclude_modules",
         "inference_mode",
         "init_lora_weights",
@@ -115,18 +132,28 @@ def _write_adapter(target: Path, tensors: Mapping[str, np.ndarray], config: Mapp
 
 def _tensors(params: Params, config: DecoderConfig, lora: LoraConfig) -> Iterator[tuple[str, np.ndarray]]:
     flat = flattened(params)
-    for path in adapted_kernels(config, lora):
-        a, b = to_host(flat[path + LORA_A]), to_host(flat[path + LORA_B])
-        for layer, module in enumerate(linear_modules(config, path)):
-            yield f"{_PREFIX}{module}.lora_A.weight", np.ascontiguousarray(a[layer].T)
-            yield f"{_PREFIX}{module}.lora_B.weight", np.ascontiguousarray(b[layer].T)
+    for paths in _modules(config, lora):
+        pairs = [(to_host(flat[path + LORA_A]), to_host(flat[path + LORA_B])) for path in paths]
+        for layer, module in enumerate(linear_modules(config, paths[0])):
+            # Side by side in one module, adapters of several linear layers are one of as many times the rank.
+            a = np.concatenate([a[layer].T for a, _ in pairs])
+            b = block_diagonal([b[layer].T for _, b in pairs])
+            yield f"{_PREFIX}{module}.lora_A.weight", np.ascontiguousarray(a)
+            yield f"{_PREFIX}{module}.lora_B.weight", np.ascontiguousarray(b)
     if "score" in params:
         yield _SCORE, to_host(params["score"])
 
 
+def _modules(config: DecoderConfig, lora: LoraConfig) -> list[tuple[str, ...]]:
+    """The adapted kernels, those together that files hold in one tensor."""
+    return list(dict.fromkeys(stored_together(config, path) for path in adapted_kernels(config, lora)))
+
+
 def _adapter_config(model: DecoderModel, lora: LoraConfig, base_model: str | None) -> dict[str, Any]:
     classifier = isinstance(model, SequenceClassifier)
-    names = adapted_kernels(model.config, lora)
+    modules = _modules(model.config, lora)
+    words = [_word(model.config, paths[0]) for paths in modules]
+    times = {word: len(paths) for word, paths in zip(words, modules, strict=True) if len(paths) > 1}
     return {
         "peft_type": "LORA",
         "task_type": "SEQ_CLS" if classifier else "CAUSAL_LM",
@@ -135,7 +162,9 @@ def _adapter_config(model: DecoderModel, lora: LoraConfig, base_model: str | Non
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,
         "use_rslora": lora.rslora,
-        "target_modules": sorted({linear_modules(model.config, name)[0].rsplit(".")[-1] for name in names}),
+        "target_modules": sorted(set(words)),
+        "rank_pattern": {word: lora.rank * count for word, count in times.items()},
+        "alpha_pattern": {word: _alpha(lora, count) for word, count in times.items()},
         "modules_to_save": ["score"] if classifier else None,
         "bias": "none",
         "fan_in_fan_out": False,
@@ -167,38 +196,81 @@ def _lora_config(
     ]
     if not held:
         raise LoraError(f"{folder / WEIGHTS} holds no adapter of a linear layer that this model has.")
-    words = dict.fromkeys(linear_modules(model, path)[0].rsplit(".")[-1] for path in held)
-    return LoraConfig(
+    words = dict.fromkeys(_word(model, path) for path in held)
+    lora = LoraConfig(
         rank=config["r"],
         alpha=float(config["lora_alpha"]),
         dropout=float(config.get("lora_dropout") or 0.0),
         rslora=bool(config.get("use_rslora")),
-        targets=[rf"\.{name}$" for name in words],
+        targets=[rf"\.{re.escape(word)}$" for word in words],
     )
+    _check_patterns(config, lora, {_word(model, path): len(stored_together(model, path)) for path in held}, folder)
+    return lora
+
+
+def _word(config: DecoderConfig, path: str) -> str:
+    """The end of a module's name that means it and no other: one word, or two where another module has the same."""
+    (own, *_), others = linear_modules(config, path), {linear_modules(config, one)[0] for one in linear_paths(config)}
+    word = own.rpartition(".")[2]
+    alike = {re.sub(r"\d+", "", one) for one in others if one.endswith(f".{word}")}
+    return word if len(alike) == 1 else ".".join(own.split(".")[-2:])
+
+
+def _alpha(lora: LoraConfig, times: int) -> float:
+    """What keeps the scale of an adapter of so many times the rank."""
+    return lora.alpha * (math.sqrt(times) if lora.rslora else times)
+
+
+def _check_patterns(config: Mapping[str, Any], lora: LoraConfig, times: Mapping[str, int], folder: Path) -> None:
+    ranks, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
+    for word in ranks.keys() | alphas.keys():
+        count = times.get(word, 0)
+        scaled = math.isclose(alphas.get(word, lora.alpha), _alpha(lora, count), rel_tol=1e-6) if count else False
+        if ranks.get(word, lora.rank) != lora.rank * count or not scaled:
+            raise LoraError(
+                f"{folder / CONFIG} gives {quoted(word)} a rank or alpha of its own, which is not computed here; merge "
+                "such adapters with peft and load the result."
+            )
 
 
 def _stacked(
     tensors: Mapping[str, np.ndarray], config: DecoderConfig, lora: LoraConfig, folder: Path
 ) -> dict[str, Array]:
     specs, adapters, used = parameter_specs(config), {}, set()
-    for name in adapted_kernels(config, lora):
-        rows, columns = specs[name].shape
-        for ending, part, shape in ((LORA_A, "A", (lora.rank, rows)), (LORA_B, "B", (columns, lora.rank))):
-            keys = [f"{_PREFIX}{module}.lora_{part}.weight" for module in linear_modules(config, name)]
-            for key in keys:
-                found = tensors[key].shape if key in tensors else "missing"
-                if found != shape:
-                    raise LoraError(
-                        f"{folder / WEIGHTS}: {key} is {found}, expected {shape}; the adapters belong to another "
-                        "base model, or adapt it in some layers only."
-                    )
-            adapters[name + ending] = jnp.asarray(np.stack([tensors[key].T for key in keys]).astype(_F32))
+    for paths in _modules(config, lora):
+        rows, columns = specs[paths[0]].shape[0], [specs[path].shape[1] for path in paths]
+        halves: list[list[tuple[np.ndarray, np.ndarray]]] = []
+        for module in linear_modules(config, paths[0]):
+            keys = [f"{_PREFIX}{module}.lora_{part}.weight" for part in ("A", "B")]
+            ranks = (lora.rank, lora.rank * len(paths))
+            _check_shapes(tensors, keys, [[(rank, rows), (sum(columns), rank)] for rank in ranks], folder)
+            a, b = (tensors[key].astype(_F32) for key in keys)
+            halves.append(split_adapter(a, b, columns, lora.rank, f"{folder / WEIGHTS}: {module}"))
             used.update(keys)
+        for number, path in enumerate(paths):
+            adapters[path + LORA_A] = jnp.asarray(np.stack([half[number][0].T for half in halves]))
+            adapters[path + LORA_B] = jnp.asarray(np.stack([half[number][1].T for half in halves]))
     if left := sorted(tensors.keys() - used):
         raise LoraError(
             f"{folder / WEIGHTS} holds {len(left)} tensors that fit nothing in this model, first {left[0]}."
         )
     return adapters
+
+
+def _check_shapes(
+    tensors: Mapping[str, np.ndarray],
+    keys: Sequence[str],
+    possible: Sequence[Sequence[tuple[int, int]]],
+    folder: Path,
+) -> None:
+    found = [tensors[key].shape if key in tensors else "missing" for key in keys]
+    if found in [list(shapes) for shapes in possible]:
+        return
+    key, one, shape = next(three for three in zip(keys, found, possible[0], strict=True) if three[1] != three[2])
+    raise LoraError(
+        f"{folder / WEIGHTS}: {key} is {one}, expected {shape}; the adapters belong to another base model, or adapt it "
+        "in some layers only."
+    )
 
 
 def _take_score(model: DecoderModel, score: np.ndarray, folder: Path) -> None:

@@ -166,6 +166,11 @@ def tensor_names(config: DecoderConfig, path: str) -> list[str]:
     return list(dict.fromkeys(name for name, _ in part.tensors()))
 
 
+def stored_together(config: DecoderConfig, path: str) -> tuple[str, ...]:
+    """Returns the paths of all parameters that lie in one tensor with ``path``, itself too, in the file's order."""
+    return next(part.paths for part in _parts(config) if path in part.paths)
+
+
 def expected_names(config: DecoderConfig) -> set[str]:
     """Returns the names of all tensors that the decoder reads."""
     return {name for part in _parts(config) for name, _ in part.tensors()}

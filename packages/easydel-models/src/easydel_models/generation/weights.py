@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from easydel_models.adapters.config import LoraConfig
+from easydel_models.adapters.merged import merged_params
 from easydel_models.config import DecoderConfig
 from easydel_models.layers.linear import blocked_kernel
 from easydel_models.layers.parameter import ParameterKind
@@ -58,8 +59,6 @@ def decode_weights(model: "CausalLM") -> DecodeWeights:
 def _unstacked(
     layers: Params, config: DecoderConfig, lora: LoraConfig | None, dtype: np.dtype, whole: bool
 ) -> tuple[dict[str, Any], ...]:
-    from easydel_models.adapters.lora import merged_params
-
     layers = layers if lora is None else merged_params({"layers": layers}, lora)["layers"]
     found: dict[int, dict[str, Array]] = {}
     for stack, own in zip(stacks(config.all_layers), layer_stacks(config, layers), strict=True):

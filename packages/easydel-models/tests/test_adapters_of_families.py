@@ -1,0 +1,74 @@
+"""Adapters of families whose files hold several linear layers in one module, or call two modules alike."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from easydel_models import AutoEasyDeLModelForCausalLM, LoraConfig, load_adapter, save_adapter, split_params, with_lora
+from easydel_models.errors import LoraError
+from easydel_models.parameters import flattened, update_params
+from safetensors.numpy import load_file, save_file
+
+COMMON = {"vocab_size": 31, "num_attention_heads": 2, "hidden_size": 8, "num_hidden_layers": 2, "intermediate_size": 12}
+PHI3 = {**COMMON, "model_type": "phi3", "num_key_value_heads": 1}
+GPT2 = {"model_type": "gpt2", "vocab_size": 31, "n_embd": 8, "n_head": 2, "n_layer": 2, "n_positions": 16}
+
+
+def adapted(config, **lora):
+    model = with_lora(AutoEasyDeLModelForCausalLM.from_config(config), LoraConfig(rank=2, alpha=4.0, **lora), seed=1)
+    rng = np.random.default_rng(0)
+    flat = flattened(split_params(model)[1])
+    drawn = {path: rng.normal(size=one.shape).astype("f4") for path, one in flat.items() if path.endswith("_lora_b")}
+    for path, values in drawn.items():
+        stack, _, name = path.rpartition(".")
+        update_params(model, {stack: {name: jnp.asarray(values)}})
+    return model
+
+
+@pytest.mark.parametrize(
+    ("config", "targets", "module", "shapes"),
+    [
+        (PHI3, ["qkv_proj", "down_proj"], "self_attn.qkv_proj", [(6, 8), (16, 6)]),
+        (GPT2, ["c_attn", "mlp.c_proj"], "attn.c_attn", [(6, 8), (24, 6)]),
+    ],
+)
+def test_several_linear_layers_in_one_module_come_back_as_they_were(tmp_path, config, targets, module, shapes):
+    model = adapted(config, targets=targets)
+    save_adapter(tmp_path, model)
+    said = json.loads((tmp_path / "adapter_config.json").read_text())
+    word = module.rpartition(".")[2]
+    assert (said["rank_pattern"], said["alpha_pattern"]) == ({word: 6}, {word: 12.0})
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    found = [array.shape for name, array in sorted(tensors.items()) if f"0.{module}" in name]
+    assert found == shapes
+    base = AutoEasyDeLModelForCausalLM.from_config(config)
+    again = load_adapter(tmp_path, base)
+    for path, array in flattened(split_params(model)[1]).items():
+        if "_lora_" in path:
+            np.testing.assert_array_equal(flattened(split_params(again)[1])[path], array, err_msg=path)
+
+
+def test_one_of_two_modules_of_the_same_name_is_told_apart(tmp_path):
+    save_adapter(tmp_path, adapted(GPT2, targets=["mlp.c_proj"]))
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"] == ["mlp.c_proj"]
+
+
+def test_an_adapter_that_peft_made_of_the_whole_module_shares_its_a(tmp_path):
+    save_adapter(tmp_path, adapted(PHI3, targets=["qkv_proj"]))
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    whole = {name: array[:2] if "lora_A" in name else array[:, :2].copy() for name, array in tensors.items()}
+    save_file(whole, tmp_path / "adapter_model.safetensors")
+    said = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**said, "rank_pattern": {}, "alpha_pattern": {}}))
+    found = flattened(split_params(load_adapter(tmp_path, AutoEasyDeLModelForCausalLM.from_config(PHI3)))[1])
+    np.testing.assert_array_equal(found["layers.query_lora_a"], found["layers.value_lora_a"])
+
+
+def test_an_adapter_that_mixes_them_at_that_rank_is_refused(tmp_path):
+    save_adapter(tmp_path, adapted(PHI3, targets=["qkv_proj"]))
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    mixed = {name: array + (1 if "lora_B" in name else 0) for name, array in tensors.items()}
+    save_file(mixed, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(LoraError, match="mixes its linear layers"):
+        load_adapter(tmp_path, AutoEasyDeLModelForCausalLM.from_config(PHI3))
