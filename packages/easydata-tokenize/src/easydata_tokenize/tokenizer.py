@@ -134,6 +134,15 @@ def _is_surely_a_path(name: str) -> bool:
 
 def _require_fast(tokenizer: object, name: str) -> ChatTokenizer:
     if isinstance(tokenizer, ChatTokenizer):
+        template = tokenizer.chat_template
+        texts = template.values() if isinstance(template, dict) else [] if template is None else [template]
+        if not all(isinstance(text, str) for text in texts):
+            raise TokenizerError(
+                f"The chat template of the tokenizer {name!r} is no text.\n"
+                f"  found: {type(template).__name__}\n"
+                "  expected: a template, or several by name\n"
+                "  mend: correct `chat_template` in its tokenizer_config.json"
+            )
         return tokenizer
     raise TokenizerError(
         f"The tokenizer of {name!r} is a {type(tokenizer).__name__} without a Rust backend.\n"
