@@ -82,7 +82,8 @@ def policy() -> Any:
 
 def main() -> None:
     kind, directory = {"sft": sft, "grpo": grpo}[sys.argv[1]], Path(sys.argv[2])
-    shared = {"learning_rate": 1e-3, "max_training_steps": STEPS, "save_steps": 3 if kind is sft else 2, "log_steps": 1}
+    shared = {"learning_rate": 1e-3, "max_training_steps": STEPS, "save_epochs": False, "log_steps": 1}
+    shared["save_steps"] = 3 if kind is sft else 2
     trainer = kind(
         directory,
         {**shared, "save_directory": str(directory)},
