@@ -92,6 +92,7 @@ def post_json(url: str, body: dict[str, Any], headers: dict[str, str], patience:
 def _answer(request: urllib.request.Request, patience: Patience) -> tuple[int, bytes, str | None]:
     """Status, content, and what Retry-After or Location says."""
     with _limited(patience.total_timeout) as opener:
+        answer: Any  # typeshed says that an opener may return nothing; over HTTP it does not
         try:
             answer = opener.open(request, timeout=patience.timeout)
         except urllib.error.HTTPError as error:
@@ -114,7 +115,7 @@ def _content(answer: Any, most: int) -> bytes:
 class _Unfollowed(urllib.request.HTTPRedirectHandler):
     """Hands a redirect back as the answer that it is."""
 
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
         return None
 
 
