@@ -115,7 +115,8 @@ def _content(answer: Any, most: int) -> bytes:
 class _Unfollowed(urllib.request.HTTPRedirectHandler):
     """Hands a redirect back as the answer that it is."""
 
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
+    # urllib's own signature
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:  # noqa: PLR0917
         return None
 
 
