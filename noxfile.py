@@ -198,6 +198,14 @@ def hostile(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def templates(session: nox.Session) -> None:
+    """Thousands of random chat templates and rows of which it is known what the assistant says."""
+    sync(session, "--group", "test")
+    tests = "packages/easydata-tokenize/tests/test_random_templates.py"
+    session.run("pytest", "-q", tests, *session.posargs, env={"TEMPLATE_CASES": "5000"})
+
+
+@nox.session(default=False)
 def multihost(session: nox.Session) -> None:
     """Eight simulated devices in every mix of axes; two and four real processes, killed and started again."""
     sync(session, "--group", "test")
