@@ -340,3 +340,10 @@ def test_token_stats_pass_the_gradient_of_logps():
     both = weighted(lambda *args: token_stats(*args, with_collision=True).logp), weighted(token_logps)
     for ours, theirs in zip(*both, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_log_probabilities_at_the_smallest_temperature_are_finite():
+    hidden, head = jnp.eye(2, 2) * 100, jnp.asarray([[1.0, 0.0], [0.0, 1.0], [3.0, 0.5]])
+    logps, entropies = token_logps(hidden, head, jnp.array([2, 1]), temperature=1e-38, with_entropy=True)
+    np.testing.assert_array_equal(logps, [0.0, 0.0])
+    np.testing.assert_array_equal(entropies, [0.0, 0.0])

@@ -239,3 +239,33 @@ def test_the_header_is_aligned_as_the_format_asks(tmp_path):
     (length,) = struct.unpack("<Q", content[:8])
     assert (8 + length) % 8 == 0
     assert json.loads(content[8 : 8 + length])["__metadata__"] == {"format": "pt"}
+
+
+def test_sampling_defaults_of_a_generation_config_are_written_back(tmp_path):
+    """A chat model answers the same way after it was loaded and saved."""
+    write_folder(tmp_path / "in")
+    said = {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "stop_strings": ["END"]}
+    ours = {"eos_token_id": [2, 3], "transformers_version": "4.0.0"}
+    (tmp_path / "in" / "generation_config.json").write_text(json.dumps(said | ours))
+    AutoEasyDeLModelForCausalLM.from_pretrained(tmp_path / "in").save_pretrained(tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert {key: written[key] for key in said} == said
+    assert written["eos_token_id"] == [2, 3]
+    assert "transformers_version" not in written
+
+
+def test_a_whole_model_takes_the_place_of_adapters(tmp_path):
+    write_folder(tmp_path / "in")
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "tokenizer.json"):
+        (out / name).write_text("{}")
+    AutoEasyDeLModelForCausalLM.from_pretrained(tmp_path / "in").save_pretrained(out)
+    names = {path.name for path in out.iterdir()}
+    assert names == {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"}
+
+
+def test_a_language_model_is_refused_where_a_head_must_be_there(tmp_path):
+    write_folder(tmp_path / "in")
+    with pytest.raises(ConfigError, match="is a language model"):
+        AutoEasyDeLModelForSequenceClassification.from_pretrained(tmp_path / "in", fresh_head=False)

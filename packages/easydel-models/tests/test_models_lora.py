@@ -229,3 +229,47 @@ def test_every_adapter_has_logical_axes(model):
     assert axes["layers"]["down_lora_a"] == ("layers", "mlp", "rank")
     assert axes["layers"]["down_lora_b"] == ("layers", "rank", "embed")
     assert all(len(axes["layers"][name]) == array.ndim for name, array in params["layers"].items())
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+def test_adapters_that_were_taken_out_of_the_base_give_the_model_that_was_trained(init, rslora, tmp_path):
+    """PEFT trains them beside W - s A0 B0, and computes that from W again when it loads them."""
+    lora = dataclasses.replace(LORA, rslora=rslora)
+    model = adapted(lora)
+    save_adapter(tmp_path, model)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"init_lora_weights": init}))
+    base = without_lora(model)
+    loaded = load_adapter(tmp_path, base)
+    held, merged = split_params(model)[1]["layers"], split_params(merge_lora(loaded))[1]["layers"]
+    for name in KERNELS:
+        for layer in range(CONFIG.num_layers):
+            kernel, a, b = (np.asarray(held[name + part][layer]) for part in ("", "_lora_a", "_lora_b"))
+            if init == "pissa":
+                left, values, right = np.linalg.svd(kernel)
+                first = left[:, : lora.rank] * values[: lora.rank] @ right[: lora.rank]
+            else:
+                q, r = np.linalg.qr(kernel.T)
+                first = lora.scale * (q[:, : lora.rank] @ r[: lora.rank]).T
+            expected = kernel - first + lora.scale * a @ b
+            np.testing.assert_allclose(merged[name][layer], expected, atol=1e-4)
+    np.testing.assert_array_equal(hidden_of(without_lora(loaded)), hidden_of(base))
+    save_adapter(tmp_path / "again", loaded)
+    again = load_adapter(tmp_path / "again", base)
+    np.testing.assert_allclose(hidden_of(again), hidden_of(loaded), atol=1e-5)
+
+
+@pytest.mark.parametrize("init", ["corda", "loftq", "lora_ga", "pissa_niter_4", "wonder"])
+def test_initialisations_that_change_the_base_beyond_repair_are_refused(model, init, tmp_path):
+    save_adapter(tmp_path, model)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"init_lora_weights": init}))
+    with pytest.raises(LoraError, match=f"init_lora_weights.*{init}.*merge them with peft"):
+        load_adapter(tmp_path, without_lora(model))
+
+
+def test_adapters_are_not_written_into_a_whole_models_folder(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    with pytest.raises(LoraError, match="holds a whole model"):
+        save_adapter(tmp_path, model)

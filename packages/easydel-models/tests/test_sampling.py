@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from easydel_models.generation import sampling
+from easydel_models.generation.bending import penalise_repetition
 from easydel_models.generation.options import GenerationOptions
 from easydel_models.generation.sampling import Sampling, choose
 from hypothesis import given, settings
@@ -189,3 +190,19 @@ def test_jit_equals_eager():
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         GenerationOptions(**{"max_new_tokens": 8, "do_sample": True} | options)
+
+
+@pytest.mark.parametrize("temperature", [1e-38, 1e-45, 1e-30, 1e-6])
+def test_the_smallest_temperatures_are_greedy(temperature):
+    logits = jnp.asarray([[1.0, 700.0, 3.0, -jnp.inf], [-5.0, -6.0, 0.0, -1e30]], jnp.float32)
+    tokens, logps = sample(logits, jnp.asarray([0.999, 0.0]), temperature=temperature)
+    np.testing.assert_array_equal(tokens, [1, 2])
+    np.testing.assert_array_equal(logps, [0.0, 0.0])
+
+
+@pytest.mark.parametrize("penalty", [1e-38, 1e38])
+def test_an_extreme_repetition_penalty_leaves_finite_logits(penalty):
+    logits = jnp.asarray([[-700.0, 700.0]], jnp.float32)
+    bent = penalise_repetition(logits, jnp.ones((1, 2), bool), penalty)
+    assert np.isfinite(bent).all()
+    assert bent[0, 0] < bent[0, 1]

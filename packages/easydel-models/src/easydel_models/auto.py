@@ -39,7 +39,8 @@ class AutoEasyDeLModelForCausalLM:
         """Loads a language model.
 
         Args:
-            name: A Hugging Face folder, a ``.gguf`` file, or a Hub id ``"organisation/model"``.
+            name: A Hugging Face folder, a ``.gguf`` file, ``"package://PACKAGE/FILE"``, or a Hub id
+                ``"organisation/model"``.
             dtype: Compute dtype; None = float32 on CPU, bfloat16 on accelerators.
             param_dtype: What the parameters are kept in.
             mesh: Devices to lay the parameters over (`easydel_models.mesh.make_mesh`); None = one device.
@@ -88,6 +89,7 @@ class AutoEasyDeLModelForSequenceClassification:
         name: str | os.PathLike[str],
         *,
         num_labels: int | None = None,
+        fresh_head: bool = True,
         seed: int = 0,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = "float32",
@@ -98,8 +100,10 @@ class AutoEasyDeLModelForSequenceClassification:
         """Loads a classifier, or puts a fresh classification head on a language model, which is then logged.
 
         Args:
-            name: A Hugging Face folder, a ``.gguf`` file, or a Hub id ``"organisation/model"``.
+            name: A Hugging Face folder, a ``.gguf`` file, ``"package://PACKAGE/FILE"``, or a Hub id
+                ``"organisation/model"``.
             num_labels: Outputs; None = as stored, 1 for a language model.
+            fresh_head: Whether a language model is taken too; its head knows nothing before it is trained.
             seed: Of a fresh head.
             dtype: Compute dtype; None = float32 on CPU, bfloat16 on accelerators.
             param_dtype: What the parameters are kept in.
@@ -110,7 +114,7 @@ class AutoEasyDeLModelForSequenceClassification:
         Raises:
             ModelNotFoundError: If nothing is there under this name.
             ConfigError: If its configuration asks for something the decoder does not compute, or stores
-                another number of labels.
+                another number of labels, or is that of a language model and ``fresh_head`` is False.
             WeightsError: If its weights do not fit its configuration.
         """
         stored, tensors = _open(locate(name, revision=revision, token=token))
@@ -118,6 +122,11 @@ class AutoEasyDeLModelForSequenceClassification:
             raise ConfigError(
                 f"`num_labels` is {num_labels}, but {name} stores a head of {stored.num_labels}; "
                 "leave it out, or start from the language model."
+            )
+        if stored.num_labels is None and not fresh_head:
+            raise ConfigError(
+                f"{name} is a language model, and a classifier is asked for: it has no head that scores anything. "
+                "Train one from it (RewardTrainer does), or name a folder that holds a classifier."
             )
         config = dataclasses.replace(stored, num_labels=num_labels or stored.num_labels or 1)
         fresh = {}

@@ -79,7 +79,7 @@ class DecoderConfig:
     mlp_dim: int = 0
     """Width inside the gated MLP."""
     max_positions: int = 2048
-    """Longest context, in tokens, the model was made for; written to config.json, not enforced."""
+    """Longest context, in tokens, the model was made for; generation and trainers hold to it, the decoder does not."""
 
     activation: Activation = "silu"
     """Non-linearity of the gate."""
@@ -120,6 +120,8 @@ class DecoderConfig:
     """Tokens that end a generation."""
     pad_token_id: int | None = None
     """Token that fills rows; it is an ordinary token to the decoder, segment ids say what is padding."""
+    generation_defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+    """What else generation_config.json says, such as a temperature: kept, and written back as it was read."""
 
     source: str = dataclasses.field(default="", compare=False, repr=False)
     """The config.json that `layers` were read from, which `to_hf` writes again."""

@@ -4,6 +4,7 @@ There A is [rank, in] and B [out, rank], one pair for each linear layer, under i
 ``base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight``.
 """
 
+import dataclasses
 import json
 import math
 import os
@@ -33,6 +34,7 @@ from easydel_models.parameters import Params, flattened, parameter_specs, split_
 from easydel_models.shown import quoted
 
 CONFIG = "adapter_config.json"
+MODEL_CONFIG = "config.json"
 WEIGHTS = "adapter_model.safetensors"
 
 Model = TypeVar("Model", bound=DecoderModel)
@@ -42,6 +44,7 @@ _SCORE = f"{_PREFIX}score.weight"
 _READ = frozenset(
     {
         "alpha_pattern",
+        "init_lora_weights",
         "lora_alpha",
         "lora_dropout",
         "modules_to_save",
@@ -61,7 +64,6 @@ _WITHOUT_EFFECT = frozenset(
         "fan_in_fan_out",  # how the base stores its kernels; the adapters are stored alike
         "exclude_modules",
         "inference_mode",
-        "init_lora_weights",
         "lora_ga_config",
         "loftq_config",
         "peft_version",
@@ -73,6 +75,8 @@ _WITHOUT_EFFECT = frozenset(
     }
 )
 _FINE = {"bias": "none"}
+_INITIAL_PARTS = ("pissa", "olora")
+_OTHER_INITS = (None, True, False, "gaussian", "orthogonal", "eva")
 
 
 def save_adapter(path: str | os.PathLike[str], model: DecoderModel, *, base_model: str | None = None) -> None:
@@ -84,7 +88,7 @@ def save_adapter(path: str | os.PathLike[str], model: DecoderModel, *, base_mode
         base_model: Folder or Hub id of the base model, for whoever loads the adapters; None = not said.
 
     Raises:
-        LoraError: If the model has no adapters.
+        LoraError: If the model has no adapters, or the folder holds a whole model.
     """
     lora = model.lora
     if lora is None:
@@ -97,6 +101,9 @@ def save_adapter(path: str | os.PathLike[str], model: DecoderModel, *, base_mode
 
 def load_adapter(path: str | os.PathLike[str], model: Model) -> Model:
     """Returns ``model`` with the adapters of a PEFT folder; the base's arrays are shared.
+
+    Adapters initialised by PiSSA or OLoRA were trained beside kernels from which their initial part had been taken
+    out. They come back at twice the rank, the initial part subtracted, so that the base model stays what it is.
 
     Args:
         path: A folder with adapter_config.json and adapter_model.safetensors.
@@ -114,6 +121,8 @@ def load_adapter(path: str | os.PathLike[str], model: Model) -> Model:
     score = tensors.pop(_SCORE, None)
     lora = _lora_config(config, tensors, model.config, folder)
     adapters = _stacked(tensors, model.config, lora, folder)
+    if config.get("init_lora_weights") in _INITIAL_PARTS:
+        lora, adapters = _without_initial_part(config["init_lora_weights"], lora, adapters, model)
     adapted = with_adapters(model, lora, adapters)
     if score is not None:
         _take_score(adapted, score, folder)
@@ -124,6 +133,11 @@ _F32 = np.dtype(np.float32)
 
 
 def _write_adapter(target: Path, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> None:
+    if (target / MODEL_CONFIG).is_file():
+        raise LoraError(
+            f"{target} holds a whole model: whoever reads the folder would take one for the other. Write the adapters "
+            "to another folder."
+        )
     shapes = {name: array.shape for name, array in tensors.items()}
     with whole_folder(target, key=CONFIG, replaces=(WEIGHTS,)) as fresh:
         write_file(fresh / WEIGHTS, iter(tensors.items()), shapes, dict.fromkeys(tensors, _F32))
@@ -181,6 +195,14 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise LoraError(
             f"{path} asks for {quoted(odd)}, which is not computed here; merge such adapters with peft and load the "
             "result."
+        )
+    init = config.get("init_lora_weights")
+    if init not in (*_INITIAL_PARTS, *_OTHER_INITS):
+        raise LoraError(
+            f"{path} says `init_lora_weights` {init!r}; expected one of "
+            f"{', '.join(map(repr, (*_INITIAL_PARTS, *_OTHER_INITS)))}. Some initialisations change the base model in "
+            "a way that this file does not hold: save such adapters with peft's "
+            "path_initial_model_for_weight_conversion, or merge them with peft and load the result."
         )
     return config
 
@@ -271,6 +293,40 @@ def _check_shapes(
         f"{folder / WEIGHTS}: {key} is {one}, expected {shape}; the adapters belong to another base model, or adapt it "
         "in some layers only."
     )
+
+
+def _without_initial_part(
+    init: str, lora: LoraConfig, adapters: dict[str, Array], model: DecoderModel
+) -> tuple[LoraConfig, dict[str, Array]]:
+    """``W - s A0 B0 + s A B`` as adapters of W: A beside A0, B above -B0.
+
+    References: Meng et al., PiSSA, 2024, https://arxiv.org/abs/2404.02948, section 3; Büyükakyüz, OLoRA, 2024,
+        https://arxiv.org/abs/2406.01775, algorithm 1.
+    """
+    flat, wider = flattened(split_params(model)[1]), {}
+    for paths in _modules(model.config, lora):
+        if len(paths) > 1:
+            raise LoraError(
+                f"adapters initialised by {init} of {' and '.join(paths)}, which the files of this family hold as one "
+                "kernel, are not computed here; merge them with peft and load the result."
+            )
+        (path,) = paths
+        first = [_initial_part(init, kernel, lora) for kernel in to_host(flat[path]).astype(_F32)]
+        a0, b0 = (jnp.asarray(np.stack(parts)) for parts in zip(*first, strict=True))
+        wider[path + LORA_A] = jnp.concatenate([adapters[path + LORA_A], a0], axis=2)
+        wider[path + LORA_B] = jnp.concatenate([adapters[path + LORA_B], -b0], axis=1)
+    return dataclasses.replace(lora, rank=2 * lora.rank, alpha=_alpha(lora, 2)), wider
+
+
+def _initial_part(init: str, kernel: np.ndarray, lora: LoraConfig) -> tuple[np.ndarray, np.ndarray]:
+    """A0 [in, rank] and B0 [rank, out] of a kernel [in, out], as PEFT computes them of its transpose."""
+    rank = lora.rank
+    if init == "olora":
+        q, r = np.linalg.qr(kernel.T)
+        return r[:rank].T, q[:, :rank].T
+    left, values, right = np.linalg.svd(kernel, full_matrices=False)
+    root = np.sqrt(values[:rank] / _F32.type(lora.scale))
+    return left[:, :rank] * root, root[:, None] * right[:rank]
 
 
 def _take_score(model: DecoderModel, score: np.ndarray, folder: Path) -> None:

@@ -22,13 +22,14 @@ from easydel_models.parameters import Params
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
-MODEL_FILES = ("model*.safetensors", INDEX, GENERATION_CONFIG)
-"""Patterns of what belongs to one model beside config.json."""
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+MODEL_FILES = ("model*.safetensors", INDEX, GENERATION_CONFIG, *ADAPTER_FILES)
+"""Patterns of what belongs to one model beside config.json; adapters there would be put on it by its readers."""
 
 
 def read_config(folder: Path) -> DecoderConfig:
-    """Reads config.json, and the tokens that end a generation from generation_config.json, where there is
-    one.
+    """Reads config.json, and from generation_config.json, where there is one, the tokens that end a generation and
+    everything that is only kept.
 
     Raises:
         ModelNotFoundError: If config.json is not there.
@@ -40,8 +41,13 @@ def read_config(folder: Path) -> DecoderConfig:
         generation = read_json_object(folder / GENERATION_CONFIG)
         check_values(generation, file=str(folder / GENERATION_CONFIG))
         ends = token_ids(generation.get("eos_token_id"))
-        config = dataclasses.replace(config, eos_token_ids=ends or config.eos_token_ids)
+        kept = {key: value for key, value in generation.items() if key not in _NOT_KEPT}
+        config = dataclasses.replace(config, eos_token_ids=ends or config.eos_token_ids, generation_defaults=kept)
     return config
+
+
+_NOT_KEPT = frozenset({"bos_token_id", "eos_token_id", "pad_token_id", "_from_model_config", "transformers_version"})
+"""Of generation_config.json: what the configuration says anyway, and who wrote the file."""
 
 
 def save_folder(
@@ -77,6 +83,7 @@ def save_folder(
 
 def _generation_config(config: DecoderConfig) -> dict[str, Any]:
     return {
+        **config.generation_defaults,
         "bos_token_id": config.bos_token_id,
         "eos_token_id": one_or_list(config.eos_token_ids),
         "pad_token_id": config.pad_token_id,

@@ -16,6 +16,8 @@ def penalise_repetition(
     https://arxiv.org/abs/1909.05858, section 4.1, in the form transformers gave it.
     """
     bent = jnp.where(logits < 0, logits * penalty, logits / penalty)
+    most = jnp.finfo(logits.dtype).max
+    bent = jnp.clip(bent, -most, most)  # an extreme penalty forbids or prefers a token; it does not make infinity
     return jnp.where(present, bent, logits)
 
 

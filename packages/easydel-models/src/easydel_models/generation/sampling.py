@@ -23,6 +23,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from easydel_models.lm_loss.label_logps import LEAST_TEMPERATURE
+
 _BLOCK = 256
 """Words summed up at a time; near the square root of common vocabularies, where both levels cost the same."""
 
@@ -109,7 +111,7 @@ def uniforms_for(key: Key[Array, ""], rows: Int[Array, " B"], positions: Int[Arr
 
 def _scaled(logits: Float[Array, "B V"], temperature: float) -> Float[Array, "B V"]:
     # Shifted before it is divided, so that no temperature, however small, overflows.
-    return (logits - jnp.max(logits, axis=-1, keepdims=True)) / temperature
+    return (logits - jnp.max(logits, axis=-1, keepdims=True)) / max(temperature, LEAST_TEMPERATURE)
 
 
 def _weights(logits: Float[Array, "B V"], temperature: float) -> Float[Array, "B V"]:

@@ -138,6 +138,10 @@ def token_stats(
     return TokenStats(logp, entropy, correct > 0, *(jnp.zeros_like(logp) if one is None else one for one in asked))
 
 
+LEAST_TEMPERATURE = 1e-30
+"""Smaller ones count as this: float32 has no quotient by them, and all probability is the likeliest word's anyway."""
+
+
 class _Options(NamedTuple):
     temperature: float
     softcap: float | None
@@ -158,13 +162,14 @@ class _PerToken(NamedTuple):
     collision: Array | None
     mean_logit: Array | None
     lse: Array
+    """Log-normaliser in units of the logits: temperature times that of `logits / temperature`."""
 
 
 def _checked(hidden: Array, head: Array, labels: Array, options: _Options) -> _Options:
     chunks.check_shapes(hidden, head, labels, options.chunk)
-    if options.temperature <= 0:
+    if not options.temperature > 0:
         raise ValueError(f"`temperature` must be > 0, got {options.temperature}")
-    return options
+    return options._replace(temperature=max(options.temperature, LEAST_TEMPERATURE))
 
 
 def _per_token(options: _Options, hidden: Array, head: Array, labels: Array) -> tuple[Any, ...]:
@@ -204,7 +209,7 @@ def _backward(options: _Options, residuals: tuple, cotangents: tuple[Any, ...]):
     def body(rows: Array, grads: _Gradients) -> _Gradients:
         h, y, _ = chunks.take_tokens(hidden, labels, rows)
         capped = chunks.logits_of(h, weights, softcap=options.softcap)
-        logp_all = capped / options.temperature - chunks.take_rows(lse, rows)[:, None]
+        logp_all = _cooled(capped, chunks.take_rows(lse, rows), options.temperature)
         d_logits = jnp.zeros_like(capped)
         if d_logp is not None:
             d_logits += _through_logp(chunks.take_rows(d_logp, rows), y, logp_all, vocabulary)
@@ -231,20 +236,32 @@ _logps.defvjp(_forward, _backward, symbolic_zeros=True)
 _jitted = jax.jit(_logps, static_argnums=0)
 
 
+def _cooled(logits: Array, top: Array, temperature: float) -> Array:
+    """`(logits - top) / temperature`, at most 0; subtracted first, so that no rounding is divided by a temperature."""
+    below = logits - top[:, None]
+    return below if temperature == 1 else jnp.minimum(below / temperature, 0.0)
+
+
 def _run(options: _Options, hidden: Array, head: Array, labels: Array) -> _PerToken:
     weights = head.astype(hidden.dtype)
 
     def body(rows: Array, carry: _PerToken) -> _PerToken:
         h, y, _ = chunks.take_tokens(hidden, labels, rows)
-        logits = chunks.logits_of(h, weights, softcap=options.softcap) / options.temperature
+        warm = logits = chunks.logits_of(h, weights, softcap=options.softcap)
+        top = None
+        if options.temperature != 1:
+            top = options.vocabulary.most(jnp.max(logits, axis=-1))
+            logits = _cooled(logits, top, options.temperature)
         stats = chunks.statistics(logits, y, options.vocabulary)
+        warm = warm / options.temperature
+        lse = stats.lse if top is None else top + options.temperature * stats.lse
         return _PerToken(
             logp=chunks.put_rows(carry.logp, rows, stats.logp),
             entropy=_put(carry.entropy, rows, lambda: stats.entropy),
             correct=_put(carry.correct, rows, lambda: stats.correct),
             collision=_put(carry.collision, rows, lambda: chunks.collision(logits, stats.lse, options.vocabulary)),
-            mean_logit=_put(carry.mean_logit, rows, lambda: chunks.mean_logit(logits, options.vocabulary)),
-            lse=chunks.put_rows(carry.lse, rows, stats.lse),
+            mean_logit=_put(carry.mean_logit, rows, lambda: chunks.mean_logit(warm, options.vocabulary)),
+            lse=chunks.put_rows(carry.lse, rows, lse),
         )
 
     zeros = jnp.zeros(labels.shape, jnp.float32)
