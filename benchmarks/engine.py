@@ -196,8 +196,8 @@ def packing(options: argparse.Namespace) -> dict[str, Any]:
             output = trainer.train()
             if turn:  # the first one compiles
                 speeds[name].append(output.metrics["train_tokens_per_second"])
-            places = sum(record["padded_tokens_per_second"] for record in output.history)
-            fill[name] = sum(record["tokens_per_second"] for record in output.history) / places
+            places = sum(record.get("padded_tokens_per_second", 0) for record in output.history)
+            fill[name] = sum(record.get("tokens_per_second", 0) for record in output.history) / places
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     return {
         "rows": options.rows or "made up: log-normal lengths with a median of 196 tokens",

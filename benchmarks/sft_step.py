@@ -18,9 +18,9 @@ import time
 
 import jax
 import jax.numpy as jnp
+from easydata_sources.package_files import package_file
 from easydata_tokenize import load_tokenizer
 from easydel.demo import python_docs_rows
-from easydel.package_files import package_file
 from easydel_trainers import SFTConfig, SFTTrainer
 from easydel_trainers.throughput import peak_memory_bytes
 
@@ -46,8 +46,8 @@ def main() -> None:
     began = time.perf_counter()
     output = trainer.train()
     seconds = time.perf_counter() - began
-    speeds = [record["tokens_per_second"] for record in output.history]
-    padded = [record["padded_tokens_per_second"] for record in output.history]
+    speeds = [record["tokens_per_second"] for record in output.history if "tokens_per_second" in record]
+    padded = [record["padded_tokens_per_second"] for record in output.history if "tokens_per_second" in record]
     flops_per_second = machine_matmul_rate()
     model_flops = 6 * matmul_parameters(trainer.model)
     speed = output.metrics["train_tokens_per_second"]

@@ -3,10 +3,11 @@
 import json
 
 import pytest
-from easydel.cli.errors import CommandError
+from easydata_sources import DataError, as_sharded_source
+from easydata_sources.package_files import PackageFileError
 from easydel.cli.locations import model_location, open_rows
 from easydel.demo.python_docs import python_docs_rows
-from easydel.package_files import PackageFileError
+from easydel_models.errors import ModelNotFoundError
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_demo_rows_are_written_once_made_and_read_from_the_file(tmp_path):
 
 
 def test_unknown_demo_rows_are_refused_with_those_there_are(tmp_path):
-    with pytest.raises(CommandError, match="there are demo://python-docs/train, demo://python-docs/held-out"):
+    with pytest.raises(DataError, match="there are demo://python-docs/train, demo://python-docs/held-out"):
         open_rows("demo://java-docs/train", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -58,3 +59,21 @@ def test_unknown_demo_rows_are_refused_with_those_there_are(tmp_path):
 def test_files_are_opened_as_the_sources_do(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
     assert list(open_rows(str(tmp_path / "*.jsonl"), tmp_path).rows()) == [{"text": "a"}, {"text": "b"}]
+
+
+def test_python_takes_the_names_that_the_command_line_takes(package, tmp_path):
+    """One way of naming data sets and models, everywhere."""
+    from easydel_models import AutoEasyDeLModelForCausalLM, DecoderConfig
+
+    (package / "rows.jsonl").write_text('{"text": "a"}\n')
+    assert list(as_sharded_source("package://carries_a_model/rows.jsonl").rows()) == [{"text": "a"}]
+    assert list(as_sharded_source("demo://python-docs/held-out").rows()) == python_docs_rows("held-out")
+    with pytest.raises(DataError, match="there are demo://python-docs/train"):
+        as_sharded_source("demo://java-docs/train")
+    sizes = {"vocab_size": 8, "dim": 4, "num_layers": 1, "num_heads": 1, "num_kv_heads": 1, "mlp_dim": 4}
+    AutoEasyDeLModelForCausalLM.from_config(DecoderConfig(**sizes)).save_pretrained(package / "model")
+    assert AutoEasyDeLModelForCausalLM.from_pretrained("package://carries_a_model/model").config.vocab_size == 8
+    with pytest.raises(ModelNotFoundError, match="has no model 'nothing'"):
+        AutoEasyDeLModelForCausalLM.from_pretrained("package://carries_a_model/nothing")
+    with pytest.raises(ModelNotFoundError, match="is not installed"):
+        AutoEasyDeLModelForCausalLM.from_pretrained("package://no_such_package_here/x")

@@ -14,6 +14,7 @@ from easydata_sources.files import DataFile, expand_data_files
 from easydata_sources.jsonl import JSON_EXTENSIONS, JsonShardedSource
 from easydata_sources.memory import MemoryShardedSource
 from easydata_sources.parquet import PARQUET_EXTENSIONS, ParquetShardedSource
+from easydata_sources.schemes import opened
 from easydata_sources.source import ShardedDataSource
 from easydata_sources.table import TableShardedSource, is_table
 from easydata_sources.text import TEXT_EXTENSIONS, TextShardedSource
@@ -34,8 +35,8 @@ def as_sharded_source(
 
     Args:
         dataset: A source; a Hugging Face `Dataset` or `IterableDataset`; a list or tuple of dicts; a data frame of
-            pandas or Polars, or an Arrow table; or a path, glob, folder or URL of files whose extension says their
-            format.
+            pandas or Polars, or an Arrow table; a path, glob, folder or URL of files whose extension says their
+            format; or a name of `schemes`, such as `hub://OWNER/NAME:SPLIT`.
         name: What error messages call data that has no name of its own.
         storage_options: Arguments for the file system, if it is a path.
 
@@ -43,6 +44,8 @@ def as_sharded_source(
         TypeError: If it is none of these; says what is accepted.
         DataError: If files are missing, or of no or several formats.
     """
+    if isinstance(dataset, str):
+        dataset = opened(dataset)
     if isinstance(dataset, ShardedDataSource):
         return dataset
     if isinstance(dataset, str | os.PathLike):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from easydata_sources.errors import DataError
+from easydata_sources.package_files import resolved
 
 if TYPE_CHECKING:
     import tokenizers
@@ -60,7 +61,8 @@ def load_tokenizer(name_or_path: str | os.PathLike[str], *, revision: str | None
     Code that a repository brings along is never run.
 
     Args:
-        name_or_path: Folder, Hub id, or GGUF file (needs the extra `gguf`; no torch).
+        name_or_path: Folder, Hub id, or GGUF file (needs the extra `gguf`; no torch), or one of these inside an
+            installed Python package: `package://PACKAGE/FILE`.
         revision: Branch, tag or commit of a Hub repository; None = its default.
 
     Raises:
@@ -68,6 +70,7 @@ def load_tokenizer(name_or_path: str | os.PathLike[str], *, revision: str | None
             files cannot be read, or they ask for code of their own. (A `ValueError` and an `OSError`.)
         TokenizerNotFoundError: If a path does not exist. (A `FileNotFoundError`.)
     """
+    name_or_path = resolved(name_or_path)
     path = Path(name_or_path).expanduser()
     if path.suffix == ".gguf":
         from easydata_tokenize.gguf import read_gguf_tokenizer

@@ -13,10 +13,11 @@ may say
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
+
+from easydata_sources.package_files import resolved
 
 from easydel.cli.errors import CommandError
-from easydel.package_files import package_file
 
 if TYPE_CHECKING:
     from easydata_mix import MixedShardedSource
@@ -31,8 +32,7 @@ def model_location(name: str) -> str:
     Raises:
         PackageFileError: if the package is not installed or has no such file.
     """
-    scheme, _, rest = name.rpartition("://")
-    return str(_package_file(rest)) if scheme == "package" else name
+    return str(resolved(name))
 
 
 def tokenizer_at(location: str) -> Any:
@@ -66,10 +66,6 @@ def open_rows(name: str | Mixture, folder: Path) -> ShardedDataSource:
     scheme, _, rest = name.rpartition("://")
     if scheme == "demo":
         return as_sharded_source(_demo_file(rest, folder))
-    if scheme == "hub":
-        return _hub_rows(rest)
-    if scheme == "package":
-        return as_sharded_source(_package_file(rest))
     return as_sharded_source(name)
 
 
@@ -89,27 +85,12 @@ def _mixed(mixture: Mixture, folder: Path) -> MixedShardedSource:
     )
 
 
-def _package_file(rest: str) -> Path:
-    package, _, file = rest.partition("/")
-    return package_file(package, file)
-
-
 def _demo_file(rest: str, folder: Path) -> Path:
-    from easydel.demo.arithmetic import arithmetic_rows
-    from easydel.demo.python_docs import Split, python_docs_preferences, python_docs_rows
+    from easydel.demo.named import demo_rows
 
-    makers = {
-        "python-docs": python_docs_rows,
-        "python-docs-preferences": python_docs_preferences,
-        "arithmetic": arithmetic_rows,
-    }
-    known = {f"{name}/{split}": (make, split) for name, make in makers.items() for split in get_args(Split)}
-    if rest not in known:
-        names = ", ".join(f"demo://{name}" for name in known)
-        raise CommandError(f"There are no rows demo://{rest}; there are {names}.")
-    make, split = known[rest]
+    rows = demo_rows(rest)
     path = folder / f"{rest.replace('/', '-')}.jsonl"
-    _write_rows(path, make(split))
+    _write_rows(path, rows)
     return path
 
 
@@ -119,10 +100,3 @@ def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_lines(path, rows)
-
-
-def _hub_rows(rest: str) -> ShardedDataSource:
-    from easydata_sources import HuggingFaceShardedSource
-
-    name, _, split = rest.partition(":")
-    return HuggingFaceShardedSource(name, split or "train", streaming=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,17 +11,32 @@ class PackageFileError(FileNotFoundError):
     """A Python package, or a file in it, is not installed here."""
 
 
+SCHEME = "package://"
+
+
+def resolved(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Return the path behind `package://PACKAGE/FILE`, a file in an installed Python package; any other name as it is.
+
+    Raises:
+        PackageFileError: If the package is not installed or has no such file.
+    """
+    if not isinstance(name, str) or not name.startswith(SCHEME):
+        return name
+    package, _, file = name.removeprefix(SCHEME).partition("/")
+    return package_file(package, file)
+
+
 def package_file(package: str, file: str) -> Path:
-    """Find a file in an installed package without importing the package.
+    """Return a file in an installed package, found without importing the package.
 
     Its import may run code, or need things that nobody wants installed for the sake of one file.
 
     Args:
-        package: import name of a top-level package.
-        file: path inside its folder, with forward slashes.
+        package: Import name of a top-level package.
+        file: Path inside its folder, with forward slashes.
 
     Raises:
-        PackageFileError: if the package is not installed, or has no such file; says what it has.
+        PackageFileError: If the package is not installed, or has no such file; says what it has.
     """
     spec = find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
