@@ -176,3 +176,62 @@ def test_fields_that_need_another_say_so(tmp_path, options, field):
     with pytest.raises(ConfigError) as caught:
         config(tmp_path, **options)
     assert caught.value.field == field
+
+
+def test_a_first_evaluation_without_a_number_is_no_best(make, scripted, tmp_path):
+    options = {"metric_for_best_model": "loss", "max_training_steps": 6}
+    output = scripted(make(config(tmp_path, **options)), float("nan"), 2.0, 3.0).train()
+    assert (output.metrics["best_step"], output.metrics["best_value"]) == (4, 2.0)
+    stopping = scripted(make(config(), callbacks=[EarlyStopping(patience=2)]), float("nan"), 2.0, 1.0, 1.5)
+    assert stopping.train().global_step == 8
+
+
+def test_an_accuracy_is_better_the_larger_it_is_unless_told(make, monkeypatch, tmp_path):
+    def best_of(directory, **options) -> int:
+        values = iter([0.5, 0.9, 0.7, 0.6])
+        trainer = make(config(tmp_path / directory, metric_for_best_model="mean_token_accuracy", **options))
+        monkeypatch.setattr(trainer, "_evaluate_during", lambda run: {"eval_mean_token_accuracy": next(values)})
+        return trainer.train().metrics["best_step"]
+
+    assert best_of("unset") == 4
+    assert best_of("told", greater_is_better=False) == 2
+    assert SFTConfig(**BEST, metric_for_best_model="eval_loss").greater_is_better is False
+    assert SFTConfig(**BEST, metric_for_best_model="eval_chat_loss").greater_is_better is False
+    assert SFTConfig(**BEST, metric_for_best_model="loss_share").greater_is_better is True
+
+
+BEST = {"evaluation_steps": 2, "save_directory": "unused"}
+
+
+@pytest.mark.parametrize("options", [{"metric_for_best_model": "eval_lose"}, {"callbacks": ["eval_lose"]}])
+def test_a_wrong_metric_is_told_before_the_first_step(make, tmp_path, options):
+    callbacks = [EarlyStopping(name) for name in options.pop("callbacks", ())]
+    trainer = make(config(tmp_path, **options), callbacks=callbacks)
+    with pytest.raises(ConfigError, match=r"eval_lose.*eval_loss, eval_mean_token_accuracy"):
+        trainer.train()
+    assert trainer._train_step.compilations == 0
+
+
+def test_a_run_that_early_stopping_ended_stays_ended(make, scripted, tmp_path):
+    def again():
+        return make(config(tmp_path, max_training_steps=20), callbacks=[EarlyStopping(patience=1)])
+
+    ended = scripted(again(), 1.0, 2.0)
+    assert ended.train().global_step == 4
+    for _ in range(2):
+        restarted = scripted(again())
+        assert restarted.train().global_step == 4
+        for ours, theirs in zip(parameters(restarted), parameters(ended), strict=True):
+            assert np.array_equal(ours, theirs)
+    patient = make(config(tmp_path, max_training_steps=20), callbacks=[EarlyStopping(patience=3)])
+    assert scripted(patient, 0.5, 0.6, 0.7, 0.8).train().global_step == 12
+
+
+def test_a_preview_that_fails_ends_no_run(make, monkeypatch, caplog, tmp_path):
+    def fail(*_, **__):
+        raise ValueError("no room")
+
+    monkeypatch.setattr("easydel_trainers.training_run.greedy_answers", fail)
+    options = {"preview_prompts": ["w5"], "preview_steps": 1, "max_training_steps": 2, "evaluation_steps": None}
+    assert make(config(tmp_path, **options)).train().global_step == 2
+    assert caplog.text.count("no room") == 2

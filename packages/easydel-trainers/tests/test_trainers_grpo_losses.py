@@ -7,9 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from easydel_trainers import ConfigError, GRPOConfig
-from easydel_trainers.algorithms.grpo.advantages import advantages_of
+from easydel_trainers.algorithms.grpo.advantages import advantages_of, mean_and_deviation
 from easydel_trainers.algorithms.grpo.corrections import correction_metrics, corrections_of
-from easydel_trainers.algorithms.grpo.loss import GRPOOptions, Rows, Tokens, grpo_loss, loss_weight, policy_losses
+from easydel_trainers.algorithms.grpo.loss import (
+    GRPOOptions,
+    Rows,
+    Tokens,
+    grpo_loss,
+    kl_estimates,
+    loss_weight,
+    policy_losses,
+)
+from easydel_trainers.algorithms.grpo.objective import objective_metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -226,3 +235,62 @@ def test_names_of_trl_and_lengths():
     assert GRPOConfig().max_length == 512 + 256
     assert GRPOConfig(max_prompt_length=None).max_length is None
     assert GRPOConfig(max_prompt_length=None, max_length=300).max_prompt_length == 44
+
+
+@pytest.mark.parametrize("value", [1000.1, 0.1, 3e-9, -1e30, 7.0, 0.0])
+@pytest.mark.parametrize("group", [7, 8, 3])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"scale": "batch"}, {"scale": "none"}, {"aggregation": "normalize_then_sum"}],
+    ids=["group", "batch", "none", "each"],
+)
+def test_equal_rewards_teach_exactly_nothing(options, group, value):
+    """The float32 mean of seven times 1000.1 is not 1000.1: its residue must not be taken for a difference."""
+    rewards = np.full((2 * group, 2), value, np.float32)
+    found = advantages_of(rewards, weights=np.asarray([1.0, 0.3], np.float32), group=group, **options)
+    assert not found.advantages.any()
+    assert found.without_spread.all()
+    assert mean_and_deviation(rewards[:, 0])[1] == 0.0
+
+
+def test_rewards_that_differ_by_a_little_differ():
+    rewards = np.asarray([[1000.1], [1000.2], [1e-9], [3e-9]], np.float32)
+    found = advantages_of(rewards, weights=np.ones(1, np.float32), group=2)
+    assert (found.advantages != 0).all()
+    assert not found.without_spread.any()
+
+
+def test_equal_rewards_with_a_silent_function_teach_nothing():
+    rewards = np.asarray([[1000.1, np.nan]] * 3 + [[np.nan, np.nan]], np.float32)
+    found = advantages_of(rewards, weights=np.ones(2, np.float32), group=4)
+    assert not found.advantages.any()
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+@pytest.mark.parametrize("correction", [True, False])
+def test_policies_that_are_worlds_apart_give_finite_losses_that_point_back(correction, level):
+    """e^200 has no float32; the divergence must stay a number, and its gradient raise what the reference prefers."""
+    options = GRPOOptions(beta=0.1, use_bias_correction_kl=correction, ratio_level=level)
+    zeros = jnp.zeros(6)
+
+    def loss(logps):
+        far = Tokens(logps, zeros - 1.0, logps * 0 - 1.0, zeros, MASK, jnp.ones(6))
+        return grpo_loss(far, ROWS, ADVANTAGES * 0, options)[0]
+
+    value, gradient = jax.value_and_grad(loss)(zeros - 200.0)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+    if not correction:
+        assert (gradient[:5] < 0).all()  # descent raises the log-probabilities
+
+
+def test_the_divergence_is_that_of_the_formula_where_it_is_no_giant():
+    apart = jnp.asarray([-3.0, 0.0, 0.5, 5.0, 19.0])
+    expected = np.exp(np.asarray(apart, np.float64)) - np.asarray(apart) - 1
+    np.testing.assert_allclose(kl_estimates(jnp.zeros(5), apart), expected, rtol=1e-6)
+
+
+def test_the_names_of_the_losses_metrics_are_known_without_a_rollout():
+    names = objective_metrics(GRPOConfig(beta=0.1))
+    assert {"entropy", "kl", "clip_ratio/low_min", "clip_ratio/high_max"} <= names
+    assert "kl" not in objective_metrics(GRPOConfig())

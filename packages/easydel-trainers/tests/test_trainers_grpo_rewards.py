@@ -9,8 +9,9 @@ import time
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from easydel_trainers import RewardError
+from easydel_trainers import ConfigError, RewardError
 from easydel_trainers.algorithms.grpo.rewards import Answered, RewardFunctions, Told, TrainerState
+from easydel_trainers.metrics import MetricWindow
 
 
 def answered() -> Answered:
@@ -167,3 +168,94 @@ def test_functions_may_log_numbers_and_columns():
     score(talkative, told=told)
     assert told.metrics == {"digits": (8.0, 2.0)}
     assert told.extras == {"parsed": [True, True, True, False]}
+
+
+def test_coroutines_of_all_steps_run_in_one_event_loop():
+    """A lock or a client belongs to the loop it was first used in."""
+    seen, lock = [], None
+
+    async def careful(completions):
+        nonlocal lock
+        lock = lock or asyncio.Lock()
+        seen.append(asyncio.get_running_loop())
+        async with lock:
+            return [1.0] * len(completions)
+
+    functions = RewardFunctions([careful, careful], timeout=5.0)
+    for _ in range(3):
+        assert functions.score(answered(), Told()).min() == 1.0
+    assert len(set(seen)) == 1
+    assert len(seen) == 6
+
+
+def test_without_a_time_limit_functions_run_in_the_callers_thread():
+    def where(completions):
+        seen.append(threading.current_thread())
+        return [0.0] * len(completions)
+
+    seen: list[threading.Thread] = []
+    score(where, timeout=None)
+    assert seen == [threading.current_thread()]
+
+
+@pytest.mark.parametrize("options", [{"timeout": 5.0}, {"timeout": None, "threaded": True}])
+def test_where_a_thread_is_needed_it_is_always_the_same(options):
+    import sqlite3
+
+    held: list[sqlite3.Connection] = []
+
+    def counted(completions):
+        if not held:
+            held.append(sqlite3.connect(":memory:"))  # refuses every other thread
+        return [float(held[0].execute("select 1").fetchone()[0])] * len(completions)
+
+    functions = RewardFunctions([counted], **options)
+    for _ in range(3):
+        assert functions.score(answered(), Told()).min() == 1.0
+
+
+def test_an_error_in_a_thread_says_that_it_was_one():
+    import signal
+
+    def timed(completions):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        return [0.0] * len(completions)
+
+    with pytest.raises(RewardError, match=r"main thread.*reward_timeout=None"):
+        score(timed)
+    assert score(timed, timeout=None).tolist() == [[0.0]] * 4
+
+
+def test_an_argument_that_no_row_has_is_told_before_anything_is_sampled():
+    def misspelt(completions, answr):
+        return [0.0] * len(completions)
+
+    def fine(completions, answer, log_metric, later=None, **_):
+        return [0.0] * len(completions)
+
+    RewardFunctions([fine], timeout=None).require_columns({"answer"})
+    with pytest.raises(ConfigError, match=r"misspelt.*`answr`.*answer, completion_ids"):
+        RewardFunctions([fine, misspelt], timeout=None).require_columns({"answer"})
+
+
+@pytest.mark.parametrize("name", ["reward", "loss", "step", "rewards/mine", "completions/mean_length", "kl", 3])
+def test_a_metric_cannot_take_a_name_of_the_trainers_own(name):
+    def loud(completions, log_metric):
+        log_metric(name, 1.0)
+        return [0.0] * len(completions)
+
+    with pytest.raises(RewardError, match="log_metric"):
+        score(loud)
+
+
+def test_metrics_of_any_other_name_are_means():
+    def loud(completions, log_metric):
+        for value in (3.0, 3.0, np.float32(4.0)):
+            log_metric("max:score", value)
+        return [0.0] * len(completions)
+
+    told = Told()
+    score(loud, told=told)
+    window = MetricWindow()
+    window.add(told.metrics)
+    assert window.means() == {"max:score": pytest.approx(10 / 3)}

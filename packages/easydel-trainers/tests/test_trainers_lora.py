@@ -5,12 +5,23 @@ from __future__ import annotations
 import copy
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from easydel_models import LoraConfig, load_adapter, with_lora, without_lora
 from easydel_models.adapters.lora import is_adapter
-from easydel_models.parameters import flattened, split_params
-from easydel_trainers import Callback, CheckpointError, ConfigError, DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from easydel_models.parameters import flattened, split_params, update_params
+from easydel_trainers import (
+    Callback,
+    CheckpointError,
+    ConfigError,
+    DPOConfig,
+    DPOTrainer,
+    GRPOConfig,
+    GRPOTrainer,
+    SFTConfig,
+    SFTTrainer,
+)
 
 LORA = LoraConfig(rank=4, alpha=8.0, dropout=0.2)
 
@@ -128,3 +139,41 @@ def test_the_reference_of_adapters_is_the_base_on_its_own_arrays(tiny_model, tok
             DPOConfig(lora=LORA, sync_ref_model=True, max_training_steps=1),
             processing_class=tokenizer,
         )
+
+
+@pytest.fixture
+def came_with_adapters(tiny_model):
+    """A model whose adapters were trained before: they change what it says."""
+    model = with_lora(copy.deepcopy(tiny_model), LoraConfig(rank=4, alpha=8.0), seed=1)
+    params = split_params(model)[1]
+    rng = np.random.default_rng(0)
+    layers = {
+        name: 0.3 * rng.standard_normal(leaf.shape).astype(np.float32) if name.endswith("_lora_b") else leaf
+        for name, leaf in params["layers"].items()
+    }
+    update_params(model, {**params, "layers": jax.tree.map(jnp.asarray, layers)})
+    return model
+
+
+@pytest.mark.parametrize("precompute", [False, True])
+def test_the_reference_of_a_model_that_came_with_adapters_is_that_model(
+    came_with_adapters, tokenizer, pair_rows, precompute
+):
+    """Before the first update both are one: the loss is ln 2, and stays held to it while the adapters move."""
+    arguments = DPOConfig(
+        learning_rate=5e-2, max_training_steps=3, log_steps=1, total_batch_size=4, precompute_ref_log_probs=precompute
+    )
+    options = {"processing_class": tokenizer, "train_dataset": pair_rows[:4]}
+    history = DPOTrainer(came_with_adapters, arguments, **options).train().history
+    assert history[0]["loss"] == pytest.approx(np.log(2), rel=1e-5)
+    assert history[0]["rewards/chosen"] == pytest.approx(0, abs=1e-5)
+    assert history[-1]["rewards/margins"] > 0.01
+
+
+def test_grpos_reference_of_a_model_that_came_with_adapters_is_that_model(came_with_adapters, tokenizer):
+    arguments = GRPOConfig(
+        beta=0.1, max_training_steps=1, num_return_sequences=2, total_batch_size=2, max_completion_length=4
+    )
+    options = {"processing_class": tokenizer, "train_dataset": [{"prompt": "w5 w6"}]}
+    trainer = GRPOTrainer(came_with_adapters, arguments, reward_funcs=lambda completions: [0.0, 1.0], **options)
+    assert trainer.train().history[0]["kl"] == pytest.approx(0, abs=1e-6)

@@ -168,3 +168,54 @@ def test_contradictions_name_their_field(options, field):
     with pytest.raises(ConfigError) as caught:
         SFTConfig(**options)
     assert caught.value.field == field
+
+
+def decayed(options: SFTConfig, leaf, *, steps: int):
+    """The second moment of one parameter behind a gradient of 10 and so many steps without any."""
+    rule = make_optimizer(options, learning_rate_schedule(options, total_steps=steps + 1))
+    params = {"layers": {"up": leaf}}
+    state = rule.init(params)
+    update = jax.jit(rule.update)
+    for step in range(steps + 1):
+        grads = jax.tree.map(lambda p, step=step: jnp.full_like(p, 10.0 if step == 0 else 0.0), params)
+        _, state = update(grads, state, params)
+    (nu,) = [s.nu for s in jax.tree.leaves(state, is_leaf=lambda s: hasattr(s, "nu")) if hasattr(s, "nu")]
+    return nu["layers"]["up"]
+
+
+def test_moments_of_bfloat16_parameters_decay():
+    """0.1 * 0.999 ** 1000 is 0.0368; in bfloat16 every step rounds back to 0.0981."""
+    leaf = jnp.ones((1, 2, 2), jnp.bfloat16)
+    moment = decayed(config(param_dtype="bfloat16"), leaf, steps=1000)
+    assert moment.dtype == jnp.float32
+    np.testing.assert_allclose(moment, 0.1 * 0.999**1000, rtol=1e-3)
+
+
+@pytest.mark.parametrize("options", [{"ema_decay": 0.999}, {"optimizer": "schedule_free"}], ids=["ema", "free"])
+def test_an_average_of_bfloat16_parameters_moves_as_that_of_float32(options):
+    def run(dtype: str):
+        chosen = config(learning_rate=1e-4, param_dtype=dtype, **options)
+        rule = make_optimizer(chosen, learning_rate_schedule(chosen, total_steps=300))
+        now = {"layers": {"up": jnp.ones((1, 2, 2), dtype)}}
+        state, grads = rule.init(now), {"layers": {"up": jnp.ones((1, 2, 2), dtype)}}
+        if "ema_decay" in options:
+            now = {"layers": {"up": jnp.full((1, 2, 2), 0.5, dtype)}}  # what the average is to come to
+            grads = jax.tree.map(jnp.zeros_like, grads)
+
+        def step(carry, _):
+            updates, state = rule.update(grads, carry[1], carry[0])
+            return (optax.apply_updates(carry[0], updates), state), None
+
+        (now, state), _ = jax.lax.scan(step, (now, state), length=300)
+        average = judged_params(now, state)
+        assert jax.tree.map(lambda leaf: leaf.dtype, average) == jax.tree.map(lambda leaf: leaf.dtype, now)
+        return np.asarray(average["layers"]["up"], np.float32)
+
+    exact, coarse = run("float32"), run("bfloat16")
+    assert abs(1 - exact).min() > 0.01
+    np.testing.assert_allclose(coarse, exact, atol=2**-9)
+
+
+def test_schedule_free_without_its_average_is_refused():
+    with pytest.raises(ConfigError, match="adam_beta1"):
+        SFTConfig(optimizer="schedule_free", scheduler="constant", adam_beta1=0.0)

@@ -141,3 +141,35 @@ def test_what_contradicts_a_held_reference_is_refused():
         DPOConfig(reference_free=True, precompute_ref_log_probs=True)
     with pytest.raises(ConfigError, match="sync_ref_model"):
         DPOConfig(sync_ref_model=True, precompute_ref_log_probs=True)
+
+
+def test_rewards_beside_the_sft_loss_are_differences_to_the_reference(make):
+    """They begin at 0, as under every other loss."""
+    history = make(loss_type="sft", max_training_steps=2).train().history
+    assert history[0]["rewards/chosen"] == pytest.approx(0, abs=1e-5)
+    assert history[1]["rewards/chosen"] != 0
+
+
+def test_a_reference_that_follows_in_bfloat16_moves(make):
+    """A hundredth of the way is less than bfloat16 can tell of a weight, but not of a hundred steps."""
+    import jax
+    import jax.numpy as jnp
+    from easydel_trainers.preference.reference import ReferenceModel
+
+    held, policy = ({"w": jnp.full(3, value, jnp.bfloat16)} for value in (1.0, 1.01))
+    reference = ReferenceModel(jax.tree.map(jnp.copy, held), None)
+    for _ in range(100):
+        reference.follow(policy, alpha=0.01)
+    expected = float(policy["w"][0]) - (float(policy["w"][0]) - 1.0) * 0.99**100
+    assert reference.arrays()["w"][0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_advice_on_class_weights_counts_what_was_trained_on(make, caplog):
+    """Neither rows that were read ahead nor held-out ones, which are all desirable here."""
+    rows = [{"prompt": "w3 w4", "completion": f" w{5 + k}", "label": k % 4 != 0} for k in range(16)]
+    held_out = [{"prompt": "w3 w4", "completion": " w9", "label": True}] * 8
+    with caplog.at_level(logging.WARNING):
+        trainer = make(KTOTrainer, rows=rows, eval_dataset=held_out, max_training_steps=2, evaluation_steps=1)
+        trainer.train()
+    assert "6 desirable and 2 undesirable completions" in caplog.text
+    assert "desirable_weight between 0.33 and 0.44" in caplog.text

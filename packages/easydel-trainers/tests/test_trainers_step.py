@@ -88,3 +88,36 @@ def test_weight_decay_spares_vectors_of_stacked_layers(tiny_model):
     assert mask["layers"]["query"] is True
     assert mask["layers"]["mlp_norm"] is False
     assert mask["final_norm"] is False
+
+
+def test_updates_that_round_away_are_counted_in_coarse_types_only():
+    import jax.numpy as jnp
+    from easydel_trainers.step import _rounded_away
+
+    before = {"coarse": jnp.ones(4, jnp.bfloat16), "fine": jnp.ones(4, jnp.float32)}
+    updates = {"coarse": jnp.asarray([1e-4, 0.0, 1e-1, -1e-5]), "fine": jnp.full(4, 1e-4)}
+    after = {name: (before[name] + updates[name]).astype(before[name].dtype) for name in before}
+    ((name, (kept, moved)),) = _rounded_away(before, updates, after).items()
+    assert (name, float(kept), float(moved)) == ("updates_rounded_away", 2.0, 3.0)
+    assert _rounded_away({"fine": before["fine"]}, {"fine": updates["fine"]}, {"fine": after["fine"]}) == {}
+
+
+def test_a_run_whose_updates_round_away_says_so_once(tiny_model, tokenizer, text_rows, caplog):
+    import copy
+    import logging
+
+    from easydel_trainers import SFTConfig, SFTTrainer
+
+    options = {
+        "total_batch_size": 4,
+        "max_length": 32,
+        "max_training_steps": 2,
+        "length_buckets": [128],
+        "log_steps": 1,
+    }
+    arguments = SFTConfig(**options, learning_rate=1e-6, param_dtype="bfloat16")
+    with caplog.at_level(logging.WARNING):
+        rows = {"processing_class": tokenizer, "train_dataset": text_rows}
+        output = SFTTrainer(copy.deepcopy(tiny_model), arguments, **rows).train()
+    assert output.history[0]["updates_rounded_away"] > 0.5
+    assert caplog.text.count("% of the updates are too small for parameters in bfloat16") == 1

@@ -54,6 +54,9 @@ def test_functions_of_files_and_modules_and_models_by_name(tmp_path):
         ("rewards.py:scores", "there is no function `scores`; there are score"),
         ("rewards.py:LIMIT", "no function `LIMIT`"),
         ("no_such_module.rewards:score", "no_such_module/rewards.py:NAME"),
+        ("rewards.py", r"write rewards.py:FUNCTION \(it has score\)"),
+        ("gone/rewards.py", "write gone/rewards.py:FUNCTION"),
+        ("my_package.rewards.correct", "a colon stands before it: my_package.rewards:correct"),
     ],
 )
 def test_a_name_without_a_function_says_what_there_is(tmp_path, name, said):

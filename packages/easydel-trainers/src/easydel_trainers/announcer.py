@@ -58,7 +58,7 @@ class Announcer:
         for name in (PREVIEWS_NAME, COMPLETIONS_NAME):
             if self._folder is not None and is_speaker():
                 self.writing(partial(keep_lines, self._folder / name, lambda line: line["step"] <= done))
-        self._trackers = self._open_trackers(resources) if is_speaker() else []
+        self._trackers = self._open_trackers(resources, done) if is_speaker() else []
         shown = config.progress_bar if is_speaker() else False
         self._bar = resources.enter_context(ProgressBar(shown=shown, total=total, done=done))
 
@@ -69,7 +69,7 @@ class Announcer:
 
     def step(self, run: TrainingRun) -> None:
         """A step was taken."""
-        self._bar.step()
+        self._bar.step(seconds_left=run.seconds_left)
         for callback in self._callbacks:
             callback.on_step(run)
 
@@ -143,7 +143,7 @@ class Announcer:
                 _LOG.error("%s failed and gets no more records: %r", type(tracker).__name__, error)
                 self._trackers.remove(tracker)
 
-    def _open_trackers(self, resources: ExitStack) -> list[Tracker]:
+    def _open_trackers(self, resources: ExitStack, done: int) -> list[Tracker]:
         config = self._config
         folder = Path() if self._folder is None else self._folder
         return open_trackers(
@@ -151,6 +151,7 @@ class Announcer:
             folder=folder,
             run_name=config.run_name or folder.absolute().name,
             config=shown_fields(config),
+            done=done,
             resources=resources,
         )
 

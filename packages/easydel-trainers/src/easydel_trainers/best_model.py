@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any, final
 
@@ -20,16 +21,18 @@ class BestModel:
         greater: whether larger values are better.
     """
 
-    def __init__(self, metric: str | None, *, greater: bool):
+    def __init__(self, metric: str | None, *, greater: bool | None):
         self._metric, self._greater = metric, greater
         self.step: int | None = None
         self.value: float | None = None
 
     def improved_by(self, record: Mapping[str, float]) -> bool:
-        """Take in an evaluation; whether it is the best so far. Of equal ones the first counts."""
+        """Take in an evaluation; whether it is the best so far. Of equal ones the first counts; NaN never does."""
         if self._metric is None:
             return False
         value = metric_of(record, self._metric)
+        if math.isnan(value):
+            return False
         if self.value is not None and not (value > self.value if self._greater else value < self.value):
             return False
         self.step, self.value = int(record["step"]), value

@@ -11,6 +11,7 @@ A callback overrides what it wants to be told. Each method gets the live run: it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, final
 
@@ -56,7 +57,7 @@ class EarlyStopping(Callback):
         metric: name in the evaluation's record.
         patience: evaluations without a new best that are still waited for. At least 1.
         min_delta: by how much a value must beat the best one to count as better. >= 0.
-        greater_is_better: whether larger values are better.
+        greater_is_better: whether larger values are better; `None` = unless the metric's name ends in `loss`.
 
     Raises:
         ConfigError: if a value is out of range, or an evaluation has no such metric.
@@ -68,21 +69,27 @@ class EarlyStopping(Callback):
         *,
         patience: int = 3,
         min_delta: float = 0.0,
-        greater_is_better: bool = False,
+        greater_is_better: bool | None = None,
     ):
         if patience < 1:
             raise ConfigError("patience", patience, "a whole number of at least 1")
         if min_delta < 0:
             raise ConfigError("min_delta", min_delta, "a number that is 0 or larger")
-        self._metric, self._patience, self._min_delta = metric, patience, min_delta
-        self._sign = 1.0 if greater_is_better else -1.0
+        self.metric, self._patience, self._min_delta = metric, patience, min_delta
+        greater = is_greater_better(metric) if greater_is_better is None else greater_is_better
+        self._sign = 1.0 if greater else -1.0
         self._best: float | None = None
         self._misses = 0
 
+    def on_begin(self, run: TrainingRun) -> None:
+        """Take no further step in a run that was ended before."""
+        if self._misses >= self._patience:
+            run.stop()
+
     def on_evaluate(self, record: Record, run: TrainingRun) -> None:
-        """Count evaluations since the best one."""
-        value = metric_of(record, self._metric)
-        if self._best is None or self._sign * (value - self._best) > self._min_delta:
+        """Count evaluations since the best one; one without a number is none better."""
+        value = metric_of(record, self.metric)
+        if not math.isnan(value) and (self._best is None or self._sign * (value - self._best) > self._min_delta):
             self._best, self._misses = value, 0
             return
         self._misses += 1
@@ -99,12 +106,18 @@ class EarlyStopping(Callback):
 
 
 def metric_of(record: Record, name: str) -> float:
-    """A metric of an evaluation.
+    """A metric of an evaluation, by its name there or without `eval_`.
 
     Raises:
         ConfigError: naming the metrics there are, if this one is not among them.
     """
+    name = name if name in record else f"eval_{name}"
     if name not in record:
         names = ", ".join(sorted(key for key in record if key != "step"))
         raise ConfigError("metric", name, f"a metric of the evaluation: {names}")
     return record[name]
+
+
+def is_greater_better(metric: str) -> bool:
+    """Whether larger values of a metric are better, as its name has it: a loss is to fall, all else to rise."""
+    return not metric.endswith("loss")

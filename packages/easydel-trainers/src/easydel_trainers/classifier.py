@@ -16,20 +16,26 @@ from easydel_trainers.errors import ConfigError
 
 
 def load_reward_model(
-    model: SequenceClassifier | str | PathLike[str], config: TrainerConfig, *, pad_token_id: int | None
+    model: SequenceClassifier | str | PathLike[str],
+    config: TrainerConfig,
+    *,
+    pad_token_id: int | None,
+    fresh_head: bool = True,
 ) -> SequenceClassifier:
     """A classifier of one label in `config.dtype` and `config.param_dtype`.
 
     Args:
-        model: the model, or a folder, Hub id or `.gguf` file; a language model gets a fresh head.
+        model: the model, or a folder, Hub id or `.gguf` file.
         config: names the types, and the seed of a fresh head.
         pad_token_id: the tokenizer's; given to a model that names none, so that whoever loads it later takes the score
             at the same token.
+        fresh_head: whether a language model is taken too, and gets a head to train.
     """
     if isinstance(model, str | PathLike):
         model = AutoEasyDeLModelForSequenceClassification.from_pretrained(
             model,
             seed=config.seed,
+            fresh_head=fresh_head,
             dtype=config.dtype,
             param_dtype=config.param_dtype,
             mesh=training_mesh(config),

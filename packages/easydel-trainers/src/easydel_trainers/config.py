@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 from easydata_sources.bad_rows import Policy
 from easydel_models.adapters.config import LoraConfig
 
+from easydel_trainers.callbacks import is_greater_better
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.trl_names import AcceptsTRLNames
 
@@ -98,7 +99,8 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
     dtype: DTypeName | None = None
     """Compute type. `None` = float32 on CPU, bfloat16 on accelerators."""
     param_dtype: DTypeName = "float32"
-    """Type in which parameters and optimizer state are held."""
+    """Type in which parameters are held. Moments and averages are float32 always: adamw takes 2 + 8 bytes a parameter
+    with bfloat16 and 4 + 8 with float32, `ema_decay` 4 more, and schedule_free with bfloat16 4 for what it averages."""
     lora: LoraConfig | None = None
     """Train low-rank adapters beside the linear layers, and nothing else. `None` = train the model itself."""
     gradient_checkpointing: RematPolicy = "full"
@@ -137,9 +139,10 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
     evaluation_steps: int | None = None
     """Evaluate every so many steps, and at the end. `None` = only when `evaluate()` is called."""
     metric_for_best_model: str | None = None
-    """Metric of the evaluations, such as `eval_loss`, by which the best step is known; its checkpoint is kept."""
-    greater_is_better: bool = False
-    """Whether a larger `metric_for_best_model` is better."""
+    """Metric of the evaluations, such as `eval_loss` (or `loss`), by which the best step is known, whose checkpoint is
+    kept."""
+    greater_is_better: bool | None = None
+    """Whether a larger `metric_for_best_model` is better. `None` = unless its name ends in `loss`."""
     load_best_model_at_end: bool = False
     """Leave the parameters of the best evaluation, not of the last step, in the model when training ends."""
     preview_prompts: Sequence[str] = ()
@@ -256,6 +259,8 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
             )
         if self.scheduler != "wsd" and self.decay_steps is not None:
             raise ConfigError("decay_steps", self.decay_steps, "None, or scheduler='wsd', which alone has such steps")
+        if self.optimizer == "schedule_free" and self.adam_beta1 == 0:
+            raise ConfigError("adam_beta1", 0, "more than 0 for schedule_free, whose average it weighs; 0.9 is usual")
         if self.optimizer == "schedule_free" and self.scheduler != "constant":
             raise ConfigError("scheduler", self.scheduler, "'constant' for schedule_free, which averages instead")
         if self.ema_decay is not None and self.optimizer == "schedule_free":
@@ -276,11 +281,13 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
         if self.bad_rows == "quarantine" and self.save_directory is None:
             raise ConfigError("bad_rows", self.bad_rows, "skip without a save_directory to write them to")
         if self.metric_for_best_model is None:
-            for name in ("load_best_model_at_end", "greater_is_better"):
-                if getattr(self, name):
-                    raise ConfigError(name, True, "False without a metric_for_best_model to tell which is better")
+            for name, unset in (("load_best_model_at_end", False), ("greater_is_better", None)):
+                if getattr(self, name) not in (unset, False):
+                    raise ConfigError(name, True, f"{unset} without a metric_for_best_model to tell which is better")
         elif self.evaluation_steps is None:
             raise ConfigError("metric_for_best_model", self.metric_for_best_model, "None without evaluation_steps")
+        elif self.greater_is_better is None:
+            object.__setattr__(self, "greater_is_better", is_greater_better(self.metric_for_best_model))
         if bool(self.preview_prompts) != (self.preview_steps is not None):
             raise ConfigError("preview_steps", self.preview_steps, "given together with preview_prompts")
 

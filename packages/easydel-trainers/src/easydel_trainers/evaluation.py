@@ -35,9 +35,13 @@ def evaluate(
     """
     record: Record = {}
     for name, source in sources.items():
-        prefix = f"eval_{name}_" if name else "eval_"
-        record |= {prefix + metric: value for metric, value in trainer._measure(params, source, run).items()}
+        record |= {metric_name(name, metric): value for metric, value in trainer._measure(params, source, run).items()}
     return record
+
+
+def metric_name(source: str, metric: str) -> str:
+    """What a metric of a held-out source is called in an evaluation's record."""
+    return f"eval_{source}_{metric}" if source else f"eval_{metric}"
 
 
 def measure(trainer: Trainer[Any], params: Params, source: ShardedDataSource, run: TrainingRun | None) -> Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from easydata_sources.bad_rows import SetAside
 from easydata_sources.transform import BATCH_ROWS
 
 from easydel_trainers.config import TrainerConfig
-from easydel_trainers.data.epochs import EpochRows, trainable
+from easydel_trainers.data.epochs import EpochRows, NoRowsError
+from easydel_trainers.data.layout import Row
 from easydel_trainers.data.row_exchange import RowExchange
 from easydel_trainers.errors import ConfigError
 
@@ -32,6 +34,10 @@ class GivenRows:
 
     def __init__(self, config: TrainerConfig, train_dataset: Any, eval_dataset: Any):
         self._config = config
+        self.vocab_size: int | None = None
+        """Tokens that the model knows, which all rows are held to once there is a model."""
+        self.positions: int | None = None
+        """Longest sequence that the model was made for, once there is a model."""
         self.bad = self.make_set_aside()
         """What takes the bad rows of the run out; its counts belong into the data report."""
         self.train = None if train_dataset is None else self._careful(as_sharded_source(train_dataset, name="train"))
@@ -89,6 +95,7 @@ class GivenRows:
             bad_rows=bad_rows or self.make_set_aside(),
             state=state,
             exchange=exchange,
+            vocab_size=self.vocab_size,
         )
 
     def once(
@@ -107,17 +114,57 @@ class GivenRows:
             shuffle_seed=shuffle_seed,
             bad_rows=self.make_set_aside(),
             exchange=exchange,
+            vocab_size=self.vocab_size,
         )
 
-    def try_first(self, source: ShardedDataSource, transform: CountingTransform) -> None:
-        """Read and transform a few rows, so that a wrong layout is refused before anything is compiled."""
-        next(iter(trainable(source.limit(BATCH_ROWS), transform, self.make_set_aside()).rows()), None)
+    def try_first(self, source: ShardedDataSource, transform: CountingTransform) -> list[Row]:
+        """Read and transform a few rows, so that a wrong layout is refused before anything is compiled.
 
-    def make_set_aside(self) -> SetAside | None:
-        """What takes bad rows out, counting anew; `None` where they raise."""
+        Returns:
+            What they became; none where all of them were dropped.
+
+        Raises:
+            DataError: if they cannot be read or recognised, or hold a token that the model does not know.
+        """
+        rows = EpochRows(
+            source.limit(BATCH_ROWS),
+            transform,
+            epochs=1,
+            shuffle_seed=None,
+            bad_rows=self.make_set_aside(),
+            vocab_size=self.vocab_size,
+        )
+        try:
+            return list(rows)
+        except NoRowsError:
+            return []
+
+    def count(self, transform: CountingTransform) -> int:
+        """Rows that a run of `num_train_epochs` trains on; reads the data once, or as often as its epochs differ."""
+        source, epochs = self.required, self._config.num_train_epochs
+        whole = 0 if source.is_endless or transform.mixes_rows else math.floor(epochs)
+        quiet = self.make_set_aside(quarantines=False)
+        of_epoch = 0
+        if whole:
+            once = EpochRows(source, transform, epochs=1, shuffle_seed=None, bad_rows=quiet)
+            of_epoch = sum(1 for _ in once)
+        if whole == epochs:
+            return whole * of_epoch
+        begin = {"epoch": whole, "given": 0, "rows": None}
+        rest = EpochRows(source, transform, epochs=epochs, shuffle_seed=self.shuffle_seed, bad_rows=quiet, state=begin)
+        return whole * of_epoch + sum(1 for _ in rest)
+
+    def make_set_aside(self, *, quarantines: bool = True) -> SetAside | None:
+        """What takes bad rows out, counting anew; `None` where they raise.
+
+        Args:
+            quarantines: whether it may write them to the run's file of bad rows.
+        """
         config = self._config
         if config.bad_rows == "raise":
             return None
+        if not quarantines:
+            return SetAside(BadRows(policy="skip", budget=config.bad_rows_budget))
         file = None
         if config.bad_rows == "quarantine" and config.save_directory is not None:
             file = str(Path(config.save_directory, "bad_rows.jsonl"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from easydel_trainers.throughput import Throughput
 
 Record = dict[str, float]
 _LATE = 2  # steps in flight before the oldest is settled
+_SURE = 4  # a step's time is that many times longer than what is not known of its end
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,6 +64,23 @@ class Hooks:
     """Called after every step with what it was given; may evaluate or save, for which it calls `settle` first."""
 
 
+@dataclass(frozen=True, slots=True)
+class _InFlight:
+    step: int
+    prepared: PreparedStep
+    result: StepResult
+    ended: Future[tuple[float, float]]
+    waited: float
+    compiled: bool
+
+
+def _moment_of(result: StepResult, given: float) -> tuple[float, float]:
+    """When a result was there, and by how much that may be too late: nothing if it was waited for."""
+    unsure = time.perf_counter() - given if result.grad_norm.is_ready() else 0.0
+    jax.block_until_ready(result)
+    return time.perf_counter(), unsure
+
+
 class Loop:
     """Runs steps until the input ends, `last_step` is reached or someone calls `stop`."""
 
@@ -69,7 +88,11 @@ class Loop:
         self, run: RunState, train_step: Compiled, hooks: Hooks, throughput: Throughput, *, last_step: int | None
     ):
         self._run, self._train_step, self._hooks, self._last_step = run, train_step, hooks, last_step
-        self._in_flight: deque[tuple[int, PreparedStep, StepResult]] = deque()
+        self._in_flight: deque[_InFlight] = deque()
+        self._clock = ThreadPoolExecutor(1, thread_name_prefix="step clock")
+        self._free_since = 0.0
+        self._untimed: list[_InFlight] = []
+        self._waited = 0.0
         self._stopping = False
         self._unlogged: Record | None = None
         self.throughput = throughput
@@ -80,10 +103,12 @@ class Loop:
         Raises:
             DivergedError: when a loss or gradient norm is not finite.
         """
-        for prepared in self._timed(iter(steps)):
-            self._take(prepared)
-            self._hooks.after_step(prepared)
-        self.settle()
+        with self._clock:
+            self.resume_clock()
+            for prepared in self._timed(iter(steps)):
+                self._take(prepared)
+                self._hooks.after_step(prepared)
+            self.settle()
 
     def finish(self) -> None:
         """Log what was not logged yet: the last step of rows of unknown number, say."""
@@ -105,10 +130,22 @@ class Loop:
         while self._in_flight:
             self._settle_oldest()
 
+    def resume_clock(self) -> None:
+        """What was done since the last `settle` (an evaluation, say) is no part of the next step's time."""
+        self._untimed.clear()
+        self._free_since = time.perf_counter()
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Expected time to the last step, without compilations; `None` = not known."""
+        seconds = self.throughput.seconds_per_step
+        return None if seconds is None or self._last_step is None else seconds * (self._last_step - self._run.step)
+
     def totals(self) -> Record:
-        """Figures of this process's whole run."""
+        """Figures of this process's whole run; no speed where every step compiled."""
+        speed = self.throughput.tokens_per_second
         return {
-            "train_tokens_per_second": self.throughput.overall_tokens_per_second(),
+            **({} if speed is None else {"train_tokens_per_second": speed}),
             "compilations": self._train_step.compilations,
             "compile_seconds": self.throughput.compile_seconds,
         }
@@ -117,7 +154,7 @@ class Loop:
         while not self.is_ending:
             began = time.perf_counter()
             prepared = next(steps, None)
-            self.throughput.waited_for_data(time.perf_counter() - began)
+            self._waited = time.perf_counter() - began
             if prepared is None:
                 return
             yield prepared
@@ -125,28 +162,47 @@ class Loop:
     def _take(self, prepared: PreparedStep) -> None:
         run, before, began = self._run, self._train_step.compilations, time.perf_counter()
         run.state, result = self._train_step(run.state, self._hooks.annotate(prepared.arrays))
-        if self._train_step.compilations > before:
+        compiled = self._train_step.compilations > before
+        if compiled:
             self.throughput.compiled(time.perf_counter() - began)
         run.step += 1
         run.data_state, run.batch = prepared.data_state, prepared.batch
-        self._in_flight.append((run.step, prepared, result))
+        # A thread looks when the result is there: the loop itself looks late, and then at several at once.
+        ended = self._clock.submit(_moment_of, result, time.perf_counter())
+        self._in_flight.append(_InFlight(run.step, prepared, result, ended, self._waited, compiled))
         if len(self._in_flight) > _LATE:
             self._settle_oldest()
 
     def _settle_oldest(self) -> None:
-        step, prepared, result = self._in_flight.popleft()
-        run = self._run
-        result = jax.device_get(result)  # at once: each transfer has a price of its own
+        taken, run = self._in_flight.popleft(), self._run
+        step, prepared = taken.step, taken.prepared
+        result = jax.device_get(taken.result)  # at once: each transfer has a price of its own
         numbers = {"grad_norm": float(result.grad_norm), "learning_rate": float(result.learning_rate)}
         self._hooks.judge(step, prepared, means(result.ratios)["loss"], numbers["grad_norm"])
         run.num_tokens += prepared.tokens
         for measured in (result.ratios, prepared.measured):
             run.window.add(measured)
             run.overall.add(measured)
-        self.throughput.finished_step(prepared)
+        self._time(taken)
         self._unlogged = {"step": step, "epoch": prepared.epoch, **numbers}
         if self._hooks.log_due(step):
             self._log()
+
+    def _time(self, taken: _InFlight) -> None:
+        moment, unsure = taken.ended.result()
+        if taken.compiled:
+            self._untimed.clear()
+            self._free_since = moment
+            return
+        self._untimed.append(taken)
+        # Seen so late that its time would be made up: it shares that of the step behind it.
+        if moment - self._free_since < _SURE * unsure:
+            return
+        seconds = (moment - self._free_since) / len(self._untimed)
+        for one in self._untimed:
+            self.throughput.finished_step(one.prepared, seconds=seconds, waited=one.waited)
+        self._untimed.clear()
+        self._free_since = moment
 
     def _log(self) -> None:
         assert self._unlogged is not None

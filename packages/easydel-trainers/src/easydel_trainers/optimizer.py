@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from easydel_trainers.averaging import moving_average
+from easydel_trainers.averaging import in_float32, moving_average, on_master_copy
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.errors import ConfigError
 
@@ -24,7 +24,10 @@ _MUON_RMS = 0.2  # size of an update relative to the learning rate, as large as 
 def make_optimizer(config: TrainerConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Clip, then the update rule, with decoupled weight decay on matrices only."""
     clip = optax.identity() if config.clip_grad is None else optax.clip_by_global_norm(config.clip_grad)
-    optimizer = optax.chain(clip, _update_rule(config, schedule))
+    rule = optax.chain(clip, _update_rule(config, schedule))
+    # Schedule-free parameters are an average themselves, which bfloat16 could not move.
+    needs_copy = config.optimizer == "schedule_free" and config.param_dtype != "float32"
+    optimizer = on_master_copy(rule) if needs_copy else in_float32(rule)
     if config.frozen_parameters:
         optimizer = optax.partition(
             {"trained": optimizer, "frozen": optax.set_to_zero()},

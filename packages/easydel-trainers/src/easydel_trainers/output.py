@@ -25,10 +25,12 @@ class TrainOutput:
     def summary(self) -> str:
         """A few lines for a person."""
         m = self.metrics
+        speed = ""
+        if "train_tokens_per_second" in m:
+            speed = f"; {m['train_tokens_per_second']:,.0f} tokens/s between evaluations, saves and compilations"
         lines = [
             f"{self.global_step} steps, {m['num_tokens']:,.0f} tokens, mean loss {m['train_loss']:.4f}",
-            f"{m['train_runtime']:,.0f} s this time; {m['train_tokens_per_second']:,.0f} tokens/s between evaluations, "
-            "saves and compilations",
+            f"{m['train_runtime']:,.0f} s this time" + speed,
             f"{m['compilations']:.0f} compilations in {m['compile_seconds']:.0f} s, "
             f"peak memory {m['peak_memory_bytes'] / 2**30:.2f} GiB",
             "data: " + ", ".join(f"{count:,} {reason}" for reason, count in self.data_report.items()),

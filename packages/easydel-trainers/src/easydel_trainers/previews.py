@@ -28,8 +28,8 @@ def greedy_answers(model: Any, tokenizer: Any, prompts: Sequence[str], *, max_ne
         return []
     if jax.process_count() > 1:
         raise ConfigError("preview prompts", prompts, "none with several processes")
-    ids = [_prompt_ids(tokenizer, prompt) for prompt in prompts]
-    result = model.generate(ids, max_new_tokens=max_new_tokens, eos_token_id=tokenizer.eos_token_id)
+    ids = [prompt_ids(tokenizer, prompt) for prompt in prompts]
+    result = model.generate(ids, max_new_tokens=max_new_tokens, eos_token_id=_stop_ids(model, tokenizer))
     give_back()  # before training takes its share
     return [tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in result.token_ids]
 
@@ -48,7 +48,13 @@ def read_previews(folder: Path) -> list[tuple[int, str, str]]:
     ]
 
 
-def _prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
+def _stop_ids(model: Any, tokenizer: Any) -> list[int]:
+    own = getattr(tokenizer, "eos_token_id", None)
+    return sorted({*model.config.eos_token_ids, *(() if own is None else (own,))})
+
+
+def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
+    """The tokens that a preview begins with: a user's message where there is a chat template."""
     if tokenizer.chat_template is None:
         return tokenizer.encode(prompt)
     messages = [{"role": "user", "content": prompt}]

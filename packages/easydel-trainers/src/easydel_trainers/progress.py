@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console, RenderableType
@@ -15,7 +16,6 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -58,8 +58,7 @@ class ProgressBar:
             MofNCompleteColumn(),
             TextColumn("{task.fields[numbers]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             console=console,
             disable=not shown,
         )
@@ -71,7 +70,7 @@ class ProgressBar:
         if self._lines and self._done:
             self._write(f"going on behind {self._steps(self._done)}")
         self._progress.start()
-        self._task = self._progress.add_task("training", total=self._total, completed=self._done, numbers="")
+        self._task = self._progress.add_task("training", total=self._total, completed=self._done, numbers="", left="")
         return self
 
     def __exit__(
@@ -80,10 +79,11 @@ class ProgressBar:
         """Leave the terminal as it was."""
         self._progress.stop()
 
-    def step(self) -> None:
-        """One step was taken."""
+    def step(self, *, seconds_left: float | None = None) -> None:
+        """One step was taken; so much time is left, if that is known."""
         assert self._task is not None
-        self._progress.advance(self._task)
+        left = "" if seconds_left is None else f"left {timedelta(seconds=round(seconds_left))}"
+        self._progress.update(self._task, advance=1, left=left)
 
     @property
     def shown(self) -> bool:
@@ -98,11 +98,10 @@ class ProgressBar:
         """Show the numbers of a log record."""
         assert self._task is not None
         if self._lines:
-            step, speed = self._steps(int(record["step"])), f"{record['tokens_per_second']:,.0f} tokens/s"
-            self._write(f"{step}: loss {record['loss']:.4f}, {speed}")
+            self._write(f"{self._steps(int(record['step']))}: loss {record['loss']:.4f}{_speed(record, ', ')}")
         self._losses.append(record["loss"])
         line = sparkline(self._losses) if self._unicode else ""
-        text = f"loss {record['loss']:.4f} {line}  {record['tokens_per_second']:,.0f} tokens/s"
+        text = f"loss {record['loss']:.4f} {line}{_speed(record, '  ')}"
         self._progress.update(self._task, numbers=text)
 
     def show_evaluation(self, record: Mapping[str, float]) -> None:
@@ -117,3 +116,9 @@ class ProgressBar:
     def _write(self, text: str) -> None:
         sys.stderr.write(f"training: {text}\n")
         sys.stderr.flush()
+
+
+def _speed(record: Mapping[str, float], before: str) -> str:
+    """Nothing where every step since the last record compiled."""
+    speed = record.get("tokens_per_second")
+    return "" if speed is None else f"{before}{speed:,.0f} tokens/s"

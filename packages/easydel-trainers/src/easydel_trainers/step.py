@@ -90,6 +90,9 @@ class ScoredObjective(ABC):
         return batch
 
 
+ROUNDED_AWAY = "updates_rounded_away"
+
+
 class TrainState(NamedTuple):
     """All that a step changes."""
 
@@ -122,6 +125,13 @@ class Compiled:
             return self.function(*args)
         with jax.set_mesh(self.mesh):
             return self.function(*args)
+
+    def shapes(self, *args: Any) -> Any:
+        """The shapes of what it would return; it is traced, and not compiled."""
+        if self.mesh is None:
+            return jax.eval_shape(self.function, *args)
+        with jax.set_mesh(self.mesh):
+            return jax.eval_shape(self.function, *args)
 
 
 def make_train_step(
@@ -158,9 +168,10 @@ def make_train_step(
             key = jax.random.fold_in(key_of_seed(dropout_seed), state.step)
             batch = {**batch, "dropout_key": jax.random.split(key, _micro_batches(batch))}
         grads, ratios, extras = _gradient(objective, state, frozen, batch)
-        grads = trained(grads)
+        grads = _float32(trained(grads))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        ratios = {**ratios, **_rounded_away(state.params, updates, params)}
         result = StepResult(ratios, optax.tree.norm(grads), jnp.asarray(schedule(state.step)))
         return TrainState(params, opt_state, state.step + 1, extras), result
 
@@ -223,9 +234,9 @@ def _accumulated(
 
     def add(carry: tuple[Params, Ratios], micro_batch: Batch) -> tuple[tuple[Params, Ratios], None]:
         grads, (ratios, _) = gradient(state.params, micro_batch)
-        return (jax.tree.map(jnp.add, carry[0], grads), add_ratios(carry[1], ratios)), None
+        return (jax.tree.map(jnp.add, carry[0], _float32(grads)), add_ratios(carry[1], ratios)), None
 
-    grads, (ratios, _) = jax.eval_shape(gradient, state.params, _first(batch))
+    grads, (ratios, _) = jax.eval_shape(lambda *given: _with_float32(gradient(*given)), state.params, _first(batch))
     (grads, ratios), _ = jax.lax.scan(add, _zeros((grads, ratios)), batch)
     return grads, ratios, state.extras
 
@@ -247,11 +258,11 @@ def _two_passes(
     def carry_back(grads: Params, part: tuple[Batch, Scores]) -> tuple[Params, None]:
         micro_batch, by_scores = part
         pull_back = jax.vjp(lambda params: scores_of(params, micro_batch), state.params)[1]
-        return jax.tree.map(jnp.add, grads, pull_back(by_scores)[0]), None
+        return jax.tree.map(jnp.add, grads, _float32(pull_back(by_scores)[0])), None
 
     scores = jax.lax.map(lambda micro_batch: scores_of(state.params, micro_batch), batch)
     by_scores, (ratios, extras) = jax.grad(step_loss, has_aux=True)(scores)
-    grads, _ = jax.lax.scan(carry_back, _zeros(state.params), (batch, by_scores))
+    grads, _ = jax.lax.scan(carry_back, _float32(_zeros(state.params)), (batch, by_scores))
     return grads, ratios, extras
 
 
@@ -266,6 +277,27 @@ def _loss_of(
 
 def _total(sums: Terms, totals: Terms) -> jax.Array:
     return sum((sums[name] / jnp.where(totals[name] > 0, totals[name], 1) for name in sums), jnp.float32(0))
+
+
+def _float32(tree: Any) -> Any:
+    """Gradients as they are added up: the sum of many in bfloat16 would lose the small ones."""
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
+
+
+def _with_float32(found: tuple[Params, Any]) -> tuple[Params, Any]:
+    return _float32(found[0]), found[1]
+
+
+def _rounded_away(before: Params, updates: Params, after: Params) -> Ratios:
+    """Share of the updates that leave a parameter as it was, its type being too coarse; of float32 nothing is said."""
+    kept = moved = jnp.float32(0)
+    triples = zip(*map(jax.tree.leaves, (before, updates, after)), strict=True)
+    coarse = [triple for triple in triples if triple[0].dtype != jnp.float32]
+    for old, update, new in coarse:
+        wanted = update != 0
+        moved += wanted.sum(dtype=jnp.float32)
+        kept += (wanted & (new == old)).sum(dtype=jnp.float32)
+    return {ROUNDED_AWAY: (kept, moved)} if coarse else {}
 
 
 def _micro_batches(batch: Batch) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import resource
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,8 +13,23 @@ from easydel_trainers.flops import step_flops
 
 
 @dataclass(slots=True)
+class _Timed:
+    steps: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    tokens: int = 0
+    places: int = 0
+    flops: int = 0
+
+    def add(self, more: _Timed) -> None:
+        for name in ("steps", "seconds", "waited", "tokens", "places", "flops"):
+            setattr(self, name, getattr(self, name) + getattr(more, name))
+
+
+@dataclass(slots=True)
 class Throughput:
-    """Tokens and arithmetic over time since the last `take()`, compilations left out.
+    """Tokens and arithmetic over the time that steps took. A step that compiled counts in nothing here: its time says
+    nothing about speed.
 
     Attributes:
         matmul_parameters: see `flops.step_flops`.
@@ -28,62 +42,61 @@ class Throughput:
     attention_dims: int
     peak_flops_per_second: float | None
     compile_seconds: float = 0.0
-    _all_tokens: int = 0
-    _all_seconds: float = 0.0
-    _began: float = field(default_factory=time.perf_counter)
-    _paused: float = 0.0
-    _waited: float = 0.0
-    _tokens: int = 0
-    _places: int = 0
-    _flops: int = 0
-
-    def waited_for_data(self, seconds: float) -> None:
-        """The loop stood still for want of a batch."""
-        self._waited += seconds
+    _window: _Timed = field(default_factory=_Timed)
+    _overall: _Timed = field(default_factory=_Timed)
 
     def compiled(self, seconds: float) -> None:
-        """A call compiled; that time says nothing about speed."""
+        """A call compiled."""
         self.compile_seconds += seconds
-        self._paused += seconds
 
-    def paused(self, seconds: float) -> None:
-        """Time spent on something else than training: evaluation, saving."""
-        self._paused += seconds
+    def finished_step(self, prepared: PreparedStep, *, seconds: float, waited: float) -> None:
+        """A step that did not compile was taken.
 
-    def finished_step(self, prepared: PreparedStep) -> None:
-        """A step's result arrived."""
-        self._tokens += prepared.tokens
-        self._places += prepared.places
-        self._flops += step_flops(
+        Args:
+            prepared: its input.
+            seconds: from the end of the step before it to its own, without evaluations, saves and the like.
+            waited: seconds in which the loop stood still for want of its batch.
+        """
+        flops = step_flops(
             tokens=prepared.held,
             attended=prepared.attended,
             matmul_parameters=self.matmul_parameters,
             attention_dims=self.attention_dims,
         )
+        for timed in (self._window, self._overall):
+            timed.add(_Timed(1, seconds, waited, prepared.tokens, prepared.places, flops))
 
     def take(self) -> dict[str, float]:
-        """Rates since the last call: real tokens, places and model FLOPs per second, share of the hardware's peak
-        (`mfu`), share of time waiting for data.
+        """Rates of the steps since the last call: real tokens, places and model FLOPs per second, share of the
+        hardware's peak (`mfu`), share of time waiting for data. Nothing where all of them compiled.
         """
-        seconds = max(time.perf_counter() - self._began - self._paused, 1e-9)
+        timed, self._window = self._window, _Timed()
+        if not timed.seconds:
+            return {}
         rates = {
-            "tokens_per_second": self._tokens / seconds,
-            "padded_tokens_per_second": self._places / seconds,
-            "model_flops_per_second": self._flops / seconds,
-            "data_wait_share": min(self._waited / seconds, 1.0),
+            "tokens_per_second": timed.tokens / timed.seconds,
+            "padded_tokens_per_second": timed.places / timed.seconds,
+            "model_flops_per_second": timed.flops / timed.seconds,
+            "data_wait_share": min(timed.waited / timed.seconds, 1.0),
         }
         if self.peak_flops_per_second is not None:
             rates["mfu"] = rates["model_flops_per_second"] / self.peak_flops_per_second
-        self._all_tokens += self._tokens
-        self._all_seconds += seconds
-        self._began = time.perf_counter()
-        self._paused = self._waited = 0.0
-        self._tokens = self._places = self._flops = 0
         return rates
 
-    def overall_tokens_per_second(self) -> float:
-        """Real tokens per second over all that `take()` has seen."""
-        return self._all_tokens / self._all_seconds if self._all_seconds else 0.0
+    @property
+    def steps(self) -> int:
+        """Steps that were timed."""
+        return self._overall.steps
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Real tokens per second over all steps that were timed; `None` = none was."""
+        return self._overall.tokens / self._overall.seconds if self._overall.seconds else None
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Mean over all steps that were timed; `None` = none was."""
+        return self._overall.seconds / self._overall.steps if self._overall.steps else None
 
 
 def peak_memory_bytes() -> int:

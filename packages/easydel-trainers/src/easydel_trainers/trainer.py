@@ -9,6 +9,7 @@ where steps come from, what a batch is given before its step, what else a checkp
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from abc import abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ from easydel_models.adapters.peft_files import save_adapter
 from easydel_models.parameters import join_params, split_params, update_params
 
 from easydel_trainers.adapters import adapted, dropout_seed, prepared
-from easydel_trainers.callbacks import Callback
+from easydel_trainers.callbacks import Callback, EarlyStopping, metric_of
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.data.epochs import rows_in_all
 from easydel_trainers.data.layout import Arrays, Layout, Row
@@ -38,16 +39,18 @@ from easydel_trainers.device_mesh import (
     check_batches,
     init_optimizer,
     on_mesh,
+    put_batch,
     replicated,
     row_parts,
     training_mesh,
 )
 from easydel_trainers.errors import ConfigError
-from easydel_trainers.evaluation import evaluate, measure
+from easydel_trainers.evaluation import evaluate, measure, metric_name
 from easydel_trainers.explained import Explains, explained
 from easydel_trainers.export import save_with_tokenizer
 from easydel_trainers.given_rows import GivenRows, held_out_sources
 from easydel_trainers.loop import Record
+from easydel_trainers.model_fit import check_positions, check_vocabulary, take_special_tokens, warn_of_unknown_stop
 from easydel_trainers.optimizer import make_optimizer, without_frozen
 from easydel_trainers.output import TrainOutput
 from easydel_trainers.processes import losses_named
@@ -66,6 +69,8 @@ from easydel_trainers.step import (
 from easydel_trainers.tokenizer_of_rows import refuse_other_tokenizer
 from easydel_trainers.training_run import TrainingRun
 from easydel_trainers.trl_arguments import AcceptsTRLArguments, no_such_member, refuse_other_resuming
+
+_LOG = logging.getLogger(__name__)
 
 _SHOWN_TOKENS = 24  # of each row in messages
 _NOT_TOKENS = ("segment_ids", "position_ids")  # of a packed row
@@ -105,14 +110,14 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         self._mesh = training_mesh(self.arguments)
         check_batches(self.arguments, self._mesh)
         self._refuse_for_several_processes()
-        if self._rows.train is not None:
-            self._rows.try_first(self._rows.train, self._make_training_transform())
-        for source in self._rows.held_out.values():
-            self._rows.try_first(source, self._make_eval_transform())
+        self._first_rows = self._try_first_rows()
+        self._check_first_rows()
+        self._total_steps = self._count_steps(exactly=self.arguments.scheduler != "constant")
         self.callbacks = tuple(callbacks)
         self._model_name = str(model) if isinstance(model, str | PathLike) else None
         self._schedule = learning_rate_schedule(self.arguments, total_steps=self._total_steps)
         self.model = on_mesh(prepared(self._load_model(model), self.arguments), self._mesh)
+        self._fit_model()
         structure, params = split_params(self.model)
         self._frozen = split_trainable(params)[1]
         self.weights_before = {} if self.arguments.save_directory is None else weights_identity(self)
@@ -181,6 +186,7 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         trainer.callbacks, trainer._model_name = (), str(model) if isinstance(model, str | PathLike) else None
         loaded = adapted(trainer._load_model(model), trainer.arguments)
         trainer.model = on_mesh(loaded, trainer._mesh)
+        take_special_tokens(trainer.model, trainer.processing_class)
         return trainer
 
     def _open_rows(self, arguments: Config | None, tokenizer: Any, train_dataset: Any, eval_dataset: Any) -> None:
@@ -198,6 +204,32 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
 
         def __getattr__(self, name: str) -> Any:
             raise AttributeError(no_such_member(type(self), name))
+
+    def _try_first_rows(self) -> list[Row]:
+        """The first training rows as they are trained on; raises where rows, or held-out ones, cannot be."""
+        for source in self._rows.held_out.values():
+            self._rows.try_first(source, self._make_eval_transform())
+        return (
+            [] if self._rows.train is None else self._rows.try_first(self._rows.train, self._make_training_transform())
+        )
+
+    def _check_first_rows(self) -> None:
+        """What an algorithm wants to know of the first rows, before the model is loaded."""
+
+    @property
+    def _longest_row(self) -> int | None:
+        """Tokens of the longest sequence that rows are cut to; `None` = they are not."""
+        return self.arguments.max_length
+
+    def _fit_model(self) -> None:
+        """Hold model, tokenizer, config and the first rows against each other."""
+        model, tokenizer, config = self.model, self.processing_class, self.arguments
+        check_vocabulary(model, tokenizer, padding_value=getattr(config, "padding_value", None))
+        take_special_tokens(model, tokenizer)
+        warn_of_unknown_stop(model, tokenizer)
+        check_positions(model, tokenizer, config, longest=self._longest_row)
+        self._rows.vocab_size = model.config.vocab_size
+        self._try_first_rows()
 
     # What an algorithm decides.
 
@@ -231,9 +263,20 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         """The same for held-out rows."""
         return self._make_transform()
 
-    def _rows_of_a_run(self) -> int | None:
-        """Rows that `num_train_epochs` epochs train on at most; `None` where they cannot be counted."""
-        return rows_in_all(self._rows.required, self.arguments.num_train_epochs)
+    def _rows_of_a_run(self, *, exactly: bool) -> int | None:
+        """Rows that `num_train_epochs` epochs train on; `None` where they cannot be counted.
+
+        Args:
+            exactly: whether rows that are dropped, or become several, are found out by reading the data; else these are
+                the rows of the data.
+        """
+        rows = rows_in_all(self._rows.required, self.arguments.num_train_epochs)
+        if not exactly or not rows:
+            return rows
+        _LOG.info(
+            "Reading the data once to count the rows that are trained on; max_training_steps makes that needless."
+        )
+        return self._rows.count(self._make_training_transform())
 
     @property
     def _rows_per_batch(self) -> int:
@@ -257,6 +300,26 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         """Optimizer steps of a whole run; `None` where the rows cannot be counted."""
         return self._total_steps
 
+    def _refuse_unknown_metrics(self) -> None:
+        """Say at the beginning, not at the first evaluation, that there is no metric of some name."""
+        wanted = {self.arguments.metric_for_best_model}
+        wanted |= {callback.metric for callback in self.callbacks if isinstance(callback, EarlyStopping)}
+        known = self._metric_names() if wanted - {None} and self._rows.held_out else None
+        for name in wanted - {None}:
+            if known is not None:
+                metric_of(dict.fromkeys(known, 0.0), str(name))
+
+    def _metric_names(self) -> set[str] | None:
+        """Names in the record of an evaluation, found by tracing its step; `None` where nobody can know them."""
+        names: set[str] = set()
+        for name, source in self._rows.held_out.items():
+            config = self.arguments
+            rows = list(itertools.islice(self._rows.once(source, self._make_eval_transform()), config.eval_batch_size))
+            arrays = put_batch(self._layout(rows=config.eval_batch_size, micro_batches=1).arrange(rows), self._mesh)
+            found = self._eval_step.shapes(self._trained_params(), self._annotate(arrays, None), self._extras)
+            names |= {metric_name(name, metric) for metric in found}
+        return names
+
     def train(self, resume_from_checkpoint: Literal[True] | None = None) -> TrainOutput:
         """Train to the end, from the newest checkpoint if there is one and `resume` allows it.
 
@@ -270,6 +333,7 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
             DataQualityError: when too many rows are cut, dropped or odd.
         """
         refuse_other_resuming(resume_from_checkpoint)
+        self._refuse_unknown_metrics()
         with ExitStack() as resources:
             run = TrainingRun(self, resources)
             try:
@@ -404,6 +468,9 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
     def _after_step(self, run: TrainingRun) -> None:
         """Called behind every step, before anything is evaluated or saved; `run.params` are the new parameters."""
 
+    def _after_run(self, run: TrainingRun) -> None:
+        """Called behind the last step of a run that was not interrupted, when all its metrics are known."""
+
     def _extra_meta(self) -> dict[str, Any]:
         """What the algorithm needs to go on from here beside `TrainState` and the data position: plain JSON values."""
         return {}
@@ -489,11 +556,11 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         if jax.process_count() > 1 and config.bad_rows != "raise":
             raise ConfigError("bad_rows", config.bad_rows, "'raise' with several processes")
 
-    def _count_steps(self) -> int | None:
+    def _count_steps(self, *, exactly: bool = False) -> int | None:
         config = self.arguments
         if config.max_training_steps is not None or self._rows.train is None:
             return config.max_training_steps
-        rows = self._rows_of_a_run()
+        rows = self._rows_of_a_run(exactly=exactly)
         if rows == 0:
             raise DataError("The training data has no row. Look at the file or the filter that it comes from.")
         if rows is None:

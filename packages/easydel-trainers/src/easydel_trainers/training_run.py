@@ -38,13 +38,14 @@ from easydel_trainers.run_files import write_whole
 from easydel_trainers.sampled import Sampled
 from easydel_trainers.save_moments import SaveMoments
 from easydel_trainers.signals import StopSignals
-from easydel_trainers.step import Batch, Params
+from easydel_trainers.step import ROUNDED_AWAY, Batch, Params
 from easydel_trainers.throughput import Throughput, peak_memory_bytes
 
 if TYPE_CHECKING:
     from easydel_trainers.trainer import Trainer
 
 _LOG = logging.getLogger(__name__)
+_MUCH = 0.1  # share of updates that round away without a warning
 
 
 class TrainingRun:
@@ -87,6 +88,7 @@ class TrainingRun:
         self._page = self._make_page()
         self._watch = LossWatch(self._config.loss_spike_factor)
         self._spikes = 0
+        self._told_of_rounding = False
         self.shapes: Counter[tuple[int, ...]] = Counter()
         """How many steps had arrays of `[micro-batches, lines, length]`; each shape is one compilation."""
         profiled = self._config.profile_steps if is_speaker() else None
@@ -121,6 +123,21 @@ class TrainingRun:
     def compile_seconds(self) -> float:
         """Time spent compiling steps so far."""
         return self._loop.throughput.compile_seconds
+
+    @property
+    def timed_steps(self) -> int:
+        """Steps of this process that did not compile, from which its rates come."""
+        return self._loop.throughput.steps
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Mean time of those; `None` = there is none yet."""
+        return self._loop.throughput.seconds_per_step
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Expected time to the last step, without compilations and evaluations; `None` = not known."""
+        return self._loop.seconds_left
 
     def is_logged(self, step: int) -> bool:
         """Whether a step's record is logged."""
@@ -164,6 +181,7 @@ class TrainingRun:
             self._finish()
         elif self._lacks_evaluation():
             self._evaluate()  # a kill, or a checkpoint of the last step written before it
+        self._trainer._after_run(self)
         self._settle_report()
         self._tell(lambda callback: callback.on_end(self))
 
@@ -319,6 +337,16 @@ class TrainingRun:
         raise Interrupted(reason, self.step)
 
     def _logged(self, record: Record) -> None:
+        share = record.get(ROUNDED_AWAY, 0.0)
+        if share > _MUCH and not self._told_of_rounding:
+            self._told_of_rounding = True
+            _LOG.warning(
+                "Step %d: %.0f %% of the updates are too small for parameters in %s, and change nothing. "
+                "param_dtype='float32' keeps them; a higher learning_rate makes them larger.",
+                self.step,
+                100 * share,
+                self._config.param_dtype,
+            )
         self._news.logged(record, self)
         if self._page is not None and self._page.is_due:
             self._write_page(f"step {self.step}" + (f" of {total}" if (total := self._trainer.total_steps) else ""))
@@ -337,7 +365,6 @@ class TrainingRun:
             tell(callback)
 
     def _evaluate(self) -> None:
-        began = time.perf_counter()
         self._loop.settle()
         record = {"step": self.step, **self._trainer._evaluate_during(self)}
         better = self._best.improved_by(record)
@@ -345,20 +372,23 @@ class TrainingRun:
         self._news.evaluated(record, self)
         if better:
             self._save()
-        self._loop.throughput.paused(time.perf_counter() - began)
+        self._loop.resume_clock()
 
     def _preview(self) -> None:
-        began = time.perf_counter()
         self._loop.settle()
         config, trainer = self._config, self._trainer
-        answers = greedy_answers(
-            trainer._model_with(self.judged_params),
-            trainer.processing_class,
-            config.preview_prompts,
-            max_new_tokens=config.preview_max_new_tokens,
-        )
-        self._news.previewed(self.step, config.preview_prompts, answers)
-        self._loop.throughput.paused(time.perf_counter() - began)
+        try:
+            answers = greedy_answers(
+                trainer._model_with(self.judged_params),
+                trainer.processing_class,
+                config.preview_prompts,
+                max_new_tokens=config.preview_max_new_tokens,
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it is: told, and no reason to end a run
+            _LOG.error("The previews of step %d failed, and training goes on: %r", self.step, error)
+        else:
+            self._news.previewed(self.step, config.preview_prompts, answers)
+        self._loop.resume_clock()
 
     def _final_params(self) -> Params:
         best = self._best.step
@@ -372,11 +402,10 @@ class TrainingRun:
         checkpoints = self._checkpoints
         if checkpoints is None:
             return
-        began = time.perf_counter()
         self._loop.settle()
         self._news.writing(checkpoints.save)
         self._moments.saved()
-        self._loop.throughput.paused(time.perf_counter() - began)
+        self._loop.resume_clock()
 
 
 def _due(step: int, every: int | None) -> bool:

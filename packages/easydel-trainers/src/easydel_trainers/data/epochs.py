@@ -13,15 +13,23 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from easydata_sources import CountingTransform, DataError, RowStream, ShardedDataSource, TransformedShardedSource
 from easydata_sources.bad_rows import SetAside
 from easydata_sources.hosts import check_repeatable
 from easydata_sources.streams import Place
+from easydel_transforms import IGNORED
 
 from easydel_trainers.data.row_exchange import RowExchange
 from easydel_trainers.data.shared_rows import SharedRows
 
 State = dict[str, Any]
+
+_TOKENS = frozenset({"input_ids", "labels", "prompt_ids", "completion_ids", "chosen_ids", "rejected_ids"})
+
+
+class NoRowsError(DataError):
+    """A whole epoch leaves no row to train on."""
 
 
 class EpochRows(Iterator[Mapping[str, Any]]):
@@ -35,9 +43,10 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         bad_rows: what takes out rows that cannot be read or transformed; `None` = they raise.
         state: where to go on, from an earlier `state()`.
         exchange: with the other processes that prepare these rows; `None` = this one prepares all.
+        vocab_size: tokens that the model knows; `None` = whatever there is.
 
     Raises:
-        DataError: when a whole epoch leaves no row to train on.
+        DataError: when a whole epoch leaves no row to train on, or a row holds a token that the model does not know.
     """
 
     def __init__(
@@ -50,7 +59,9 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         bad_rows: SetAside | None = None,
         state: State | None = None,
         exchange: RowExchange | None = None,
+        vocab_size: int | None = None,
     ):
+        self._vocab_size = vocab_size
         self._source, self._transform, self._bad_rows = source, transform, bad_rows
         self._epochs, self._shuffle_seed, self._exchange = epochs, shuffle_seed, exchange
         self._epoch = state["epoch"] if state else 0
@@ -63,6 +74,7 @@ class EpochRows(Iterator[Mapping[str, Any]]):
             row = next(self._rows, None)
             if row is not None:
                 self._given += 1
+                self._check_tokens(row)
                 return row
             self._next_epoch()
         raise StopIteration
@@ -92,11 +104,31 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         share = math.inf if self._epochs is None else self._epochs - self._epoch
         return self._given == rows_in_all(self._source, min(1.0, share))
 
+    def _check_tokens(self, row: Mapping[str, Any]) -> None:
+        """Compiled code would read anything for a token beyond the embedding, and the loss become NaN."""
+        if self._vocab_size is None:
+            return
+        for name, values in row.items():
+            if name not in _TOKENS:
+                continue
+            tokens = np.asarray(values)
+            odd = tokens[(tokens >= self._vocab_size) | ((tokens < 0) & ~((name == "labels") & (tokens == IGNORED)))]
+            if odd.size:
+                file, number = self.origin()
+                raise DataError(
+                    f"{file} row {number}: `{name}` holds the token {int(odd[0])}; the model knows 0 to "
+                    f"{self._vocab_size - 1}. The rows were tokenized for another model, or with tokens that were "
+                    "added to the tokenizer alone: use the model's own tokenizer."
+                )
+
     def _next_epoch(self) -> None:
         if not self._given:
-            raise DataError(
-                "The training data has no row to train on: every row was dropped, or there is none. "
-                "The data report counts the reasons; the transform's `explain(row)` shows one row."
+            report = self._transform.report
+            reasons = ", ".join(f"{count} {reason}" for reason, count in report.counts.items()) or "none was counted"
+            raise NoRowsError(
+                f"The data has no row to train on: of {report.rows} rows read every one was dropped ({reasons}), or "
+                "there is none. Longer limits (max_length) keep rows that are too long; the transform's `explain(row)` "
+                "shows what becomes of one."
             )
         assert self._rows is not None
         end = self._rows.state()

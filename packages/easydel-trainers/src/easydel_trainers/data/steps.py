@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from easydel_trainers.data.epochs import EpochRows
 from easydel_trainers.data.layout import Arrays, Row
 from easydel_trainers.device_mesh import put_batch
+from easydel_trainers.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class PreparedStep:
         position: position before it, from which its rows can be read again; `None` = the beginning.
         batch: its number in data order, from 1. Steps and batches differ where batches are skipped.
         attended: see `count_attended`.
-        measured: metrics known before the step, as (numerator, denominator); they join those that it returns.
+        measured: metrics known before the step; they join those that it returns.
     """
 
     arrays: dict[str, jax.Array]
@@ -44,7 +45,7 @@ class PreparedStep:
     position: dict[str, Any] | None = None
     batch: int = 0
     attended: int = 0
-    measured: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    measured: Metrics = field(default_factory=dict)
 
 
 def prepared_steps(

@@ -11,7 +11,7 @@ from easydel_models.lm_loss import IGNORE_INDEX as IGNORED
 from easydel_models.parameters import join_params
 from jaxtyping import Array, Float
 
-from easydel_trainers.metrics import Ratios
+from easydel_trainers.metrics import Ratio, Ratios
 from easydel_trainers.preference.config import PreferenceConfig
 from easydel_trainers.preference.scores import sequence_scores
 from easydel_trainers.step import Batch, Params, ScoredObjective, Scores
@@ -95,6 +95,9 @@ def pair_metrics(
     }
 
 
+DESIRABLE_SHARE = "desirable_share"
+
+
 def unpaired_metrics(scores: Scores, rows: Scores, rewards: Float[Array, " R"]) -> Ratios:
     """Metrics of single completions under TRL's names: each over the rows, or tokens, of its class.
 
@@ -105,11 +108,15 @@ def unpaired_metrics(scores: Scores, rows: Scores, rewards: Float[Array, " R"]) 
     """
     desirable = rows["real"] * rows["label"]
     classes = {"chosen": desirable, "rejected": rows["real"] - desirable}
-    metrics: Ratios = {"entropy": (scores["entropies"].sum(), scores["lengths"].sum())}
+    metrics: Ratios = {
+        "entropy": (scores["entropies"].sum(), scores["lengths"].sum()),
+        DESIRABLE_SHARE: (desirable.sum(), rows["real"].sum()),
+    }
+    margins: dict[str, Ratio] = {}
     for name, members in classes.items():
         reward = jnp.where(members > 0, rewards, 0.0).sum()
         metrics[f"rewards/{name}"] = (reward, members.sum())
-        metrics[f"rewards/margins:{name}"] = (reward if name == "chosen" else -reward, members.sum())
+        margins[name] = (reward if name == "chosen" else -reward, members.sum())
         metrics[f"logps/{name}"] = ((scores["logps"][0] * members).sum(), members.sum())
         metrics[f"logits/{name}"] = ((scores["logits"][0] * members).sum(), (scores["lengths"][0] * members).sum())
-    return metrics
+    return {**metrics, "rewards/margins": margins}

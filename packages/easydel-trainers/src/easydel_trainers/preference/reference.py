@@ -12,7 +12,7 @@ from typing import Any, final
 import jax
 import jax.numpy as jnp
 import numpy as np
-from easydel_models.adapters.lora import without_lora
+from easydel_models.adapters.lora import combine_params, split_trainable, without_lora
 from easydel_models.mesh.sharding import place, to_host
 from easydel_models.parameters import flattened, join_params, nested, split_params
 from jax.sharding import Mesh, NamedSharding
@@ -66,6 +66,7 @@ class ReferenceModel:
 
     def __init__(self, params: Params, step: Compiled):
         self._params, self._step = params, step
+        self._follows = False
 
     def annotate(self, batch: Batch) -> Batch:
         """The batch with this model's log-probabilities."""
@@ -80,6 +81,9 @@ class ReferenceModel:
 
         Gorbatovski et al. 2024 (TR-DPO), https://arxiv.org/abs/2404.09656, eq. 4.
         """
+        if not self._follows:
+            # An average that moves by less than bfloat16 can tell would stand still.
+            self._params, self._follows = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), self._params), True
         self._params = _mixed(policy, self._params, jnp.float32(alpha))
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -97,9 +101,9 @@ class ReferenceModel:
         self._params = nested({path: _like(leaf, arrays[path]) for path, leaf in held.items()})
 
 
-def own_reference(policy: Any) -> Any:
-    """The policy as it is before training: under adapters, the base model, whose arrays no step gives away."""
-    return policy if policy.lora is None else without_lora(policy)
+def own_reference(policy: Any, config: TrainerConfig) -> Any:
+    """The policy as it is before training; where the trainer adds the adapters, which change nothing yet, the base."""
+    return policy if config.lora is None else without_lora(policy)
 
 
 def load_reference(reference_model: Any, policy: Any, config: TrainerConfig) -> Any:
@@ -109,7 +113,7 @@ def load_reference(reference_model: Any, policy: Any, config: TrainerConfig) -> 
         ConfigError: if it knows other tokens.
     """
     if reference_model is None:
-        return own_reference(policy)
+        return own_reference(policy, config)
     if reference_model is policy:
         return policy
     reference = load_causal_lm(reference_model, config)
@@ -125,18 +129,16 @@ def load_reference(reference_model: Any, policy: Any, config: TrainerConfig) -> 
 
 
 def held_params(reference: Any, policy: Any) -> Params:
-    """Parameters of a reference that stay: a copy where they are the policy's own, which its step gives away."""
+    """Parameters of a reference that stay: a copy of those that are the policy's own and that its step gives away."""
     params = split_params(reference)[1]
-    return copied_params(params) if reference is policy else params
-
-
-def copied_params(params: Params) -> Params:
-    """A deep copy: the step gives away the arrays it trains."""
-    return jax.tree.map(jnp.copy, params)
+    if reference is not policy:
+        return params
+    trained, frozen = split_trainable(params)
+    return combine_params(jax.tree.map(jnp.copy, trained), frozen)
 
 
 def _like(held: jax.Array, array: np.ndarray) -> jax.Array:
-    values = np.asarray(array, held.dtype)
+    values = np.asarray(array)  # in its own type: an average is held in float32 whatever the parameters are
     return place(values, held.sharding) if isinstance(held.sharding, NamedSharding) else jnp.asarray(values)
 
 

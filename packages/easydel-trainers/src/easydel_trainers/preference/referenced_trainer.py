@@ -47,7 +47,7 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
         model: see `Trainer`.
         arguments: see `Trainer`.
         reference_model: what the policy is compared with: a model, or a folder, Hub id or `.gguf` file. `None` = the
-            policy as it is before training, without its adapters, if it has some. It must know the same tokens.
+            policy as it is before training, adapters that it came with included. It must know the same tokens.
         options: the others of `Trainer`.
     """
 
@@ -62,7 +62,7 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
             return
         if self.model.lora is not None and self.arguments.sync_ref_model:
             raise ConfigError(
-                "sync_ref_model", True, "False for a model with adapters: its reference is the base model"
+                "sync_ref_model", True, "False for a model with adapters: a reference that follows is a whole model"
             )
         reference = load_reference(reference_model, self.model, self.arguments)
         self._unscored = reference
@@ -184,7 +184,7 @@ class ReferencedTrainer(PreferenceTrainer[Config]):
         folder = config.ref_log_probs_directory
         if folder is None and config.save_directory is not None:
             folder = Path(config.save_directory) / "reference"
-        how = (str(self.model.dtype), self._ld_alpha)
+        how = (str(self.model.dtype), self._ld_alpha, repr(self._unscored.lora))
         if folder is None or jax.process_count() > 1:
             # What one process finds in a folder another may not see yet, and all must score the same rows together.
             return None

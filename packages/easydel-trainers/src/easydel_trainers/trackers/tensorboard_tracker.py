@@ -9,9 +9,10 @@ from typing import Any, final
 from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports] - an extra
 
 
-def open_tracker(*, folder: Path, run_name: str, config: Mapping[str, Any]) -> TensorBoardTracker:
-    """Begin an event file."""
-    writer = SummaryWriter(str(folder / "tensorboard" / run_name))
+def open_tracker(*, folder: Path, run_name: str, config: Mapping[str, Any], done: int) -> TensorBoardTracker:
+    """Begin an event file; it takes the place of what earlier ones say of steps that are not `done`."""
+    purge = done + 1 if done else None
+    writer = SummaryWriter(str(folder / "tensorboard" / run_name), purge_step=purge)
     writer.add_text("config", "\n".join(f"    {name}: {value}" for name, value in config.items()), 0)
     return TensorBoardTracker(writer)
 

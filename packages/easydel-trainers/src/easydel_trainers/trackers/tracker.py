@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib import import_module
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from easydel_trainers.errors import ConfigError
+
+_LOG = logging.getLogger(__name__)
 
 #: name in `report_to` -> what to import before it can work
 _LIBRARIES = {"tensorboard": "tensorboardX", "wandb": "wandb", "trackio": "trackio"}
@@ -31,15 +34,19 @@ class Tracker(Protocol):
 
 
 def open_trackers(
-    names: Sequence[str], *, folder: Path, run_name: str, config: Mapping[str, Any], resources: ExitStack
+    names: Sequence[str], *, folder: Path, run_name: str, config: Mapping[str, Any], done: int, resources: ExitStack
 ) -> list[Tracker]:
     """One tracker for each name, closed with `resources`.
+
+    One that cannot be opened, or closed, is told of and left out: it is a service of others, and no reason to lose a
+    run.
 
     Args:
         names: of `report_to`.
         folder: the run's folder; trackers that write files write below it.
         run_name: how the run is called there.
         config: plain values to show beside the run.
+        done: steps that the run has taken before; 0 = it begins.
         resources: close the trackers when they close.
 
     Raises:
@@ -49,10 +56,21 @@ def open_trackers(
     for name in names:
         _require_library(name)
         module = import_module(f"easydel_trainers.trackers.{name}_tracker")
-        tracker: Tracker = module.open_tracker(folder=folder, run_name=run_name, config=config)
-        resources.callback(tracker.close)
+        try:
+            tracker: Tracker = module.open_tracker(folder=folder, run_name=run_name, config=config, done=done)
+        except Exception as error:  # noqa: BLE001 - of any service's client: told, and the run goes on without it
+            _LOG.error("%s could not be opened and gets no records: %r", name, error)
+            continue
+        resources.callback(_close, name, tracker)
         trackers.append(tracker)
     return trackers
+
+
+def _close(name: str, tracker: Tracker) -> None:
+    try:
+        tracker.close()
+    except Exception as error:  # noqa: BLE001 - of any service's client: told; what was trained is saved all the same
+        _LOG.error("%s failed to close, and may lack the last records: %r", name, error)
 
 
 def _require_library(name: str) -> None:

@@ -11,11 +11,13 @@ import trackio  # pyright: ignore[reportMissingImports] - an extra
 _PROJECT = "easydel"
 
 
-def open_tracker(*, folder: Path, run_name: str, config: Mapping[str, Any]) -> TrackioTracker:
-    """Begin a run, or go on with that of the same name. The database is trackio's own, not in `folder`."""
+def open_tracker(*, folder: Path, run_name: str, config: Mapping[str, Any], done: int) -> TrackioTracker:
+    """Begin a run, or go on with that of this name, if steps of it are `done`. The database is trackio's own."""
     del folder
     values = {name: value for name, value in config.items() if not name.startswith("_")}
-    return TrackioTracker(trackio.init(project=_PROJECT, name=run_name, config=values, resume="allow"))
+    return TrackioTracker(
+        trackio.init(project=_PROJECT, name=run_name, config=values, resume="allow" if done else "never")
+    )
 
 
 @final

@@ -57,7 +57,7 @@ def without_held_out(config: Any) -> Any:
     if hasattr(config, "preview_rows"):
         options |= {"preview_rows": 0, "require_nll_drop": None}
     plain = {"evaluation_steps": None, "metric_for_best_model": None}
-    plain |= {"load_best_model_at_end": False, "greater_is_better": False}
+    plain |= {"load_best_model_at_end": False, "greater_is_better": None}
     return replace(config, **options, training=replace(config.training, **plain))
 
 

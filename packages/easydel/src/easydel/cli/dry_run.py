@@ -10,7 +10,6 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,14 @@ from easydel_trainers import Callback
 from rich.table import Table
 from rich.text import Text
 
-from easydel.cli.assembly import assembled, assembled_without_model
+from easydel.cli.assembly import assembled
 from easydel.cli.consoles import harmless_console
 from easydel.cli.loaded import size_of
 from easydel.cli.shown import print_json
 
-_STEPS = 4  # the first compiles, and is left out of the speed; a few more shapes may come up in the others
+_STEPS = 4  # at least; the first compiles, and so may others
+_TIMED_STEPS = 2  # at least, which did not compile
+_MOST_STEPS = 16  # at most, where every other shape is new
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,10 +49,10 @@ class DryRun:
     """Programs compiled."""
     compile_seconds: float
     """Time that took."""
-    seconds_per_step: float
-    """Without compiling."""
+    seconds_per_step: float | None
+    """Of those that did not compile; `None` where all of them did."""
     expected_seconds: float | None
-    """Of the whole run, compiling included and evaluations left out."""
+    """Of the whole run, compiling included and evaluations left out; `None` = unknown."""
     peak_memory_bytes: int
     """Largest size that this process had."""
     losses: tuple[float, ...]
@@ -62,14 +63,20 @@ class DryRun:
     """Rows read, and rows cut, dropped or odd by reason."""
 
 
-class _Shapes(Callback):
-    """Notes the shapes of a run's steps."""
+class _FirstSteps(Callback):
+    """Ends a run when enough of its steps were timed, and notes their shapes and their time."""
 
     def __init__(self) -> None:
-        self.seen: Counter[tuple[int, ...]] = Counter()
+        self.shapes: Counter[tuple[int, ...]] = Counter()
+        self.seconds_per_step: float | None = None
+
+    def on_step(self, run: Any) -> None:
+        enough = run.step >= _STEPS and run.timed_steps >= _TIMED_STEPS
+        if enough or run.step >= _MOST_STEPS:
+            run.stop()
 
     def on_end(self, run: Any) -> None:
-        self.seen = run.shapes
+        self.shapes, self.seconds_per_step = run.shapes, run.seconds_per_step
 
 
 def show_dry_run(config: Any, trainer: str, *, as_json: bool) -> None:
@@ -93,29 +100,29 @@ def dry_run(config: Any, trainer_name: str) -> DryRun:
         config: of one of the training commands.
         trainer_name: its trainer's name in `easydel_trainers`.
     """
-    shapes = _Shapes()
+    first = _FirstSteps()
     with tempfile.TemporaryDirectory() as made_rows:
-        whole = assembled_without_model(config, trainer_name, made_rows=Path(made_rows))
-        total = whole.total_steps
-        short = replace(config, training=_short(config.training, total))
+        short = replace(config, training=_short(config.training))
         if short.eval_dataset is not None:
             short = replace(short, eval_rows=min(config.eval_rows or short.training.eval_batch_size, 64))
-        trainer = assembled(short, trainer_name, made_rows=Path(made_rows), callbacks=(shapes,))
+        trainer = assembled(short, trainer_name, made_rows=Path(made_rows), callbacks=(first,))
+        total = trainer.total_steps
         output = trainer.train()
         held_out = trainer.evaluate() if short.eval_dataset is not None else {}
-    speed = _Speed.of(output.history)
-    expected = None if total is None else total * speed.seconds_per_step + output.metrics["compile_seconds"]
+    seconds, expected = first.seconds_per_step, None
+    if total is not None and seconds is not None:
+        expected = total * seconds + output.metrics["compile_seconds"]
     return DryRun(
         parameters=size_of(trainer.model),
         trained_parameters=_trained_size(trainer),
         rows=_row_count(trainer),
         rows_per_step=config.training.total_batch_size,
         total_steps=total,
-        shapes={" x ".join(map(str, shape)): count for shape, count in sorted(shapes.seen.items())},
-        tokens_per_step=speed.tokens_per_step,
+        shapes={" x ".join(map(str, shape)): count for shape, count in sorted(first.shapes.items())},
+        tokens_per_step=output.metrics["num_tokens"] / output.global_step,
         compilations=int(output.metrics["compilations"]),
         compile_seconds=output.metrics["compile_seconds"],
-        seconds_per_step=speed.seconds_per_step,
+        seconds_per_step=seconds,
         expected_seconds=expected,
         peak_memory_bytes=int(output.metrics["peak_memory_bytes"]),
         losses=tuple(entry["loss"] for entry in output.history if "loss" in entry),
@@ -124,20 +131,15 @@ def dry_run(config: Any, trainer_name: str) -> DryRun:
     )
 
 
-def _short(training: Any, total: int | None) -> Any:
-    """The options with which a run is short and leaves nothing behind; what a step computes stays as it is."""
+def _short(training: Any) -> Any:
+    """The options with which a run leaves nothing behind; its steps and their rates stay as they are."""
     return replace(
         training,
-        max_training_steps=_STEPS if total is None else min(total, _STEPS),
-        scheduler="constant",
-        warmup_steps=0,
-        decay_steps=None,
-        learning_rate_end=0.0,
         save_directory=None,
         save_steps=None,
         metric_for_best_model=None,
         load_best_model_at_end=False,
-        greater_is_better=False,
+        greater_is_better=None,
         evaluation_steps=None,
         preview_prompts=(),
         preview_steps=None,
@@ -146,22 +148,6 @@ def _short(training: Any, total: int | None) -> Any:
         progress_bar=False,
         log_steps=1,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Speed:
-    tokens_per_step: float
-    seconds_per_step: float
-
-    @classmethod
-    def of(cls, history: list[dict[str, float]]) -> _Speed:
-        """The speed of the steps behind the first, which has the compiling in it; of the first if it is alone."""
-        steps = [entry for entry in history if "loss" in entry]
-        tokens = [steps[0]["num_tokens"]]
-        tokens += [after["num_tokens"] - before["num_tokens"] for before, after in pairwise(steps)]
-        seconds = [count / step["tokens_per_second"] for count, step in zip(tokens, steps, strict=True)]
-        warm = seconds[1:] or seconds
-        return cls(sum(tokens) / len(tokens), sum(warm) / len(warm))
 
 
 def _trained_size(trainer: Any) -> int:
@@ -184,7 +170,9 @@ def _table(config: Any, trainer: str, found: DryRun) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     steps = "unknown: the rows cannot be counted" if found.total_steps is None else f"{found.total_steps:,}"
-    speed = f"{found.seconds_per_step:.3g} s a step, {found.tokens_per_step / found.seconds_per_step:,.0f} tokens/s"
+    speed = "unknown: every step tried compiled"
+    if found.seconds_per_step is not None:
+        speed = f"{found.seconds_per_step:.3g} s a step, {found.tokens_per_step / found.seconds_per_step:,.0f} tokens/s"
     report = [f"{count:,} {reason}" for reason, count in found.data_report.items()]
     lines = {
         "trainer": trainer,

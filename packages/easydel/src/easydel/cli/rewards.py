@@ -7,6 +7,7 @@ runs/reward/model              a reward model: a folder, Hub id or .gguf file
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from easydel.cli.errors import CommandError
 from easydel.cli.locations import model_location
 
 _IN_FILE = re.compile(r"(?P<path>.+\.py):(?P<name>\w+)")
+_DOTTED = re.compile(r"\w+(\.\w+)+")
 _IN_MODULE = re.compile(r"(?P<path>\w+(\.\w+)*):(?P<name>\w+)")
 
 
@@ -32,7 +34,36 @@ def reward_at(name: str) -> Callable[..., Any] | str:
     for pattern, load in ((_IN_FILE, _file), (_IN_MODULE, _module)):
         if match := pattern.fullmatch(name):
             return _function(load(match["path"]), match["name"], name)
-    return model_location(name)
+    location = model_location(name)
+    if not Path(location).expanduser().exists() or location.endswith(".py"):
+        _refuse_half_a_name(name)
+    return location
+
+
+def _refuse_half_a_name(name: str) -> None:
+    """Raise for what is neither a function's name nor a model's."""
+    if name.endswith(".py"):
+        raise CommandError(
+            f"{name} is a file of reward functions, and which one is not said: write {name}:FUNCTION"
+            f"{_functions_in(Path(name))}."
+        )
+    if _DOTTED.fullmatch(name):
+        module, _, function = name.rpartition(".")
+        raise CommandError(
+            f"{name} is no model. If it is a function in a module, a colon stands before it: {module}:{function}"
+        )
+
+
+def _functions_in(path: Path) -> str:
+    """What a file defines, found without running it."""
+    if not path.is_file():
+        return ""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError, OSError):
+        return ""
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return f" (it has {', '.join(names)})" if names else ""
 
 
 def _file(path: str) -> ModuleType:

@@ -41,8 +41,8 @@ class DPOTrainer(ReferencedTrainer[DPOConfig]):
 
     @property
     def _compares(self) -> bool:
-        only_sft = self.arguments.loss_types == (_SFT,)
-        return not (self.arguments.reference_free or only_sft)
+        # Also where the loss is `sft` alone: the rewards that are shown are differences to the reference.
+        return not self.arguments.reference_free
 
     @property
     def _ld_alpha(self) -> float | None:

@@ -3,6 +3,9 @@
 A reward of NaN means that the function had nothing to say of a completion. A completion of which no function says
 anything takes no part: its advantage is 0, and the mean and deviation of its group are those of the others.
 
+Rewards that are equal have no deviation at all, however large they are: means and deviations are taken in float64, in
+which sums of float32 numbers are exact, and what differs by less than float32 could tell apart counts as equal.
+
 Axes: R completions (the G of one prompt next to each other), F reward functions.
 
 Shao et al. 2024 (GRPO), https://arxiv.org/abs/2402.03300, section 4.1.2; Liu et al. 2026 (GDPO: normalise, then sum),
@@ -26,7 +29,8 @@ from jaxtyping import Bool, Float
 Scale = Literal["group", "batch", "none"]
 Aggregation = Literal["sum_then_normalize", "normalize_then_sum"]
 
-_FLOOR = np.float32(1e-4)  # added to a deviation before dividing by it, as TRL does
+_FLOOR = 1e-4  # added to a deviation before dividing by it, as TRL does
+_RESOLUTION = 1e-9  # of the larger number; two float32 numbers that differ do so by 6e-8 of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def advantages_of(
     scale: Scale = "group",
     aggregation: Aggregation = "sum_then_normalize",
 ) -> Advantages:
-    """Advantages of completions, in float32.
+    """Advantages of completions.
 
     Args:
         rewards: of every function; NaN = nothing to say.
@@ -68,20 +72,20 @@ def advantages_of(
     total = _weighted_sum(rewards, rewards, weights)
     if aggregation == "normalize_then_sum":
         grouped = rewards.reshape(-1, group, rewards.shape[1])
-        normal = (grouped - _mean(grouped, axis=1)) / (_deviation(grouped, axis=1) + _FLOOR)
+        normal = _differences(grouped, axis=1) / (_deviation(grouped, axis=1) + _FLOOR)
         summed = _weighted_sum(normal.reshape(rewards.shape), rewards, weights)
         spread = np.broadcast_to(_deviation(summed, axis=0), summed.shape)
-        found = (summed - _mean(summed, axis=0)) / (spread + _FLOOR)
+        found = _differences(summed, axis=0) / (spread + _FLOOR)
     else:
         grouped = total.reshape(-1, group)
         by_group = np.broadcast_to(_deviation(grouped, axis=1), grouped.shape).reshape(-1)
         spread = np.broadcast_to(_deviation(total, axis=0), total.shape) if scale == "batch" else by_group
-        found = (grouped - _mean(grouped, axis=1)).reshape(-1)
+        found = _differences(grouped, axis=1).reshape(-1)
         if scale != "none":
             found = found / (spread + _FLOOR)
     # One lonely reward in a group has no deviation, and is equal to its mean: nothing is learned from it.
     advantages = np.nan_to_num(found, nan=0.0).astype(np.float32)
-    return Advantages(advantages, total, np.isclose(np.nan_to_num(spread), 0.0))
+    return Advantages(advantages, total.astype(np.float32), np.nan_to_num(spread) == 0)
 
 
 def mean_and_deviation(values: Float[np.ndarray, " R"]) -> tuple[float, float]:
@@ -91,19 +95,30 @@ def mean_and_deviation(values: Float[np.ndarray, " R"]) -> tuple[float, float]:
 
 def _weighted_sum(values: np.ndarray, rewards: np.ndarray, weights: np.ndarray) -> np.ndarray:
     silent = np.isnan(rewards).all(axis=1)
-    summed = np.nansum(values * weights.astype(np.float32)[None], axis=1, dtype=np.float32)
-    return np.where(silent, np.float32(np.nan), summed)
+    summed = np.nansum(values * weights.astype(np.float64)[None], axis=1, dtype=np.float64)
+    return np.where(silent, np.nan, summed)
+
+
+def _differences(values: np.ndarray, *, axis: int) -> np.ndarray:
+    """What every value is above the mean; exactly 0 where all are equal."""
+    return np.where(_equal(values, axis=axis), 0.0 * values, values - _mean(values, axis=axis))
+
+
+def _equal(values: np.ndarray, *, axis: int) -> np.ndarray:
+    """Whether all numbers among the values are one, as far as float32 can tell."""
+    least, most = (np.where(np.isnan(values), none, values) for none in (np.inf, -np.inf))
+    least, most = least.min(axis=axis, keepdims=True), most.max(axis=axis, keepdims=True)
+    return most - least <= _RESOLUTION * np.maximum(np.abs(least), np.abs(most))
 
 
 def _mean(values: np.ndarray, *, axis: int) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of groups without a number: their mean is NaN, as it should
-        return np.asarray(np.nanmean(values, axis=axis, keepdims=True, dtype=np.float32))
+        return np.asarray(np.nanmean(values, axis=axis, keepdims=True, dtype=np.float64))
 
 
 def _deviation(values: np.ndarray, *, axis: int) -> np.ndarray:
     """Sample deviation (n - 1) of what is not NaN; NaN for fewer than two numbers."""
-    count = (~np.isnan(values)).sum(axis=axis, keepdims=True).astype(np.float32)
-    variance = _mean((values - _mean(values, axis=axis)) ** 2, axis=axis)
-    bessel = np.where(count > 1, count / np.maximum(count - 1, 1), np.nan).astype(np.float32)
-    return np.asarray(np.sqrt(variance * bessel))
+    count = (~np.isnan(values)).sum(axis=axis, keepdims=True).astype(np.float64)
+    variance = _mean(_differences(values, axis=axis) ** 2, axis=axis)
+    return np.asarray(np.sqrt(variance * np.where(count > 1, count / np.maximum(count - 1, 1), np.nan)))

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from easydel_trainers.algorithms.grpo.config import GRPOConfig
+from easydel_trainers.metrics import Maximum, Minimum, Ratios
 
 
 def corrections_of(
@@ -53,17 +54,19 @@ def correction_metrics(
     engine_logps: Float[np.ndarray, "M B T"],
     counted: Bool[np.ndarray, "M B T"],
     weights: Float[np.ndarray, "M B T"],
-) -> dict[str, tuple[float, float]]:
-    """How far engine and model are apart, under TRL's names, as (numerator, denominator); of counted tokens."""
+) -> Ratios:
+    """How far engine and model are apart, under TRL's names; of counted tokens."""
     apart = np.abs(np.nan_to_num(old_logps - engine_logps, nan=0.0))[counted]
     weights, count = weights[counted], float(counted.sum())
     there_are = float(count > 0)
     return {
         "sampling/sampling_logp_difference/mean": (float(apart.sum()), count),
-        "sampling/sampling_logp_difference/max": (float(apart.max(initial=0.0)), there_are),
-        "sampling/importance_sampling_ratio/min": (float(weights.min(initial=np.inf)) if count else 0.0, there_are),
+        "sampling/sampling_logp_difference/max": Maximum(float(apart.max(initial=0.0)), there_are),
+        "sampling/importance_sampling_ratio/min": Minimum(
+            float(weights.min(initial=np.inf)) if count else 0.0, there_are
+        ),
         "sampling/importance_sampling_ratio/mean": (float(weights.sum()), count),
-        "sampling/importance_sampling_ratio/max": (float(weights.max(initial=0.0)), there_are),
+        "sampling/importance_sampling_ratio/max": Maximum(float(weights.max(initial=0.0)), there_are),
     }
 
 

@@ -12,6 +12,7 @@ advantage $A$ of a row, the loss of a token is
 - `sapo`: $-\frac{4}{\tau}\sigma(\tau(\rho - 1)) A$, with a temperature $\tau$ for positive and one for other advantages
 
 and to it $\beta$ times the KL estimate $e^{d} - d - 1$ is added, $d = \log\pi_\mathrm{ref}(y_t) - \log\pi_\theta(y_t)$.
+Beyond an exponent of 20 the tangent takes the place of the exponential function, which would overflow.
 
 Sources, by their number on arxiv.org: GRPO 2402.03300 (eq. 3 and 4), Dr. GRPO 2503.20783, DAPO 2503.14476, GSPO
 2507.18071, CISPO 2506.13585, SAPO 2511.20347. The estimate of the KL divergence is Schulman's,
@@ -27,11 +28,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from easydel_trainers.metrics import Ratio, Ratios
+from easydel_trainers.metrics import Maximum, Minimum, Ratio, Ratios
 
 LossType = Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo"]
 RatioLevel = Literal["token", "sequence"]
 LOSS_TYPES: tuple[str, ...] = get_args(LossType)
+
+_LARGEST_EXPONENT = 20.0  # a ratio of 5e8; no run that goes well has one
 
 #: losses that average over the tokens of each row first, and then over rows
 PER_ROW = frozenset({"grpo", "sapo"})
@@ -124,7 +127,7 @@ def importance_ratios(tokens: Tokens, rows: Rows, *, level: RatioLevel) -> Float
     log_ratios = (tokens.logps - tokens.old_logps) * tokens.mask
     if level == "sequence":
         log_ratios = rows.spread(rows.means(log_ratios, tokens.mask))
-    return jnp.exp(log_ratios)
+    return _bounded_exp(log_ratios)
 
 
 def policy_losses(
@@ -143,7 +146,7 @@ def policy_losses(
 def kl_estimates(logps: Float[Array, " N"], reference_logps: Float[Array, " N"]) -> Float[Array, " N"]:
     """Non-negative, unbiased estimates of the divergence from the reference, one for each token."""
     difference = reference_logps - logps
-    return jnp.exp(difference) - difference - 1
+    return _bounded_exp(difference) - difference - 1
 
 
 def loss_weight(
@@ -156,6 +159,12 @@ def loss_weight(
     if loss_type in PER_ROW:
         return real.sum()
     return real.sum() * max_completion_length if loss_type == "dr_grpo" else mask.sum()
+
+
+def _bounded_exp(exponent: Array) -> Array:
+    """The exponential function, beyond 20 its tangent: finite, and with a gradient that still points back."""
+    within = jnp.exp(jnp.minimum(exponent, _LARGEST_EXPONENT))
+    return within * (1 + jax.nn.relu(exponent - _LARGEST_EXPONENT))
 
 
 def _capped(ratios: Array, options: GRPOOptions) -> Array:
@@ -178,8 +187,8 @@ def _clip_metrics(ratios: Array, advantages: Array, mask: Array, rows: Rows, opt
         "clip_ratio/low_mean": _share(low, mask, rows, options),
         "clip_ratio/high_mean": _share(high, mask, rows, options),
         "clip_ratio/region_mean": _share(low | high, mask, rows, options),
-        "clip_ratio/low_min": (any_tokens * jnp.where(has_tokens, low_by_row, 1.0).min(), any_tokens),
-        "clip_ratio/high_max": (jnp.where(has_tokens, high_by_row, 0.0).max(), any_tokens),
+        "clip_ratio/low_min": Minimum(any_tokens * jnp.where(has_tokens, low_by_row, 1.0).min(), any_tokens),
+        "clip_ratio/high_max": Maximum(jnp.where(has_tokens, high_by_row, 0.0).max(), any_tokens),
     }
 
 

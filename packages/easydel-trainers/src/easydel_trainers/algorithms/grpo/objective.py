@@ -115,6 +115,15 @@ class GRPOObjective(ScoredObjective):
         return {"logps": logps, "entropies": jax.lax.stop_gradient(entropies)}
 
 
+def objective_metrics(config: GRPOConfig) -> set[str]:
+    """Names of the metrics that the loss gives."""
+    place, row = jnp.zeros(1), jnp.ones(1)
+    tokens = Tokens(place, place, place, place, place, place)
+    options = _options(config)
+    _, metrics = jax.eval_shape(lambda: grpo_loss(tokens, Rows(jnp.ones(1, jnp.int32), row), row, options))
+    return set(metrics)
+
+
 def make_logps_step(structure: Any, config: GRPOConfig, *, mesh: Mesh | None = None) -> Compiled:
     """A function `(params, batch [micro-batches, lines, length]) -> log-probabilities` of the same shape.
 

@@ -11,12 +11,14 @@ import jax
 import numpy as np
 from easydata_tokenize import load_tokenizer
 from easydel_models import SequenceClassifier
+from easydel_models.files.hub import looks_like_hub_id
 from easydel_models.parameters import join_params, split_params
 from easydel_transforms import RewardPreprocessTransform
 
 from easydel_trainers.classifier import load_reward_model
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.data.groups import Group, GroupLayout
+from easydel_trainers.errors import ConfigError
 from easydel_trainers.preference.pooled_scores import pooled_scores
 from easydel_trainers.step import Batch, Params
 
@@ -36,7 +38,8 @@ class RewardModel:
         tokenizer = load_tokenizer(model) if named else tokenizer
         self.__name__ = Path(fspath(model)).name if named else type(model).__name__
         pad_token_id = getattr(tokenizer, "pad_token_id", None)
-        model = load_reward_model(model, config, pad_token_id=pad_token_id)
+        model = load_reward_model(model, config, pad_token_id=pad_token_id, fresh_head=False)
+        self._vocab_size = model.config.vocab_size
         structure, self._params = split_params(model)
         self._transform = RewardPreprocessTransform(tokenizer)
         self._pad_token_id = pad_token_id or 0
@@ -55,6 +58,14 @@ class RewardModel:
         ]
         encoded = self._transform.transform_batch(rows)
         groups = [_group(number, row) for number, found in enumerate(encoded) for row in found]
+        largest = max((int(group.sequences[0]["input_ids"].max()) for group in groups), default=0)
+        if largest >= self._vocab_size:
+            raise ConfigError(
+                "reward_funcs",
+                self.__name__,
+                f"a reward model that knows the token {largest}; it knows 0 to {self._vocab_size - 1}. Give it by "
+                "name, so that it brings its own tokenizer",
+            )
         if not groups:
             return [None] * len(rows)
         layout = GroupLayout(
@@ -72,6 +83,26 @@ class RewardModel:
         for place, number in enumerate(numbers):
             rewards[number] = float(scores[place])
         return rewards
+
+
+def require_model(name: str | PathLike[str]) -> None:
+    """Refuse a name behind which no reward model can be; nothing is fetched.
+
+    Raises:
+        ConfigError: saying how functions are given.
+    """
+    if (
+        str(name).startswith("package://")
+        or Path(name).expanduser().exists()
+        or (looks_like_hub_id(str(name)) and not str(name).endswith(".py"))
+    ):
+        return
+    raise ConfigError(
+        "reward_funcs",
+        str(name),
+        "a function, or the folder, Hub id (organisation/model) or .gguf file of a reward model. A function is given "
+        "as itself here, and on the command line as MODULE:FUNCTION or PATH.py:FUNCTION",
+    )
 
 
 def _group(number: int, row: dict[str, Any]) -> Group:

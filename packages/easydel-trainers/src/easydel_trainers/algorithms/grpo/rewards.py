@@ -5,17 +5,16 @@ one entry for each completion, and, if it asks for them, `trainer_state`, `log_m
 its arguments gets only those that it names. It returns one number, or `None`, for each completion.
 
 Functions run one after the other, coroutine functions all at once, each under a time limit: one that hangs ends the run
-with an error instead of holding it for ever.
+with an error instead of holding it for ever. Where there is none, functions run in the caller's own thread.
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import math
-import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from numbers import Real
 from typing import Any, final
 
@@ -23,10 +22,28 @@ import numpy as np
 from jaxtyping import Float
 
 from easydel_trainers.algorithms.grpo.errors import RewardError
+from easydel_trainers.algorithms.grpo.reward_threads import CallThread, CoroutineLoop, GaveUpError
+from easydel_trainers.errors import ConfigError
 
 RewardFunction = Callable[..., Any]
 
+#: names, or first parts of names, of what the trainer itself logs
+RESERVED = frozenset(
+    {
+        *("step", "epoch", "loss", "grad_norm", "learning_rate", "num_tokens", "compilations", "updates_rounded_away"),
+        *("tokens_per_second", "padded_tokens_per_second", "model_flops_per_second", "mfu", "data_wait_share"),
+        *("reward", "reward_std", "frac_reward_zero_std", "rewards", "completions", "sampling", "rollout", "update"),
+        *("time_share", "steps_off_policy", "entropy", "kl", "clip_ratio", "cispo_clip_ratio"),
+    }
+)
+
 _OWN = ("prompts", "completions", "completion_ids")
+_SERVICES = ("trainer_state", "log_metric", "log_extra")
+_COLLECTING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_IN_A_THREAD = (
+    "(It was called in the thread 'reward functions', which a time limit or sampling ahead needs. What works in the "
+    "main thread alone, such as signals, works with reward_timeout=None and steps_off_policy=0.)"
+)
 _EXCERPT = 120  # characters of a completion in messages
 
 
@@ -85,7 +102,18 @@ class Told:
     extras: dict[str, list[Any]] = field(default_factory=dict)
 
     def log_metric(self, name: str, value: float) -> None:
-        """Add a number to the mean of this name."""
+        """Add a number to the mean of this name.
+
+        Raises:
+            RewardError: if the name is one that the trainer logs itself, or the value no finite number.
+        """
+        if not isinstance(name, str) or name in RESERVED or name.partition("/")[0] in RESERVED:
+            raise RewardError(
+                f"log_metric({name!r}, …): the trainer logs something of this name itself. Give yours another, such as "
+                f"{'my/' + str(name)!r}."
+            )
+        if not isinstance(value, Real) and getattr(value, "ndim", None) != 0:
+            raise RewardError(f"log_metric({name!r}, …) was given {_shown(value)}; expected a number.")
         total, count = self.metrics.get(name, (0.0, 0.0))
         self.metrics[name] = (total + float(value), count + 1.0)
 
@@ -101,11 +129,34 @@ class RewardFunctions:
     Args:
         functions: each with a name of its own, else it gets a number.
         timeout: seconds that one may take; `None` = for ever.
+        threaded: whether functions are called in a thread of their own even without a time limit: where the caller is
+            not always the same thread.
     """
 
-    def __init__(self, functions: Sequence[RewardFunction], *, timeout: float | None):
+    def __init__(self, functions: Sequence[RewardFunction], *, timeout: float | None, threaded: bool = False):
         self._functions, self._timeout = tuple(functions), timeout
+        self._thread = CallThread(timeout) if threaded or timeout is not None else None
+        self._loop = CoroutineLoop(timeout)
         self.names = _distinct([_name(function) for function in functions])
+
+    def require_columns(self, columns: Collection[str]) -> None:
+        """Refuse a function that asks for what it will never be given.
+
+        Raises:
+            ConfigError: naming the function, the argument, and what there is.
+        """
+        offered = {*_OWN, *_SERVICES, *columns}
+        for name, function in zip(self.names, self._functions, strict=True):
+            for parameter in _parameters(function):
+                needed = parameter.kind not in _COLLECTING and parameter.default is parameter.empty
+                if needed and parameter.name not in offered:
+                    raise ConfigError(
+                        "reward_funcs",
+                        name,
+                        f"a function of what there is: it takes `{parameter.name}`, and the first rows have no such "
+                        f"column. There are {', '.join(sorted(offered))}. Give the argument one of these names, or a "
+                        "default, if only later rows have it",
+                    )
 
     def score(self, answered: Answered, told: Told) -> Float[np.ndarray, "R F"]:
         """Rewards of every completion by every function; NaN where it returned `None`.
@@ -125,9 +176,11 @@ class RewardFunctions:
     def _call(self, number: int, function: RewardFunction, answered: Answered, told: Told) -> Any:
         name = self.names[number]
         try:
-            return _in_time(lambda: function(**_arguments(function, answered, told)), self._timeout)
-        except _GaveUp:
+            return self._run(lambda: function(**_arguments(function, answered, told)))
+        except GaveUpError:
             raise self._too_slow(name) from None
+        except RewardError:
+            raise  # ours, which names the function already
         except Exception as error:  # of a user's code: it is named, with the completion it fails for
             raise self._failed(number, function, answered, error) from error
 
@@ -135,22 +188,16 @@ class RewardFunctions:
         """What coroutine functions return, all run at once."""
         if not numbers:
             return []
-
-        async def one(number: int) -> Any:
-            function = self._functions[number]
-            return await asyncio.wait_for(_awaited(function, answered, told), self._timeout)
-
-        async def together() -> list[Any]:
-            return await asyncio.gather(*(one(number) for number in numbers), return_exceptions=True)
-
-        # A thread of its own, since a notebook's already runs a loop; and a coroutine that blocks must not hang us.
+        waiting = [partial(_awaited, self._functions[number], answered, told) for number in numbers]
         try:
-            returned = _in_time(lambda: asyncio.run(together()), None if self._timeout is None else self._timeout + 1)
-        except _GaveUp:
+            returned = self._loop.gather(waiting)
+        except GaveUpError:
             raise self._too_slow(", ".join(self.names[number] for number in numbers)) from None
         for number, value in zip(numbers, returned, strict=True):
-            if isinstance(value, TimeoutError):
+            if isinstance(value, GaveUpError):
                 raise self._too_slow(self.names[number])
+            if isinstance(value, RewardError):
+                raise value
             if isinstance(value, BaseException):
                 raise self._failed(number, self._functions[number], answered, value) from value
         return returned
@@ -185,6 +232,8 @@ class RewardFunctions:
     def _failed(self, number: int, function: RewardFunction, answered: Answered, error: BaseException) -> RewardError:
         """The error of one function, with the first completion that it fails for alone."""
         said = f"The reward function `{self.names[number]}` raised {type(error).__name__}: {error}."
+        if self._thread is not None and not _is_async(function):
+            said += f" {_IN_A_THREAD}"
         row = self._first_failing(function, answered)
         if row is None:
             return RewardError(
@@ -201,8 +250,7 @@ class RewardFunctions:
         """The first completion that the function fails for when it is called with no other."""
 
         def alone(row: int) -> Any:
-            arguments = _arguments(function, answered.only(row), Told())
-            return asyncio.run(function(**arguments)) if _is_async(function) else function(**arguments)
+            return function(**_arguments(function, answered.only(row), Told()))
 
         def search() -> int | None:
             for row in range(len(answered.prompts)):
@@ -212,10 +260,22 @@ class RewardFunctions:
                     return row
             return None
 
-        try:
-            return _in_time(search, self._timeout)
-        except _GaveUp:
+        async def search_in_loop() -> int | None:
+            for row in range(len(answered.prompts)):
+                try:
+                    await alone(row)
+                except Exception:  # noqa: BLE001 - as above
+                    return row
             return None
+
+        try:
+            found = self._loop.gather([search_in_loop])[0] if _is_async(function) else self._run(search)
+        except GaveUpError:
+            return None
+        return found if isinstance(found, int) else None
+
+    def _run(self, call: Callable[[], Any]) -> Any:
+        return call() if self._thread is None else self._thread(call)
 
     def _too_slow(self, name: str) -> RewardError:
         return RewardError(
@@ -235,39 +295,26 @@ def _arguments(function: RewardFunction, answered: Answered, told: Told) -> dict
         "completions": list(answered.completions),
         "completion_ids": [list(ids) for ids in answered.completion_ids],
     }
-    parameters = inspect.signature(function).parameters
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+    parameters = _parameters(function)
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return offered
-    return {name: value for name, value in offered.items() if name in parameters}
+    named = {parameter.name for parameter in parameters}
+    return {name: value for name, value in offered.items() if name in named}
+
+
+def function_logs(function: Any) -> bool:
+    """Whether a reward function may log metrics of its own, of whatever names."""
+    if not callable(function) or isinstance(function, str):
+        return False
+    return any(p.name == "log_metric" or p.kind is inspect.Parameter.VAR_KEYWORD for p in _parameters(function))
+
+
+def _parameters(function: RewardFunction) -> list[inspect.Parameter]:
+    return list(inspect.signature(function).parameters.values())
 
 
 async def _awaited(function: Callable[..., Awaitable[Any]], answered: Answered, told: Told) -> Any:
     return await function(**_arguments(function, answered, told))
-
-
-class _GaveUp(TimeoutError):
-    """We stopped waiting; not an error of the function's own."""
-
-
-def _in_time(call: Callable[[], Any], seconds: float | None) -> Any:
-    """What `call` returns or raises, unless it takes too long; then its thread is left behind."""
-    outcome: list[Any] = []
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(call())
-        except BaseException as error:  # noqa: BLE001 - not swallowed: raised to the caller below
-            failure.append(error)
-
-    thread = threading.Thread(target=run, name="reward function", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise _GaveUp
-    if failure:
-        raise failure[0]
-    return outcome[0]
 
 
 def _is_async(function: RewardFunction) -> bool:

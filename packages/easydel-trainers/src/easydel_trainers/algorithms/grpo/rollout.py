@@ -16,6 +16,7 @@ from easydel_transforms import IGNORED
 
 from easydel_trainers.data.groups import Group
 from easydel_trainers.data.layout import Arrays
+from easydel_trainers.metrics import Maximum, Metrics, Minimum, Ratios, metrics_from_json, metrics_to_json
 from easydel_trainers.sampled import Sampled
 
 _ROWS = "rows"
@@ -48,7 +49,7 @@ class Rollout:
         position: of the prompts, before them.
         sampled_at: optimizer steps that the parameters had seen which sampled it.
         arrays: `[micro-batches, lines, length]` of tokens, and those of completions under `rows`.
-        measured: metrics as (numerator, denominator), told once.
+        measured: metrics, told once.
         shown: some of the completions.
     """
 
@@ -57,7 +58,7 @@ class Rollout:
     position: dict[str, Any] | None
     sampled_at: int
     arrays: Arrays
-    measured: Mapping[str, tuple[float, float]]
+    measured: Metrics
     shown: Sequence[Sampled] = ()
 
     def with_arrays(self, **more: Any) -> Self:
@@ -68,7 +69,7 @@ class Rollout:
         """All but the arrays, as plain JSON values."""
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "arrays"}
         return plain | {
-            "measured": {name: list(pair) for name, pair in self.measured.items()},
+            "measured": metrics_to_json(self.measured),
             "shown": [dataclasses.asdict(shown) for shown in self.shown],
         }
 
@@ -87,7 +88,7 @@ class Rollout:
         rows = {name.removeprefix(f"{_ROWS}."): array for name, array in mine.items() if name.startswith(f"{_ROWS}.")}
         tokens = {name: array for name, array in mine.items() if not name.startswith(f"{_ROWS}.")}
         plain = dict(meta) | {
-            "measured": {name: (pair[0], pair[1]) for name, pair in meta["measured"].items()},
+            "measured": metrics_from_json(meta["measured"]),
             "shown": [Sampled(**shown) for shown in meta["shown"]],
         }
         return cls(**plain, arrays={**tokens, _ROWS: rows})
@@ -116,8 +117,8 @@ def completion_groups(
     return groups
 
 
-def completion_metrics(completions: Sequence[Completion]) -> dict[str, tuple[float, float]]:
-    """Lengths and how many were truncated, under TRL's names, as (numerator, denominator)."""
+def completion_metrics(completions: Sequence[Completion]) -> Ratios:
+    """Lengths and how many were truncated, under TRL's names."""
     lengths = [len(completion.token_ids) for completion in completions]
     ended = [len(completion.token_ids) for completion in completions if completion.ended]
     return {
@@ -127,10 +128,10 @@ def completion_metrics(completions: Sequence[Completion]) -> dict[str, tuple[flo
     }
 
 
-def _lengths(name: str, lengths: Sequence[int]) -> dict[str, tuple[float, float]]:
+def _lengths(name: str, lengths: Sequence[int]) -> Ratios:
     there_are = float(bool(lengths))
     return {
         f"completions/mean_{name}": (float(sum(lengths)), float(len(lengths))),
-        f"completions/min_{name}": (float(min(lengths, default=0)), there_are),
-        f"completions/max_{name}": (float(max(lengths, default=0)), there_are),
+        f"completions/min_{name}": Minimum(float(min(lengths, default=0)), there_are),
+        f"completions/max_{name}": Maximum(float(max(lengths, default=0)), there_are),
     }

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 import jax
 import numpy as np
+from easydel_models.errors import EngineError
 from easydel_models.generation.engine import GenerationEngine
-from easydel_models.generation.options import GenerationOptions
+from easydel_models.generation.options import GenerateResult, GenerationOptions
 from easydel_models.lm_loss import IGNORE_INDEX as IGNORED
 from jaxtyping import Float
 
@@ -24,10 +25,13 @@ from easydel_trainers.algorithms.grpo.rollout import (
     completion_groups,
     completion_metrics,
 )
+from easydel_trainers.compile_seconds import compile_seconds
 from easydel_trainers.data.layout import Arrays, Row
+from easydel_trainers.metrics import Ratios
 from easydel_trainers.sampled import Sampled
 
 _ENGINE_LOGPS = "engine_logps"
+_NEGLIGIBLE = 0.01  # share of a rollout's time that compiling may take without its speed being left out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +80,8 @@ class RolloutMaker:
         stop_ids: tokens that end a completion.
         corrects: whether the engine's log-probabilities are another model's, and differ.
         last_step: steps of the whole run, for reward functions; `None` = unknown.
+        vocab_size: tokens that the model knows.
+        columns: of the data, which rows of this rollout may lack.
     """
 
     config: GRPOConfig
@@ -85,6 +91,8 @@ class RolloutMaker:
     stop_ids: tuple[int, ...]
     corrects: bool
     last_step: int | None
+    vocab_size: int
+    columns: frozenset[str] = frozenset()
 
     def make(self, prompts: Prompts, sampler: Sampler, *, seed: int) -> Rollout:
         """Sample and judge completions.
@@ -97,9 +105,9 @@ class RolloutMaker:
         Raises:
             RewardError: if a reward function does not do what it should.
         """
-        began = time.perf_counter()
+        began, compiled_before = time.perf_counter(), compile_seconds()
         completions = self._sampled(prompts.rows, sampler.engine, seed)
-        sampled = time.perf_counter()
+        sampled, sampled_compiled = time.perf_counter(), compile_seconds() - compiled_before
         told = Told()
         answered = self._answered(prompts.rows, completions, sampler.sampled_at)
         rewards = self.rewards.score(answered, told)
@@ -107,12 +115,13 @@ class RolloutMaker:
         rewarded = time.perf_counter()
         arrays, corrected = self._arrays(completions, found, sampler)
         tokens, seconds = sum(len(completion.token_ids) for completion in completions), sampled - began
-        measured = {
+        compiled = sampled_compiled > _NEGLIGIBLE * seconds
+        measured: Ratios = {
             **self._reward_metrics(rewards, found),
             **completion_metrics(completions),
             **corrected,
             **told.metrics,
-            "rollout/tokens_per_second": (float(tokens), seconds),
+            **({} if compiled else {"rollout/tokens_per_second": (float(tokens), seconds)}),
             "rollout/seconds": (seconds, 1.0),
             "rollout/reward_seconds": (rewarded - sampled, 1.0),
         }
@@ -144,6 +153,7 @@ class RolloutMaker:
                 eos_token_ids=self.stop_ids,
             ),
         )
+        self._check_answer(result, prompts)
         return [
             Completion(
                 prompt_ids=prompts[number // group],
@@ -154,11 +164,34 @@ class RolloutMaker:
             for number, ids in enumerate(result.token_ids)
         ]
 
+    def _check_answer(self, result: GenerateResult, prompts: Sequence[Sequence[int]]) -> None:
+        """Hold an engine to its word, whoever wrote it.
+
+        Raises:
+            EngineError: naming the prompt, if a completion is missing, empty, too long, or holds what is no token.
+        """
+        config, known = self.config, self.vocab_size
+        wanted = len(prompts) * config.num_return_sequences
+        for name, answers in (("completions", result.token_ids), ("lists of log-probabilities", result.logprobs)):
+            if len(answers) != wanted:
+                raise EngineError(f"The engine gave {len(answers)} {name} for {wanted} that were asked for.")
+        for number, (ids, logps) in enumerate(zip(result.token_ids, result.logprobs, strict=True)):
+            wrong = None
+            if not 1 <= len(ids) <= config.max_completion_length:
+                wrong = f"has {len(ids)} tokens; expected 1 to {config.max_completion_length}, its stop token included"
+            elif len(logps) != len(ids):
+                wrong = f"has {len(logps)} log-probabilities for {len(ids)} tokens; expected one for each"
+            elif not 0 <= min(ids) <= max(ids) < known:
+                wrong = f"holds the token {min(ids) if min(ids) < 0 else max(ids)}; the model knows 0 to {known - 1}"
+            if wrong:
+                prompt, one = divmod(number, config.num_return_sequences)
+                raise EngineError(f"The engine's completion {one} of prompt {prompt} {wrong}. Look at the engine.")
+
     def _answered(self, rows: Sequence[Row], completions: Sequence[Completion], step: int) -> Answered:
         group = self.config.num_return_sequences
         texts = [self.tokenizer.decode(list(one.token_ids), skip_special_tokens=True) for one in completions]
         prompts = [self._prompt(row) for row in rows for _ in range(group)]
-        names = dict.fromkeys(name for row in rows for name in row if name not in _NOT_COLUMNS)
+        names = {*columns_of(rows), *self.columns}
         return Answered(
             prompts=prompts,
             completions=[
@@ -166,7 +199,7 @@ class RolloutMaker:
                 for prompt, text in zip(prompts, texts, strict=True)
             ],
             completion_ids=[one.token_ids for one in completions],
-            columns={name: [row.get(name) for row in rows for _ in range(group)] for name in names},
+            columns={name: [row.get(name) for row in rows for _ in range(group)] for name in sorted(names)},
             state=TrainerState(global_step=step, max_steps=self.last_step),
         )
 
@@ -187,9 +220,7 @@ class RolloutMaker:
         weights = self.config.reward_weights
         return np.asarray([1.0] * len(self.rewards.names) if weights is None else weights, np.float32)
 
-    def _arrays(
-        self, completions: Sequence[Completion], found: Advantages, sampler: Sampler
-    ) -> tuple[Arrays, Mapping[str, tuple[float, float]]]:
+    def _arrays(self, completions: Sequence[Completion], found: Advantages, sampler: Sampler) -> tuple[Arrays, Ratios]:
         """What a step is given, and how far engine and model are apart."""
         groups = completion_groups(
             completions, found.advantages.tolist(), mask_truncated=self.config.mask_truncated_completions
@@ -207,19 +238,20 @@ class RolloutMaker:
         arrays["corrections"] = weights
         return arrays, correction_metrics(old, engine_logps, counted, weights)
 
-    def _reward_metrics(self, rewards: Float[np.ndarray, "R F"], found: Advantages) -> dict[str, tuple[float, float]]:
+    def _reward_metrics(self, rewards: Float[np.ndarray, "R F"], found: Advantages) -> Ratios:
         """Under TRL's names."""
-        metrics: dict[str, tuple[float, float]] = {}
+        metrics: Ratios = {}
         for name, of_function in zip(self.rewards.names, rewards.T, strict=True):
             said = of_function[~np.isnan(of_function)]
             metrics[f"rewards/{name}/mean"] = (float(said.sum()), float(len(said)))
             metrics[f"rewards/{name}/std"] = (mean_and_deviation(of_function)[1], 1.0)
         total = found.rewards[~np.isnan(found.rewards)]
-        return metrics | {
+        metrics |= {
             "reward": (float(total.sum()), float(len(total))),
             "reward_std": (mean_and_deviation(found.rewards)[1], 1.0),
             "frac_reward_zero_std": (float(found.without_spread.sum()), float(len(found.without_spread))),
         }
+        return metrics
 
     def _shown(
         self, completions: Sequence[Completion], rewards: Float[np.ndarray, "R F"], found: Advantages, told: Told
@@ -242,6 +274,11 @@ class RolloutMaker:
 
 
 _NOT_COLUMNS = frozenset({"prompt", "prompt_ids", "completion", "completion_ids"})
+
+
+def columns_of(rows: Iterable[Row]) -> frozenset[str]:
+    """The columns of prompts that reward functions may ask for."""
+    return frozenset(name for row in rows for name in row if name not in _NOT_COLUMNS)
 
 
 def _of_next(values: np.ndarray, *, fill: float) -> np.ndarray:

@@ -22,6 +22,7 @@ from easydel_trainers.algorithms.grpo.rollout import Rollout
 from easydel_trainers.algorithms.grpo.rollout_maker import Prompts
 from easydel_trainers.data.steps import PreparedStep, count_attended, count_held, count_tokens
 from easydel_trainers.device_mesh import put_batch
+from easydel_trainers.metrics import Ratios, means
 from easydel_trainers.step import Params
 from easydel_trainers.training_run import TrainingRun
 
@@ -241,7 +242,7 @@ class _Clock:
         self._updated = time.perf_counter()
         self._compiled_before, self._compiled = self._compiled, compile_seconds
 
-    def began_on(self, rollout: Rollout, tokens: int) -> dict[str, tuple[float, float]]:
+    def began_on(self, rollout: Rollout, tokens: int) -> Ratios:
         """The first step on a rollout, which trains on so many tokens in all its steps, is about to be taken."""
         now, began, trained = time.perf_counter(), self._began, self._tokens
         self._began, self._tokens = now, tokens
@@ -249,9 +250,11 @@ class _Clock:
             return {}
         compiled = self._compiled - self._compiled_before
         whole, update = now - began - compiled, self._updated - began - compiled
-        sampling, rewarding = (rollout.measured[f"rollout/{name}"][0] for name in ("seconds", "reward_seconds"))
+        spent = means(rollout.measured)
+        sampling, rewarding = spent["rollout/seconds"], spent["rollout/reward_seconds"]
         return {
-            "update/tokens_per_second": (float(trained), update),
+            # A step that compiled says nothing about speed.
+            **({} if compiled else {"update/tokens_per_second": (float(trained), update)}),
             "time_share/rollout": (sampling, whole),
             "time_share/rewards": (rewarding, whole),
             "time_share/update": (update, whole),

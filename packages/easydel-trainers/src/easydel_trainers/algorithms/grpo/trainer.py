@@ -20,11 +20,11 @@ from easydel_transforms import GRPOPreprocessTransform
 
 from easydel_trainers.algorithms.grpo.config import GRPOConfig
 from easydel_trainers.algorithms.grpo.errors import RewardError
-from easydel_trainers.algorithms.grpo.objective import GRPOObjective, make_logps_step
-from easydel_trainers.algorithms.grpo.reward_model import RewardModel
-from easydel_trainers.algorithms.grpo.rewards import RewardFunction, RewardFunctions
-from easydel_trainers.algorithms.grpo.rollout import Rollout
-from easydel_trainers.algorithms.grpo.rollout_maker import Prompts, RolloutMaker, Sampler
+from easydel_trainers.algorithms.grpo.objective import GRPOObjective, make_logps_step, objective_metrics
+from easydel_trainers.algorithms.grpo.reward_model import RewardModel, require_model
+from easydel_trainers.algorithms.grpo.rewards import RewardFunction, RewardFunctions, function_logs
+from easydel_trainers.algorithms.grpo.rollout import Rollout, completion_metrics
+from easydel_trainers.algorithms.grpo.rollout_maker import Prompts, RolloutMaker, Sampler, columns_of
 from easydel_trainers.algorithms.grpo.rollout_steps import Kept, RolloutSteps
 from easydel_trainers.causal_lm import load_causal_lm
 from easydel_trainers.data.epochs import EpochRows
@@ -32,6 +32,7 @@ from easydel_trainers.data.groups import GroupLayout
 from easydel_trainers.data.steps import PreparedStep
 from easydel_trainers.device_mesh import put_batch
 from easydel_trainers.errors import ConfigError
+from easydel_trainers.evaluation import metric_name
 from easydel_trainers.loop import Record
 from easydel_trainers.metrics import MetricWindow
 from easydel_trainers.params_digest import params_digest
@@ -58,7 +59,7 @@ class GRPOTrainer(Trainer[GRPOConfig]):
             completion, which returns a list of numbers, `None` where it has nothing to say; or a reward model: a
             `SequenceClassifier`, or the folder, Hub id or `.gguf` file of one.
         reference_model: what `beta` holds the policy to: a model, or a folder, Hub id or `.gguf` file. `None` = the
-            policy as it is before training, without its adapters, if it has some.
+            policy as it is before training, adapters that it came with included.
         engine: who writes the completions. `None` = the model itself, in this process.
         options: the others of `Trainer`.
     """
@@ -73,9 +74,10 @@ class GRPOTrainer(Trainer[GRPOConfig]):
         engine: GenerationEngine | None = None,
         **options: Any,
     ):
+        self._given_rewards = _checked_rewards(reward_funcs)
         super().__init__(model, arguments, **options)
         config = self.arguments
-        self._rewards = self._reward_functions(reward_funcs)
+        self._rewards = self._reward_functions()
         self._engine = engine
         self._stop_ids = self._find_stop_ids()
         self._logps_step = make_logps_step(split_params(self.model)[0], config, mesh=self._mesh)
@@ -91,9 +93,46 @@ class GRPOTrainer(Trainer[GRPOConfig]):
         return GRPOConfig()
 
     def _make_transform(self) -> GRPOPreprocessTransform:
-        return GRPOPreprocessTransform(
-            tokenizer=self.processing_class, max_prompt_length=self.arguments.max_prompt_length
-        )
+        config, longest = self.arguments, self.arguments.max_prompt_length
+        if longest is None and self._rows.positions is not None:
+            longest = self._rows.positions - config.max_completion_length
+        return GRPOPreprocessTransform(tokenizer=self.processing_class, max_prompt_length=longest)
+
+    def _check_first_rows(self) -> None:
+        self._columns = columns_of(self._first_rows)
+        if self._first_rows:
+            functions = [one for one in self._given_rewards if not isinstance(one, SequenceClassifier | str | PathLike)]
+            RewardFunctions(functions, timeout=None).require_columns(self._columns)
+
+    @property
+    def _longest_row(self) -> int | None:
+        return self.model.config.max_positions if self.arguments.max_length is None else self.arguments.max_length
+
+    def _metric_names(self) -> set[str] | None:
+        config = self.arguments
+        if any(function_logs(one) for one in self._given_rewards):
+            return None
+        own = {"loss", *objective_metrics(config), *completion_metrics(())}
+        own |= {"reward", "reward_std", "frac_reward_zero_std", "rollout/seconds", "rollout/reward_seconds"}
+        own |= {f"rewards/{name}/{what}" for name in self._rewards.names for what in ("mean", "std")}
+        return {metric_name(source, metric) for source in self._rows.held_out for metric in own}
+
+    def _fit_model(self) -> None:
+        config, most = self.arguments, self.model.config.max_positions
+        if config.max_length is not None and config.max_length > most:
+            raise ConfigError(
+                "max_length",
+                config.max_length,
+                f"at most {most}, the positions that the model was made for: lower max_prompt_length "
+                f"({config.max_prompt_length}) or max_completion_length ({config.max_completion_length})",
+            )
+        if config.max_completion_length >= most:
+            raise ConfigError(
+                "max_completion_length", config.max_completion_length, f"less than the model's {most} positions"
+            )
+        self._rows.positions = most
+        self._transform = self._make_transform()
+        super()._fit_model()
 
     def _load_model(self, model: Any) -> Any:
         return load_causal_lm(model, self.arguments)
@@ -199,8 +238,8 @@ class GRPOTrainer(Trainer[GRPOConfig]):
         transform.report.check(final=True)
         return window.means()
 
-    def _count_steps(self) -> int | None:
-        rollouts, config = super()._count_steps(), self.arguments
+    def _count_steps(self, *, exactly: bool = False) -> int | None:
+        rollouts, config = super()._count_steps(exactly=exactly), self.arguments
         if rollouts is None or config.max_training_steps is not None:
             return rollouts
         return rollouts * config.num_iterations
@@ -249,6 +288,8 @@ class GRPOTrainer(Trainer[GRPOConfig]):
             stop_ids=self._stop_ids,
             corrects=self._corrects,
             last_step=self._total_steps,
+            vocab_size=self.model.config.vocab_size,
+            columns=self._columns,
         )
 
     @property
@@ -270,23 +311,21 @@ class GRPOTrainer(Trainer[GRPOConfig]):
 
     # Checks at the door.
 
-    def _reward_functions(self, reward_funcs: AnyReward | Sequence[AnyReward]) -> RewardFunctions:
-        config = self.arguments
-        several = isinstance(reward_funcs, Sequence) and not isinstance(reward_funcs, str)
-        given: Sequence[Any] = reward_funcs if several else [reward_funcs]  # pyright: ignore[reportAssignmentType]
-        if not given:
-            raise ConfigError("reward_funcs", reward_funcs, "at least one function or reward model")
+    def _reward_functions(self) -> RewardFunctions:
+        config, given = self.arguments, self._given_rewards
         if config.reward_weights is not None and len(config.reward_weights) != len(given):
             raise ConfigError(
                 "reward_weights", config.reward_weights, f"{len(given)} numbers, one for each reward function"
             )
-        return RewardFunctions([self._reward_function(one) for one in given], timeout=config.reward_timeout)
+        return RewardFunctions(
+            [self._reward_function(one) for one in given],
+            timeout=config.reward_timeout,
+            threaded=config.steps_off_policy > 0,  # rollouts are then made in a thread
+        )
 
     def _reward_function(self, given: Any) -> Callable[..., Any]:
         if isinstance(given, SequenceClassifier | str | PathLike):
             return RewardModel(given, self.processing_class, self.arguments)
-        if not callable(given):
-            raise ConfigError("reward_funcs", given, "functions, SequenceClassifiers, or folders or Hub ids of them")
         return given
 
     def _find_stop_ids(self) -> tuple[int, ...]:
@@ -309,7 +348,7 @@ class GRPOTrainer(Trainer[GRPOConfig]):
             return None
         if config.sync_ref_model and self.model.lora is not None:
             raise ConfigError(
-                "sync_ref_model", True, "False for a model with adapters: its reference is the base model"
+                "sync_ref_model", True, "False for a model with adapters: a reference that follows is a whole model"
             )
         reference = load_reference(reference_model, self.model, config)
         structure, params = split_params(reference)
@@ -317,6 +356,20 @@ class GRPOTrainer(Trainer[GRPOConfig]):
             self._reference_digest = params_digest(params)
         step = make_logps_step(structure, config, mesh=self._mesh)
         return ReferenceModel(held_params(reference, self.model), step)
+
+
+def _checked_rewards(reward_funcs: Any) -> tuple[Any, ...]:
+    """Reward functions as they were given, one or several; names and values that cannot be any are refused."""
+    several = isinstance(reward_funcs, Sequence) and not isinstance(reward_funcs, str)
+    given: Sequence[Any] = reward_funcs if several else [reward_funcs]
+    if not given:
+        raise ConfigError("reward_funcs", reward_funcs, "at least one function or reward model")
+    for one in given:
+        if isinstance(one, str | PathLike):
+            require_model(one)
+        elif not isinstance(one, SequenceClassifier) and not callable(one):
+            raise ConfigError("reward_funcs", one, "functions, SequenceClassifiers, or folders or Hub ids of them")
+    return tuple(given)
 
 
 class _PromptReader:

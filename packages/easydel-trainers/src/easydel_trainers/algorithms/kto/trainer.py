@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, final
+from typing import Any, Literal, final
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +17,17 @@ from easydel_trainers.algorithms.kto.loss import kl_baseline, kto_losses
 from easydel_trainers.data.groups import Group
 from easydel_trainers.data.layout import Layout
 from easydel_trainers.metrics import Ratios, Terms
-from easydel_trainers.preference.class_balance import ClassBalance
-from easydel_trainers.preference.objective import CausalObjective, unpaired_metrics
+from easydel_trainers.output import TrainOutput
+from easydel_trainers.preference.class_balance import balance_advice
+from easydel_trainers.preference.objective import DESIRABLE_SHARE, CausalObjective, unpaired_metrics
 from easydel_trainers.preference.referenced_trainer import ReferencedTrainer
 from easydel_trainers.preference.scores import sequence_logps
 from easydel_trainers.preference.unpaired import PartneredLayout, partner_groups, unpaired_groups
 from easydel_trainers.step import Batch, Extras, Params, Scores
 from easydel_trainers.training_run import TrainingRun
+
+_LOG = logging.getLogger(__name__)
+_ENOUGH = 1000  # rows after which the shares are taken as known
 
 
 @final
@@ -31,6 +35,7 @@ class KTOTrainer(ReferencedTrainer[KTOConfig]):
     """Fine-tunes a causal language model on completions that are desirable or not."""
 
     _sequences = 1
+    _advised = False
 
     def _default_config(self) -> KTOConfig:
         return KTOConfig()
@@ -41,12 +46,12 @@ class KTOTrainer(ReferencedTrainer[KTOConfig]):
     def _make_objective(self, structure: Any) -> KTOObjective:
         return KTOObjective(structure=structure, config=self.arguments)
 
-    @cached_property
-    def _balance(self) -> ClassBalance:
-        return ClassBalance(self.arguments.desirable_weight, self.arguments.undesirable_weight)
+    def train(self, resume_from_checkpoint: Literal[True] | None = None) -> TrainOutput:
+        """See `Trainer.train`."""
+        self._advised = False
+        return super().train(resume_from_checkpoint)
 
     def _groups(self, rows: Sequence[Any]) -> list[Group]:
-        self._balance.saw(rows)
         return unpaired_groups(rows)
 
     def _scored_groups(self, rows: Sequence[Any]) -> list[Group]:
@@ -72,7 +77,27 @@ class KTOTrainer(ReferencedTrainer[KTOConfig]):
 
     def _after_step(self, run: TrainingRun) -> None:
         super()._after_step(run)
-        self._balance.advise_once(at_the_end=run.step == self._total_steps)
+        if run.progress.overall.get(DESIRABLE_SHARE) is not None:
+            self._advise_once(run, at_least=_ENOUGH)
+
+    def _after_run(self, run: TrainingRun) -> None:
+        self._advise_once(run, at_least=1)
+
+    def _advise_once(self, run: TrainingRun, *, at_least: int) -> None:
+        """Warn if the rows that were trained on, and no others, show that the weights are off."""
+        counted = run.progress.overall.get(DESIRABLE_SHARE)
+        desirable, rows = (0, 0) if counted is None else map(round, counted)
+        if self._advised or rows < at_least:
+            return
+        self._advised, config = True, self.arguments
+        advice = balance_advice(
+            desirable,
+            rows - desirable,
+            desirable_weight=config.desirable_weight,
+            undesirable_weight=config.undesirable_weight,
+        )
+        if advice is not None:
+            _LOG.warning(advice)
 
 
 @final

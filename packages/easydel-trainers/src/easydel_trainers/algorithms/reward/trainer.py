@@ -15,7 +15,7 @@ from easydel_trainers.algorithms.reward.config import RewardConfig
 from easydel_trainers.algorithms.reward.loss import reward_losses
 from easydel_trainers.classifier import load_reward_model
 from easydel_trainers.data.groups import Group, GroupLayout
-from easydel_trainers.metrics import Ratios, Terms
+from easydel_trainers.metrics import Maximum, Minimum, Ratios, Terms
 from easydel_trainers.preference.pooled_scores import pooled_scores
 from easydel_trainers.preference.sequences import pair_groups
 from easydel_trainers.step import Batch, Extras, Params, ScoredObjective, Scores
@@ -96,8 +96,8 @@ class RewardObjective(ScoredObjective):
             "accuracy": (((chosen > rejected) * real).sum(), pairs),
             "margin": (((chosen - rejected) * real).sum(), pairs),
             "mean_reward": ((rewards * real[None]).sum(), 2 * pairs),
-            "min_reward": (_least(rewards, real), any_pair),
-            "max_reward": (-_least(-rewards, real), any_pair),
+            "min_reward": Minimum(_least(rewards, real), any_pair),
+            "max_reward": Maximum(-_least(-rewards, real), any_pair),
         }
         return {"loss": (losses * real).sum()}, metrics, extras
 

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 from easydel_models.lm_loss import LinearHead, fused_linear_ce
 from jaxtyping import Array, Float, Int
 
+from easydel_trainers.metrics import Ratios
 from easydel_trainers.targets import next_labels
-
-Ratios = dict[str, tuple[jax.Array, jax.Array]]
 
 
 def sft_loss(

@@ -30,6 +30,9 @@ _LOG = logging.getLogger(__name__)
 class SFTTrainer(Trainer[SFTConfig]):
     """Fine-tunes a causal language model on text, conversations or prompt/completion rows."""
 
+    _packs: int | None = None
+    """Packs of a whole run, once they were counted."""
+
     def _default_config(self) -> SFTConfig:
         return SFTConfig()
 
@@ -86,14 +89,18 @@ class SFTTrainer(Trainer[SFTConfig]):
             pack_length=self.arguments.max_length if self.arguments.packing else None,
         )
 
-    def _rows_of_a_run(self) -> int | None:
-        rows = super()._rows_of_a_run()
-        if rows is None or not self.arguments.packing:
-            return rows
+    def _rows_of_a_run(self, *, exactly: bool) -> int | None:
+        if not self.arguments.packing:
+            return super()._rows_of_a_run(exactly=exactly)
+        if super()._rows_of_a_run(exactly=False) is None:
+            return None
+        if self._packs is not None:
+            return self._packs
         _LOG.info("Reading the data once to count its packs; max_training_steps makes that needless.")
         transform = self._make_training_transform()
         packs = sum(1 for _ in self._rows.in_order(transform))
         transform.report.check(final=True)
+        self._packs = packs
         return packs
 
     def _source_rows_per_step(self, source: MixedShardedSource) -> int:
