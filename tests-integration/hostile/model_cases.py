@@ -19,7 +19,8 @@ CONFIG: Mapping[str, Any] = DecoderConfig(
 ).to_hf()
 SHAPES = export_shapes(DecoderConfig.from_hf(CONFIG))
 # What no field of any family is called, beside what they are called.
-KEYS = (*CONFIG, "sliding_window", "num_labels", "rope_scaling", "quantization_config", "auto_map", "layer_types")
+OTHER_KEYS = ("sliding_window", "num_labels", "rope_scaling", "quantization_config", "auto_map", "layer_types")
+KEYS = tuple(dict.fromkeys((*CONFIG, *OTHER_KEYS)))
 
 
 def cases() -> Iterator[Case]:
