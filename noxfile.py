@@ -181,8 +181,13 @@ def pages(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def faults(session: nox.Session) -> None:
-    """Kill -9 of SFT and GRPO at thirty random moments each and more, started again until they end: equal bits."""
+    """Kill -9 of SFT and GRPO at thirty random moments each and more, started again until they end: equal bits.
+
+    And a hundred rounds of kills at evaluations, saves, commits and exports, of full disks, and of two runs at once.
+    """
     sync(session, "--group", "test")
+    rounds = {"EASYDEL_FAULT_ROUNDS": "100"}
+    session.run("pytest", "tests-integration/test_faults_of_runs.py", *session.posargs, env=rounds)
     session.run(
         "pytest", "tests-integration/test_kill_and_resume.py", *session.posargs, env={"EASYDEL_KILL_MOMENTS": "30"}
     )
