@@ -61,6 +61,7 @@ def prepare(fault: str | None, number: int) -> None:
     elif fault == "moment":
         threading.Timer(number / 10, kill).start()
     elif fault == "full disk":  # of whatever file first grows beyond it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the file of errors is no part of the run
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (number**3 * 10, resource.RLIM_INFINITY))
 
