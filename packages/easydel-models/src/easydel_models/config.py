@@ -97,8 +97,6 @@ class DecoderConfig:
     """Factor on the logits."""
     logit_softcap: float | None = None
     """Bound on the magnitude of the logits, ``c tanh(logit / c)``; None = no bound."""
-    router_aux_loss_coef: float = 0.0
-    """What the load-balancing loss of experts is multiplied by before it is added to a trainer's loss."""
     rope: RopeConfig = dataclasses.field(default_factory=RopeConfig)
     """Rotary position embedding."""
     attention_bias: bool = False

@@ -1,7 +1,7 @@
 """The feed-forward of experts: every token goes to a few of many gated networks, and only these are computed.
 
-On a mesh every device of the axis `ep` holds some of the experts. Tokens travel to all of them, each device computes
-what its own experts add, and the sums travel back; which tokens go where is decided by their own device.
+On a mesh `fsdp` gathers the experts' kernels as all others, `tp` cuts each expert's width, and every device computes
+what its own tokens need.
 
 Axis letters: B batch, T tokens, N all tokens, D dim, E experts, K experts per token, F width of an expert.
 """
@@ -204,17 +204,11 @@ def _experts(
     activation: Activation,
     clamp: float | None,
 ) -> Float[Array, "B T D"]:
-    exchange = tokens.exchange
-    rows = x.reshape(-1, x.shape[-1])
     # Padding goes to no expert: it would cost as much as a token.
-    chosen = jnp.where(real[:, None], choice.experts, jnp.int32(-1))
-    rows, chosen, weights = (exchange.of_all_experts(array) for array in (rows, chosen, choice.weights))
-    held = layer["expert_gate"].shape[0]
-    own = chosen - exchange.first_expert(held)
-    own = jnp.where((own >= 0) & (own < held) & (chosen >= 0), own, jnp.int32(held))
-    out = _weighted(layer, rows, own, weights, activation=activation, clamp=clamp)
-    out = exchange.from_all_experts(exchange.summed(out))
-    return out.reshape(x.shape)
+    chosen = jnp.where(real[:, None], choice.experts, jnp.int32(layer["expert_gate"].shape[0]))
+    rows = x.reshape(-1, x.shape[-1])
+    out = _weighted(layer, rows, chosen, choice.weights, activation=activation, clamp=clamp)
+    return tokens.exchange.summed(out).reshape(x.shape)
 
 
 def _weighted(
@@ -226,13 +220,13 @@ def _weighted(
     activation: Activation,
     clamp: float | None,
 ) -> Float[Array, "N D"]:
-    """What the experts that are here add to each row; a number beyond them is an expert elsewhere."""
+    """What the chosen experts add to each row; a number beyond them is none."""
     count, per_token = chosen.shape
-    held = layer["expert_gate"].shape[0]
+    experts = layer["expert_gate"].shape[0]
     order = jnp.argsort(chosen.reshape(-1), stable=True).astype(jnp.int32)
     back = jnp.argsort(order).astype(jnp.int32)
     groups = chosen.reshape(-1)[order]
-    sizes = (groups[:, None] == jnp.arange(held, dtype=jnp.int32)[None]).sum(axis=0, dtype=jnp.int32)
+    sizes = (groups[:, None] == jnp.arange(experts, dtype=jnp.int32)[None]).sum(axis=0, dtype=jnp.int32)
     sent = taken(rows, order // per_token, back.reshape(count, per_token))
 
     def times(name: str, x: Array) -> Array:
@@ -241,7 +235,7 @@ def _weighted(
         if bias is None:
             return product
         # A row beyond all groups gets no bias either.
-        of_row = (groups[:, None] == jnp.arange(held, dtype=jnp.int32)[None]).astype(x.dtype)
+        of_row = (groups[:, None] == jnp.arange(experts, dtype=jnp.int32)[None]).astype(x.dtype)
         return product + of_row @ bias.astype(x.dtype)
 
     gate, up = times("expert_gate", sent), times("expert_up", sent)

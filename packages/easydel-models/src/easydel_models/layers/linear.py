@@ -52,18 +52,6 @@ class Exchange(Protocol):
         """The part of a whole row, [B, T, ...], that is this device's; the reverse of `of_whole_row`."""
         ...
 
-    def of_all_experts(self, array: Array) -> Array:
-        """Rows [N, ...] of all devices that hold experts for each other."""
-        ...
-
-    def from_all_experts(self, array: Array) -> Array:
-        """What each of these devices adds to all rows [N, ...], summed, for this device's own rows."""
-        ...
-
-    def first_expert(self, held: int) -> Array:
-        """The number of the first of the ``held`` experts that are on this device."""
-        ...
-
 
 def linear(
     layer: Layer, name: str, x: Float[Array, "B T in"], exchange: Exchange | None = None

@@ -87,18 +87,6 @@ class Parallel:
         length = array.shape[1] // self.mesh.shape[SP]
         return jax.lax.dynamic_slice_in_dim(array, jax.lax.axis_index(SP) * length, length, axis=1)
 
-    def of_all_experts(self, array: jax.Array) -> jax.Array:
-        """Rows [N, ...] of all devices that hold experts for each other."""
-        return array
-
-    def from_all_experts(self, array: jax.Array) -> jax.Array:
-        """What each of these devices adds to all rows [N, ...], summed, for this device's own rows."""
-        return array
-
-    def first_expert(self, held: int) -> jax.Array:
-        """The number of the first of the ``held`` experts that are on this device."""
-        return jnp.int32(0)
-
     def places(
         self, positions: jax.Array, segment_ids: jax.Array | None, prefix_ids: jax.Array | None
     ) -> dict[str, Any]:
