@@ -7,7 +7,7 @@ import copy
 
 import numpy as np
 import pytest
-from easydata_sources import DataReport
+from easydata_sources import DataError, DataReport
 from easydata_sources.errors import RowError
 from easydata_tokenize import load_tokenizer
 from easydel_transforms import (
@@ -325,3 +325,24 @@ def test_a_role_that_the_template_refuses_is_named_with_its_line(tokenizer_of):
     with pytest.raises(RowError, match="no tools here") as caught:
         SFTPreprocessTransform(tokenizer, None).transform_batch([{"messages": [user("q"), ANSWER]}])
     assert "line 2 of the template" in str(caught.value)
+
+
+def test_what_nobody_misses_is_not_counted(tokenizer_of):
+    tokenizer = tokenizer_of(PLAIN)
+    chat = [user("q"), says("A", reasoning_content="hm")]
+    row = {"prompt": chat[:1], "completion": chat[1:], "label": True}
+    pair = {"prompt": chat[:1], "chosen": chat[1:], "rejected": [says("B")]}
+    cases = [
+        (SFTPreprocessTransform, {"messages": chat}),
+        (KTOPreprocessTransform, row),
+        (DPOPreprocessTransform, pair),
+    ]
+    for make, given in [*cases, (GRPOPreprocessTransform, {"prompt": [*chat, user("p")]})]:
+        counted, dropped = make(tokenizer), make(tokenizer, drop_unrendered=["reasoning"])
+        counted.transform_batch([copy.deepcopy(given)])
+        dropped.transform_batch([copy.deepcopy(given)])
+        assert counted.report.counts == {"not_rendered/reasoning": 1}
+        assert dropped.report.counts == {}
+    strict = SFTPreprocessTransform(tokenizer, report=DataReport({"not_rendered/reasoning": 0.0}))
+    with pytest.raises(DataError, match="not_rendered/reasoning"):
+        strict.transform_batch([{"messages": chat}])

@@ -7,7 +7,7 @@ text that already begins with its BOS get no second one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from easydata_tokenize.batch import BatchTokenizer, Tokens
 from easydata_tokenize.examples import ChatExample, TextExample
-from easydata_tokenize.masks import common_prefix, cut_at_spans, mask_spans
+from easydata_tokenize.masks import common_prefix, cut_at_spans, mask_spans, moved_over_space
 from easydata_tokenize.rendering.rendered import Span
 from easydata_tokenize.rendering.row_text import RowRenderer, RowText
 from easydata_tokenize.tokenizer import ChatTokenizer
@@ -53,16 +53,19 @@ class RowEncoder:
         tokenizer: A fast tokenizer. Padding and truncation set on its backend are switched off.
         assistant_masks: Whether to find the assistant's tokens; every row must then be a conversation with an
             assistant turn.
+        drop_unrendered: Kinds of `not_rendered/KIND` that are not noted.
 
     Raises:
         DataFormatError: If assistant masks are asked for and the tokenizer has no chat template, or one whose
             generation marks leave out the stop token.
     """
 
-    def __init__(self, tokenizer: ChatTokenizer, *, assistant_masks: bool = False) -> None:
+    def __init__(
+        self, tokenizer: ChatTokenizer, *, assistant_masks: bool = False, drop_unrendered: Collection[str] = ()
+    ) -> None:
         self._tokenizer = tokenizer
         self._batch = BatchTokenizer(tokenizer)
-        self._renderer = RowRenderer(tokenizer, assistant_spans=assistant_masks)
+        self._renderer = RowRenderer(tokenizer, assistant_spans=assistant_masks, drop_unrendered=drop_unrendered)
         self._assistant_masks = assistant_masks
 
     @property
@@ -124,6 +127,9 @@ class RowEncoder:
         ids, mask, notes = tokens.ids, None, list(row_text.notes)
         if row_text.spans is not None:
             mask = mask_spans(tokens.offsets, row_text.spans, swallowed=self._batch.swallows_space)
+            if mask is None and not self._batch.decodes_exactly:
+                spans = moved_over_space(row_text.text, tokens.offsets, row_text.spans)
+                mask = mask_spans(tokens.offsets, spans, swallowed=self._batch.swallows_space)
             if mask is None:
                 ids, mask = self._encode_pieces(row_text.text, row_text.spans)
                 notes.append("split_at_turn")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["common_prefix", "cut_at_spans", "mask_spans"]
+__all__ = ["common_prefix", "cut_at_spans", "mask_spans", "moved_over_space"]
 
 Offsets = NDArray[np.int32]
 """Character `[start, end)` of every token, shape [tokens, 2]."""
@@ -50,6 +50,25 @@ def mask_spans(
             return None
         mask |= inside
     return mask
+
+
+def moved_over_space(text: str, offsets: Offsets, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the spans with edges moved over white space to where a token begins or ends.
+
+    SentencePiece has the space before a word in the word's own token; such a token is the word's.
+
+    >>> moved_over_space("A: Yes", np.array([[0, 2], [2, 6]], np.int32), [(3, 6)])
+    [(2, 6)]
+    """
+    moved = []
+    for start, end in spans:
+        for first, last in offsets.tolist():
+            if first < start < last and text[first:start].isspace():
+                start = first  # noqa: PLW2901 - the edge moves
+            if first < end < last and text[first:end].isspace():
+                end = first  # noqa: PLW2901
+        moved.append((start, end))
+    return moved
 
 
 def cut_at_spans(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[str, bool]]:

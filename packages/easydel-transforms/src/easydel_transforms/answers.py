@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,11 +40,12 @@ class AnswerEncoder:
     Args:
         tokenizer: a fast tokenizer; conversations need its chat template.
         budgets: most tokens of rows, prompts and completions.
+        drop_unrendered: kinds of `not_rendered/KIND` that are not noted.
     """
 
-    def __init__(self, tokenizer: ChatTokenizer, budgets: LengthBudgets) -> None:
+    def __init__(self, tokenizer: ChatTokenizer, budgets: LengthBudgets, drop_unrendered: Collection[str] = ()) -> None:
         self._tokenizer, self._budgets = tokenizer, budgets
-        self._encoder = RowEncoder(tokenizer)
+        self._encoder = RowEncoder(tokenizer, drop_unrendered=drop_unrendered)
 
     def encode(self, rows: Sequence[PromptAndAnswers | TokenAnswers]) -> list[EncodedAnswers]:
         """Return every row in tokens, uncut, in order.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from easydata_sources.report import DataReport
@@ -27,6 +27,8 @@ class PreferenceTransform(CountingTransform):
         max_prompt_length: Most tokens of the prompt, which is cut on its left, keeping BOS and system turn.
         max_completion_length: Most tokens of an answer, which is cut on its right.
         keep_stop_token: Whether an answer that is cut keeps its stop token and loses the tokens before.
+        drop_unrendered: Kinds (`reasoning`, `system`, …) that are not counted as `not_rendered/KIND` where the template
+            does not print them.
         report: Counter to use; None = a new one.
 
     Raises:
@@ -41,11 +43,12 @@ class PreferenceTransform(CountingTransform):
         max_completion_length: int | None = None,
         *,
         keep_stop_token: bool = False,
+        drop_unrendered: Collection[str] = (),
         report: DataReport | None = None,
     ) -> None:
         budgets = LengthBudgets(max_length, max_prompt_length, max_completion_length, keep_stop_token)
         self.report = report if report is not None else DataReport()
-        self._encoder = AnswerEncoder(tokenizer, budgets)
+        self._encoder = AnswerEncoder(tokenizer, budgets, drop_unrendered)
 
     def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Return the tokenized rows for every row, none where it was dropped.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -36,6 +36,8 @@ class GRPOPreprocessTransform(CountingTransform):
         max_prompt_length: Most tokens of the prompt, which is cut on its left, keeping BOS and system turn. None = no
             limit.
         max_completion_length: Accepted, so that all transforms can be made alike; answers do not exist yet.
+        drop_unrendered: Kinds (`reasoning`, `system`, …) that are not counted as `not_rendered/KIND` where the template
+            does not print them.
         report: Counter to use; None = a new one.
 
     Output rows are the row's columns, with `prompt` as the row had it or as it was extracted, and int32 `prompt_ids`.
@@ -52,6 +54,7 @@ class GRPOPreprocessTransform(CountingTransform):
         max_prompt_length: int | None = None,
         max_completion_length: int | None = None,
         *,
+        drop_unrendered: Collection[str] = (),
         report: DataReport | None = None,
     ) -> None:
         if max_length is not None and max_prompt_length is not None and max_completion_length is None:
@@ -62,7 +65,7 @@ class GRPOPreprocessTransform(CountingTransform):
         limits = LengthBudgets(max_length, max_prompt_length, max_completion_length)
         prompt_limit = limits.max_prompt_length if max_prompt_length is not None else max_length
         self.report = report if report is not None else DataReport()
-        self._encoder = AnswerEncoder(tokenizer, LengthBudgets(max_prompt_length=prompt_limit))
+        self._encoder = AnswerEncoder(tokenizer, LengthBudgets(max_prompt_length=prompt_limit), drop_unrendered)
 
     def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Return the row with its prompt's tokens for every row, or an empty list where it was dropped.

@@ -11,7 +11,7 @@ With SmolLM2's tokenizer `{"prompt": "1 + 1 =", "completion": " 2"}` becomes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -63,6 +63,8 @@ class SFTPreprocessTransform(CountingTransform):
             conversation in which the assistant speaks. In prompt/completion rows both masks hold.
         dataset_text_field: Column to read as plain text whatever else a row has; None = by layout.
         truncation_mode: Which end of a row that is too long is kept.
+        drop_unrendered: Kinds (`reasoning`, `system`, …) that are not counted as `not_rendered/KIND` where the template
+            does not print them.
         report: Counter to use; None = a new one.
 
     Output rows are `{"input_ids": int32[tokens], "labels": int32[tokens]}`, -100 where nothing is trained, and keep the
@@ -84,6 +86,7 @@ class SFTPreprocessTransform(CountingTransform):
         assistant_only_loss: bool = False,
         dataset_text_field: str | None = None,
         truncation_mode: TruncationMode = "keep_start",
+        drop_unrendered: Collection[str] = (),
         report: DataReport | None = None,
     ) -> None:
         if max_length is not None and max_length < 2:
@@ -101,7 +104,7 @@ class SFTPreprocessTransform(CountingTransform):
         self._completion_only_loss = completion_only_loss
         self._assistant_only_loss = assistant_only_loss
         self._text_field = dataset_text_field
-        self._encoder = RowEncoder(tokenizer, assistant_masks=assistant_only_loss)
+        self._encoder = RowEncoder(tokenizer, assistant_masks=assistant_only_loss, drop_unrendered=drop_unrendered)
 
     def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Return the tokenized row for every row, or an empty list where it was dropped.

@@ -40,6 +40,8 @@ class _UnpairedTransform(PreferenceTransform):
         max_prompt_length: Most tokens of the prompt, which is cut on its left, keeping BOS and system turn.
         max_completion_length: Most tokens of the completion, which is cut on its right.
         keep_stop_token: Whether a completion that is cut keeps its stop token and loses the tokens before.
+        drop_unrendered: Kinds (`reasoning`, `system`, …) that are not counted as `not_rendered/KIND` where the template
+            does not print them.
         report: Counter to use; None = a new one.
 
     Output rows are int32 `prompt_ids` and `completion_ids`, `label` (bool), and `source_row`: an int64 that is the same

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, final
@@ -53,15 +53,20 @@ class RowRenderer:
     Args:
         tokenizer: Whose template, special tokens and EOS to use.
         assistant_spans: Whether to find the assistant's characters; every example must then be a conversation.
+        drop_unrendered: Kinds of what a row has (`reasoning`, `system`, …) that nobody misses where the template does
+            not print them: they are not noted.
 
     Raises:
         DataFormatError: If spans are asked for and the tokenizer has no chat template.
     """
 
-    def __init__(self, tokenizer: ChatTokenizer, *, assistant_spans: bool = False) -> None:
+    def __init__(
+        self, tokenizer: ChatTokenizer, *, assistant_spans: bool = False, drop_unrendered: Collection[str] = ()
+    ) -> None:
         self._tokenizer = tokenizer
         self._templates = ChatTemplates(tokenizer)
         self._repeated = RepeatedRenderings()
+        self._dropped = frozenset(drop_unrendered)
         self._assistant_spans = assistant_spans
         if assistant_spans:
             self._templates.choose()
@@ -108,7 +113,7 @@ class RowRenderer:
                 if continued
                 else len(conversation.rendered.text)
             )
-            return _Found((end,), tuple(_not_rendered(conversation.rendered)))
+            return _Found((end,), tuple(self._not_rendered(conversation.rendered)))
 
         text, (end,), notes = self._rendered(("prompt", continued), asked, learn)
         return RowText(text=text[:end], notes=notes)
@@ -167,7 +172,7 @@ class RowRenderer:
             turns = example.prompt_turns
             differs = turns is not None and not conversation.finder.continues_prompt(turns)
             told = [*(["prefix_mismatch"] if differs else []), *([stopless] if stopless else [])]
-            return _Found(tuple(edges), (*_not_rendered(conversation.rendered), *told))
+            return _Found(tuple(edges), (*self._not_rendered(conversation.rendered), *told))
 
         asked = Conversation(example.messages, example.tools, example.template_kwargs)
         text, edges, notes = self._rendered(("row", example.prompt_turns), asked, learn)
@@ -215,6 +220,9 @@ class RowRenderer:
             )
         return spans
 
+    def _not_rendered(self, rendered: RenderedConversation) -> Iterable[str]:
+        return (f"not_rendered/{kind}" for kind in rendered.unrendered if kind not in self._dropped)
+
     def _says_control_tokens(self, example: ChatExample) -> bool:
         texts = (text for message in example.messages for text in _strings_in(message))
         return any(map(self._control_tokens.search, texts))
@@ -223,10 +231,6 @@ class RowRenderer:
     def _control_tokens(self) -> re.Pattern[str]:
         texts = sorted(special_token_texts(self._tokenizer), key=len, reverse=True)
         return re.compile("|".join(map(re.escape, texts)) or r"(?!)")  # no special tokens: matches nowhere
-
-
-def _not_rendered(rendered: RenderedConversation) -> Iterable[str]:
-    return (f"not_rendered/{kind}" for kind in rendered.unrendered)
 
 
 def _require_marked_stop(finder: TurnFinder, spans: Sequence[Span], first: int) -> None:
