@@ -181,11 +181,6 @@ def test_steps_after_a_prompt_give_the_logits_of_the_whole_row(name):
         np.testing.assert_allclose(logits, whole[np.arange(2), lengths + step], atol=1e-4)
 
 
-def test_an_unknown_kind_of_remat_is_refused():
-    with pytest.raises(ValueError, match="`remat` is 'some'; expected none, dots or full"):
-        random_model(PLAIN).hidden(jnp.asarray(IDS), remat="some")
-
-
 def test_knowing_the_longest_segment_changes_nothing():
     """Four documents of 96 tokens in a row: attention may leave out keys, never one that is seen."""
     config = DecoderConfig(vocab_size=64, dim=16, num_layers=2, num_heads=2, num_kv_heads=1, mlp_dim=32)
@@ -246,3 +241,19 @@ def test_a_prefix_without_what_it_needs_is_refused():
         model.hidden(ids, **places)
     with pytest.raises(ValueError, match="need `segment_ids` and `positions`"):
         model.hidden(ids, prefix_ids=jnp.ones_like(ids), positions=jnp.arange(11)[None])
+
+
+@pytest.mark.parametrize(("length", "named"), [(6, "short_factor"), (12, "long_factor")])
+def test_longrope_goes_by_the_length_of_the_whole_document(length, named):
+    """A document longer than the original context is turned by the long factors from its first token on."""
+    factors = {"short_factor": [1.0, 1.5, 2.0, 3.0], "long_factor": [1.0, 4.0, 9.0, 16.0]}
+    sizes = {"vocab_size": 31, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    scaling = {"rope_type": "longrope", "original_max_position_embeddings": 8}
+    config = {**sizes, "model_type": "phi3", "num_attention_heads": 2, "max_position_embeddings": 64}
+    ids = jnp.asarray(np.arange(length)[None] % 31)
+
+    def hidden(short, long):
+        rope = {**scaling, "short_factor": factors[short], "long_factor": factors[long]}
+        return CausalLM.from_config(DecoderConfig.from_hf({**config, "rope_scaling": rope}), seed=2).hidden(ids)
+
+    np.testing.assert_array_equal(hidden("short_factor", "long_factor"), hidden(named, named))

@@ -92,6 +92,7 @@ def decode(
         positions = _default_positions(input_ids, segment_ids)
     if config.learned_positions:
         x = x + params["position_embedding"][positions].astype(dtype)
+    lengths = _document_lengths(config, input_ids, positions, segment_ids)
     how = _Pass(
         config=config,
         dtype=dtype,
@@ -101,8 +102,8 @@ def decode(
         parallel=ONE_DEVICE if mesh is None else Parallel(mesh),
     )
     if mesh is None:
-        return _decode(how, params, x, own, positions, segment_ids, prefix_ids)
-    return _on_mesh(mesh, how, params, x, own, positions, segment_ids, prefix_ids)
+        return _decode(how, params, x, own, positions, segment_ids, prefix_ids, lengths)
+    return _on_mesh(mesh, how, params, x, own, positions, segment_ids, prefix_ids, lengths)
 
 
 def read_prompts(
@@ -125,7 +126,8 @@ def read_prompts(
     positions = _default_positions(input_ids, segment_ids)
     x, own = embedded_tokens(config, params, input_ids, positions, dtype)
     how = _Pass(config=config, dtype=dtype, keep_memory=True)
-    return _through_layers(how, params["layers"], x, how.tokens(positions, segment_ids), own)[1]
+    lengths = _document_lengths(config, input_ids, positions, segment_ids)
+    return _through_layers(how, params["layers"], x, how.tokens(positions, segment_ids, None, lengths), own)[1]
 
 
 def embedded_tokens(
@@ -171,14 +173,16 @@ class _Pass:
     parallel: Parallel = ONE_DEVICE
     keep_memory: bool = False
 
-    def tokens(self, positions: Array, segment_ids: Array | None, prefix_ids: Array | None = None) -> Tokens:
+    def tokens(
+        self, positions: Array, segment_ids: Array | None, prefix_ids: Array | None, lengths: Array | None
+    ) -> Tokens:
         return Tokens(
             positions=positions,
             segment_ids=segment_ids,
             prefix_ids=prefix_ids,
             longest_segment=self.longest_segment,
             places=self.parallel.places(positions, segment_ids, prefix_ids),
-            ropes=ropes_of(self.config, positions),
+            ropes=ropes_of(self.config, positions, lengths),
             norm=self.config.norm,
             exchange=self.parallel,
             implementation=self.implementation,
@@ -349,6 +353,15 @@ def restarting_positions(segment_ids: Int[Array, "B T"]) -> Int[Array, "B T"]:
 
 def _default_positions(input_ids: Array, segment_ids: Array | None) -> Array:
     return restarting_positions(jnp.ones_like(input_ids) if segment_ids is None else segment_ids)
+
+
+def _document_lengths(
+    config: DecoderConfig, input_ids: Array, positions: Array, segment_ids: Array | None
+) -> Array | None:
+    """Tokens of each token's document, where a rope depends on them."""
+    if not any(rope.kind == "longrope" for layer in config.all_layers for rope, _ in layer.mixer.ropes()):
+        return None
+    return positions + _tokens_behind(input_ids, segment_ids) + 1
 
 
 def _tokens_behind(input_ids: Array, segment_ids: Array | None) -> Array:
