@@ -250,8 +250,8 @@ def _check_patterns(config: Mapping[str, Any], lora: LoraConfig, times: Mapping[
         scaled = math.isclose(alphas.get(word, lora.alpha), _alpha(lora, count), rel_tol=1e-6) if count else False
         if ranks.get(word, lora.rank) != lora.rank * count or not scaled:
             raise LoraError(
-                f"{folder / CONFIG} gives {quoted(word)} a rank or alpha of its own, which is not computed here; merge "
-                "such adapters with peft and load the result."
+                f"{folder / CONFIG} gives {quoted(word)} a rank or alpha of its own (rank_pattern, alpha_pattern), "
+                "which is not computed here; merge such adapters with peft and load the result."
             )
 
 

@@ -99,14 +99,12 @@ class Attention(Mixer):
     def parameters(self, dim: int, norm: NormConfig) -> dict[str, ParameterSpec]:
         """See `Mixer`."""
         queries, keys = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
-        specs = {
-            **linear_parameters("query", dim, 2 * queries if self.gated else queries, bias=self.qkv_bias),
-            **linear_parameters("output", queries, dim, bias=self.output_bias),
-        }
+        specs = linear_parameters("query", dim, 2 * queries if self.gated else queries, bias=self.qkv_bias)
         if self.shares is None:
             specs |= linear_parameters("key", dim, keys, bias=self.qkv_bias)
         if self.shares is None and not self.key_is_value:
             specs |= linear_parameters("value", dim, keys, bias=self.qkv_bias)
+        specs |= linear_parameters("output", queries, dim, bias=self.output_bias)
         if self.qk_norm is not None:
             whole = self.qk_norm == "all"
             specs |= norm.parameters("query_norm", queries if whole else self.head_dim)
