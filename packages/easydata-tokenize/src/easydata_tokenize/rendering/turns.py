@@ -183,7 +183,7 @@ class TurnFinder:
             return self._stop_in(min(stopping, key=len))
         eos, followed = self._template.eos, self._is_followed(index, behind)
         if eos and followed and eos in between and any(eos in end for end in ends):
-            return between.index(eos) + len(eos)
+            return self._stop_in(between[: between.index(eos) + len(eos)])
         for closing in self._closings():
             if between.startswith(closing) and self._marks.last_special(closing):
                 return self._stop_in(closing)
@@ -222,8 +222,8 @@ class TurnFinder:
             gap = self._rendered.text[anchor : blocks[0].start] if anchor else ""
             if not blocks and (part := self._part(index, True)) and part.blocks:
                 gap = part.text[part.blocks[-1].end :]
-            if gap.endswith(prompt):
-                closings.append(gap[: -len(prompt)])
+            if prompt in gap:
+                closings.append(gap[: gap.index(prompt)])
         return closings
 
     def _is_followed(self, index: int, behind: int) -> bool:
