@@ -7,6 +7,7 @@ or whoever speaks in its name, could so collect keys.
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,16 +31,16 @@ def followed_without_secrets(options: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @functools.cache  # one object, so that the file system is known as the same one again
 def _tracing() -> Any:
-    import aiohttp
-
-    tracing = aiohttp.TraceConfig()
+    # By name: it comes with fsspec's own extra, and where that is missing nothing of the web is read.
+    tracing = importlib.import_module("aiohttp").TraceConfig()
     tracing.on_request_redirect.append(_refuse_other_host)
     return tracing
 
 
 async def _refuse_other_host(session: Any, context: Any, redirect: Any) -> None:
     del session, context
-    target = redirect.response.url.join(_location(redirect.response.headers))
+    here = redirect.response.url
+    target = here.join(type(here)(_location(redirect.response.headers)))
     if target.origin() != redirect.url.origin():
         raise DataAccessError(
             f"{redirect.url.origin()} redirects to {target.origin()}, and the headers and credentials given for the "
@@ -47,7 +48,5 @@ async def _refuse_other_host(session: Any, context: Any, redirect: Any) -> None:
         )
 
 
-def _location(headers: Any) -> Any:
-    from yarl import URL
-
-    return URL(headers.get("Location") or headers.get("URI") or "")
+def _location(headers: Any) -> str:
+    return headers.get("Location") or headers.get("URI") or ""

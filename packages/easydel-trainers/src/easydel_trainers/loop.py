@@ -76,7 +76,8 @@ class _InFlight:
 
 def _moment_of(result: StepResult, given: float) -> tuple[float, float]:
     """When a result was there, and by how much that may be too late: nothing if it was waited for."""
-    unsure = time.perf_counter() - given if result.grad_norm.is_ready() else 0.0
+    norm: Any = result.grad_norm  # its annotations leave `is_ready` out
+    unsure = time.perf_counter() - given if norm.is_ready() else 0.0
     jax.block_until_ready(result)
     return time.perf_counter(), unsure
 

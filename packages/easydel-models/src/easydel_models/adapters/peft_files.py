@@ -310,7 +310,7 @@ def _without_initial_part(
                 f"adapters initialised by {init} of {' and '.join(paths)}, which the files of this family hold as one "
                 "kernel, are not computed here; merge them with peft and load the result."
             )
-        (path,) = paths
+        path = next(iter(paths))
         first = [_initial_part(init, kernel, lora) for kernel in to_host(flat[path]).astype(_F32)]
         a0, b0 = (jnp.asarray(np.stack(parts)) for parts in zip(*first, strict=True))
         wider[path + LORA_A] = jnp.concatenate([adapters[path + LORA_A], a0], axis=2)
