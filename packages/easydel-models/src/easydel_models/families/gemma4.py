@@ -1,4 +1,4 @@
-"""Gemma 4, dense: wider heads where all is seen, keys that are values, shared keys, inputs of each layer's own.
+"""Gemma 4, dense and with experts: wider heads where all is seen, keys that are values, shared keys, inputs of each layer.
 
 References: Gemma Team, Gemma 3n and Gemma 4 model cards; the mathematics follows transformers' `gemma4`.
 """
@@ -7,14 +7,18 @@ import math
 from types import MappingProxyType
 from typing import Any
 
+from easydel_models.errors import ConfigError
+from easydel_models.experts.routing import RouterConfig
 from easydel_models.families.family import Family
+from easydel_models.families.fused import AllExperts
 from easydel_models.families.gemma import SANDWICH_NAMES
 from easydel_models.families.keys import Keys
 from easydel_models.families.layer_types import FULL, SLIDING, every, layer_types
 from easydel_models.families.llama import LLAMA_TENSORS
 from easydel_models.families.ropes import rope_of
-from easydel_models.families.stored import renamed
+from easydel_models.families.stored import Stored, Whole, renamed
 from easydel_models.layers.attention import Attention
+from easydel_models.layers.experts import DenseAndExperts
 from easydel_models.layers.feed_forward import FeedForward
 from easydel_models.layers.gated import Gated
 from easydel_models.layers.layer import LayerConfig
@@ -53,7 +57,16 @@ def _layer(keys: Keys, kinds: list[str], number: int) -> LayerConfig:
 def _feed_forward(keys: Keys, *, wide: bool) -> FeedForward:
     (width,) = keys.sizes("intermediate_size")
     activation = keys.activation("hidden_activation", default="gelu_pytorch_tanh")
-    return Gated(width=2 * width if wide else width, activation=activation)
+    width = 2 * width if wide else width
+    experts, chosen, of_expert = keys("num_experts"), keys("top_k_experts"), keys("moe_intermediate_size")
+    if not keys("enable_moe_block", False):
+        return Gated(width=width, activation=activation)
+    if not experts or not chosen or not of_expert:
+        raise ConfigError(
+            "config.json sets enable_moe_block; expected num_experts, top_k_experts, moe_intermediate_size."
+        )
+    router = RouterConfig(num_experts=experts, experts_per_token=chosen, normalize=True)
+    return DenseAndExperts(router=router, width=of_expert, dense_width=width, activation=activation)
 
 
 def _attention(keys: Keys, kinds: list[str], number: int) -> Attention:
@@ -97,22 +110,36 @@ def _rope(keys: Keys, kind: str) -> Any:
     return rope_of(keys, layer_type=kind, theta=10_000.0, plain=True)
 
 
+_OF_LAYER = "model.layers.{layer}"
+_EXPERTS: tuple[Stored, ...] = (
+    Whole("router", f"{_OF_LAYER}.router.proj.weight"),
+    Whole("router_scale", f"{_OF_LAYER}.router.scale"),
+    Whole("expert_scale", f"{_OF_LAYER}.router.per_expert_scale"),
+    AllExperts(("expert_gate", "expert_up"), f"{_OF_LAYER}.experts.gate_up_proj"),
+    AllExperts(("expert_down",), f"{_OF_LAYER}.experts.down_proj"),
+    Whole("dense_post_norm", f"{_OF_LAYER}.post_feedforward_layernorm_1.weight"),
+    Whole("experts_norm", f"{_OF_LAYER}.pre_feedforward_layernorm_2.weight"),
+    Whole("experts_post_norm", f"{_OF_LAYER}.post_feedforward_layernorm_2.weight"),
+)
 GEMMA4_TEXT = Family(
     model_type="gemma4_text",
     class_prefix="Gemma4",
     read=_read,
-    tensors=renamed(
-        LLAMA_TENSORS,
-        {
-            **SANDWICH_NAMES,
-            "layer_scalar": "model.layers.{layer}.layer_scalar",
-            "own_input_gate": "model.layers.{layer}.per_layer_input_gate.weight",
-            "own_input_projection": "model.layers.{layer}.per_layer_projection.weight",
-            "own_input_norm": "model.layers.{layer}.post_per_layer_input_norm.weight",
-            "own_embedding": "model.embed_tokens_per_layer.weight",
-            "own_projection": "model.per_layer_model_projection.weight",
-            "own_norm": "model.per_layer_projection_norm.weight",
-        },
+    tensors=(
+        *_EXPERTS,
+        *renamed(
+            LLAMA_TENSORS,
+            {
+                **SANDWICH_NAMES,
+                "layer_scalar": "model.layers.{layer}.layer_scalar",
+                "own_input_gate": "model.layers.{layer}.per_layer_input_gate.weight",
+                "own_input_projection": "model.layers.{layer}.per_layer_projection.weight",
+                "own_input_norm": "model.layers.{layer}.post_per_layer_input_norm.weight",
+                "own_embedding": "model.embed_tokens_per_layer.weight",
+                "own_projection": "model.per_layer_model_projection.weight",
+                "own_norm": "model.per_layer_projection_norm.weight",
+            },
+        ),
     ),
     defaults=MappingProxyType(
         {
