@@ -1,4 +1,4 @@
-"""Gemma 4, dense and with experts: wider heads where all is seen, keys that are values, shared keys, inputs of each layer.
+"""Gemma 4, dense and with experts: wider heads where all is seen, keys that are values, inputs of each layer's own.
 
 References: Gemma Team, Gemma 3n and Gemma 4 model cards; the mathematics follows transformers' `gemma4`.
 """
