@@ -113,9 +113,9 @@ def test_a_best_checkpoint_that_is_not_whole_is_never_loaded(make, tmp_path, fau
 def test_a_best_step_by_another_metric_does_not_count(make, tmp_path, caplog):
     with pytest.raises(KeyboardInterrupt):
         make(config(tmp_path), callbacks=[Abort(6)]).train()
-    options = {"metric_for_best_model": "eval_accuracy", "greater_is_better": True}
+    options = {"metric_for_best_model": "eval_mean_token_accuracy", "greater_is_better": True}
     trainer = make(config(tmp_path, **options))
-    trainer._evaluate_during = lambda run: {"eval_accuracy": 0.1}
+    trainer._evaluate_during = lambda run: {"eval_mean_token_accuracy": 0.1}
     with caplog.at_level(logging.WARNING):
         assert trainer.train().metrics["best_step"] == 6
     assert "The best step so far, 4, was so by eval_loss" in caplog.text

@@ -29,6 +29,11 @@ def shares(completion_ids, wanted, **columns):
     return [float(np.mean([token <= word for token in ids])) for ids, word in zip(completion_ids, wanted, strict=True)]
 
 
+def nothing(completion_ids, **columns):
+    """A reward that needs no column of the rows."""
+    return [0.0] * len(completion_ids)
+
+
 def config(**options) -> GRPOConfig:
     shared = {
         "learning_rate": 1e-2,
@@ -363,7 +368,7 @@ def test_empty_prompts_are_dropped_and_counted(make, prompts):
 
 def test_batches_of_prompts_are_padded_on_the_left(make):
     rows = [{"prompt": "w5 w6 w7"}, {"prompt": "w8"}]
-    trainer = make(config(shuffle_train_dataset=False), train_dataset=rows)
+    trainer = make(config(shuffle_train_dataset=False), train_dataset=rows, reward_funcs=nothing)
     batch = next(iter(trainer._training_batch_iterator()))
     assert batch["input_ids"].tolist() == [[5, 6, 7]] * 4 + [[0, 0, 8]] * 4
     assert batch["attention_mask"].tolist() == [[1, 1, 1]] * 4 + [[0, 0, 1]] * 4
@@ -371,7 +376,7 @@ def test_batches_of_prompts_are_padded_on_the_left(make):
 
 def test_prompts_come_out_of_preference_rows_too(make):
     rows = [{"chosen": "w5 w6 w7", "rejected": "w5 w6 </s>"}, {"prompt": "w3", "chosen": "w4", "rejected": "w5"}]
-    trainer = make(config(shuffle_train_dataset=False), train_dataset=rows)
+    trainer = make(config(shuffle_train_dataset=False), train_dataset=rows, reward_funcs=nothing)
     batch = next(iter(trainer._training_batch_iterator()))
     assert batch["input_ids"][[0, 4]].tolist() == [[5, 6], [0, 3]]
 

@@ -13,6 +13,16 @@ from easydel_trainers.interruption import STOP_SIGNALS, StopAtOnce
 from easydel_trainers.signals import StopSignals
 
 
+@pytest.fixture(autouse=True)
+def _signals_as_in_a_terminal():
+    """A process started in the background may be told to ignore Ctrl-C, and so would be what it starts."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def tell(number: int) -> None:
     os.kill(os.getpid(), number)
 

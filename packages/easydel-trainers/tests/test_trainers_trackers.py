@@ -64,6 +64,7 @@ def wandb_records(path):
     return steps, run_id
 
 
+@pytest.mark.thorough  # needs an extra that the package's own tests do without
 def test_wandb_gets_every_record_and_a_rerun_goes_on_with_its_run(make, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -77,6 +78,7 @@ def test_wandb_gets_every_record_and_a_rerun_goes_on_with_its_run(make, tmp_path
     assert first == [1, 2]
 
 
+@pytest.mark.thorough  # needs an extra that the package's own tests do without
 def test_a_run_in_an_emptied_folder_is_another_wandb_run(tmp_path):
     from easydel_trainers.trackers.wandb_tracker import _run_id
 
@@ -85,6 +87,7 @@ def test_a_run_in_an_emptied_folder_is_another_wandb_run(tmp_path):
     assert _run_id(tmp_path, goes_on=False) != first
 
 
+@pytest.mark.thorough  # needs an extra that the package's own tests do without
 def test_trackio_gets_every_record(make, tmp_path, monkeypatch):
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     assert make("trackio").train().global_step == 4

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from fsspec import AbstractFileSystem
+
 from easydata_sources.errors import DataError, DataFormatError
 from easydata_sources.hf_map_style import with_structs
 from easydata_sources.hf_order import StreamOrder, stream_order
@@ -165,7 +167,7 @@ class _StreamingRows(RowStream):
 
     def _open(self) -> None:
         # The library keeps the position in the data set object, so each stream needs one of its own.
-        dataset = copy.deepcopy(self._template)
+        dataset = copy.deepcopy(self._template, _file_systems_by_class())
         dataset.set_epoch(self._epoch)
         if self._before is not None:
             dataset.load_state_dict(self._before)
@@ -189,6 +191,18 @@ class _StreamingRows(RowStream):
         )
         failure.__cause__ = error
         return failure
+
+
+def _file_systems_by_class() -> dict[int, Any]:
+    """Return what a copy shares with its original, as `copy.deepcopy` takes it: fsspec's tables of file systems.
+
+    A data set may hold one, by way of the file system it reads from. To copy it would make a file system for this
+    thread, which enters the very table that is being gone through.
+    """
+    classes: list[Any] = [AbstractFileSystem]
+    for one in classes:
+        classes.extend(one.__subclasses__())
+    return {id(one._cache): one._cache for one in classes}
 
 
 def _other_order(shard: str, order: StreamOrder) -> DataError:
