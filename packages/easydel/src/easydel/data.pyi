@@ -33,6 +33,7 @@ from easydata_sources import RenameFields as RenameFields
 from easydata_sources import SelectFields as SelectFields
 from easydata_sources import ShardedDataSource as ShardedDataSource
 from easydata_sources import ShuffledShardedSource as ShuffledShardedSource
+from easydata_sources import TableShardedSource as TableShardedSource
 from easydata_sources import TextShardedSource as TextShardedSource
 from easydata_sources import Transform as Transform
 from easydata_sources import TransformedShardedSource as TransformedShardedSource
