@@ -50,11 +50,11 @@ def runner(tmp_path_factory) -> Iterator[Runner]:
     with errors.open("w") as file:
         command = [sys.executable, "-W", "ignore", str(HERE / "faulty_run.py"), str(folder / "compiled")]
         pipe = subprocess.PIPE
-        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=file, text=True)
-        yield Runner(process, errors)
-        assert process.stdin is not None
-        process.stdin.close()
-        assert process.wait(60) == 0
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=file, text=True) as process:
+            yield Runner(process, errors)
+            assert process.stdin is not None
+            process.stdin.close()
+            assert process.wait(60) == 0
 
 
 @pytest.fixture(scope="module")
