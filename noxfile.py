@@ -198,7 +198,7 @@ def faults(session: nox.Session) -> None:
 @nox.session(default=False)
 def hostile(session: nox.Session) -> None:
     """Files, folders and servers made to do harm, each read in a process of bounded time and memory."""
-    sync(session, "--group", "test")
+    sync(session, "--all-packages", "--all-extras", "--group", "test")
     session.run("pytest", "tests-integration/hostile", *session.posargs, env={"EASYDEL_HOSTILE": "all"})
 
 
