@@ -19,7 +19,7 @@ from easydel_models.layers.parameter import ParameterSpec, linear_parameters
 from easydel_models.layers.rope import RopeConfig
 from easydel_models.layers.tokens import Memory, Step, Tokens
 from easydel_models.recurrent.convolution import short_convolution
-from easydel_models.recurrent.documents import Documents, running_documents
+from easydel_models.recurrent.documents import Documents, one_token_further, running_documents
 
 AXES = {
     "before_gate": ("embed", "heads"),
@@ -101,10 +101,8 @@ class ShortConvolution(Mixer):
         self, layer: Mapping[str, Any], x: Float[Array, "B 1 D"], settled: Memory, recent: Memory, now: Step
     ) -> tuple[Float[Array, "B 1 D"], Memory]:
         """See `Mixer`."""
-        ids = jnp.ones(x.shape[:2], jnp.int32)
-        going_on = Documents(ids, ids > 0, ids[:, 0])
         inputs = linear(layer, "before_gate", x) * linear(layer, "convolved", x)
-        out, state = self._convolved(layer, inputs, going_on, recent.by_row[0])
+        out, state = self._convolved(layer, inputs, one_token_further(x.shape[0]), recent.by_row[0])
         return self._output(layer, x, out, now.tokens), Memory(by_row=(state,))
 
     def score_width(self) -> int:

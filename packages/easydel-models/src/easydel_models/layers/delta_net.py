@@ -23,7 +23,7 @@ from easydel_models.layers.rope import RopeConfig
 from easydel_models.layers.tokens import Memory, Step, Tokens
 from easydel_models.recurrent.convolution import short_convolution
 from easydel_models.recurrent.delta_rule import delta_rule, delta_rule_step, unit_length
-from easydel_models.recurrent.documents import Documents, running_documents
+from easydel_models.recurrent.documents import Documents, one_token_further, running_documents
 
 AXES = {
     "delta_query": ("embed", "heads"),
@@ -142,7 +142,7 @@ class DeltaNet(Mixer):
     ) -> tuple[Float[Array, "B 1 D"], Memory]:
         """See `Mixer`."""
         *convolutions, state = recent.by_row
-        documents = _going_on(x)
+        documents = one_token_further(x.shape[0])
         mixed = {name: linear(layer, name, x) for name in _CONVOLVED}
         mixed, states = self._convolved(layer, mixed, documents, tuple(convolutions))
         query, key, value = (array[:, 0] for array in self._heads(mixed))
@@ -199,9 +199,3 @@ class DeltaNet(Mixer):
         read = rms_norm(read.astype(x.dtype), layer["delta_norm"], tokens.norm.eps)
         gated = (read.astype(jnp.float32) * jax.nn.silu(gate)).astype(x.dtype)
         return linear(layer, "delta_output", gated.reshape(*x.shape[:2], -1), tokens.exchange)
-
-
-def _going_on(x: Float[Array, "B 1 D"]) -> Documents:
-    """One more token of the document that every row is in."""
-    ids = jnp.ones(x.shape[:2], jnp.int32)
-    return Documents(ids, ids > 0, ids[:, 0])

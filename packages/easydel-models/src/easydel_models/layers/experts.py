@@ -1,7 +1,7 @@
 """The feed-forward of experts: every token goes to a few of many gated networks, and only these are computed.
 
-On a mesh `fsdp` gathers the experts' kernels as all others, `tp` cuts each expert's width, and every device computes
-what its own tokens need.
+On a mesh, which nobody has tried yet, `fsdp` gathers the experts' kernels as all others, `tp` cuts each expert's width,
+and every device computes what its own tokens need.
 
 Axis letters: B batch, T tokens, N all tokens, D dim, E experts, K experts per token, F width of an expert.
 """
