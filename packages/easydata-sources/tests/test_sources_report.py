@@ -66,6 +66,18 @@ def test_other_reasons_are_reported_only() -> None:
     report.check(final=True)
 
 
+def test_a_threshold_holds_for_every_kind_that_has_none_of_its_own() -> None:
+    report = DataReport(thresholds={"not_rendered": 0.0, "not_rendered/system": 1.0})
+    assert [report.limit(f"not_rendered/{kind}") for kind in ("system", "tools")] == [1.0, 0.0]
+    assert report.limit("truncated") is None
+    report.saw(3)
+    report.count("not_rendered/system")
+    report.check(final=True)
+    report.count("not_rendered/tools")
+    with pytest.raises(DataQualityError, match="drop_unrendered"):
+        report.check()
+
+
 def test_thresholds_can_be_set_and_must_be_shares() -> None:
     report = DataReport({"doubled_bos": 1.0, "truncated": 0.5})
     report.saw(2)

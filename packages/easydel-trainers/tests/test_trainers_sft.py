@@ -192,6 +192,7 @@ FIELDS_SEEN_ELSEWHERE = {
     "padding_side", "attention",  # test_trainers_layout, and below
     "packing", "packing_strategy", "packing_over_long", "eval_packing",  # test_trainers_packing
     "bad_rows", "bad_rows_budget",  # test_trainers_bad_rows
+    "data_thresholds", "drop_unrendered",  # test_trainers_not_rendered
     "allow_other_tokenizer",  # test_tokenizer_of_rows
 }  # fmt: skip
 

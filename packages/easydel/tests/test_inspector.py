@@ -1,5 +1,6 @@
 """The inspector: what it says of rows is what the trainer would do with them."""
 
+import copy
 import io
 import json
 
@@ -114,6 +115,23 @@ def test_rows_that_cannot_be_read_are_shown_with_the_reason(tokenizer):
     assert "number" in inspection.rows[1].error
     assert inspection.warned[0].limit == 0
     assert inspection.batches == ()
+
+
+def test_what_the_template_does_not_print_is_shown_with_its_limit(tokenizer):
+    chatting = copy.deepcopy(tokenizer)
+    chatting.chat_template = "{% for m in messages %}{{ m.content }} </s>{% endfor %}"
+    chat = [{"role": "user", "content": "w3"}, {"role": "assistant", "content": "w4", "reasoning_content": "w5"}]
+    config = SFTConfig(data_thresholds={"not_rendered": 0.25}, drop_unrendered=["system"], length_buckets=[64])
+    trainer = SFTTrainer.without_model(
+        config, processing_class=chatting, train_dataset=[{"messages": chat}, {"messages": chat[:1]}] * 4
+    )
+    inspection = inspect_trainer(trainer, shown=2)
+    (lost,) = inspection.warned
+    assert (lost.reason, lost.rows, lost.limit) == ("not_rendered/reasoning", 4, 0.25)
+    assert inspection.settings["drop_unrendered"] == ("system",)
+    text = text_of(lambda console: print_inspection(console, inspection))
+    assert "not_rendered/reasoning" in text
+    assert "it would stop" in inspection_page(inspection, command="sft", source="rows")
 
 
 def test_a_mixture_shows_its_shares(tokenizer):

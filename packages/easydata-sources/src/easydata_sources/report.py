@@ -21,7 +21,11 @@ DEFAULT_THRESHOLDS: Mapping[str, float] = {
     "missing_stop_token": 0.0,
     "fully_masked": 0.05,
 }
-"""Reason -> largest share of the rows seen that may have it; reasons not named are reported only."""
+"""Reason -> largest share of the rows seen that may have it; reasons not named are reported only.
+
+A reason may have kinds behind a slash, `not_rendered/reasoning`; `not_rendered` is the threshold of each kind that has
+none of its own.
+"""
 
 _MENDS = {
     "unreadable": "repair the rows, or leave them out with .filter(…)",
@@ -30,6 +34,8 @@ _MENDS = {
     "lose it to truncation",
     "fully_masked": "nothing of these rows is trained: raise max_length, or check completion_only_loss and "
     "assistant_only_loss against the rows",
+    "not_rendered": "the chat template does not print this part of the row: take a template that does, or say that "
+    "nobody misses it (drop_unrendered)",
 }
 
 _EVIDENCE_ROWS = 200  # a share is not judged on fewer rows unless they are all there are
@@ -69,6 +75,10 @@ class DataReport:
         with self._lock:
             return dict(self._counts)
 
+    def limit(self, reason: str) -> float | None:
+        """Return the largest share of the rows that may have this reason; `None` = it is only reported."""
+        return self.thresholds.get(reason, self.thresholds.get(_family(reason)))
+
     def identity(self) -> dict[str, Any]:
         """Return what rows depend on: nothing of a report."""
         return {}
@@ -102,7 +112,7 @@ class DataReport:
         """
         with self._lock:
             for reason, count in self._counts.items():
-                limit = self.thresholds.get(reason)
+                limit = self.limit(reason)
                 if limit is None or not count:
                     continue
                 enough = limit == 0 or final or self._rows >= _EVIDENCE_ROWS
@@ -134,8 +144,11 @@ class DataReport:
         lines = [f"{count} of {self._rows} rows{share} are {reason!r}; at most {limit:.1%} may be."]
         if reason in self._examples:
             lines.append(f"  example: {self._examples[reason]}")
-        lines.append(f"  mend: {_MENDS.get(reason, 'look at the example row')}")
-        lines.append(f"  or accept it: DataReport(thresholds={{{reason!r}: <share>}})")
+        lines.append(f"  mend: {_MENDS.get(_family(reason), 'look at the example row')}")
+        lines.append(
+            f"  or accept it: data_thresholds={{{reason!r}: <share>}} of a trainer's config, elsewhere "
+            f"DataReport(thresholds=…)"
+        )
         return "\n".join(lines)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -145,3 +158,7 @@ class DataReport:
         self.thresholds = state["thresholds"]
         self._lock = threading.Lock()
         self.load_dict(state)
+
+
+def _family(reason: str) -> str:
+    return reason.partition("/")[0]

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, get_args
 
 from easydata_sources.bad_rows import Policy
 from easydel_models.adapters.config import LoraConfig
 
 from easydel_trainers.callbacks import is_greater_better
+from easydel_trainers.data.counted import checked_thresholds
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.trl_names import AcceptsTRLNames
 
@@ -123,6 +124,12 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
     them to `bad_rows.jsonl` in `save_directory`."""
     bad_rows_budget: int | float = 0.01
     """Bad rows above which the run ends all the same: a share (float) or a number (int) of the rows read."""
+    data_thresholds: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """Largest share of the rows, 0 to 1, that each reason of the data report may have before the run ends, such as
+    `{"not_rendered/tool_call": 0.0}` (`not_rendered`: every kind of it). Others keep their defaults; 1 = never."""
+    drop_unrendered: Sequence[str] = ()
+    """Kinds of what a row has and the chat template does not print (`reasoning`, `system`, `tools`, …) that nobody
+    misses: they are not counted as `not_rendered/KIND`."""
 
     allow_other_tokenizer: bool = False
     """Whether saved sets may be trained on that another tokenizer made than the trainer's: you know that their tokens
@@ -196,10 +203,10 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
             )
 
     def _refuse_numbers_as_text(self) -> None:
-        for field in fields(self):
-            value, kinds = getattr(self, field.name), {kind.strip() for kind in str(field.type).split("|")}
+        for item in fields(self):
+            value, kinds = getattr(self, item.name), {kind.strip() for kind in str(item.type).split("|")}
             if isinstance(value, str) and kinds <= {"int", "float", "None"}:
-                raise ConfigError(field.name, value, "a number; YAML takes 1e-4 for text and 1.0e-4 for a number")
+                raise ConfigError(item.name, value, "a number; YAML takes 1e-4 for text and 1.0e-4 for a number")
 
     def _check_choices(self) -> None:
         for name, kind in (("optimizer", OptimizerName), ("scheduler", SchedulerName)):
@@ -242,13 +249,14 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
     def _check_sequences(self) -> None:
         if self.length_buckets is not None:
             object.__setattr__(self, "length_buckets", _checked_buckets(self.length_buckets))
-        for name in ("frozen_parameters", "preview_prompts", "report_to"):
+        for name in ("frozen_parameters", "preview_prompts", "report_to", "drop_unrendered"):
             object.__setattr__(self, name, _checked_texts(name, getattr(self, name)))
         for pattern in self.frozen_parameters:
             _require_pattern("frozen_parameters", pattern)
         for number in self.skip_batches:
             _require_whole("skip_batches", number, least=1)
         object.__setattr__(self, "skip_batches", tuple(self.skip_batches))
+        object.__setattr__(self, "data_thresholds", checked_thresholds("data_thresholds", self.data_thresholds))
         if self.profile_steps is not None:
             object.__setattr__(self, "profile_steps", _checked_window(self.profile_steps))
 
@@ -332,6 +340,7 @@ FREE_ON_RESUME = frozenset(
         "preview_steps",
         "preview_max_new_tokens",
         "on_save_error",
+        *("data_thresholds", "drop_unrendered"),  # what is counted, and when that ends the run
         "report_to",
         "run_name",
         "profile_steps",
@@ -347,13 +356,13 @@ FREE_ON_RESUME = frozenset(
 
 def numeric_identity(config: TrainerConfig) -> dict[str, Any]:
     """The fields of `config` that a run's numbers depend on, as plain JSON values."""
-    names = [field.name for field in fields(config) if field.name not in FREE_ON_RESUME]
+    names = [item.name for item in fields(config) if item.name not in FREE_ON_RESUME]
     return {name: _plain(getattr(config, name)) for name in names}
 
 
 def shown_fields(config: TrainerConfig) -> dict[str, Any]:
     """All fields of `config` as plain JSON values, for people to read."""
-    return {field.name: _plain(getattr(config, field.name)) for field in fields(config)}
+    return {item.name: _plain(getattr(config, item.name)) for item in fields(config)}
 
 
 def _plain(value: Any) -> Any:

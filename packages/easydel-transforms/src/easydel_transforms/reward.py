@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -32,6 +32,8 @@ class RewardPreprocessTransform(CountingTransform):
     Args:
         tokenizer: A fast tokenizer; conversations need its chat template.
         max_length: Most tokens of prompt and one answer together. None = no limit.
+        drop_unrendered: Kinds (`reasoning`, `system`, …) that are not counted as `not_rendered/KIND` where the template
+            does not print them.
         report: Counter to use; None = a new one.
 
     Output rows are int32 `prompt_ids`, `chosen_ids`, `rejected_ids`, and `margin` (float) if the row has one. Counted
@@ -42,11 +44,16 @@ class RewardPreprocessTransform(CountingTransform):
     """
 
     def __init__(
-        self, tokenizer: ChatTokenizer, max_length: int | None = None, *, report: DataReport | None = None
+        self,
+        tokenizer: ChatTokenizer,
+        max_length: int | None = None,
+        *,
+        drop_unrendered: Collection[str] = (),
+        report: DataReport | None = None,
     ) -> None:
         self._max_length = LengthBudgets(max_length).max_length
         self.report = report if report is not None else DataReport()
-        self._encoder = AnswerEncoder(tokenizer, LengthBudgets())
+        self._encoder = AnswerEncoder(tokenizer, LengthBudgets(), drop_unrendered)
 
     def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Return the tokenized row for every row, or an empty list where it was dropped.

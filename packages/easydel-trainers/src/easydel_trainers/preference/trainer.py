@@ -10,6 +10,7 @@ import numpy as np
 from easydel_models.attention import honours_prefixes
 
 from easydel_trainers.causal_lm import load_causal_lm
+from easydel_trainers.data.counted import counting
 from easydel_trainers.data.groups import Group, GroupLayout
 from easydel_trainers.data.layout import Layout
 from easydel_trainers.preference.config import PreferenceConfig
@@ -66,10 +67,11 @@ class PreferenceTrainer(Trainer[Config]):
             pad_token_id=self._pad_token_id(),
         )
 
-    def _budgets(self) -> dict[str, Any]:
-        """Lengths and how to cut to them, as the transforms take them."""
+    def _row_options(self) -> dict[str, Any]:
+        """Lengths, how to cut to them, and what to count, as the transforms take them."""
         config = self.arguments
         return {
+            **counting(config),
             "max_length": config.max_length,
             "max_prompt_length": config.max_prompt_length,
             "max_completion_length": config.max_completion_length,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from easydata_mix import MixedShardedSource
+from easydata_sources import DataReport
 
 from easydel.inspector.batches import ArrangedBatch, arranged_batches
 from easydel.inspector.reading import (
@@ -143,7 +144,7 @@ def inspect_trainer(trainer: Any, *, shown: int = 8, sample: int = 256, more: It
         rows += [outcome] if outcome is not None else []
     if not reader.lengths:
         raise DataError(_nothing_trains(rows))
-    thresholds = trainer._make_transform().report.thresholds
+    report = trainer._make_transform().report
     return Inspection(
         trainer=type(trainer).__name__,
         sample=reader.read_rows,
@@ -151,7 +152,7 @@ def inspect_trainer(trainer: Any, *, shown: int = 8, sample: int = 256, more: It
         lengths=tuple(reader.lengths),
         trained_shares=tuple(reader.shares),
         max_length=trainer.arguments.max_length,
-        warned=reader.warned(rows, thresholds),
+        warned=reader.warned(rows, report),
         batches=_batches(trainer),
         total_rows=_total_rows(trainer),
         total_steps=trainer.total_steps,
@@ -187,14 +188,14 @@ class _Reader:
         self.counts.update(reasons)
         return self._shown(raw, reasons, dropped=not outputs) if show or example else None
 
-    def warned(self, rows: list[InspectedRow], thresholds: Mapping[str, float]) -> tuple[Warned, ...]:
+    def warned(self, rows: list[InspectedRow], report: DataReport) -> tuple[Warned, ...]:
         """What was counted, with the rows that are shown for it."""
         return tuple(
             Warned(
                 reason=reason,
                 rows=count,
                 share=count / self.read_rows,
-                limit=thresholds.get(reason),
+                limit=report.limit(reason),
                 examples=tuple(row.raw.number for row in rows if reason in row.reasons)[:5],
             )
             for reason, count in self.counts.most_common()
@@ -262,6 +263,7 @@ _TELLING = (
     "completion_only_loss",
     "assistant_only_loss",
     "dataset_text_field",
+    "drop_unrendered",
     "packing",
     "packing_strategy",
     "padding_free",

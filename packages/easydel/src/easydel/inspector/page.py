@@ -10,11 +10,11 @@ from typing import Any
 
 from easydel_trainers.report.charts import bar_chart, histogram, share_chart
 from easydel_trainers.report.pages import render
+from easydel_transforms.reasons import meaning
 from markupsafe import Markup, escape
 
 from easydel.inspector.batches import ArrangedBatch
 from easydel.inspector.inspection import InspectedRow, Inspection, MixturePlan, Warned
-from easydel.inspector.reasons import meaning
 from easydel.inspector.sequences import ShownToken, TokenSequence, shared_start
 
 _SHOWN_BATCHES = 3

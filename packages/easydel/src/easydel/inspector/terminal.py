@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from easydel_trainers.report.charts import histogram
+from easydel_transforms.reasons import meaning
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from easydel.inspector.inspection import InspectedRow, Inspection
-from easydel.inspector.reasons import meaning
 from easydel.inspector.sequences import ShownToken, TokenSequence, runs, shared_start
 
 _STYLES = {"trained": "black on green", "read": "", "cut": "strike red"}

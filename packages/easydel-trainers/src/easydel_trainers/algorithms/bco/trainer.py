@@ -60,7 +60,7 @@ class BCOTrainer(ReferencedTrainer[BCOConfig]):
         return BCOConfig()
 
     def _make_transform(self) -> BCOPreprocessTransform:
-        return BCOPreprocessTransform(tokenizer=self.processing_class, **self._budgets())
+        return BCOPreprocessTransform(tokenizer=self.processing_class, **self._row_options())
 
     def _make_objective(self, structure: Any) -> BCOObjective:
         return BCOObjective(structure=structure, config=self.arguments)

@@ -29,7 +29,7 @@ class CPOTrainer(PreferenceTrainer[CPOConfig]):
         return CPOConfig()
 
     def _make_transform(self) -> CPOPreprocessTransform:
-        return CPOPreprocessTransform(tokenizer=self.processing_class, **self._budgets())
+        return CPOPreprocessTransform(tokenizer=self.processing_class, **self._row_options())
 
     def _make_objective(self, structure: Any) -> CPOObjective:
         return CPOObjective(structure=structure, config=self.arguments)

@@ -31,7 +31,7 @@ class DPOTrainer(ReferencedTrainer[DPOConfig]):
         return DPOConfig()
 
     def _make_transform(self) -> DPOPreprocessTransform:
-        return DPOPreprocessTransform(tokenizer=self.processing_class, **self._budgets())
+        return DPOPreprocessTransform(tokenizer=self.processing_class, **self._row_options())
 
     def _make_objective(self, structure: Any) -> DPOObjective:
         return DPOObjective(structure=structure, config=self.arguments)

@@ -27,6 +27,7 @@ from easydel_trainers.algorithms.grpo.rollout import Rollout, completion_metrics
 from easydel_trainers.algorithms.grpo.rollout_maker import Prompts, RolloutMaker, Sampler, columns_of
 from easydel_trainers.algorithms.grpo.rollout_steps import Kept, RolloutSteps
 from easydel_trainers.causal_lm import load_causal_lm
+from easydel_trainers.data.counted import counting
 from easydel_trainers.data.epochs import EpochRows
 from easydel_trainers.data.groups import GroupLayout
 from easydel_trainers.data.steps import PreparedStep
@@ -96,7 +97,7 @@ class GRPOTrainer(Trainer[GRPOConfig]):
         config, longest = self.arguments, self.arguments.max_prompt_length
         if longest is None and self._rows.positions is not None:
             longest = self._rows.positions - config.max_completion_length
-        return GRPOPreprocessTransform(tokenizer=self.processing_class, max_prompt_length=longest)
+        return GRPOPreprocessTransform(tokenizer=self.processing_class, max_prompt_length=longest, **counting(config))
 
     def _check_first_rows(self) -> None:
         self._columns = columns_of(self._first_rows)

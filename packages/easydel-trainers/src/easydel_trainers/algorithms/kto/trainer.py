@@ -41,7 +41,7 @@ class KTOTrainer(ReferencedTrainer[KTOConfig]):
         return KTOConfig()
 
     def _make_transform(self) -> KTOPreprocessTransform:
-        return KTOPreprocessTransform(tokenizer=self.processing_class, **self._budgets())
+        return KTOPreprocessTransform(tokenizer=self.processing_class, **self._row_options())
 
     def _make_objective(self, structure: Any) -> KTOObjective:
         return KTOObjective(structure=structure, config=self.arguments)

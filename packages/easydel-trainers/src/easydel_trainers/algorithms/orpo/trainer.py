@@ -29,7 +29,7 @@ class ORPOTrainer(PreferenceTrainer[ORPOConfig]):
         return ORPOConfig()
 
     def _make_transform(self) -> ORPOPreprocessTransform:
-        return ORPOPreprocessTransform(tokenizer=self.processing_class, **self._budgets())
+        return ORPOPreprocessTransform(tokenizer=self.processing_class, **self._row_options())
 
     def _make_objective(self, structure: Any) -> ORPOObjective:
         return ORPOObjective(structure=structure, config=self.arguments)

@@ -14,6 +14,7 @@ from easydel_transforms import RewardPreprocessTransform
 from easydel_trainers.algorithms.reward.config import RewardConfig
 from easydel_trainers.algorithms.reward.loss import reward_losses
 from easydel_trainers.classifier import load_reward_model
+from easydel_trainers.data.counted import counting
 from easydel_trainers.data.groups import Group, GroupLayout
 from easydel_trainers.metrics import Maximum, Minimum, Ratios, Terms
 from easydel_trainers.preference.pooled_scores import pooled_scores
@@ -30,7 +31,10 @@ class RewardTrainer(Trainer[RewardConfig]):
         return RewardConfig()
 
     def _make_transform(self) -> RewardPreprocessTransform:
-        return RewardPreprocessTransform(tokenizer=self.processing_class, max_length=self.arguments.max_length)
+        config = self.arguments
+        return RewardPreprocessTransform(
+            tokenizer=self.processing_class, max_length=config.max_length, **counting(config)
+        )
 
     def _load_model(self, model: Any) -> SequenceClassifier:
         return load_reward_model(model, self.arguments, pad_token_id=self._pad_token_id())

@@ -16,6 +16,7 @@ from easydel_transforms import SFTPreprocessTransform
 from easydel_trainers.algorithms.sft.config import SFTConfig
 from easydel_trainers.algorithms.sft.loss import sft_loss
 from easydel_trainers.causal_lm import load_causal_lm
+from easydel_trainers.data.counted import counting
 from easydel_trainers.data.layout import StepLayout
 from easydel_trainers.data.packed_rows import PackedRows
 from easydel_trainers.metrics import Ratios, Terms
@@ -69,6 +70,7 @@ class SFTTrainer(Trainer[SFTConfig]):
             completion_only_loss=config.completion_only_loss,
             assistant_only_loss=config.assistant_only_loss,
             dataset_text_field=config.dataset_text_field,
+            **counting(config),
         )
 
     def _load_model(self, model: Any) -> Any:
