@@ -31,7 +31,8 @@ def first_step(kind: str, **fields: Any) -> Found:
 
     Args:
         kind: a trainer, such as `SFT`, or one with a loss type, such as `DPO-aot`.
-        fields: of its config, on top of a small run's; `lora` as the mapping of its own fields.
+        fields: of its config, on top of a small run's; `lora` as the mapping of its own fields. And `layers`: what the
+            model is made of, a kind of `small_models`.
     """
     import easydel_trainers
     from easydel_models import LoraConfig
@@ -39,11 +40,14 @@ def first_step(kind: str, **fields: Any) -> Found:
     from easydel_models.parameters import flattened, split_params
     from easydel_trainers.metrics import means
 
+    layers = fields.pop("layers", "dense")
     if "lora" in fields:
         fields["lora"] = LoraConfig(**fields["lora"])
     name, _, loss_type = kind.partition("-")
     make, config = (getattr(easydel_trainers, name + part) for part in ("Trainer", "Config"))
-    compares = {"reference_model": small_model(name, seed=1)} if name in ("DPO", "KTO", "BCO", "GRPO") else {}
+    compares = (
+        {"reference_model": small_model(name, seed=1, layers=layers)} if name in ("DPO", "KTO", "BCO", "GRPO") else {}
+    )
     sampled = {"reward_funcs": even_tokens, "engine": Prepared()} if name == "GRPO" else {}
     shared = {
         "total_batch_size": ROWS,
@@ -57,7 +61,7 @@ def first_step(kind: str, **fields: Any) -> Found:
     }
     with mock.patch("easydel_trainers.trainer.make_optimizer", return_value=gradients_kept()):
         trainer = make(
-            small_model(name, seed=0),
+            small_model(name, seed=0, layers=layers),
             config(**shared | fields),
             processing_class=tokenizer(),
             train_dataset=rows_of(name),
@@ -114,23 +118,12 @@ def gradients_kept() -> optax.GradientTransformation:
     return optax.GradientTransformation(zeros, lambda grads, state, params: (zeros(grads), grads))
 
 
-def small_model(name: str, *, seed: int) -> Any:
+def small_model(name: str, *, seed: int, layers: str = "dense") -> Any:
     """A model that every axis of a small mesh can cut."""
-    from easydel_models import CausalLM, DecoderConfig, SequenceClassifier
+    from easydel_models import CausalLM, SequenceClassifier
+    from small_models import small_config
 
-    config = DecoderConfig(
-        vocab_size=VOCABULARY,
-        dim=32,
-        num_layers=2,
-        num_heads=8,
-        num_kv_heads=4,
-        head_dim=8,
-        mlp_dim=64,
-        tie_embeddings=True,
-        initializer_range=0.2,
-        pad_token_id=0,
-        num_labels=1 if name == "Reward" else None,
-    )
+    config = small_config(layers, num_labels=1 if name == "Reward" else None)
     return (SequenceClassifier if name == "Reward" else CausalLM).from_config(config, seed=seed, dtype="float32")
 
 

@@ -12,6 +12,7 @@ from split_checks import assert_equal_steps, on_devices
 from thoroughness import thorough_but
 
 KINDS = (*TRAINERS, *COUPLED)
+EXPERTS = {"layers": "experts"}
 
 
 pytestmark = pytest.mark.usefixtures("lightly_compiled")
@@ -27,9 +28,10 @@ def whole():
 @pytest.fixture(scope="module")
 def two_devices(tmp_path_factory):
     """The steps of all kinds on two devices; every other kind shares the parameters, the rest only the rows."""
-    jobs = [(kind, {"fsdp": 2} if number % 2 else {"dp": 2, "fsdp": 1}) for number, kind in enumerate(KINDS)]
-    found = on_devices(2, jobs, tmp_path_factory.mktemp("two_devices"))
-    return dict(zip(KINDS, found, strict=True))
+    jobs = {kind: (kind, {"fsdp": 2} if number % 2 else {"dp": 2, "fsdp": 1}) for number, kind in enumerate(KINDS)}
+    jobs["experts"] = ("SFT", EXPERTS | {"fsdp": 1, "ep": 2})
+    found = on_devices(2, list(jobs.values()), tmp_path_factory.mktemp("two_devices"))
+    return dict(zip(jobs, found, strict=True))
 
 
 @pytest.mark.parametrize("micro_batches", thorough_but([2, 4, 8], {4}))
@@ -42,3 +44,7 @@ def test_micro_batches(kind, micro_batches, whole):
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_devices(kind, whole, two_devices):
     assert_equal_steps(two_devices[kind], whole(kind), what=f"{kind} on two devices")
+
+
+def test_experts_shared_by_two_devices(two_devices):
+    assert_equal_steps(two_devices["experts"], first_step("SFT", **EXPERTS), what="experts dealt out to two devices")

@@ -4,6 +4,11 @@ import jax
 import pytest
 from easydel_models import DecoderConfig
 from easydel_models.errors import MeshError
+from easydel_models.experts.routing import RouterConfig
+from easydel_models.layers.attention import Attention
+from easydel_models.layers.experts import Experts
+from easydel_models.layers.gated import Gated
+from easydel_models.layers.layer import LayerConfig
 from easydel_models.mesh import MESH_AXES, active_mesh, cuts, make_mesh, mesh_shape
 from easydel_models.mesh.partitioning import LOGICAL_AXES, partition_spec
 from easydel_models.mesh.sharding import check_fits, place, to_host
@@ -13,17 +18,18 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 CONFIG = DecoderConfig(vocab_size=99, dim=48, num_layers=2, num_heads=6, num_kv_heads=3, head_dim=8, mlp_dim=64)
 
 
-def mesh_of(dp: int, fsdp: int, tp: int, sp: int) -> AbstractMesh:
-    return AbstractMesh((dp, fsdp, tp, sp), MESH_AXES, axis_types=(AxisType.Auto,) * 4)
+def mesh_of(dp: int, fsdp: int, tp: int, sp: int, ep: int = 1) -> AbstractMesh:
+    return AbstractMesh((dp, fsdp, ep, tp, sp), MESH_AXES, axis_types=(AxisType.Auto,) * 5)
 
 
 @pytest.mark.parametrize(
     ("axes", "shape"),
     [
-        ((1, -1, 1, 1), (1, 8, 1, 1)),
-        ((-1, 2, 2, 1), (2, 2, 2, 1)),
-        ((1, 1, -1, 4), (1, 1, 2, 4)),
-        ((2, 2, 1, 2), (2, 2, 1, 2)),
+        ((1, -1, 1, 1, 1), (1, 8, 1, 1, 1)),
+        ((-1, 2, 1, 2, 1), (2, 2, 1, 2, 1)),
+        ((1, 1, 1, -1, 4), (1, 1, 1, 2, 4)),
+        ((2, 2, 1, 1, 2), (2, 2, 1, 1, 2)),
+        ((1, 2, -1, 1, 1), (1, 2, 4, 1, 1)),
     ],
 )
 def test_an_open_axis_takes_the_devices_that_are_left(axes, shape):
@@ -33,11 +39,11 @@ def test_an_open_axis_takes_the_devices_that_are_left(axes, shape):
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
-        ((1, 16, 1, 1), "asks for 16 devices; found 8"),
-        ((1, -1, 3, 1), "a multiple of 3 devices; found 8"),
-        ((1, 1, 1, 1), "asks for 1 devices; found 8"),
-        ((-1, -1, 1, 1), "two axes open"),
-        ((0, -1, 1, 1), "whole number from 1"),
+        ((1, 16, 1, 1, 1), "asks for 16 devices; found 8"),
+        ((1, -1, 3, 1, 1), "a multiple of 3 devices; found 8"),
+        ((1, 1, 1, 1, 1), "asks for 1 devices; found 8"),
+        ((-1, -1, 1, 1, 1), "two axes open"),
+        ((0, -1, 1, 1, 1), "whole number from 1"),
     ],
 )
 def test_what_the_devices_do_not_allow_is_refused(axes, message):
@@ -59,6 +65,34 @@ def test_what_the_devices_do_not_allow_is_refused(axes, message):
 def test_what_the_model_does_not_allow_is_refused(mesh, message):
     with pytest.raises(MeshError, match=message):
         check_fits(CONFIG, mesh)
+
+
+def test_experts_are_dealt_out_evenly_or_it_is_refused():
+    router = RouterConfig(num_experts=6, experts_per_token=2)
+    layer = LayerConfig(
+        mixer=Attention(num_heads=6, num_kv_heads=3, head_dim=8), feed_forward=Experts(router=router, width=16)
+    )
+    config = DecoderConfig(vocab_size=99, dim=48, layers=(layer,) * 2)
+    with pytest.raises(
+        MeshError, match=r"ep=4 does not divide the model's experts \(6\). Choose ep among \[1, 2, 3, 6\]"
+    ):
+        check_fits(config, mesh_of(1, 1, 1, 1, ep=4))
+    check_fits(config, mesh_of(1, 1, 1, 1, ep=3))
+    assert partition_spec("expert_down", (2, 6, 16, 48), mesh_of(1, 2, 2, 1, ep=2)) == PartitionSpec(
+        None, "ep", "tp", "fsdp"
+    )
+    with pytest.raises(MeshError, match="ep=2 cuts experts, and this model has none"):
+        check_fits(CONFIG, mesh_of(1, 1, 1, 1, ep=2))
+
+
+def test_what_layers_alone_are_told_is_cut_by_fsdp_too():
+    layer = LayerConfig(
+        mixer=Attention(num_heads=6, num_kv_heads=3, head_dim=8), feed_forward=Gated(width=16), own_input=5
+    )
+    config = DecoderConfig(vocab_size=99, dim=48, layers=(layer,) * 2, own_inputs=5, own_vocab_size=99)
+    with pytest.raises(MeshError, match=r"fsdp=4 does not divide .* told, all together \(10\)"):
+        check_fits(config, mesh_of(1, 4, 1, 1))
+    check_fits(config, mesh_of(1, 2, 1, 1))
 
 
 def test_every_kernel_is_cut_over_fsdp_and_tp():

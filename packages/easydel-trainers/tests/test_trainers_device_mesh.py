@@ -14,16 +14,16 @@ from jax.sharding import AbstractMesh, AxisType
 
 
 def mesh_of(*shape: int) -> AbstractMesh:
-    return AbstractMesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 4)
+    return AbstractMesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 5)
 
 
 @pytest.mark.parametrize(
     ("fields", "shape", "message"),
     [
-        ({"total_batch_size": 6}, (2, 2, 1, 1), "multiple of 4: dp x fsdp = 4"),
-        ({"total_batch_size": 8, "gradient_accumulation_steps": 4}, (1, 4, 1, 1), "multiple of 16"),
-        ({}, (1, 1, 1, 3), "a divisor of every length of a batch, and so of 16; length_buckets"),
-        ({"length_buckets": [32, 100]}, (1, 1, 1, 8), "and so of 100"),
+        ({"total_batch_size": 6}, (2, 1, 2, 1, 1), "multiple of 4: dp x fsdp x ep = 4"),
+        ({"total_batch_size": 8, "gradient_accumulation_steps": 4}, (1, 4, 1, 1, 1), "multiple of 16"),
+        ({}, (1, 1, 1, 1, 3), "a divisor of every length of a batch, and so of 16; length_buckets"),
+        ({"length_buckets": [32, 100]}, (1, 1, 1, 1, 8), "and so of 100"),
     ],
 )
 def test_batches_that_cannot_be_shared_are_refused(fields, shape, message):
@@ -33,11 +33,11 @@ def test_batches_that_cannot_be_shared_are_refused(fields, shape, message):
 
 def test_batches_that_can_be_shared_are_not():
     config = SFTConfig(total_batch_size=12, gradient_accumulation_steps=3, length_buckets=[48])
-    check_batches(config, mesh_of(2, 2, 5, 3))
+    check_batches(config, mesh_of(2, 2, 1, 5, 3))
     check_batches(config, None)
 
 
-@pytest.mark.parametrize("field", ["dp", "fsdp", "tp", "sp"])
+@pytest.mark.parametrize("field", ["dp", "fsdp", "ep", "tp", "sp"])
 def test_an_axis_is_a_whole_number_or_the_rest(field):
     for wrong in (0, -2, 1.5):
         with pytest.raises(ConfigError, match=f"`{field}`"):

@@ -187,7 +187,7 @@ FIELDS_SEEN_ELSEWHERE = {
     "report_to", "run_name", "profile_steps", "loss_spike_factor", "skip_batches",  # test_trainers_watching
     "decay_steps", "ema_decay", "frozen_parameters",  # test_trainers_optimizer
     "max_tokens_per_micro_batch",  # test_trainers_micro_batches
-    "dp", "fsdp", "tp", "sp",  # test_trainers_device_mesh
+    "dp", "fsdp", "ep", "tp", "sp",  # test_trainers_device_mesh
     "lora",  # test_trainers_lora
     "padding_side", "attention",  # test_trainers_layout, and below
     "packing", "packing_strategy", "packing_over_long", "eval_packing",  # test_trainers_packing

@@ -92,6 +92,8 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
     """Devices that each hold all parameters and share the rows of a step. -1 = as many as the other axes leave."""
     fsdp: int = -1
     """Devices that share both the parameters (with optimizer state) and the rows. -1 = as many as the others leave."""
+    ep: int = 1
+    """Devices that share the experts of each layer and the rows; must divide their number. -1 as above."""
     tp: int = 1
     """Devices that share attention heads, MLP and vocabulary; must divide their numbers. -1 as above."""
     sp: int = 1
@@ -227,7 +229,7 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
             _require_positive(name, getattr(self, name))
         for name in _WHOLE_POSITIVE:
             _require_whole(name, getattr(self, name), least=1)
-        for name in ("dp", "fsdp", "tp", "sp"):
+        for name in ("dp", "fsdp", "ep", "tp", "sp"):
             if getattr(self, name) != -1:
                 _require_whole(name, getattr(self, name), least=1)
         for name in ("warmup_steps", "seed", "shuffle_seed_train"):
@@ -348,7 +350,7 @@ FREE_ON_RESUME = frozenset(
         "log_completions",
         "num_completions_to_print",
         "reward_timeout",
-        *("dp", "fsdp", "tp", "sp"),  # a checkpoint is laid over whatever devices there are
+        *("dp", "fsdp", "ep", "tp", "sp"),  # a checkpoint is laid over whatever devices there are
         "skip_batches",  # what was trained stays trained; what is ahead may be skipped
     }
 )

@@ -1,7 +1,7 @@
 """The mesh of a run, and where batches and state lie on it.
 
-Rows of a batch are cut over `dp` and `fsdp`, their tokens over `sp`. Optimizer state lies where its parameters lie.
-What is said of rows as a whole, scalars and metrics are whole on every device. A run on one device has no mesh.
+Rows of a batch are cut over `dp`, `fsdp` and `ep`, their tokens over `sp`. Optimizer state lies where its parameters
+lie. What is said of rows as a whole, scalars and metrics are whole on every device. A run on one device has no mesh.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from easydel_models.mesh import ROW_AXES, SP, cuts, make_mesh, mesh_shape
+from easydel_models.mesh import MESH_AXES, ROW_AXES, SP, cuts, make_mesh, mesh_shape
 from easydel_models.mesh.sharding import check_fits, laid_out, param_shardings, place
 from easydel_models.parameters import split_params, update_params
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -30,7 +30,7 @@ def training_mesh(config: TrainerConfig) -> Mesh | None:
     Raises:
         MeshError: if the axes and the devices there are do not go together.
     """
-    return _mesh(config.dp, config.fsdp, config.tp, config.sp, jax.device_count())
+    return _mesh(tuple(getattr(config, axis) for axis in MESH_AXES), jax.device_count())
 
 
 def check_batches(config: TrainerConfig, mesh: Mesh | None) -> None:
@@ -46,8 +46,8 @@ def check_batches(config: TrainerConfig, mesh: Mesh | None) -> None:
         raise ConfigError(
             "total_batch_size",
             config.total_batch_size,
-            f"a multiple of {parts * config.gradient_accumulation_steps}: dp x fsdp = {parts} devices share the rows "
-            f"of each of {config.gradient_accumulation_steps} micro-batches evenly; tp and sp cut other things",
+            f"a multiple of {parts * config.gradient_accumulation_steps}: dp x fsdp x ep = {parts} devices share the "
+            f"rows of each of {config.gradient_accumulation_steps} micro-batches evenly; tp and sp cut other things",
         )
     for length in config.length_buckets or (_LADDER_STEP,):
         if length % mesh.shape[SP]:
@@ -131,9 +131,10 @@ def placements(tree: Any) -> Any:
 
 
 @functools.cache
-def _mesh(dp: int, fsdp: int, tp: int, sp: int, devices: int) -> Mesh | None:
-    mesh_shape(dp=dp, fsdp=fsdp, tp=tp, sp=sp, devices=devices)
-    return None if devices == 1 else make_mesh(dp=dp, fsdp=fsdp, tp=tp, sp=sp)
+def _mesh(sizes: tuple[int, ...], devices: int) -> Mesh | None:
+    dp, fsdp, ep, tp, sp = sizes
+    mesh_shape(dp=dp, fsdp=fsdp, ep=ep, tp=tp, sp=sp, devices=devices)
+    return None if devices == 1 else make_mesh(dp=dp, fsdp=fsdp, ep=ep, tp=tp, sp=sp)
 
 
 def _of_batch(path: Any, array: np.ndarray, mesh: Mesh) -> NamedSharding:

@@ -180,7 +180,7 @@ class Trainer(Generic[Config], metaclass=AcceptsTRLArguments):
         """
         trainer = cls.__new__(cls)
         tokenizer = load_tokenizer(processing_class) if isinstance(processing_class, str) else processing_class
-        trainer.arguments = replace(arguments, dp=1, fsdp=-1, tp=1, sp=1)
+        trainer.arguments = replace(arguments, dp=1, fsdp=-1, ep=1, tp=1, sp=1)
         trainer.processing_class = _tokenizer(tokenizer, model)
         trainer._mesh = training_mesh(trainer.arguments)
         trainer.callbacks, trainer._model_name = (), str(model) if isinstance(model, str | PathLike) else None

@@ -192,9 +192,11 @@ class Attention(Mixer):
     def _placed(self, layer: Mapping[str, Any], name: str, heads: Array, tokens: Tokens) -> Array:
         """Queries or keys after their norm and rope, [B, T, heads, K]."""
         norm, apart = tokens.norm, (*heads.shape[:2], -1, self.head_dim)
-        if self.qk_norm is not None:
-            heads = heads.reshape(apart) if self.qk_norm == "head" else heads
-            heads = rms_norm(heads, layer[name], norm.eps, norm.offset)
+        if self.qk_norm == "head":
+            heads = rms_norm(heads.reshape(apart), layer[name], norm.eps, norm.offset)
+        elif self.qk_norm == "all":
+            weight, mean = tokens.exchange.own_heads(layer[name]), tokens.exchange.mean_of_heads
+            heads = rms_norm(heads, weight, norm.eps, norm.offset, whole_mean=mean)
         heads = heads.reshape(apart)
         if self.rope is None:
             return heads

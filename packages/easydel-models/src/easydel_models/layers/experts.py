@@ -1,7 +1,8 @@
 """The feed-forward of experts: every token goes to a few of many gated networks, and only these are computed.
 
-On a mesh, which nobody has tried yet, `fsdp` gathers the experts' kernels as all others, `tp` cuts each expert's width,
-and every device computes what its own tokens need.
+On a mesh `fsdp` gathers the experts' kernels as all others, and `tp` cuts each expert's width. `ep` deals whole experts
+out: each device of such a group is sent the tokens of all, computes what its own experts add to them, and every token
+is given the sum. So no token is ever dropped, and what travels does not depend on where tokens want to go.
 
 Axis letters: B batch, T tokens, N all tokens, D dim, E experts, K experts per token, F width of an expert.
 """
@@ -104,6 +105,10 @@ class Experts(FeedForward):
         shared = {"width of the shared expert": self.shared_width} if self.shared_width else {}
         return {"width of an expert": self.width, **shared}
 
+    def num_experts(self) -> int:
+        """See `FeedForward`."""
+        return self.router.num_experts
+
     def forward(
         self, layer: Mapping[str, Any], x: Float[Array, "B T D"], tokens: Tokens, residual: Float[Array, "B T D"]
     ) -> tuple[Float[Array, "B T D"], Routing]:
@@ -156,6 +161,10 @@ class DenseAndExperts(FeedForward):
         """See `FeedForward`."""
         return {"width of an expert": self.width, "mlp_dim": self.dense_width}
 
+    def num_experts(self) -> int:
+        """See `FeedForward`."""
+        return self.router.num_experts
+
     def forward(
         self, layer: Mapping[str, Any], x: Float[Array, "B T D"], tokens: Tokens, residual: Float[Array, "B T D"]
     ) -> tuple[Float[Array, "B T D"], Routing]:
@@ -204,11 +213,13 @@ def _experts(
     activation: Activation,
     clamp: float | None,
 ) -> Float[Array, "B T D"]:
+    exchange, held = tokens.exchange, layer["expert_gate"].shape[0]
+    rows, weights = exchange.to_experts(x.reshape(-1, x.shape[-1])), exchange.to_experts(choice.weights)
     # Padding goes to no expert: it would cost as much as a token.
-    chosen = jnp.where(real[:, None], choice.experts, jnp.int32(layer["expert_gate"].shape[0]))
-    rows = x.reshape(-1, x.shape[-1])
-    out = _weighted(layer, rows, chosen, choice.weights, activation=activation, clamp=clamp)
-    return tokens.exchange.summed(out).reshape(x.shape)
+    chosen = exchange.to_experts(jnp.where(real[:, None], choice.experts, jnp.int32(-1))) - exchange.first_expert(held)
+    chosen = jnp.where((chosen >= 0) & (chosen < held), chosen, jnp.int32(held))
+    out = _weighted(layer, rows, chosen, weights, tokens, activation=activation, clamp=clamp)
+    return exchange.from_experts(exchange.summed(out)).reshape(x.shape)
 
 
 def _weighted(
@@ -216,6 +227,7 @@ def _weighted(
     rows: Float[Array, "N D"],
     chosen: Int[Array, "N K"],
     weights: Float[Array, "N K"],
+    tokens: Tokens,
     *,
     activation: Activation,
     clamp: float | None,
@@ -238,6 +250,9 @@ def _weighted(
         of_row = (groups[:, None] == jnp.arange(experts, dtype=jnp.int32)[None]).astype(x.dtype)
         return product + of_row @ bias.astype(x.dtype)
 
+    layer = dict(layer)
+    if "expert_down_bias" in layer:
+        layer["expert_down_bias"] = tokens.exchange.once(layer["expert_down_bias"])
     gate, up = times("expert_gate", sent), times("expert_up", sent)
     inner = activate(gate, activation) * up if clamp is None else _clamped(gate, up, clamp)
     out = taken(times("expert_down", inner), back, order[:, None])

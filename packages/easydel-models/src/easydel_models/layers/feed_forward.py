@@ -35,6 +35,10 @@ class FeedForward(abc.ABC):
     def parts(self) -> Mapping[str, int]:
         """Returns what `tp` cuts, in words for a message, with the number that it has to divide."""
 
+    def num_experts(self) -> int:
+        """Returns the number of experts, which `ep` cuts; 0 = there are none."""
+        return 0
+
     @abc.abstractmethod
     def forward(
         self, layer: Mapping[str, Any], x: Float[Array, "B T D"], tokens: Tokens, residual: Float[Array, "B T D"]

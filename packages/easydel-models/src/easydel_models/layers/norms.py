@@ -4,7 +4,7 @@ Axis letters: B batch, T tokens, D dim.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -42,15 +42,23 @@ def normed(layer: Mapping[str, Any], name: str, x: Float[Array, "..."], norm: No
 
 
 def rms_norm(
-    x: Float[Array, "..."], weight: Float[Array, " D"] | None, eps: float, offset: float = 0.0
+    x: Float[Array, "..."],
+    weight: Float[Array, " D"] | None,
+    eps: float,
+    offset: float = 0.0,
+    *,
+    whole_mean: Callable[[Array], Array] = lambda mean: mean,
 ) -> Float[Array, "..."]:
     """Divides by the root mean square over the last axis and multiplies by ``offset + weight``, if there is a weight.
+
+    Where that axis is spread over devices, ``whole_mean`` makes the mean of all parts of that of this device's.
 
     References: Zhang & Sennrich, Root Mean Square Layer Normalization, 2019,
         https://arxiv.org/abs/1910.07467, eq. 4.
     """
     wide = x.astype(jnp.float32)
-    out = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + jnp.float32(eps))
+    square = whole_mean(jnp.mean(wide * wide, axis=-1, keepdims=True))
+    out = wide * jax.lax.rsqrt(square + jnp.float32(eps))
     if weight is not None:
         out = out * _along_last(weight + jnp.asarray(offset, weight.dtype) if offset else weight, x.ndim)
     return out.astype(x.dtype)

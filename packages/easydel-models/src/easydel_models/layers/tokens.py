@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from easydel_models.attention import Implementation
-from easydel_models.layers.linear import Exchange
+from easydel_models.layers.exchange import LayerExchange
 from easydel_models.layers.norms import NormConfig
 from easydel_models.layers.rope import RopeConfig, RopeTables
 
@@ -43,7 +43,7 @@ class Tokens:
     """Cosine and sine of every rope of the decoder, by its configuration and the width of its heads."""
     norm: NormConfig
     """The decoder's norm."""
-    exchange: Exchange
+    exchange: LayerExchange
     """What devices exchange; on one device each of its methods gives back what it was given."""
     implementation: Implementation = "auto"
     """Of attention."""

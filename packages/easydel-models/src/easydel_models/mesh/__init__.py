@@ -1,6 +1,7 @@
 """Meshes of devices: their axes, which axis cuts which parameter, and what devices exchange while they compute."""
 
 from easydel_models.mesh.axes import DP as DP
+from easydel_models.mesh.axes import EP as EP
 from easydel_models.mesh.axes import FSDP as FSDP
 from easydel_models.mesh.axes import MESH_AXES as MESH_AXES
 from easydel_models.mesh.axes import ROW_AXES as ROW_AXES

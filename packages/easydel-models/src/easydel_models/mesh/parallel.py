@@ -1,11 +1,12 @@
 """What the devices of a mesh exchange while a decoder runs, written for one device and its own slices.
 
-`fsdp` gathers a layer's kernels right before they are used, and only they; `tp` sums what each part of the heads and of
-the MLP adds to the residual stream; `sp` gathers the keys and values of a layer, while every device keeps its own
+`fsdp` gathers a layer's kernels right before they are used, and only they; `ep` sends every token to all experts that a
+group of devices holds together, and what they add back; `tp` sums what each part of the heads and of the MLP adds to
+the residual stream; `sp` gathers the keys and values of a layer, while every device keeps its own
 queries. On one device each method gives back what it was given. Backward passes follow by transposition: a gather
 becomes a scattered sum, so that gradients of kernels are never whole on a device either.
 
-Axis letters: B batch, T tokens, D dim, G key/value heads, K head_dim.
+Axis letters: B batch, T tokens, N all tokens, D dim, G key/value heads, K head_dim.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from jax.sharding import AbstractMesh
 
 from easydel_models.layers.layer import OWN_INPUT
 from easydel_models.layers.linear import DROPOUT, LoraDropout
-from easydel_models.mesh import FSDP, SP, TOKEN_AXES, TP
+from easydel_models.mesh import EP, FSDP, SP, TOKEN_AXES, TP
 from easydel_models.mesh.partitioning import partition_spec
 
 GATHERED = "gathered"
@@ -65,6 +66,43 @@ class Parallel:
     def summed(self, part: jax.Array) -> jax.Array:
         """The sum of what the parts of the heads, or of the MLP, add."""
         return part if self.mesh is None or self.mesh.shape[TP] == 1 else jax.lax.psum(part, TP)
+
+    def once(self, addend: jax.Array) -> jax.Array:
+        """What the whole adds once: each part of the heads, or of the MLP, but one is given zeros, so that the sum of
+        the parts holds it a single time.
+        """
+        if self.mesh is None or self.mesh.shape[TP] == 1:
+            return addend
+        return jnp.where(jax.lax.axis_index(TP) == 0, addend, jnp.zeros((), addend.dtype))
+
+    def mean_of_heads(self, part: jax.Array) -> jax.Array:
+        """The mean, over all heads, of what each device has as the mean of its own."""
+        return part if self.mesh is None or self.mesh.shape[TP] == 1 else jax.lax.pmean(part, TP)
+
+    def own_heads(self, weights: jax.Array) -> jax.Array:
+        """Of one weight for each number of all heads, [H K], those of this device's heads."""
+        if self.mesh is None or self.mesh.shape[TP] == 1:
+            return weights
+        width = weights.shape[0] // self.mesh.shape[TP]
+        return jax.lax.dynamic_slice_in_dim(weights, jax.lax.axis_index(TP) * width, width)
+
+    def to_experts(self, tokens: jax.Array) -> jax.Array:
+        """What is said of each token, [N, ...], of all tokens of the devices that hold the experts together."""
+        if self.mesh is None or self.mesh.shape[EP] == 1:
+            return tokens
+        return jax.lax.all_gather(tokens, EP, axis=0, tiled=True)
+
+    def from_experts(self, part: jax.Array) -> jax.Array:
+        """Of what this device's experts add to each of those tokens, the sum with all others', for its own tokens."""
+        if self.mesh is None or self.mesh.shape[EP] == 1:
+            return part
+        return jax.lax.psum_scatter(part, EP, scatter_dimension=0, tiled=True)
+
+    def first_expert(self, held: int) -> jax.Array:
+        """Number, among all, of the first of the experts that this device holds."""
+        if self.mesh is None or self.mesh.shape[EP] == 1:
+            return jnp.int32(0)
+        return jax.lax.axis_index(EP) * jnp.int32(held)
 
     def summed_over_tokens(self, sums: Any) -> Any:
         """The sums, over the tokens of all devices, of which each has its own tokens' part."""

@@ -11,7 +11,7 @@ from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
 from easydel_models.layers import attention, convolution, delta_net, experts, gated, latent_attention, layer
 from easydel_models.layers.linear import LORA_A, LORA_B
-from easydel_models.mesh import FSDP, TP
+from easydel_models.mesh import EP, FSDP, TP
 
 Params = dict[str, Any]
 
@@ -32,7 +32,7 @@ LOGICAL_AXES: dict[str, tuple[str, ...]] = {
     **{name: ("layers", *axes) for name, axes in _OF_LAYERS.items()},
 }
 
-RULES: dict[str, str] = {"embed": FSDP, "heads": TP, "kv_heads": TP, "mlp": TP, "vocab": TP}
+RULES: dict[str, str] = {"embed": FSDP, "experts": EP, "heads": TP, "kv_heads": TP, "mlp": TP, "vocab": TP}
 """Logical axis -> the mesh axis that cuts it. Axes that are not named stay whole."""
 
 

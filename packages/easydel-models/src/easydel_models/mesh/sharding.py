@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from easydel_models.config import DecoderConfig
 from easydel_models.errors import MeshError
-from easydel_models.mesh import FSDP, TP
+from easydel_models.mesh import EP, FSDP, TP
 from easydel_models.mesh.partitioning import partition_spec, partition_specs
 from easydel_models.parameters import Params, parameter_specs
 
@@ -76,7 +76,16 @@ def check_fits(config: DecoderConfig, mesh: Mesh | AbstractMesh) -> None:
     """
     kinds = dict.fromkeys(config.all_layers)
     parts = {part for layer in kinds for half in (layer.mixer, layer.feed_forward) for part in half.parts().items()}
-    for axis, what, size in [*((TP, *part) for part in sorted(parts)), (FSDP, "dim", config.dim)]:
+    experts = {layer.feed_forward.num_experts() for layer in kinds} - {0}
+    if mesh.shape[EP] > 1 and not experts:
+        raise MeshError(f"ep={mesh.shape[EP]} cuts experts, and this model has none. Give those devices to dp or fsdp.")
+    cut = [
+        *((TP, *part) for part in sorted(parts)),
+        *((EP, "experts", count) for count in sorted(experts)),
+        (FSDP, "dim", config.dim),
+        (FSDP, "width of what layers alone are told, all together", config.num_layers * config.own_inputs),
+    ]
+    for axis, what, size in cut:
         if size % mesh.shape[axis]:
             raise MeshError(
                 f"{axis}={mesh.shape[axis]} does not divide the model's {what} ({size}). "
