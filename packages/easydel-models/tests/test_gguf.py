@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 F32, F16 = gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16
 Q8_0, Q4_1 = gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.Q4_1
+MXFP4 = gguf.GGMLQuantizationType.MXFP4
 
 CONFIG = DecoderConfig(
     vocab_size=48,
@@ -139,7 +140,7 @@ def test_float32_file_gives_every_tensor_back_exactly(file, model):
     assert not tensors
 
 
-@pytest.mark.parametrize(("kind", "error"), [(F16, 2e-3), (Q8_0, 2e-2), (Q4_1, 0.2)])
+@pytest.mark.parametrize(("kind", "error"), [(F16, 2e-3), (Q8_0, 2e-2), (Q4_1, 0.2), (MXFP4, 0.3)])
 def test_quantized_files_come_close(model, tmp_path, kind, error):
     _, tensors = read_gguf(write_gguf(tmp_path / "tiny.gguf", model, kind=kind))
     for name, tensor in export_tensors(split_params(model)[1], CONFIG):
@@ -188,7 +189,8 @@ def test_settings_that_are_not_computed_are_refused(model, tmp_path):
         [
             (lambda w: w.add_expert_count(8), "expert_count to 8"),
             (lambda w: w.add_rope_dimension_count(4), "rope.dimension_count to 4; expected head_dim, 8"),
-            (lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.YARN), "scales rope by 'yarn'"),
+            (lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE), "scales rope by 'longrope'"),
+            (lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.YARN), "lacks llama.rope.scaling.factor"),
             (lambda w: w.add_uint16("split.count", 3), "one of 3 parts"),
             (lambda w: w.add_head_count(0), "head_count to 0; expected a number above 0"),
             (lambda w: w.add_float32("llama.logit_scale", 2.0), "llama.logit_scale"),

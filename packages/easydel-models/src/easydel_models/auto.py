@@ -16,6 +16,7 @@ from easydel_models.errors import ConfigError
 from easydel_models.families.wrappers import spelling_of
 from easydel_models.files.folder import read_config
 from easydel_models.files.hub import locate
+from easydel_models.files.mxfp4 import dequantized
 from easydel_models.files.tensor_files import StoredTensor, open_tensors
 from easydel_models.files.weights import TensorSource, expected_names, load_params, tensor_names
 from easydel_models.heads import CausalLM, SequenceClassifier
@@ -169,7 +170,7 @@ def _open(path: Path) -> tuple[DecoderConfig, TensorSource]:
         hf, tensors = read_gguf(path)
         return DecoderConfig.from_hf(hf), tensors
     config, tensors = read_config(path), open_tensors(path)
-    return (config, tensors) if not config.wrapped_in else _text_model(config, tensors)
+    return (config, dequantized(tensors)) if not config.wrapped_in else _text_model(config, tensors)
 
 
 def _text_model(config: DecoderConfig, tensors: Mapping[str, StoredTensor]) -> tuple[DecoderConfig, TensorSource]:

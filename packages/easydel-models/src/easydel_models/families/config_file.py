@@ -69,6 +69,7 @@ def hf_from_config(config: Any, dtype: str) -> dict[str, Any]:
     }
     if "torch_dtype" in hf:
         hf["torch_dtype"] = dtype
+    hf.pop("quantization_config", None)  # what is quantized is read as the numbers it stands for, and written so
     if config.num_labels is not None:
         labels = [f"LABEL_{index}" for index in range(config.num_labels)]
         hf["id2label"] = {str(index): label for index, label in enumerate(labels)}

@@ -21,6 +21,7 @@ _EXPERTS = "model.layers.{layer}.mlp.experts"
 
 def _read(keys: Keys) -> dict[str, Any]:
     keys.off("attention_dropout")
+    keys.expect_within("quantization_config", quant_method="mxfp4")  # the tensors say all else
     without_router_loss(keys)
     keys.expect("swiglu_alpha", 1.702)
     keys.ignored("experts_per_token", "initial_context_length")  # said again by other keys

@@ -119,6 +119,12 @@ class Keys:
         if self._contents.get(name, value) == value:
             self._read.add(name)
 
+    def expect_within(self, name: str, **values: Any) -> None:
+        """Says that a key holds an object that is computed for these values alone, as `finish` checks."""
+        found = self._contents.get(name)
+        if isinstance(found, Mapping) and all(found.get(key) == value for key, value in values.items()):
+            self._read.add(name)
+
     def finish(self) -> None:
         """Refuses keys that nobody asked for.
 

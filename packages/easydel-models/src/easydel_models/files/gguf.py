@@ -1,79 +1,42 @@
-"""A GGUF file of the llama architecture, seen as a Hugging Face folder: a config and tensors by their names
-there.
+"""A GGUF file seen as a Hugging Face folder: a config and tensors by their names there.
 
-Two things differ from the folder beyond names and quantization. The rows of query and key are permuted,
-because llama.cpp turns neighbouring dimensions by the same rope angle and transformers those half a head
-apart; that is undone on loading. And of a tied head nothing is stored. The file's tokenizer is the business
-of `easydata_tokenize`.
+Names go through the tables of the `gguf` package. What the converter of llama.cpp changed is undone on loading: in the
+llama architecture the rows of query and key are permuted, because llama.cpp turns neighbouring dimensions by the same
+rope angle and transformers those half a head apart; Gemma's norms hold their weight plus 1; experts' gates and ups lie
+apart. Of a tied head nothing is stored. The file's tokenizer is the business of `easydata_tokenize`.
 
     hf_config, tensors = read_gguf("SmolLM2-135M-Instruct.Q4_1.gguf")
     tensors["model.norm.weight"].load()
 """
 
 import dataclasses
+import functools
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from easydel_models.config_values import is_number, is_whole
+from easydel_models.config import DecoderConfig
+from easydel_models.config_values import is_whole
 from easydel_models.errors import ConfigError, WeightsError
-from easydel_models.files.gguf_file import GGUFFile, GGUFTensor, open_gguf
-from easydel_models.layers.rope import RopeConfig, rope_frequencies
+from easydel_models.files.gguf_architectures import ARCHITECTURES, NOT_WEIGHTS, Architecture, hf_config
+from easydel_models.files.gguf_file import GGUFFile, GGUFTensor, open_gguf, require_gguf
+from easydel_models.files.gguf_settings import Settings
+from easydel_models.files.weights import export_shapes
 from easydel_models.shown import quoted
 
-ARCHITECTURES = ("llama",)
-"""Values of ``general.architecture`` that are read. Mistral's files call themselves llama too."""
-
-_ROPE_FACTORS = "rope_freqs.weight"
-_NAMES = {
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-    "output": "lm_head",
-}
-_LAYER_NAMES = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_LAYER_TENSOR = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
-_STOP_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
-# Keys of "llama." that are read below or say nothing the tensors do not.
-_KNOWN_KEYS = frozenset(
-    {
-        "attention.head_count",
-        "attention.head_count_kv",
-        "attention.key_length",
-        "attention.layer_norm_rms_epsilon",
-        "attention.value_length",
-        "block_count",
-        "context_length",
-        "embedding_length",
-        "feed_forward_length",
-        "rope.dimension_count",
-        "rope.freq_base",
-        "rope.scaling.factor",
-        "rope.scaling.type",
-        "tensor_data_layout",
-        "vocab_size",
-    }
-)
+_ENDINGS = (".weight", ".bias")
+_OF_EXPERTS = ".experts."
 
 
-def read_gguf(path: str | os.PathLike[str]) -> "tuple[dict[str, Any], dict[str, GGUFTensor | HeadRows]]":
-    """Reads the configuration and finds the tensors; no tensor is read yet.
+def read_gguf(path: str | os.PathLike[str]) -> "tuple[dict[str, Any], dict[str, GGUFTensor | Converted]]":
+    """Reads the configuration and finds the tensors; of the weights nothing is read yet.
 
     Args:
-        path: A .gguf file of one of `ARCHITECTURES`, in any format the `gguf` package dequantizes.
+        path: A .gguf file of one of `easydel_models.files.gguf_architectures.ARCHITECTURES`, in any format the `gguf`
+            package dequantizes.
 
     Returns:
         The contents a config.json of the same model would have, and the tensors by their Hugging Face names,
@@ -86,36 +49,37 @@ def read_gguf(path: str | os.PathLike[str]) -> "tuple[dict[str, Any], dict[str, 
         ConfigError: If its architecture or one of its settings is not computed here, or a setting is missing.
     """
     file = open_gguf(path)
-    _check_kind(file)
-    config = _hf_config(file)
-    tensors = {}
-    for name, tensor in file.tensors.items():
-        if name == _ROPE_FACTORS:
-            continue
-        tensors[_hf_name(file.path, name)] = _with_hf_rows(tensor, config)
-    return config, tensors
+    name, architecture = _architecture_of(file)
+    settings = Settings(file, name)
+    hf = hf_config(settings, architecture)
+    settings.finish()
+    hf = {key: value for key, value in hf.items() if value is not None or key == "rope_scaling"}
+    config = DecoderConfig.from_hf(hf)
+    plain = _plain_tensors(file, name, config, hf)
+    experts = {} if architecture.experts is None else dict(_expert_tensors(file, architecture.experts, config))
+    taken = {tensor.name for one in (*plain.values(), *experts.values()) for tensor in _stored(one)}
+    if unknown := [name for name in file.tensors if name not in taken and name not in NOT_WEIGHTS]:
+        raise WeightsError(f"{file.path} holds a tensor {unknown[0]}, which no model of the {name} architecture has.")
+    return hf, plain | experts
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class HeadRows:
-    """A query or key tensor whose rows are put back into the order of transformers on loading."""
+class Converted:
+    """What a folder has in one tensor, made of one or several of the file when it is loaded."""
 
-    tensor: GGUFTensor
-    heads: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """[heads * head_dim, in]; for a bias [heads * head_dim]."""
-        return self.tensor.shape
+    tensors: tuple[GGUFTensor, ...]
+    shape: tuple[int, ...]
+    """As transformers has it."""
+    convert: Callable[..., np.ndarray]
 
     @property
     def origin(self) -> str:
         """The file's name."""
-        return self.tensor.origin
+        return self.tensors[0].origin
 
     def load(self) -> np.ndarray:
         """Reads it as float32."""
-        return halves_from_pairs(self.tensor.load(), self.heads)
+        return self.convert(*(tensor.load() for tensor in self.tensors))
 
 
 def halves_from_pairs(rows: np.ndarray, heads: int) -> np.ndarray:
@@ -124,137 +88,94 @@ def halves_from_pairs(rows: np.ndarray, heads: int) -> np.ndarray:
     return paired.swapaxes(1, 2).reshape(rows.shape)
 
 
-def _check_kind(file: GGUFFile) -> None:
-    architecture = file.metadata.get("general.architecture")
-    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
+def _architecture_of(file: GGUFFile) -> tuple[str, Architecture]:
+    name = file.metadata.get("general.architecture")
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         raise ConfigError(
-            f"{file.path} has the architecture {quoted(architecture)}; read are: {', '.join(ARCHITECTURES)}. "
+            f"{file.path} has the architecture {quoted(name)}; read are: {', '.join(ARCHITECTURES)}. "
             "Take the model's safetensors folder if its family is known there."
         )
     parts = file.metadata.get("split.count", 1)
     if not is_whole(parts) or parts > 1:
         raise ConfigError(f"{file.path} is one of {quoted(parts)} parts; merge them first (llama-gguf-split --merge).")
-    for key, value in file.metadata.items():
-        name = key.removeprefix("llama.")
-        if name == key or name in _KNOWN_KEYS or (name.startswith("expert") and is_number(value) and value == 0):
-            continue
-        raise ConfigError(
-            f"{file.path} sets {key} to {quoted(value)}, which this decoder does not compute: the model would load and "
-            "give wrong numbers."
-        )
+    return name, ARCHITECTURES[name]
 
 
-def _hf_config(file: GGUFFile) -> dict[str, Any]:
-    heads = _setting(file, "attention.head_count")
-    dim = _setting(file, "embedding_length")
-    head_dim = _setting(file, "attention.key_length", dim // heads or None)
-    for key in ("attention.value_length", "rope.dimension_count"):
-        found = file.metadata.get(f"llama.{key}", head_dim)
-        if not is_whole(found) or found != head_dim:
-            raise ConfigError(
-                f"{file.path} sets llama.{key} to {quoted(found)}; expected head_dim, {head_dim}: "
-                "heads of other widths are not computed."
-            )
-    ids = {key: file.metadata.get(f"tokenizer.ggml.{key}") for key in (*_STOP_KEYS, "bos_token_id")}
-    stops = list(dict.fromkeys(ids[key] for key in _STOP_KEYS if ids[key] is not None))
+def _plain_tensors(
+    file: GGUFFile, name: str, config: DecoderConfig, hf: Mapping[str, Any]
+) -> "dict[str, GGUFTensor | Converted]":
+    """All but experts, by their Hugging Face names; those that the file lacks are left out."""
+    names = (one for one in export_shapes(config) if _OF_EXPERTS not in one)
+    pairs = _gguf_names(file.path, name, config.num_layers, [*names, "lm_head.weight"])
     return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": _shape(file, "token_embd.weight")[0],
-        "hidden_size": dim,
-        "intermediate_size": _setting(file, "feed_forward_length"),
-        "num_hidden_layers": _setting(file, "block_count"),
-        "num_attention_heads": heads,
-        "num_key_value_heads": _setting(file, "attention.head_count_kv", heads),
-        "head_dim": head_dim,
-        "max_position_embeddings": _setting(file, "context_length"),
-        "hidden_act": "silu",
-        "rms_norm_eps": _decimal(_setting(file, "attention.layer_norm_rms_epsilon")),
-        **_rope(file, head_dim),
-        "attention_bias": "blk.0.attn_q.bias" in file.tensors,
-        "mlp_bias": "blk.0.ffn_gate.bias" in file.tensors,
-        "tie_word_embeddings": "output.weight" not in file.tensors,
-        "bos_token_id": ids["bos_token_id"],
-        "eos_token_id": stops[0] if len(stops) == 1 else stops or None,
-        "pad_token_id": file.metadata.get("tokenizer.ggml.padding_token_id"),
+        theirs: _as_in_folder(file.tensors[ours], ARCHITECTURES[name], hf)
+        for theirs, ours in pairs.items()
+        if ours in file.tensors
     }
 
 
-def _setting(file: GGUFFile, name: str, default: Any = None) -> Any:
-    value = file.metadata.get(f"llama.{name}", default)
-    if value is None:
-        raise ConfigError(f"{file.path} lacks llama.{name}, without which the model cannot be built.")
-    if isinstance(value, np.ndarray):
-        if len(set(value.tolist())) != 1:
-            raise ConfigError(
-                f"{file.path} gives llama.{name} per layer, {quoted(value.tolist())}; expected one for all."
+def _gguf_names(path: Path, architecture: str, layers: int, names: Collection[str]) -> dict[str, str]:
+    gguf = require_gguf(path)
+    numbers = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
+    table = gguf.get_tensor_name_map(numbers[architecture], layers)
+    found = {name: table.get_name(name, try_suffixes=_ENDINGS) for name in names}
+    # What is no module's weight in a folder is called one here all the same: gpt-oss's sinks.
+    return {name: one if one.endswith(_ENDINGS) else f"{one}.weight" for name, one in found.items() if one is not None}
+
+
+def _as_in_folder(tensor: GGUFTensor, architecture: Architecture, hf: Mapping[str, Any]) -> "GGUFTensor | Converted":
+    part = tensor.name.rpartition(".")[0].rpartition(".")[2]
+    if architecture.norm_offset and part.endswith("norm"):
+        return Converted((tensor,), tensor.shape, lambda weight: weight - np.float32(architecture.norm_offset))
+    if architecture.head_rows and part in ("attn_q", "attn_k"):
+        heads = hf["num_attention_heads" if part == "attn_q" else "num_key_value_heads"]
+        if tensor.shape[0] % (2 * heads):
+            raise WeightsError(
+                f"{tensor.path}: tensor {tensor.name} has {tensor.shape[0]} rows, expected a multiple of 2 x {heads} "
+                "heads."
             )
-        value = value[0].item()
-    if not is_number(value) or value <= 0:
-        raise ConfigError(f"{file.path} sets llama.{name} to {quoted(value)}; expected a number above 0.")
-    return value
+        return Converted((tensor,), tensor.shape, functools.partial(halves_from_pairs, heads=heads))
+    return tensor
 
 
-def _shape(file: GGUFFile, name: str) -> tuple[int, ...]:
-    if name not in file.tensors:
-        raise WeightsError(f"{file.path} holds no tensor {name}; a language model cannot be without.")
-    return file.tensors[name].shape
+def _expert_tensors(file: GGUFFile, held: str, config: DecoderConfig) -> Iterator[tuple[str, Converted]]:
+    """The experts of all layers as a folder of transformers 5 holds them; those that the file lacks are left out."""
+    for layer in range(config.num_layers):
+        ours, theirs = f"blk.{layer}.ffn_", f"model.layers.{layer}.mlp.experts."
+        for ending, suffix in (("weight", ""), ("bias", "_bias")):
+            pair = [file.tensors.get(f"{ours}{part}_exps.{ending}") for part in ("gate", "up")]
+            gate, up = pair
+            if gate is not None and up is not None:
+                join = _JOINED[held]
+                shape = join(*(np.empty(0, np.float32).reshape(0, *one.shape[1:]) for one in (gate, up))).shape
+                yield f"{theirs}gate_up_proj{suffix}", Converted((gate, up), (gate.shape[0], *shape[1:]), join)
+            down = file.tensors.get(f"{ours}down_exps.{ending}")
+            if down is not None:
+                turned = held == "interleaved" and ending == "weight"
+                shape = (down.shape[0], *down.shape[:0:-1]) if turned else down.shape
+                yield f"{theirs}down_proj{suffix}", Converted((down,), shape, _turned if turned else _as_it_is)
 
 
-def _decimal(value: float) -> float:
-    """The shortest decimal of a float32: 1e-5, where the file's 4 bytes read as a double are 9.99999974e-06."""
-    return float(str(np.float32(value)))
+def _concatenated(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+    return np.concatenate((gate, up), axis=1)
 
 
-def _rope(file: GGUFFile, head_dim: int) -> dict[str, Any]:
-    theta = _decimal(_setting(file, "rope.freq_base", 10_000.0))
-    kind = file.metadata.get("llama.rope.scaling.type", "none")
-    if not isinstance(kind, str):
-        raise ConfigError(f"{file.path} sets llama.rope.scaling.type to {quoted(kind)}; expected its name.")
-    if _ROPE_FACTORS in file.tensors:
-        scaling = _llama3_scaling(file, theta, head_dim)
-    elif kind == "none":
-        scaling = None
-    elif kind == "linear":
-        scaling = {"rope_type": "linear", "factor": _decimal(_setting(file, "rope.scaling.factor"))}
-    else:
-        raise ConfigError(f"{file.path} scales rope by {quoted(kind)}; computed are none, linear and Llama 3's.")
-    return {"rope_theta": theta, "rope_scaling": scaling}
+def _interleaved(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """Outputs of gate and up in turn, and last: [E, F, D] to [E, D, 2F]; biases [E, F] to [E, 2F]."""
+    both = np.stack((gate, up), axis=2).reshape(gate.shape[0], 2 * gate.shape[1], *gate.shape[2:])
+    return _turned(both) if both.ndim == 3 else both
 
 
-def _llama3_scaling(file: GGUFFile, theta: float, head_dim: int) -> dict[str, Any]:
-    """Llama 3.1 to 3.3 store what each frequency is divided by; only those models' settings are recognised."""
-    stored = file.tensors[_ROPE_FACTORS].load()
-    rope = RopeConfig(theta=theta, kind="llama3", factor=float(stored.max()))
-    factors = rope_frequencies(RopeConfig(theta=theta), head_dim) / rope_frequencies(rope, head_dim)
-    if stored.shape != factors.shape or not np.allclose(stored, factors, rtol=1e-3):
-        raise ConfigError(f"{file.path}: the rope factors in {_ROPE_FACTORS} are not those of Llama 3.1 to 3.3.")
-    return {
-        "rope_type": "llama3",
-        "factor": rope.factor,
-        "low_freq_factor": rope.low_freq_factor,
-        "high_freq_factor": rope.high_freq_factor,
-        "original_max_position_embeddings": rope.original_max_positions,
-    }
+def _turned(tensor: np.ndarray) -> np.ndarray:
+    return tensor.swapaxes(1, 2)
 
 
-def _hf_name(path: Path, name: str) -> str:
-    stem, _, kind = name.rpartition(".")
-    if stem in _NAMES and kind == "weight":
-        return f"{_NAMES[stem]}.{kind}"
-    match = _LAYER_TENSOR.fullmatch(name)
-    if match is None or match[2] not in _LAYER_NAMES:
-        raise WeightsError(f"{path} holds a tensor {name}, which no model of the llama architecture has.")
-    return f"model.layers.{match[1]}.{_LAYER_NAMES[match[2]]}.{match[3]}"
+def _as_it_is(tensor: np.ndarray) -> np.ndarray:
+    return tensor
 
 
-def _with_hf_rows(tensor: GGUFTensor, config: Mapping[str, Any]) -> GGUFTensor | HeadRows:
-    match = _LAYER_TENSOR.fullmatch(tensor.name)
-    if match is None or match[2] not in {"attn_q", "attn_k"}:
-        return tensor
-    heads = config["num_attention_heads" if match[2] == "attn_q" else "num_key_value_heads"]
-    if tensor.shape[0] % (2 * heads):
-        raise WeightsError(
-            f"{tensor.path}: tensor {tensor.name} has {tensor.shape[0]} rows, expected a multiple of 2 x {heads} heads."
-        )
-    return HeadRows(tensor, heads)
+_JOINED: Mapping[str, Callable[..., np.ndarray]] = {"concatenated": _concatenated, "interleaved": _interleaved}
+
+
+def _stored(tensor: "GGUFTensor | Converted") -> tuple[GGUFTensor, ...]:
+    return tensor.tensors if isinstance(tensor, Converted) else (tensor,)

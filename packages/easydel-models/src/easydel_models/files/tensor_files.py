@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from easydel_models.config import CarriedTensor
 from easydel_models.errors import ModelNotFoundError, WeightsError
 from easydel_models.files.json_file import read_json_object
+from easydel_models.files.mxfp4 import HALVES
 from easydel_models.shown import quoted
 
 SINGLE = "model.safetensors"
@@ -33,6 +34,7 @@ _READ_FORMATS = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
 }
 _FORMAT_NAMES = {dtype: name for name, dtype in _READ_FORMATS.items()}
+_BYTES = {"U8": np.dtype(np.uint8)}  # only where it is known what they mean
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,7 +87,11 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
             kinds = {name: slices[name].get_dtype() for name in slices}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is no whole safetensors file ({error}); fetch or save it again.") from error
-    odd = {name: kind for name, kind in kinds.items() if kind not in _READ_FORMATS}
+    odd = {
+        name: kind
+        for name, kind in kinds.items()
+        if kind not in _READ_FORMATS and not (kind in _BYTES and name.endswith(HALVES))
+    }
     if odd:
         name, kind = next(iter(odd.items()))
         raise WeightsError(
@@ -93,7 +99,8 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
             f"quantization that means nothing by itself. Expected: {', '.join(_READ_FORMATS)}. Take the model that was "
             "not quantized, or a .gguf file."
         )
-    return {name: StoredTensor(name, shape, path, _READ_FORMATS[kinds[name]]) for name, shape in shapes.items()}
+    formats = _READ_FORMATS | _BYTES
+    return {name: StoredTensor(name, shape, path, formats[kinds[name]]) for name, shape in shapes.items()}
 
 
 def write_tensors(
