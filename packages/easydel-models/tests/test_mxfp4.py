@@ -73,6 +73,13 @@ def in_mxfp4(experts):
     return (codes[..., ::2] + 16 * codes[..., 1::2]).astype(np.uint8), (exponents + 127).astype(np.uint8)
 
 
+def representable(rng, shape):
+    """Random experts [experts, inputs, outputs] that are exactly such numbers, one of the largest in each group."""
+    magnitudes, powers = rng.choice(MAGNITUDES, shape), np.exp2(rng.integers(-4, -1, (shape[0], 1, 1)))
+    magnitudes[:, ::32] = 6
+    return (rng.choice([-1, 1], shape) * magnitudes * powers).astype(np.float32)
+
+
 @pytest.fixture
 def folders(random_model, tmp_path):
     """The same model in bfloat16 and quantized."""
@@ -80,15 +87,10 @@ def folders(random_model, tmp_path):
     rng, tensors, quantized = np.random.default_rng(0), {}, {}
     for name, tensor in export_tensors(split_params(model)[1], model.config):
         if name.endswith("_proj") and ".experts." in name:
-            signs, powers = rng.choice([-1, 1], tensor.shape), rng.integers(-4, -1, tensor.shape[0])
-            tensor = signs * rng.choice(MAGNITUDES, tensor.shape) * np.exp2(powers)[:, None, None]
-            tensor = np.where(
-                np.arange(tensor.shape[1])[None, :, None] % 32, tensor, 6 * np.exp2(powers)[:, None, None]
-            )
-            quantized |= dict(zip((f"{name}_blocks", f"{name}_scales"), in_mxfp4(tensor), strict=True))
+            tensors[name] = representable(rng, tensor.shape)
+            quantized |= dict(zip((f"{name}_blocks", f"{name}_scales"), in_mxfp4(tensors[name]), strict=True))
         else:
-            quantized[name] = tensor
-        tensors[name] = np.asarray(tensor, np.float32)
+            tensors[name] = quantized[name] = tensor
     for folder, held in (("plain", tensors), ("quantized", quantized)):
         (tmp_path / folder).mkdir()
         save_file(

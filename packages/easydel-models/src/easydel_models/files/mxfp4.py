@@ -2,8 +2,8 @@
 
 A number is four bits: a sign, two bits of exponent, one of mantissa. Thirty-two neighbours share a power of two. Files
 have two tensors of bytes, ``X_blocks`` [experts, outputs, groups, 16], of whose bytes the lower half comes first, and
-``X_scales`` [experts, outputs, groups], the exponents plus 127. A folder that is not quantized has ``X`` [experts, inputs,
-outputs] instead. Every value is a bfloat16, so that nothing is rounded.
+``X_scales`` [experts, outputs, groups], the exponents plus 127; unquantized it is ``X`` [experts, inputs, outputs].
+Every value is a bfloat16, so that nothing is rounded.
 
 References: Open Compute Project, Microscaling Formats (MX) Specification v1.0, 2023, sections 5.3.3 and 5.4.1.
 """
