@@ -113,7 +113,7 @@ class _Environment(ImmutableSandboxedEnvironment):
                 safely: Any = own(getattr(form, value.__name__))
                 return safely(*values[0], **values[1])
 
-            _note_python_values(args)
+            _note_raw_values(args)
             return _filled(fill, text, (args, kwargs))
 
         return update_wrapper(format_safely, value)
@@ -210,7 +210,7 @@ def _printable(value: Any) -> Any:
         trace = current_trace.get()
         given = list(_traced_in(value))
         if trace is not None and (value is None or given):
-            trace.python_values += 1
+            trace.raw_values += 1
         if given:
             return changed(str(value), given)
     return value
@@ -261,6 +261,9 @@ def _tojson(
     whole, given = dumped(x), list(_traced_in(x))
     if not given:
         return whole
+    trace = current_trace.get()
+    if trace is not None and _is_content_in_parts(x):
+        trace.raw_values += 1
     known: dict[str, str] = {}
     pieces = _PLACEHOLDER.split(
         json.dumps(
@@ -279,6 +282,10 @@ def _tojson(
             texts += [pieces[at], str(leaf)]
     made = joined([*texts, pieces[-1]])
     return made if str.__str__(made) == whole else changed(whole, given)
+
+
+def _is_content_in_parts(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(part, dict) and part.get("type") == "text" for part in value)
 
 
 def _traced_in(value: Any) -> Iterable[TracedText]:
@@ -310,7 +317,7 @@ def _filled(fill: Callable[[str, Any], str], form: str, values: Any) -> str:
     """Return `fill(form, values)`, with the origins of the values that are traced texts."""
     plain_form = str.__str__(form)
     given = list(_traced_in(values))
-    _note_python_values(values)
+    _note_raw_values(values)
     if not given:
         made = fill(plain_form, values)
         return changed(made, [form]) if type(form) is TracedText else made
@@ -329,11 +336,11 @@ def _filled(fill: Callable[[str, Any], str], form: str, values: Any) -> str:
     return made if str.__str__(made) == whole else changed(whole, given)
 
 
-def _note_python_values(values: Any) -> None:
+def _note_raw_values(values: Any) -> None:
     trace = current_trace.get()
     for value in values if isinstance(values, tuple) else (values,):
         if trace is not None and isinstance(value, list | dict) and any(True for _ in _traced_in(value)):
-            trace.python_values += 1
+            trace.raw_values += 1
 
 
 def _with_placeholders_in(values: Any, known: dict[str, Any]) -> Any:

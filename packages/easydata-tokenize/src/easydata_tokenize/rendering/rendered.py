@@ -110,8 +110,8 @@ class RenderedConversation:
 
     @property
     def misses(self) -> int:
-        """What another form of the conversation might mend: texts that are not printed, values printed as Python's."""
-        return self.trace.python_values + self.wholly_lost
+        """What another form of the conversation might mend: texts that are not printed, values printed as data."""
+        return self.trace.raw_values + self.wholly_lost
 
     @cached_property
     def wholly_lost(self) -> int:

@@ -59,8 +59,9 @@ class Trace:
         self.answers: dict[Answer, None] = {}
         self.repeatable = True
         """Whether `answers` is all that the rendering depends on."""
-        self.python_values = 0
-        """Values that have no text of their own (None, lists, dicts) and were printed as Python shows them."""
+        self.raw_values = 0
+        """Values that have no text of their own and were printed as data: None, lists and dicts as Python shows them,
+        and lists of content parts as JSON."""
 
 
 current_trace: ContextVar[Trace | None] = ContextVar("current_trace", default=None)

@@ -176,7 +176,7 @@ class TurnFinder:
             alone = self._tail(self._part(index + 1, False, asked=True), block, behind)
         if going_on is not None and self._prompt:
             going_on = going_on.removesuffix(self._prompt) if going_on.endswith(self._prompt) else None
-        ends = [end for end in (alone, going_on) if end is not None]
+        ends = [self._before_header(end) for end in (alone, going_on) if end is not None]
         whole = [end for end in ends if self._marks.common(between, end) >= len(end.rstrip())]
         stopping = [end for end in whole if self._marks.last_special(end)]
         if stopping:
@@ -188,7 +188,8 @@ class TurnFinder:
             if between.startswith(closing) and self._marks.last_special(closing):
                 return self._stop_in(closing)
         if followed and self._marks.last_special(between):
-            closing = between[: len(between) - self._marks.common_end(between, self._header_behind(index))]
+            header = self._marks.common_end(between, self._header_behind(index))
+            closing = self._before_header(between[: len(between) - header])
             if self._marks.last_special(closing) and not any(map(self._marks.last_special, ends)):
                 return self._stop_in(closing)
         if self._marks.last_special("".join(ends)):
@@ -197,6 +198,25 @@ class TurnFinder:
             raise self._doubt(index, f"behind it stands {between[:60]!r}, and alone the turn ends in {ends[0][:60]!r}")
         # Some templates end turns with a text that is no special token of this tokenizer.
         return max((self._marks.common(between, end) for end in ends), default=0)
+
+    def _before_header(self, closing: str) -> str:
+        """What closes a turn, up to the message of its own that some templates write at their end."""
+        header = self._any_header
+        return closing[: closing.index(header)] if header and header in closing else closing
+
+    @cached_property
+    def _any_header(self) -> str:
+        """What the generation prompt and the headers of other messages of the row begin with; "" if with nothing."""
+        prompt = (self._prompt or "").lstrip()
+        first = self._marks.special.match(prompt)
+        for block in self._rendered.blocks if first else ():
+            if block.message is None or self._traced.messages[block.message]["role"] == "assistant":
+                continue
+            gap = self._rendered.text[self._anchor(block.message, block.start) : block.start]
+            at = gap.rfind(first.group()) if first else -1
+            if at >= 0:
+                return prompt[: self._marks.common(prompt, gap[at:])]
+        return ""
 
     def _stop_in(self, closing: str) -> int:
         """Where the stop ends in what closes a turn: behind the EOS token, else behind the last special token."""
