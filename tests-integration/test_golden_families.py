@@ -19,6 +19,7 @@ import numpy as np
 import optax
 import pytest
 from easydel_models import AutoEasyDeLModelForCausalLM, join_params, split_params
+from easydel_models.experts.routing import load_balancing_loss, whole_load
 from easydel_models.files.weights import export_tensors
 from easydel_models.lm_loss import IGNORE_INDEX, fused_linear_ce
 from easydel_models.parameters import parameter_specs
@@ -118,6 +119,19 @@ def test_four_steps_of_adamw(case):
         assert float(optax.tree.norm(grads)) == pytest.approx(expected["grad_norm"], rel=NORM)
         if number == 0:
             check_norms(case, grads)
+
+
+def test_router_loss(case):
+    """Over the real tokens of rows padded on the right, whatever else they share a batch with."""
+    expected = case.expected.get("router_aux_loss")
+    if expected is None:  # transformers has none for this family
+        return
+    shape = (len(case.rows), max(map(len, case.rows)))
+    ids, segments = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    for line, row in enumerate(case.rows):
+        ids[line, : len(row)], segments[line, : len(row)] = row, 1
+    routings = jax.jit(lambda ids, segments: case.model.decoded(ids, segment_ids=segments).routings)(ids, segments)
+    assert float(load_balancing_loss(whole_load(routings))) == pytest.approx(expected, rel=1e-5)
 
 
 def as_transformers_holds(name: str) -> str:

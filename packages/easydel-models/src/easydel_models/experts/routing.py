@@ -109,6 +109,15 @@ def router_load(config: RouterConfig, logits: Float[Array, "N E"], real: Bool[Ar
     return Routing(weight @ hits, weight @ probabilities, weight.sum())
 
 
+def whole_load(loads: tuple[Routing, ...]) -> Routing:
+    """Returns the sums over all layers of what `easydel_models.decoder.Decoded` holds of each stack, [layers, ...].
+
+    All routers choose among as many experts, as those of every family do.
+    """
+    summed = [Routing(*(array.sum(axis=0) for array in load)) for load in loads]
+    return jax.tree.map(lambda *sums: sum(sums[1:], sums[0]), *summed)
+
+
 def load_balancing_loss(load: Routing) -> Float[Array, ""]:
     """``E * sum_e (chosen_e / tokens) * (probability_e / tokens)``, at least K, and K where all experts are used alike.
 
