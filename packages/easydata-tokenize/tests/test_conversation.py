@@ -26,6 +26,27 @@ def test_role_messages_keep_their_role():
     assert read_messages([{"role": "ipython", "content": "1"}], column="messages")[0]["role"] == "ipython"
 
 
+@pytest.mark.parametrize(
+    ("part", "named"),
+    [
+        ({"type": "image"}, "an image"),
+        ({"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}}, "an image"),
+        ({"type": "video", "video": "cat.mp4"}, "a video"),
+        ({"type": "input_audio", "input_audio": {}}, "a sound"),
+    ],
+)
+def test_parts_that_are_no_text_are_refused_with_their_place(part, named):
+    messages = [
+        {"role": "user", "content": "Hello"},
+        {"role": "user", "content": [{"type": "text", "text": "What is it?"}, part]},
+    ]
+    with pytest.raises(DataFormatError, match=rf"holds {named}, and text alone is trained") as refused:
+        read_messages(messages, column="messages")
+    assert refused.value.column == "messages[1].content[1]"
+    messages[1]["content"].pop()
+    assert read_messages(messages, column="messages") == messages
+
+
 def test_nulls_that_arrow_filled_in_are_removed_at_every_depth():
     rows = [
         {"role": "user", "content": "add", "tool_calls": None},

@@ -40,6 +40,10 @@ _ROLES = {
 _INSTEAD_OF_CONTENT = ("tool_calls", "reasoning_content", "reasoning", "thinking", "function_call")
 
 
+_MEDIA = {"image": "an image", "video": "a video", "audio": "a sound"}
+"""Words in the types of parts that are no text, such as `image_url` and `input_audio`."""
+
+
 def read_messages(value: Any, *, column: str) -> list[Message]:
     """Return a row's conversation as `{role, content}` messages.
 
@@ -52,7 +56,8 @@ def read_messages(value: Any, *, column: str) -> list[Message]:
         inside those that Arrow may have padded in; only the content of an assistant's message may be null.
 
     Raises:
-        DataFormatError: If the value is not a list of messages, or a role of a `{from, value}` message is unknown.
+        DataFormatError: If the value is not a list of messages, a role of a `{from, value}` message is unknown, or a
+            message holds an image, a video or a sound.
     """
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise DataFormatError(
@@ -138,10 +143,26 @@ def _read_message(message: Any, where: str) -> Message:
             read["content"] = None  # not the same as "": some templates print calls beside a null only
         if read["role"] != "assistant" or not any(key in read for key in _INSTEAD_OF_CONTENT):
             raise _bad_message("Message has no content.", where, f"role {read['role']}, keys {', '.join(read)}")
+    _refuse_media(read.get("content"), where)
     for name in ("tool_calls", "function_call"):
         if read.get(name):
             _check_calls(read[name], f"{where}.{name}")
     return read
+
+
+def _refuse_media(content: Any, where: str) -> None:
+    """Refuse parts that are no text. Some templates render a mark for them, of which a model without eyes learns."""
+    for index, part in enumerate(content if isinstance(content, list) else ()):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if isinstance(kind, str) and any(medium in kind for medium in _MEDIA):
+            raise DataFormatError(
+                f"A message holds {_MEDIA[next(medium for medium in _MEDIA if medium in kind)]}, and text alone is "
+                "trained.",
+                column=f"{where}.content[{index}]",
+                found=_short(part),
+                expected='text alone: a string, or parts {"type": "text", "text": "…"}',
+                mend="drop such rows with dataset.filter(…), or keep the text of their parts with dataset.map(…)",
+            )
 
 
 def _check_calls(calls: Any, where: str) -> None:
