@@ -3,6 +3,7 @@
 import pytest
 from easydata_sources.errors import DataFormatError
 from easydata_tokenize.rendering.chat_templates import ChatTemplates
+from easydata_tokenize.rendering.row_parts import RowParts
 from easydata_tokenize.rendering.template import Conversation
 from easydata_tokenize.rendering.turns import TurnFinder
 from hypothesis import example, given, settings
@@ -24,7 +25,7 @@ def spoken(tokenizer, messages, tools=None):
     template = ChatTemplates(tokenizer).choose(tools)
     conversation = Conversation(messages, tools)
     traced, rendered = template.rendered(conversation)
-    turns = TurnFinder(template, conversation, traced, rendered).turns()
+    turns = TurnFinder(RowParts(template, conversation, traced, rendered)).turns()
     return [rendered.text[turn.start : turn.end] for turn in turns]
 
 

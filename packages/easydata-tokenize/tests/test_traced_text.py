@@ -9,7 +9,8 @@ from easydata_tokenize import ChatExample
 from easydata_tokenize.rendering.environment import compile_template
 from easydata_tokenize.rendering.row_text import RowRenderer
 from easydata_tokenize.rendering.template import ChatTemplate, Conversation
-from easydata_tokenize.rendering.traced_text import Run, TracedText
+from easydata_tokenize.rendering.trace import Run
+from easydata_tokenize.rendering.traced_text import TracedText
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.utils.chat_template_utils import render_jinja_template

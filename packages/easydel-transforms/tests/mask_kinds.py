@@ -145,6 +145,13 @@ KINDS = {
         [says("A"), user("q"), says("B")],
         ["A<|e|>", "B<|e|>"],
     ),
+    "F8 the assistant begins behind a message of the template's own": Kind(
+        "{% for m in messages %}{% if loop.first and m.role != 'system' %}<|m|>system\nBe good.<|e|>{% endif %}"
+        "<|m|>{{ m.role }}\n{{ m.content }}<|e|>{% endfor %}"
+        "{% if add_generation_prompt %}<|m|>assistant\n{% endif %}",
+        [says("A"), user("q"), says("B")],
+        ["A<|e|>", "B<|e|>"],
+    ),
     "F9 a turn in two pieces": Kind(
         EACH + "{{ m.content }}<|e|>{% for c in m.tool_calls or [] %}<|c|>{{ c.function.name }}<|e|>{% endfor %}"
         "{% endfor %}" + PROMPT,

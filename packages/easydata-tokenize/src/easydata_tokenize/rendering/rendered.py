@@ -9,8 +9,8 @@ from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple, TypeAlias, final
 
+from easydata_tokenize.rendering.trace import Run, Trace
 from easydata_tokenize.rendering.traced_conversation import Leaf
-from easydata_tokenize.rendering.traced_text import Run, Trace
 
 __all__ = ["Block", "RenderedConversation", "Span"]
 

@@ -13,7 +13,7 @@ from typing import Any, final
 
 from easydata_tokenize.conversation import Message
 from easydata_tokenize.rendering.rendered import RenderedConversation
-from easydata_tokenize.rendering.traced_text import Answer, Trace, answers_alike
+from easydata_tokenize.rendering.trace import Answer, Trace, answers_alike
 
 __all__ = ["Repeated", "RepeatedRenderings", "shape_of"]
 

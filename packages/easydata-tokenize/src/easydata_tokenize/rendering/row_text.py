@@ -14,6 +14,7 @@ from easydata_tokenize.examples import ChatExample, TextExample
 from easydata_tokenize.rendering.chat_templates import ChatTemplates, special_token_texts
 from easydata_tokenize.rendering.rendered import RenderedConversation, Span
 from easydata_tokenize.rendering.repeated import RepeatedRenderings, shape_of
+from easydata_tokenize.rendering.row_parts import RowParts
 from easydata_tokenize.rendering.template import ChatTemplate, Conversation
 from easydata_tokenize.rendering.turns import TurnFinder
 from easydata_tokenize.tokenizer import ChatTokenizer
@@ -197,7 +198,7 @@ class RowRenderer:
             if known is not None:
                 return known.text, known.edges, known.notes
         traced, rendered = template.rendered(asked)
-        conversation = _Learnt(template, rendered, TurnFinder(template, asked, traced, rendered))
+        conversation = _Learnt(template, rendered, TurnFinder(RowParts(template, asked, traced, rendered)))
         edges, notes = learn(conversation)
         if shape is not None and not rendered.misses:
             self._repeated.remember(key, rendered, traces=conversation.finder.traces, edges=edges, notes=notes)

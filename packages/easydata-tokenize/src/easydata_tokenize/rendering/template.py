@@ -16,8 +16,9 @@ from easydata_tokenize.rendering.budget import BudgetExceededError, RenderingBud
 from easydata_tokenize.rendering.forms import forms_of
 from easydata_tokenize.rendering.marks import Marks
 from easydata_tokenize.rendering.rendered import RenderedConversation
+from easydata_tokenize.rendering.trace import Run, Trace, current_trace
 from easydata_tokenize.rendering.traced_conversation import TracedConversation
-from easydata_tokenize.rendering.traced_text import Run, Trace, TracedText, current_trace
+from easydata_tokenize.rendering.traced_text import TracedText
 
 __all__ = ["ChatTemplate", "Conversation"]
 

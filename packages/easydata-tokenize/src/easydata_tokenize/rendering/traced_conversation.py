@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 from easydata_tokenize.conversation import Message
-from easydata_tokenize.rendering.traced_text import Run, TracedFloat, TracedInt, TracedText
+from easydata_tokenize.rendering.trace import Run
+from easydata_tokenize.rendering.traced_text import TracedFloat, TracedInt, TracedText
 
 __all__ = ["REASONING_FIELDS", "Leaf", "TracedConversation"]
 

@@ -3,68 +3,17 @@
 `"<a>" + content.strip() + "<e>"` is a string like any other, and beside it stands that its first three letters are the
 template's own, the next ones are the content from its second letter on, and the last three the template's again.
 
-A text also notes what a template asks of it (is it empty? does it begin with …?). If a template asked nothing else of a
-text than what is noted, then another text that gives the same answers is rendered in the same way.
+A text also notes in the trace what a template asks of it (is it empty? does it begin with …?).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextvars import ContextVar
-from typing import Any, NamedTuple, SupportsIndex, TypeAlias, final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, SupportsIndex, final
 
-__all__ = [
-    "Answer",
-    "Run",
-    "Trace",
-    "TracedFloat",
-    "TracedInt",
-    "TracedText",
-    "answers_alike",
-    "changed",
-    "current_trace",
-    "joined",
-]
+from easydata_tokenize.rendering.trace import ASKING, CHANGING, Answer, Run, Runs, current_trace, unrepeatable
 
-
-class Run(NamedTuple):
-    """Letters of one origin, side by side."""
-
-    length: int
-    sources: tuple[int, ...]
-    """Leaves of the conversation that the letters come from; () = the template wrote them."""
-    offset: int
-    """Where in the leaf's text they begin; -1 = they come from it, but were changed on the way."""
-    generated: bool
-    """Whether they stand inside `{% generation %}`."""
-
-
-Runs: TypeAlias = tuple[Run, ...]
-
-
-class Answer(NamedTuple):
-    """What a template asked of a leaf's text, and what it was told."""
-
-    leaf: int
-    question: str
-    arguments: tuple[Any, ...]
-    answer: Any
-
-
-@final
-class Trace:
-    """What one rendering does with the texts of a conversation."""
-
-    def __init__(self) -> None:
-        self.answers: dict[Answer, None] = {}
-        self.repeatable = True
-        """Whether `answers` is all that the rendering depends on."""
-        self.raw_values = 0
-        """Values that have no text of their own and were printed as data: None, lists and dicts as Python shows them,
-        and lists of content parts as JSON."""
-
-
-current_trace: ContextVar[Trace | None] = ContextVar("current_trace", default=None)
+__all__ = ["TracedFloat", "TracedInt", "TracedText", "changed", "joined"]
 
 
 @final
@@ -122,7 +71,7 @@ class TracedText(str):
         return TracedText(self.plain[start:stop], tuple(_cut(self.runs, start, stop)))
 
     def __getitem__(self, key: Any) -> TracedText:
-        _unrepeatable()
+        unrepeatable()
         length = str.__len__(self)
         if isinstance(key, slice):
             start, stop, step = key.indices(length)
@@ -131,7 +80,7 @@ class TracedText(str):
         return self.cut(index, index + 1)
 
     def __iter__(self) -> Iterator[str]:
-        _unrepeatable()
+        unrepeatable()
         return (self.cut(index, index + 1) for index in range(str.__len__(self)))
 
     def strip(self, chars: str | None = None) -> TracedText:
@@ -170,7 +119,7 @@ class TracedText(str):
         if len(whole) == 1 and whole == self.plain.splitlines():
             self._asked("splitlines", (), True)
             return [self]
-        _unrepeatable()
+        unrepeatable()
         lines, start = [], 0
         for full, bare in zip(whole, self.plain.splitlines(), strict=True):
             lines.append(self.cut(start, start + len(full if keepends else bare)))
@@ -194,7 +143,7 @@ class TracedText(str):
     def _split(self, sep: str | None, pieces: list[str]) -> list[Any]:
         if sep is not None and self._unchanged("split", (_plain(sep),), len(pieces) == 1):
             return [self]
-        _unrepeatable()
+        unrepeatable()
         parts, start = [], 0
         for piece in pieces:
             start = self.plain.index(piece, start) if sep is None else start
@@ -220,7 +169,7 @@ class TracedText(str):
             trace.answers[Answer(self.leaf, question, arguments, answer)] = None
 
     def _unchanged(self, question: str, arguments: tuple[Any, ...], unchanged: bool) -> bool:
-        self._asked(question, arguments, True) if unchanged else _unrepeatable()
+        self._asked(question, arguments, True) if unchanged else unrepeatable()
         return unchanged
 
     def _changed(self, text: str) -> TracedText:
@@ -251,11 +200,11 @@ class TracedText(str):
         return answer
 
     def __hash__(self) -> int:
-        _unrepeatable()
+        unrepeatable()
         return str.__hash__(self)
 
     def __mod__(self, values: Any) -> Any:
-        _unrepeatable()
+        unrepeatable()
         return self._changed(str.__mod__(self.plain, values))
 
     def __mul__(self, times: Any) -> Any:
@@ -265,7 +214,7 @@ class TracedText(str):
         return self * times
 
     def __format__(self, spec: str) -> str:
-        _unrepeatable()
+        unrepeatable()
         return format(self.plain, spec)
 
 
@@ -306,25 +255,11 @@ def joined(pieces: Iterable[str]) -> str:
 
 def changed(text: str, given: Iterable[TracedText]) -> TracedText:
     """Return a text that a template made out of others: its letters come from all of their leaves."""
-    _unrepeatable()
+    unrepeatable()
     runs = [run for one in given for run in one.runs]
     sources = tuple(dict.fromkeys(source for run in runs for source in run.sources))
     whole = Run(len(text), sources, -1, any(run.generated for run in runs))
     return TracedText(text, (whole,) if text else ())
-
-
-def answers_alike(answers: Iterable[Answer], texts: Sequence[str | None]) -> bool:
-    """Return whether other texts give the same answers.
-
-    Args:
-        answers: What a template asked, and was told.
-        texts: The text of every leaf; None for leaves that are no texts.
-    """
-    for leaf, question, arguments, answer in answers:
-        text = texts[leaf]
-        if text is None or _QUESTIONS[question](text, *arguments) != answer:
-            return False
-    return True
 
 
 def _cut(runs: Runs, start: int, stop: int) -> Iterator[Run]:
@@ -342,7 +277,7 @@ def _plain(text: Any) -> Any:
 
 
 def _number(text: str, leaf: int) -> TracedText:
-    _unrepeatable()
+    unrepeatable()
     return TracedText(text, (Run(len(text), (leaf,), 0, False),))
 
 
@@ -352,54 +287,7 @@ def _is_constant(value: Any) -> bool:
     return type(value) in (str, int, bool, type(None), float)
 
 
-def _unrepeatable() -> None:
-    trace = current_trace.get()
-    if trace is not None:
-        trace.repeatable = False
-
-
-def _stays(change: Callable[..., str]) -> Callable[..., bool]:
-    return lambda text, *arguments: change(text, *arguments) == text
-
-
-_ASKING = (
-    "startswith",
-    "endswith",
-    "find",
-    "rfind",
-    "index",
-    "rindex",
-    "count",
-    "encode",
-    "isalnum",
-    "isalpha",
-    "isascii",
-)
-_ASKING += (
-    "isdecimal",
-    "isdigit",
-    "isidentifier",
-    "islower",
-    "isnumeric",
-    "isprintable",
-    "isspace",
-    "istitle",
-    "isupper",
-)
-_CHANGING = ("capitalize", "casefold", "center", "expandtabs", "ljust", "lower", "rjust", "swapcase", "title")
-_CHANGING += ("translate", "upper", "zfill")
 _ORDERING = ("__lt__", "__le__", "__gt__", "__ge__")
-
-_QUESTIONS: dict[str, Callable[..., Any]] = {name: getattr(str, name) for name in _ASKING}
-_QUESTIONS |= {name: _stays(getattr(str, name)) for name in (*_CHANGING, "strip", "lstrip", "rstrip")}
-_QUESTIONS |= {
-    "bool": bool,
-    "contains": lambda text, part: part in text,
-    "eq": lambda text, other: text == other,
-    "len": len,
-    "split": lambda text, separator: separator not in text,
-    "splitlines": lambda text: text.splitlines() == [text],
-}
 
 
 def _asking(name: str) -> Callable[..., Any]:
@@ -429,12 +317,12 @@ def _ordering(name: str) -> Callable[..., Any]:
     compare = getattr(str, name)
 
     def method(self: TracedText, other: Any) -> Any:
-        _unrepeatable()
+        unrepeatable()
         return compare(self.plain, _plain(other))
 
     return method
 
 
-for _names, _make in ((_ASKING, _asking), (_CHANGING, _changing), (_ORDERING, _ordering)):
+for _names, _make in ((ASKING, _asking), (CHANGING, _changing), (_ORDERING, _ordering)):
     for _name in _names:
         setattr(TracedText, _name, _make(_name))
