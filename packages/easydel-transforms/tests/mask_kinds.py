@@ -21,6 +21,8 @@ class Kind(NamedTuple):
     tools: list[dict[str, Any]] | None = None
     prompt_counted: dict[str, int] | None = None
     """What it says of the conversation without its last message; None = the same."""
+    whole_counted: dict[str, int] | None = None
+    """What it says where turns are not looked for; None = the same."""
 
     @property
     def row(self) -> dict[str, Any]:
@@ -96,6 +98,25 @@ KINDS = {
         ["A<|e|>", "B"],
         {"template_without_stop_token": 1},
     ),
+    "F3 another stop behind calls in the middle": Kind(
+        CALLS.replace("<|e|>", "{% if loop.last %}<|r|>{% else %}<|e|>{% endif %}"),
+        [user("q"), calls(""), ANSWER, says("B")],
+        [CALL, "B<|r|>"],
+    ),
+    "F3 a stop at the end only": Kind(
+        PLAIN.replace("<|e|>", "{% if loop.last and not add_generation_prompt %}<|e|>{% endif %}"),
+        [user("q"), says("A"), user("p"), says("B")],
+        ["A", "B<|e|>"],
+        {"template_without_stop_token": 1},
+        whole_counted={},
+    ),
+    "F3 a header behind the last stop": Kind(
+        EACH + "{{ '<|r|>' if m.role == 'assistant' }}{{ m.content }}<|e|>{% endfor %}"
+        "<|a|>{% if add_generation_prompt %}<|r|>{% endif %}",
+        [user("q"), says("A"), user("p"), says("B")],
+        ["A<|e|>", "B<|e|>"],
+        behind="<|a|>",
+    ),
     "F3 a text behind the last stop": Kind(
         PLAIN.replace("{% endfor %}", "{% endfor %}{{ '\n<|x|>' if not add_generation_prompt }}"),
         [user("q"), says("A"), user("p"), says("B")],
@@ -106,6 +127,15 @@ KINDS = {
         EACH + "{% if m.role == 'assistant' %}</think>{% endif %}{{ m.content }}<|e|>{% endfor %}" + THINKS,
         [user("q"), says("A"), user("p"), says("B")],
         ["</think>A<|e|>", "</think>B<|e|>"],
+    ),
+    "F4 a thought that is closed where a result was answered": Kind(
+        "{% for m in messages %}{% if m.role == 'tool' %}{{ '\n<r>' + m.content + '</r>' }}{% elif m.role == 'user' %}"
+        "<|u|>{{ m.content }}{% else %}{% if messages[loop.index0 - 1].role == 'tool' %}{{ '\n\n</think>' }}"
+        "{% else %}<|a|></think>{% endif %}{{ m.content or '' }}{% for c in m.tool_calls or [] %}<call>"
+        "{{ c.function | tojson }}</call>{% endfor %}<|e|>{% endif %}{% endfor %}{% if add_generation_prompt %}"
+        "{{ '\n\n<think></think>' if messages[-1].role == 'tool' else '<|a|><think></think>' }}{% endif %}",
+        [user("q"), calls(""), ANSWER, says("B")],
+        ["</think>" + CALL, "B<|e|>"],
     ),
     "F4 an answer that begins with <": Kind(
         PLAIN.replace(PROMPT, THINKS),

@@ -7,6 +7,7 @@ from easydata_sources import DataReport
 from easydel_transforms import DPOPreprocessTransform, GRPOPreprocessTransform, KTOPreprocessTransform
 
 REPORTED = {"missing_stop_token": 1.0}
+PROMPT_ENDS = ("<|a|>", "<|a|><think>\n", "<|m|>assistant\n", "<|a|><|r|>", "\n\n<think></think>")
 OTHER = [{"role": "assistant", "content": "Other"}]
 
 
@@ -66,7 +67,7 @@ def test_a_prompt_to_continue_ends_where_the_answer_begins_and_loses_nothing_uns
         assert text.endswith(mask_kind.messages[-2]["content"])  # it goes on within that answer
     else:
         prompted = "add_generation_prompt" in mask_kind.template
-        assert text.endswith(("<|a|>", "<|a|><think>\n", "<|m|>assistant\n") if prompted else "<|e|>")
+        assert text.endswith(PROMPT_ENDS if prompted else "<|e|>")
     assert lost(counts) == lost(mask_kind.counted if mask_kind.prompt_counted is None else mask_kind.prompt_counted)
 
 

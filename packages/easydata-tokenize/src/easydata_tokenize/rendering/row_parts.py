@@ -100,6 +100,10 @@ class RowParts:
         known += [self._added(count, question) for count in (0, len(self.messages))]
         return max((prompt for prompt in known if prompt is not None), key=len, default=None)
 
+    def added(self, count: int) -> str:
+        """Return what the template adds to the first messages to ask for an answer; "" if nothing can be told."""
+        return self._added(count) or ""
+
     def _added(self, count: int, extra: Sequence[Message] = ()) -> str | None:
         prompted, bare = (self._rendered_part(count, asks, extra, False) for asks in (True, False))
         if prompted is None or bare is None:

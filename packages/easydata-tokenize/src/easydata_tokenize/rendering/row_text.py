@@ -170,6 +170,8 @@ class RowRenderer:
             last = example.messages[-1]
             plain_end = last["role"] == "assistant" and not last.get("tool_calls")
             stopless = conversation.finder.ends_untold() if plain_end else None
+            if self._assistant_spans and stopless is None and conversation.finder.unstopped:
+                stopless = "template_without_stop_token"
             turns = example.prompt_turns
             differs = turns is not None and not conversation.finder.continues_prompt(turns)
             told = [*(["prefix_mismatch"] if differs else []), *([stopless] if stopless else [])]

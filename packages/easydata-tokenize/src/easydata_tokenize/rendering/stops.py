@@ -46,16 +46,28 @@ class StopFinder:
             if between.startswith(closing) and self._marks.last_special(closing):
                 return self._stop_in(closing)
         if followed and self._marks.last_special(between):
-            header = self._marks.common_end(between, self._header_behind(index))
-            closing = self._before_header(between[: len(between) - header])
-            if self._marks.last_special(closing) and not any(map(self._marks.last_special, ends)):
-                return self._stop_in(closing)
+            stop = self._before_next(index, between, ends)
+            if stop is not None:
+                return stop
         if self._marks.last_special("".join(ends)):
             if not self._marks.last_special(between):
                 return 0  # this turn and the next are one
             raise doubt(index, f"behind it stands {between[:60]!r}, and alone the turn ends in {ends[0][:60]!r}")
         # Some templates end turns with a text that is no special token of this tokenizer.
         return max((self._marks.common(between, end) for end in ends), default=0)
+
+    def _before_next(self, index: int, between: str, ends: list[str]) -> int | None:
+        """The same by the header of the next message, which stands behind the stop; None if that leaves a doubt."""
+        header = self._header_behind(index)
+        shared = self._marks.common_end(between, header)
+        closing = self._before_header(between[: len(between) - shared])
+        # A header that stands there whole leaves no doubt; else all that is known must be that there is some stop.
+        whole_header = shared and (shared == len(header) or header[-shared:].startswith(self._any_header or header))
+        if not closing.strip() and (whole_header or not all(map(str.strip, ends))):
+            return 0  # the next message begins at once
+        if self._marks.last_special(closing) and (whole_header or not any(map(self._marks.last_special, ends))):
+            return self._stop_in(closing)
+        return None
 
     def _ends(self, index: int, block: Block | None, behind: int) -> list[str]:
         """What the template writes behind the turn when nothing follows it, and when an answer is asked for."""
@@ -70,12 +82,14 @@ class StopFinder:
 
     def _stop_in(self, closing: str) -> int:
         """Where the stop ends in what closes a turn: behind the EOS token, else behind the last special token."""
+        eos = self._parts.eos
         for other in self._closings():
             # Everybody's messages end like this; what comes behind ends the text, not the turn.
             ends = other[: self._marks.last_special(other)].lstrip()
+            if eos and eos in ends:
+                ends = ends[: ends.index(eos) + len(eos)]
             if ends and ends in closing:
                 return closing.index(ends) + len(ends)
-        eos = self._parts.eos
         if eos and eos in closing:
             return closing.index(eos) + len(eos)
         return self._marks.last_special(closing)
@@ -136,6 +150,14 @@ class StopFinder:
                 continue
             before = parts.anchor(number, block.start)
             if not before or parts.role(number - 1) != "assistant":
-                return parts.text[before : block.start]
+                header = parts.text[before : block.start]
+                return header if number else self._without_front(header)
         around = parts.around_sample(0, role)
-        return "" if around is None else around[0]
+        return "" if around is None else self._without_front(around[0])
+
+    def _without_front(self, header: str) -> str:
+        """The header of the first message without what the template writes before any."""
+        front = self._parts.part(0, False)
+        if front is None:
+            return header
+        return header.removeprefix(front.text[front.blocks[-1].end if front.blocks else 0 :])

@@ -39,6 +39,8 @@ class TurnFinder:
     def __init__(self, parts: RowParts) -> None:
         self._parts, self._marks = parts, parts.marks
         self._stops = StopFinder(parts)
+        self.unstopped = False
+        """Whether a turn that was found has nothing behind it at which a model could stop."""
 
     @property
     def traces(self) -> list[Trace]:
@@ -129,6 +131,8 @@ class TurnFinder:
         stop = self._stops.length(index, between, blocks[0] if blocks else None, behind)
         if not blocks and not stop:
             return None
+        goes_on = index + 1 < len(parts.messages) and self._is_spoken(index + 1)
+        self.unstopped = self.unstopped or not (stop or goes_on)
         return Turn(index, start, behind + stop, stop > 0)
 
     def _adds_anything(self, index: int) -> bool:
@@ -151,8 +155,13 @@ class TurnFinder:
             return shared
         if prompt.strip() and prompt.strip() in gap:
             return None  # the template writes a message of its own before the first one's header
-        # The turn does not go on as the prompt would have it. What the template wrote in one piece stays together.
-        closing = len(before) - len(prompt) if before.endswith(prompt) else 0
+        # The turn does not go on as the prompt would have it.
+        asking = prompt if before.endswith(prompt) else self._parts.added(index)
+        closing = len(before) - len(asking)
+        ending = self._marks.common_end(gap, before)
+        if shared >= closing and not gap[closing:shared].strip() and gap[len(gap) - ending :].strip():
+            return len(gap)  # but both end alike, with a thought that is closed, say
+        # What the template wrote in one piece stays together.
         pieces = [edge - len(part.text) + len(before) for edge in part.edges]
         header = max((edge for edge in pieces if closing < edge <= shared), default=shared)
         # Where nothing but the end of the message before is shared, a turn goes on without a header, or has another.
