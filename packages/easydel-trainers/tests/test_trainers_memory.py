@@ -29,15 +29,30 @@ def _compiled_in_full():
 
 
 @functools.cache
-def compiled(*, layers: int, remat: str = "full"):
+def compiled(
+    *,
+    layers: int,
+    remat: str = "full",
+    tokens: int = TOKENS,
+    vocabulary: int = VOCABULARY,
+    heads: tuple[int, int] = (2, 1),
+    longest: int = 256,
+):
     config = DecoderConfig(
-        vocab_size=VOCABULARY, dim=DIM, num_layers=layers, num_heads=2, num_kv_heads=1, mlp_dim=MLP, tie_embeddings=True
+        vocab_size=vocabulary,
+        dim=DIM,
+        num_layers=layers,
+        num_heads=heads[0],
+        num_kv_heads=heads[1],
+        head_dim=DIM // 2,
+        mlp_dim=MLP,
+        tie_embeddings=True,
     )
     structure, params = split_params(AutoEasyDeLModelForCausalLM.from_config(config))
-    arguments = SFTConfig(gradient_checkpointing=remat, max_length=256, scheduler="constant")
+    arguments = SFTConfig(gradient_checkpointing=remat, max_length=longest, scheduler="constant")
     optimizer = make_optimizer(arguments, lambda step: 1e-3)
     step = make_train_step(SFTObjective(structure=structure, config=arguments), optimizer, lambda step: 1e-3)
-    batch = {name: jax.ShapeDtypeStruct((1, 1, TOKENS), jnp.int32) for name in ("input_ids", "labels", "segment_ids")}
+    batch = {name: jax.ShapeDtypeStruct((1, 1, tokens), jnp.int32) for name in ("input_ids", "labels", "segment_ids")}
     state = jax.eval_shape(lambda p: TrainState(p, optimizer.init(p), jnp.int32(0)), params)
     # The code generator that is quicker for what the other tests compile takes five times as long for this.
     emitters = {"xla_cpu_use_fusion_emitters": True}
@@ -70,6 +85,25 @@ def test_full_remat_keeps_little_of_a_layer_and_the_same_of_each():
     assert 1 < ((many - few) / 8 - 4 * LAYER_PARAMETERS) / in_arrays < 3
     # Else the line above would prove nothing.
     assert (temporary(10, "none") - many) / 10 / in_arrays > 10
+
+
+@pytest.mark.parametrize(
+    ("tokens", "remat"),
+    [
+        (512, "full"),
+        pytest.param(2048, "full", marks=pytest.mark.thorough),
+        pytest.param(2048, "none", marks=pytest.mark.thorough),
+    ],
+)
+def test_memory_of_a_step_grows_with_its_length_not_with_the_square(tokens, remat):
+    """Masks of whole rows, which are length² for every head, must not outlive the block that they are computed for."""
+    short, long = (
+        compiled(layers=2, remat=remat, tokens=length, longest=length, vocabulary=99, heads=(9, 3))
+        .memory_analysis()
+        .temp_size_in_bytes
+        for length in (tokens, 2 * tokens)
+    )
+    assert long < 2.2 * short
 
 
 def temporary(layers: int, remat: str) -> int:

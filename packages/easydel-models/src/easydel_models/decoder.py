@@ -260,7 +260,11 @@ def _layer_run(how: _Pass, stack: Stack, tokens: Tokens) -> Callable[[Array, Par
     kept = how.keep_memory or stack.config.mixer.publishes is not None
 
     def run(x: Array, layer: Params) -> tuple[Any, ...]:
-        x, memory, routing = layer_forward(stack.config, how.parallel.gathered(layer, how.dtype), x, tokens)
+        # Who sees whom is tied to the layer's input: what depends on nothing in the scan is computed once before it,
+        # and the masks of all blocks, which are length² for every row, would be kept.
+        x, places = jax.lax.optimization_barrier((x, dict(tokens.places)))
+        of_layer = dataclasses.replace(tokens, places=places)
+        x, memory, routing = layer_forward(stack.config, how.parallel.gathered(layer, how.dtype), x, of_layer)
         return x, memory if kept else None, routing
 
     return run
