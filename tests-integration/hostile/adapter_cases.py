@@ -44,8 +44,10 @@ def cases() -> Iterator[Case]:
         for number, value in enumerate(ODD_VALUES):
             made = _folder(config={**ADAPTER, key: value})
             yield Case(f"adapter_config.json: {key} = {number} {short(value)}", made, _load)
-    for key, value in (("use_rslora", "false"), ("init_lora_weights", "pissa"), ("init_lora_weights", "my_method")):
-        yield Case(f"{key} = {value}", _folder(config={**ADAPTER, key: value}), _load, accepted=False)
+    for value, read in (("pissa", True), ("olora", True), ("corda", False), ("my_method", False)):
+        made = _folder(config={**ADAPTER, "init_lora_weights": value})
+        yield Case(f"init_lora_weights = {value}", made, _load, accepted=read)
+    yield Case("use_rslora = false", _folder(config={**ADAPTER, "use_rslora": "false"}), _load, accepted=False)
     for number, text in enumerate(mutations(json.dumps(ADAPTER).encode(), 60, seed=3)):
         yield Case(f"adapter_config.json: damaged {number}", _folder(config=text), _load)
     for name, text in TEXTS.items():

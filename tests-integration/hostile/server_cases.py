@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cases import ODD_VALUES, SECRET, Case, mutations, short
-from easydata_sources import JsonShardedSource
+from easydata_sources import JsonShardedSource, web_client
 from easydata_sources.retry import RetryPolicy
 from easydel_models.generation import GenerationOptions, HttpEngine, Patience
 
@@ -27,6 +27,7 @@ ROWS = b'{"text": "a"}\n{"text": "b"}\n'
 Behaviour = Callable[[BaseHTTPRequestHandler], object]
 PATIENCE = Patience(timeout=2.0, total_timeout=2.0, max_bytes=1 << 20, retries=1, first_pause=0.01)
 RETRIES = RetryPolicy(attempts=2, first_delay=0.01)
+web_client.LONGEST_SILENCE = PATIENCE.timeout
 
 
 def cases() -> Iterator[Case]:

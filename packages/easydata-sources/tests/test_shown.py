@@ -137,6 +137,14 @@ def test_keys_in_headers_follow_no_redirect_to_another_host():
         web.close()
 
 
+def test_a_redirect_that_is_no_address_of_the_web_is_refused_where_secrets_are_sent():
+    pytest.importorskip("aiohttp")
+    web = Web(target="file:///etc/passwd")
+    with pytest.raises(DataAccessError, match="redirects to file:///etc/passwd"):
+        list(JsonShardedSource(web.url, storage_options={"headers": {"X-API-Key": SECRET}}).rows())
+    web.close()
+
+
 def test_shards_are_called_without_the_secrets_of_their_address():
     web = Web()
     source = JsonShardedSource(f"{web.url}?sig={SECRET}")

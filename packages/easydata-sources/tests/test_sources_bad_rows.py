@@ -37,6 +37,7 @@ from easydata_sources import (
     TextShardedSource,
     as_sharded_source,
 )
+from easydata_sources.lines import LineRun
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -467,3 +468,17 @@ def test_a_full_disk_ends_a_quarantine_in_words_and_the_next_run_goes_on(
     again = JsonShardedSource(str(tmp_path / "rows.jsonl")).on_bad_rows("quarantine", file=str(file), budget=1.0)
     assert [row["a"] for row in again.rows()] == [1, 2]
     assert [json.loads(line)["row"] for line in file.read_text().splitlines()] == [1]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.txt"])
+def test_what_a_bad_line_costs_does_not_grow_with_the_lines_around_it(name, tmp_path, monkeypatch) -> None:
+    begins: list[int] = []
+    starts = LineRun.starts
+    monkeypatch.setattr(LineRun, "starts", lambda run: begins.append(1) or starts(run))
+    good = {"a.jsonl": b'{"a": 1}\n', "a.csv": b"1,2\n", "a.txt": b"text\n"}[name]
+    bad = {"a.jsonl": b'1,"\n', "a.csv": b"1,2,3\n", "a.txt": b"\xff\n"}[name]
+    (tmp_path / name).write_bytes((b"a,b\n" if name == "a.csv" else b"") + good + bad * 3_000)
+    source = as_sharded_source(str(tmp_path / name)).on_bad_rows("skip", budget=1.0)
+    rows = source.rows()
+    assert len([rows.state() for _ in rows]) == 1
+    assert len(begins) < 30, "once for each stretch of lines, not for each line"

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from easydata_sources import DataFilesNotFoundError, RetryPolicy, as_sharded_source
+from easydata_sources import DataFilesNotFoundError, DataUnreachableError, RetryPolicy, as_sharded_source
 from easydata_sources.jsonl import JsonShardedSource
 
 ROWS = [{"id": i, "text": "x" * 40} for i in range(3_000)]
@@ -90,3 +90,31 @@ def test_an_answer_that_breaks_off_is_asked_for_again(server: tuple[str, type[Ha
 def test_a_missing_file_of_a_web_server_is_refused(server: tuple[str, type[Handler]]) -> None:
     with pytest.raises(DataFilesNotFoundError, match=r"no file 'http://.*/none\.jsonl'"):
         as_sharded_source(f"{server[0]}/none.jsonl")
+
+
+def test_a_server_may_take_any_time_for_an_answer_but_not_say_nothing(monkeypatch):
+    pytest.importorskip("aiohttp")
+    from easydata_sources import web_client
+
+    timeout = web_client.web_options({})["client_kwargs"]["timeout"]
+    assert (timeout.total, timeout.sock_read) == (None, web_client.LONGEST_SILENCE)
+    asked_for = web_client.web_options({"client_kwargs": {"timeout": 5}})
+    assert asked_for["client_kwargs"]["timeout"] == 5
+
+    over = threading.Event()
+
+    class Silent(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            over.wait(30)
+
+        do_HEAD = do_GET
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Silent)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    monkeypatch.setattr(web_client, "LONGEST_SILENCE", 0.1)
+    address = f"http://127.0.0.1:{server.server_port}/silent.jsonl"
+    with pytest.raises(DataUnreachableError, match=r"silent\.jsonl"):
+        list(JsonShardedSource(address, retries=RetryPolicy(attempts=2, first_delay=0.01)).rows())
+    over.set()
+    server.shutdown()
+    server.server_close()

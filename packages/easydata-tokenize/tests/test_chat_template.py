@@ -138,6 +138,16 @@ def test_rows_with_tools_get_the_template_for_tools(golden):
     assert (templates.choose().source, templates.choose([TOOL]).source) == ("plain", "with tools")
 
 
+def test_several_templates_of_which_none_is_the_default_are_told(golden):
+    from easydata_tokenize import load_tokenizer
+
+    tokenizer = load_tokenizer(golden / "tokenizer")
+    tokenizer.chat_template = {"rag": "documents", "tool_use": "with tools"}
+    with pytest.raises(MissingChatTemplateError, match=r"'rag', 'tool_use'"):
+        ChatTemplates(tokenizer).choose()
+    assert ChatTemplates(tokenizer).choose([TOOL]).source == "with tools"
+
+
 def test_a_tokenizer_without_template_raises_on_one_screen(tokenizer_with):
     templates = ChatTemplates(tokenizer_with(None))
     assert not templates.available

@@ -95,6 +95,7 @@ def test_a_number_may_be_written_as_everybody_writes_it(text):
         ("section.steps=true", "`section.steps` is true; expected a whole number or null."),
         ("section.rate=true", "`section.rate` is true; expected a number."),
         ("section.rate=quick", "`section.rate` is the text 'quick'; expected a number."),
+        (f"section.rate=1{'0' * 400}", f"`section.rate` is 1{'0' * 400}; expected a number."),
         ("section.rate=null", "`section.rate` is null; expected a number."),
         ("section.kind=medium", "`section.kind` is the text 'medium'; expected one of fast, slow."),
         (

@@ -99,7 +99,7 @@ class SetAside(Transform):
         """
         if self._quarantine is not None:
             self._quarantine.add(bad.error, reason=bad.reason, content=bad.content)
-        self.report.count(bad.reason, example=str(bad.error))
+        self.report.count(bad.reason, example=bad.error)
         counts = self.report.counts
         budget, seen, total = self.policy.budget, self.report.rows, sum(counts.values())
         is_share = isinstance(budget, float)

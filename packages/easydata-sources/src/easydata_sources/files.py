@@ -366,11 +366,11 @@ def _filesystem(url: str, options: Mapping[str, Any]) -> tuple[AbstractFileSyste
     protocol = url.partition("://")[0] if "://" in url else "file"
     if protocol == "file" and "::" not in url:
         return fsspec.filesystem("file"), os.path.abspath(os.path.expanduser(url.removeprefix("file://")))
-    if protocol in {"http", "https"}:
-        from easydata_sources.redirects import followed_without_secrets
-
-        options = followed_without_secrets(options)
     try:
+        if protocol in {"http", "https"}:
+            from easydata_sources.web_client import web_options
+
+            options = web_options(options)
         return fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
         module, extra = _EXTRAS.get(protocol, (str(error), protocol))

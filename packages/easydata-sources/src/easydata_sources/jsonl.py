@@ -150,13 +150,14 @@ class JsonShardedSource(FileSource):
     def _parse(self, run: LineRun, lines: list[int], shard: int, row: int) -> tuple[list[Row], DataFormatError | None]:
         """Parse lines, up to the first broken one unless those are marked."""
         rows: list[Row] = []
+        starts = run.starts()
         for index in lines:
             line = run.lines[index]
             try:
                 size = len(line) if run.too_long is None else run.too_long
                 rows.append(self._parse_line(line, size, shard, row + len(rows)))
             except DataFormatError as error:
-                error.found = f"{error.found}, in the line that begins at byte {run.starts()[index]}"
+                error.found = f"{error.found}, in the line that begins at byte {starts[index]}"
                 if not self.care.marks:
                     return rows, error
                 rows.append(BadRow(error, content=line))

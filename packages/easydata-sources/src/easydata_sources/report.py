@@ -88,18 +88,18 @@ class DataReport:
         with self._lock:
             self._rows += n_rows
 
-    def count(self, reason: str, n: int = 1, example: str | None = None) -> None:
+    def count(self, reason: str, n: int = 1, example: object = None) -> None:
         """Add rows of which something is to be reported.
 
         Args:
             reason: What happened to them, e.g. `truncated`.
             n: How many.
-            example: What one of them looks like; the first is kept.
+            example: What one of them looks like; the text of the first is kept.
         """
         with self._lock:
             self._counts[reason] = self._counts.get(reason, 0) + n
-            if example is not None:
-                self._examples.setdefault(reason, example)
+            if example is not None and reason not in self._examples:
+                self._examples[reason] = str(example)
 
     def check(self, final: bool = False) -> None:
         """Raise if a reason has passed its threshold.

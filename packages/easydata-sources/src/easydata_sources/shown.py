@@ -32,6 +32,7 @@ _TOKEN = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{8,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
     r"|xox[abprs]-[\w-]{8,}|(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{30,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+)"
 )
+_UNUSUAL = re.compile(r"[^ -~\n\t]")
 _VARIABLE = re.compile(r"(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|(?:API|ACCESS|PRIVATE)_?KEY|CREDENTIALS?)\w*$")
 
 
@@ -59,9 +60,7 @@ def without_secrets_of_addresses(text: str) -> str:
 
 def printable(text: str) -> str:
     """Return the text with every character escaped that moves a cursor, or hides or reverses what is written."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(character if _is_plain(character) else _escaped(character) for character in text)
+    return _UNUSUAL.sub(lambda match: match[0] if _is_plain(match[0]) else _escaped(match[0]), text)
 
 
 def readable(text: str) -> str:

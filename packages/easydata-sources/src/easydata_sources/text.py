@@ -55,7 +55,8 @@ class TextShardedSource(FileSource):
         for run in read_line_runs(self.files[shard], offset, longest=self.care.largest_row_bytes):
             rows, broken = self._decode(shard, row, run)
             if rows:
-                yield self.chunk(shard, row, rows, lambda given, run=run: {"offset": run.starts()[given]})
+                starts = run.starts()
+                yield self.chunk(shard, row, rows, lambda given, starts=starts: {"offset": starts[given]})
             if broken is not None:
                 raise broken
             row += len(rows)

@@ -49,7 +49,15 @@ class ChatTemplates:
                 mend="use the tokenizer of the chat model, or set one: tokenizer.chat_template = "
                 'open("template.jinja").read()',
             )
-        source = self._tokenizer.get_chat_template(None, tools)
+        try:
+            source = self._tokenizer.get_chat_template(None, tools)
+        except ValueError as error:  # several templates, and none of them is called "default"
+            raise MissingChatTemplateError(
+                "The tokenizer has several chat templates and none that is the default.",
+                found=f"templates named {', '.join(map(repr, self._tokenizer.chat_template))}",
+                expected='one chat template, or one of several named "default"',
+                mend='choose one: tokenizer.chat_template = tokenizer.chat_template["…"]',
+            ) from error
         if source not in self._known:
             self._known[source] = ChatTemplate(
                 source, variables=self._tokenizer.special_tokens_map, specials=self._specials

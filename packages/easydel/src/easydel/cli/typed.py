@@ -238,7 +238,7 @@ def _number(value: float | str) -> float:
     """YAML reads `1e-4` as text (it wants `1.0e-4`); everybody means the number."""
     try:
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # no number, or a whole one beyond what floats hold
         raise _Misfit from None
 
 
