@@ -5,9 +5,17 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from easydel_models import AutoEasyDeLModelForCausalLM, LoraConfig, load_adapter, save_adapter, split_params, with_lora
+from easydel_models import (
+    AutoEasyDeLModelForCausalLM,
+    LoraConfig,
+    load_adapter,
+    save_adapter,
+    split_params,
+    with_lora,
+    without_lora,
+)
 from easydel_models.errors import LoraError
-from easydel_models.parameters import flattened, update_params
+from easydel_models.parameters import flattened, nested, update_params
 from safetensors.numpy import load_file, save_file
 
 COMMON = {"vocab_size": 31, "num_attention_heads": 2, "hidden_size": 8, "num_hidden_layers": 2, "intermediate_size": 12}
@@ -15,14 +23,43 @@ PHI3 = {**COMMON, "model_type": "phi3", "num_key_value_heads": 1}
 GPT2 = {"model_type": "gpt2", "vocab_size": 31, "n_embd": 8, "n_head": 2, "n_layer": 2, "n_positions": 16}
 
 
+DEEPSEEK = {
+    **COMMON,
+    "model_type": "deepseek_v3",
+    "q_lora_rank": None,
+    "kv_lora_rank": 6,
+    "qk_nope_head_dim": 4,
+    "qk_rope_head_dim": 2,
+    "v_head_dim": 3,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 4,
+    "n_group": 1,
+    "topk_group": 1,
+}
+QWEN3_NEXT = {
+    **COMMON,
+    "model_type": "qwen3_next",
+    "num_hidden_layers": 4,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 4,
+    "shared_expert_intermediate_size": 4,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 3,
+    "linear_value_head_dim": 2,
+}
+
+
 def adapted(config, **lora):
     model = with_lora(AutoEasyDeLModelForCausalLM.from_config(config), LoraConfig(rank=2, alpha=4.0, **lora), seed=1)
     rng = np.random.default_rng(0)
     flat = flattened(split_params(model)[1])
     drawn = {path: rng.normal(size=one.shape).astype("f4") for path, one in flat.items() if path.endswith("_lora_b")}
-    for path, values in drawn.items():
-        stack, _, name = path.rpartition(".")
-        update_params(model, {stack: {name: jnp.asarray(values)}})
+    update_params(model, nested({path: jnp.asarray(values) for path, values in drawn.items()}))
     return model
 
 
@@ -47,6 +84,26 @@ def test_several_linear_layers_in_one_module_come_back_as_they_were(tmp_path, co
     for path, array in flattened(split_params(model)[1]).items():
         if "_lora_" in path:
             np.testing.assert_array_equal(flattened(split_params(again)[1])[path], array, err_msg=path)
+
+
+@pytest.mark.parametrize("config", [PHI3, GPT2, DEEPSEEK, QWEN3_NEXT], ids=lambda config: config["model_type"])
+def test_an_adapter_in_a_file_adds_to_its_module_what_it_adds_here(config, tmp_path):
+    targets = [r"attn\."]
+    model = adapted(config, targets=targets)
+    save_adapter(tmp_path / "adapter", model)
+    model.save_pretrained(tmp_path / "merged")
+    without_lora(model).save_pretrained(tmp_path / "base")
+    adapter = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    merged, base = (load_file(tmp_path / folder / "model.safetensors") for folder in ("merged", "base"))
+    names = [name for name in adapter if name.endswith("lora_A.weight")]
+    assert names
+    for name in names:
+        module = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+        added = 2.0 * adapter[name.replace("lora_A", "lora_B")] @ adapter[name]  # alpha 4, rank 2
+        added = added.T if config is GPT2 else added
+        np.testing.assert_allclose(
+            merged[f"{module}.weight"] - base[f"{module}.weight"], added, atol=1e-5, err_msg=module
+        )
 
 
 def test_one_of_two_modules_of_the_same_name_is_told_apart(tmp_path):

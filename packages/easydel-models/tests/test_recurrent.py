@@ -56,8 +56,8 @@ def chunked(inputs, start, stop, state, before):
 
 def test_chunks_give_what_single_steps_give(inputs, stepwise):
     read, state, _ = chunked(inputs, 0, LENGTH, jnp.zeros((ROWS, HEADS, WIDTH, OUT)), NOTHING)
-    np.testing.assert_allclose(read, stepwise[0], atol=3e-6)
-    np.testing.assert_allclose(state, stepwise[1], atol=3e-6)
+    np.testing.assert_allclose(read, stepwise[0], atol=8e-6)
+    np.testing.assert_allclose(state, stepwise[1], atol=8e-6)
 
 
 @pytest.mark.parametrize("border", BORDERS)
@@ -65,8 +65,8 @@ def test_a_row_may_be_read_in_two_parts(inputs, stepwise, border):
     empty = jnp.zeros((ROWS, HEADS, WIDTH, OUT))
     first, state, document = chunked(inputs, 0, border, empty, NOTHING)
     second, state, _ = chunked(inputs, border, LENGTH, state, document)
-    np.testing.assert_allclose(np.concatenate([first, second], axis=1), stepwise[0], atol=3e-6)
-    np.testing.assert_allclose(state, stepwise[1], atol=3e-6)
+    np.testing.assert_allclose(np.concatenate([first, second], axis=1), stepwise[0], atol=8e-6)
+    np.testing.assert_allclose(state, stepwise[1], atol=8e-6)
 
 
 def test_gradients_do_not_cross_documents_and_stay_finite(inputs):

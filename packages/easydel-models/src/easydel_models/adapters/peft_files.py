@@ -24,8 +24,9 @@ from easydel_models.adapters.peft_values import read_peft_config
 from easydel_models.adapters.targets import adapted_kernels, linear_modules, linear_paths
 from easydel_models.config import DecoderConfig
 from easydel_models.errors import LoraError, ModelNotFoundError
+from easydel_models.families.wrappers import SPELLINGS
 from easydel_models.files.tensor_files import open_file, write_file
-from easydel_models.files.weights import stored_together
+from easydel_models.files.weights import outputs_of_module, stored_together
 from easydel_models.files.whole_folder import whole_folder
 from easydel_models.heads import DecoderModel, SequenceClassifier
 from easydel_models.layers.linear import LORA_A, LORA_B
@@ -117,7 +118,9 @@ def load_adapter(path: str | os.PathLike[str], model: Model) -> Model:
     config = _read_config(folder)
     if not (folder / WEIGHTS).is_file():
         raise ModelNotFoundError(f"{folder / WEIGHTS} is not there; pickled adapters (.bin) are never read.")
-    tensors = {name: tensor.load() for name, tensor in open_file(folder / WEIGHTS).items()}
+    tensors = {
+        _named_as_today(name, model.config): tensor.load() for name, tensor in open_file(folder / WEIGHTS).items()
+    }
     score = tensors.pop(_SCORE, None)
     lora = _lora_config(config, tensors, model.config, folder)
     adapters = _stacked(tensors, model.config, lora, folder)
@@ -130,6 +133,15 @@ def load_adapter(path: str | os.PathLike[str], model: Model) -> Model:
 
 
 _F32 = np.dtype(np.float32)
+
+
+def _named_as_today(name: str, config: DecoderConfig) -> str:
+    """The tensor's name with the text model's beginning as transformers 5 has it, where that is a part of the model."""
+    for spelling in SPELLINGS if config.wrapped_in else ():
+        layers = f"{_PREFIX}{spelling.model}layers."
+        if name.startswith(layers):
+            return f"{_PREFIX}{SPELLINGS[0].model}layers.{name.removeprefix(layers)}"
+    return name
 
 
 def _write_adapter(target: Path, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> None:
@@ -148,10 +160,11 @@ def _tensors(params: Params, config: DecoderConfig, lora: LoraConfig) -> Iterato
     flat = flattened(params)
     for paths in _modules(config, lora):
         pairs = [(to_host(flat[path + LORA_A]), to_host(flat[path + LORA_B])) for path in paths]
+        order = outputs_of_module(config, paths[0])
         for layer, module in enumerate(linear_modules(config, paths[0])):
             # Side by side in one module, adapters of several linear layers are one of as many times the rank.
             a = np.concatenate([a[layer].T for a, _ in pairs])
-            b = block_diagonal([b[layer].T for _, b in pairs])
+            b = block_diagonal([b[layer].T for _, b in pairs])[order]
             yield f"{_PREFIX}{module}.lora_A.weight", np.ascontiguousarray(a)
             yield f"{_PREFIX}{module}.lora_B.weight", np.ascontiguousarray(b)
     if "score" in params:
@@ -167,6 +180,9 @@ def _adapter_config(model: DecoderModel, lora: LoraConfig, base_model: str | Non
     classifier = isinstance(model, SequenceClassifier)
     modules = _modules(model.config, lora)
     words = [_word(model.config, paths[0]) for paths in modules]
+    targets: Any = sorted(set(words))
+    if model.config.wrapped_in:  # the other parts of the checkpoint have modules of the same names
+        targets = rf".*language_model\..*\.({'|'.join(map(re.escape, targets))})"
     times = {word: len(paths) for word, paths in zip(words, modules, strict=True) if len(paths) > 1}
     return {
         "peft_type": "LORA",
@@ -176,7 +192,7 @@ def _adapter_config(model: DecoderModel, lora: LoraConfig, base_model: str | Non
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,
         "use_rslora": lora.rslora,
-        "target_modules": sorted(set(words)),
+        "target_modules": targets,
         "rank_pattern": {word: lora.rank * count for word, count in times.items()},
         "alpha_pattern": {word: _alpha(lora, count) for word, count in times.items()},
         "modules_to_save": ["score"] if classifier else None,
@@ -262,12 +278,13 @@ def _stacked(
     for paths in _modules(config, lora):
         rows, columns = specs[paths[0]].shape[0], [specs[path].shape[1] for path in paths]
         halves: list[list[tuple[np.ndarray, np.ndarray]]] = []
+        back = np.argsort(outputs_of_module(config, paths[0]))
         for module in linear_modules(config, paths[0]):
             keys = [f"{_PREFIX}{module}.lora_{part}.weight" for part in ("A", "B")]
             ranks = (lora.rank, lora.rank * len(paths))
             _check_shapes(tensors, keys, [[(rank, rows), (sum(columns), rank)] for rank in ranks], folder)
             a, b = (tensors[key].astype(_F32) for key in keys)
-            halves.append(split_adapter(a, b, columns, lora.rank, f"{folder / WEIGHTS}: {module}"))
+            halves.append(split_adapter(a, b[back], columns, lora.rank, f"{folder / WEIGHTS}: {module}"))
             used.update(keys)
         for number, path in enumerate(paths):
             adapters[path + LORA_A] = jnp.asarray(np.stack([half[number][0].T for half in halves]))

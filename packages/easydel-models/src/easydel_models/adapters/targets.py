@@ -1,10 +1,12 @@
 """Which linear layers of a given model an adapter's targets mean."""
 
+import dataclasses
 import re
 
 from easydel_models.adapters.config import LoraConfig
 from easydel_models.config import DecoderConfig
 from easydel_models.errors import LoraError
+from easydel_models.families.wrappers import SPELLINGS
 from easydel_models.files.weights import module_names
 from easydel_models.parameters import parameter_specs
 
@@ -39,5 +41,8 @@ def linear_paths(config: DecoderConfig) -> list[str]:
 
 
 def linear_modules(config: DecoderConfig, path: str) -> list[str]:
-    """Returns what transformers calls the linear layer at ``path``, in each layer of its stack."""
-    return module_names(config, path)
+    """Returns what transformers calls the linear layer at ``path``, in each layer of its stack.
+
+    A checkpoint's tensors may still have the names of transformers 4; modules have those of today.
+    """
+    return module_names(dataclasses.replace(config, spelling=SPELLINGS[0]), path)

@@ -46,6 +46,12 @@ class ByHead(Stored):
         """See `Stored`."""
         return module_of(self.name)
 
+    def outputs(self, specs: Specs) -> np.ndarray:
+        """See `Stored`."""
+        heads, widths = specs[self.parameters[0]].heads, [specs[name].shape[-1] for name in self.parameters]
+        places = np.split(np.arange(sum(widths)), np.cumsum(widths)[:-1].tolist())
+        return np.concatenate([part.reshape(heads, -1) for part in places], axis=1).reshape(-1)
+
 
 @final
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -41,6 +41,10 @@ class Stored(abc.ABC):
     def module(self, parameter: str) -> str:
         """Returns the template of what transformers calls the module that holds the parameter."""
 
+    def outputs(self, specs: Specs) -> np.ndarray:
+        """Returns, for each output of the module, its place among those of the parameters behind one another."""
+        return np.arange(sum(specs[name].shape[-1] for name in self.holds()))
+
 
 @final
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -171,6 +171,12 @@ def stored_together(config: DecoderConfig, path: str) -> tuple[str, ...]:
     return next(part.paths for part in _parts(config) if path in part.paths)
 
 
+def outputs_of_module(config: DecoderConfig, path: str) -> np.ndarray:
+    """Returns, for each output of the module that holds ``path``, its place among those of `stored_together`."""
+    part = next(part for part in _parts(config) if path in part.paths)
+    return part.stored.outputs(part.specs)
+
+
 def expected_names(config: DecoderConfig) -> set[str]:
     """Returns the names of all tensors that the decoder reads."""
     return {name for part in _parts(config) for name, _ in part.tensors()}

@@ -16,7 +16,7 @@ References: Yang, Kautz & Hatamizadeh, Gated Delta Networks, 2024, https://arxiv
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from easydel_models.recurrent.documents import Documents
 
@@ -88,7 +88,7 @@ def unit_length(x: Float[Array, "... K"]) -> Float[Array, "... K"]:
 
 def _chunk_step(state: Array, chunk: tuple[Array, ...]) -> tuple[Array, Array]:
     query, key, value, log_decay, beta, documents, before = chunk
-    total = jnp.cumsum(log_decay, axis=2)
+    total = _sums_within(log_decay, documents)
     # What a token still sees of another one, and of the state: nothing across the border of a document.
     lower = jnp.tril(jnp.ones((total.shape[2], total.shape[2]), bool))
     seen = lower[None] & (documents[:, :, None] == documents[:, None, :])
@@ -109,6 +109,17 @@ def _chunk_step(state: Array, chunk: tuple[Array, ...]) -> tuple[Array, Array]:
     read = read + jnp.einsum("bhij,bhjv->bhiv", attention, corrections)
     state = state * of_state[..., -1][..., None, None]
     return state + jnp.einsum("bhik,bhiv->bhkv", key * to_end[..., None], corrections), read
+
+
+def _sums_within(log_decay: Float[Array, "B H C"], documents: Int[Array, "B C"]) -> Float[Array, "B H C"]:
+    """Running sums that begin anew with every document: differences of longer ones would lose digits."""
+    begins = jnp.diff(documents, axis=1, prepend=documents[:, :1]) != 0
+    begins = jnp.broadcast_to(begins[:, None], log_decay.shape)
+
+    def joined(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array, Array]:
+        return jnp.where(right[1], right[0], left[0] + right[0]), left[1] | right[1]
+
+    return jax.lax.associative_scan(joined, (log_decay, begins), axis=2)[0]
 
 
 def _in_chunks(array: Array, size: int) -> Array:
