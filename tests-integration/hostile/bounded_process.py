@@ -112,6 +112,8 @@ def _paths() -> list[str]:
 def serve(corpus: str, folder: Path, seconds: float) -> None:
     """Answer each number read from standard input with the faults of that case, as one line of JSON."""
     module = importlib.import_module(corpus)
+    if hasattr(module, "prepare"):  # what its cases share, and is too dear to be made by each
+        module.prepare(folder / "prepared")
     cases = list(module.cases())
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever an import prints is no answer
@@ -251,6 +253,8 @@ def _noted(event: str, arguments: tuple[Any, ...], home: Path) -> list[str] | No
         paths = [path for path in arguments[:2] if isinstance(path, str | bytes | os.PathLike)]
         # The end of a symbolic link that is made counts only once something is written through it.
         changed = paths[1:] if event == "os.symlink" else paths
+        if event == "os.mkdir" and os.path.isdir(paths[0]):
+            return None  # it fails, and changes nothing
         if any(_is_outside(os.path.dirname(os.path.abspath(os.fsdecode(path))), home) for path in changed):
             return ["outside", f"{event} {' '.join(os.fsdecode(path) for path in paths)}"]
     elif event in _PROGRAMS:

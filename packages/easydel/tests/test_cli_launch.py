@@ -95,3 +95,26 @@ def test_a_signal_reaches_all_as_sigterm():
 def test_impossible_launches_are_refused(words, message):
     with pytest.raises(CommandError, match=message):
         launch(*words)
+
+
+LISTENING = """
+import os, socket
+from easydel_trainers import join_processes
+join_processes()
+if os.environ["EASYDEL_PROCESS_ID"] == "0":
+    own = {os.path.realpath(f"/proc/self/fd/{number}").rpartition("/")[2] for number in os.listdir("/proc/self/fd")}
+    for table in ("tcp", "tcp6"):
+        for line in open(f"/proc/self/net/{table}").readlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and f"socket:[{words[9]}]" in own:
+                print("listens", words[1])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks /proc who listens")
+def test_the_processes_of_one_machine_listen_to_nobody_else(capfd):
+    assert launch("--processes", "2", *python(LISTENING)) == 0
+    addresses = [line.split()[-1] for line in capfd.readouterr().out.splitlines() if "listens" in line]
+    assert addresses
+    loopback = ("0100007F:", "0000000000000000FFFF00000100007F:", "00000000000000000000000001000000:")
+    assert all(address.startswith(loopback) for address in addresses), addresses
