@@ -67,13 +67,11 @@ def cases() -> Iterator[Case]:
     """What is damaged is found when the run is there: a case takes the file of its number, round and round."""
     yield Case("as it should be", _copied, _export, accepted=True)
     for number in range(DAMAGED):
-        yield Case(f"file {number} damaged", partial(_changed, number, _damage), _export)
+        yield Case(f"file {number} damaged", partial(_changed, number, partial(_damage, number)), _export)
     for number in range(EMPTIED):
-        yield Case(
-            f"file {number} emptied", partial(_changed, number, lambda path, number: path.write_bytes(b"")), _export
-        )
+        yield Case(f"file {number} emptied", partial(_changed, number, lambda path: path.write_bytes(b"")), _export)
     for number in range(REMOVED):
-        yield Case(f"file {number} removed", partial(_changed, number, lambda path, number: path.unlink()), _export)
+        yield Case(f"file {number} removed", partial(_changed, number, Path.unlink), _export)
 
 
 def _copied(folder: Path) -> None:
