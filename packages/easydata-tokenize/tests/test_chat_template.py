@@ -84,6 +84,19 @@ def test_texts_are_given_as_strings_or_as_parts_as_the_template_wants_them(sourc
         assert template(source).render(messages) == "Hi;Hello;"
 
 
+@pytest.mark.parametrize(
+    "printed",
+    ["m.content", "m.content | string", "m.content | trim", "m.content | upper", "m.content | replace('x', 'y')"],
+)
+def test_an_object_is_told_from_the_templates_own_letters_however_it_is_printed(printed):
+    source = "{% for m in messages %}<r>{{ " + printed + " }}</r>{% endfor %}"
+    _, rendered = template(source).rendered(Conversation([{"role": "tool", "content": {"boat": "low"}}]))
+    assert [rendered.text[block.start : block.end].lower() for block in rendered.blocks] == ["{'boat': 'low'}"]
+    assert [block.message for block in rendered.blocks] == [0]
+    assert rendered.unrendered == {}
+    assert rendered.misses == 1
+
+
 DOUBLED = (
     "{%% set ns = namespace(s='ab') %%}{%% for i in range(60) %%}{%% set ns.s = ns.s %s ns.s %%}{%% endfor %%}"
     "{{ ns.s }}"

@@ -163,6 +163,11 @@ KINDS = {
         ["A<|e|>", CALL.removesuffix("<|e|>")],
         behind="<|m|><|s|>Call like this.<|e|>",
     ),
+    "F5 a result that is an object, printed through a filter": Kind(
+        CALLS.replace("m.content or ''", "m.content | trim"),
+        [user("q"), calls(""), {**ANSWER, "content": {"low": "tide"}}, says("B")],
+        [CALL, "B<|e|>"],
+    ),
     "F6 null is not empty": Kind(
         EACH
         + "{% if m.content is none %}CALL {{ m.tool_calls[0].function | tojson }}{% else %}{{ m.content }}{% endif %}"

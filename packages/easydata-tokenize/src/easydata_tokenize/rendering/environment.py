@@ -34,6 +34,7 @@ from easydata_tokenize.rendering.values import (
     joined_values,
     note_raw_values,
     on_plain,
+    on_text,
     printable,
     size_of,
     to_json,
@@ -45,6 +46,8 @@ __all__ = ["compile_template"]
 _KNOWING = {"attr", "batch", "count", "d", "default", "dictsort", "first", "groupby", "items", "last", "length", "list"}
 _KNOWING |= {"lower", "map", "max", "min", "random", "reject", "rejectattr", "replace", "reverse", "select"}
 _KNOWING |= {"selectattr", "slice", "sort", "string", "sum", "trim", "unique", "upper", "capitalize"}
+# Those among them that make a text of whatever they are given.
+_MAKING_TEXT = ("capitalize", "lower", "replace", "string", "trim", "upper")
 
 
 @cache
@@ -59,6 +62,7 @@ def compile_template(source: str) -> Any:
     environment.filters = {
         name: filter_ if name in _KNOWING else on_plain(filter_) for name, filter_ in environment.filters.items()
     }
+    environment.filters |= {name: on_text(environment.filters[name]) for name in _MAKING_TEXT}
     environment.filters |= {"tojson": to_json, "join": joined_values, "_joined": concatenated, "_counted": _counted}
     environment.tests["in"] = _in
     environment.globals |= {"raise_exception": _raise, "strftime_now": _now, "namespace": _Namespace, "dict": _Dict()}

@@ -26,6 +26,7 @@ __all__ = [
     "joined_values",
     "note_raw_values",
     "on_plain",
+    "on_text",
     "printable",
     "size_of",
     "to_json",
@@ -168,6 +169,16 @@ def on_plain(filter_: Callable[..., Any]) -> Callable[..., Any]:
             return changed(str(made), given)
         unrepeatable()
         return made
+
+    return wrapper
+
+
+def on_text(filter_: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a filter of texts to which lists and dicts are given as they would be printed, with their origins."""
+
+    @wraps(filter_)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return filter_(*(printable(arg) if isinstance(arg, list | tuple | dict) else arg for arg in args), **kwargs)
 
     return wrapper
 
