@@ -31,8 +31,10 @@ from easydata_sources import MemoryShardedSource, ShardedDataSource, as_sharded_
 from easydata_tokenize import load_tokenizer
 from easydel_models import AutoEasyDeLModelForCausalLM, CausalLM, DecoderConfig
 from easydel_trainers import Callback, SFTConfig, SFTTrainer
-from easydel_trainers.checkpoint import Checkpointer
-from easydel_trainers.training_run import TrainingRun
+from easydel_trainers.checkpoints.checkpointer import Checkpointer
+from easydel_trainers.run.run import Run
+from easydel_trainers.run.view import RunView
+from easydel_trainers.step_source import StepStart
 
 GOLDEN = Path(__file__).parents[1] / "tests-integration" / "golden"
 FAR = 1_000_000
@@ -86,14 +88,14 @@ def seconds_of_a_run(trainer: SFTTrainer) -> float:
 
 def seconds_of_the_program(trainer: SFTTrainer, steps: int) -> float:
     with ExitStack() as resources:
-        run = TrainingRun(trainer, resources)
-        batches = [step.arrays for step in itertools.islice(trainer._prepared_steps(run), steps)]
-        state = jax.tree.map(jax.numpy.copy, run.progress.state)
-        state, result = trainer._train_step(state, batches[0])
+        run = Run(trainer.training, resources)
+        batches = [step.arrays for step in itertools.islice(trainer.source.steps(run.view, StepStart()), steps)]
+        state = jax.tree.map(jax.numpy.copy, run.state.state)
+        state, result = trainer.program.train_step(state, batches[0])
         jax.block_until_ready(result)
         began = time.perf_counter()
         for batch in batches[1:]:
-            state, result = trainer._train_step(state, batch)
+            state, result = trainer.program.train_step(state, batch)
         jax.block_until_ready(result)
         return (time.perf_counter() - began) / (steps - 1)
 
@@ -115,27 +117,27 @@ def resume(options: argparse.Namespace) -> dict[str, Any]:
 def leave_checkpoint(trainer: SFTTrainer, row: int) -> None:
     """What a run that stands before row number `row` saves."""
     with ExitStack() as resources:
-        run = TrainingRun(trainer, resources)
-        rows = trainer._rows.in_order(trainer._make_training_transform())
+        run = Run(trainer.training, resources)
+        rows = trainer.data.in_order(trainer.data.training_transform())
         state = rows.state()
         limited = rows._source.shuffle(seed=rows._shuffle_seed, epoch=0).limit(len(rows._source)).rows()
         limited.skip(row)
         state["rows"] = {**state["rows"], "source": limited.state(), "emitted": 0}
-        run.progress.step, run.progress.batch, run.progress.data_state = FAR, FAR, state
-        run.progress.state = run.progress.state._replace(step=jax.numpy.int32(FAR))
-        run._save()
-        run._checkpoints.wait()
+        run.state.step, run.state.batch, run.state.data_state = FAR, FAR, state
+        run.state.state = run.state.state._replace(step=jax.numpy.int32(FAR))
+        run.save()
+        run.checkpoints.wait()
 
 
 def time_resume(trainer: SFTTrainer, folder: str) -> dict[str, float]:
     with ExitStack() as resources:
         began = time.perf_counter()
-        run = TrainingRun(trainer, resources)
-        next(iter(run._steps))
+        run = Run(trainer.training, resources)
+        next(iter(run.steps))
         whole = time.perf_counter() - began
-        assert run.step == FAR
+        assert run.state.step == FAR
     with Checkpointer(folder, keep=2) as checkpointer:
-        like = trainer._initial_state(trainer._trained_params())
+        like = trainer.program.initial_state()
         began = time.perf_counter()
         checkpointer.restore(like, step=FAR)
         loading = time.perf_counter() - began
@@ -213,12 +215,12 @@ class Clock(Callback):
     def __init__(self) -> None:
         self.times: list[float] = []
 
-    def on_step(self, run: TrainingRun) -> None:
+    def on_step(self, run: RunView) -> None:
         if len(self.times) == WARM_UP:
             run._loop.settle()  # those in flight would else be counted among the next ones
         self.times.append(time.perf_counter())
 
-    def on_end(self, run: TrainingRun) -> None:
+    def on_end(self, run: RunView) -> None:
         run._loop.settle()
         self.times[-1] = time.perf_counter()
 

@@ -24,7 +24,8 @@ from easydel_models import AutoEasyDeLModelForCausalLM, DecoderConfig, LoraConfi
 from easydel_models.files import whole_folder
 from easydel_models.parameters import split_params
 from easydel_trainers import CheckpointError, SFTConfig, SFTTrainer
-from easydel_trainers.checkpoint import Checkpointer
+from easydel_trainers.checkpoints.checkpointer import Checkpointer
+from easydel_trainers.row_steps import RowSteps
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -43,7 +44,7 @@ def kill() -> None:
 def prepare(fault: str | None, number: int) -> None:
     """Arrange for a fault: at the `number`-th chance of its kind."""
     if fault == "evaluation":
-        SFTTrainer._evaluate_during = _at(number, SFTTrainer._evaluate_during)
+        RowSteps.measure = _at(number, RowSteps.measure)
     elif fault == "save":
         Checkpointer.save = _at(number, Checkpointer.save)
     elif fault == "manifest":

@@ -38,7 +38,8 @@ def first_step(kind: str, **fields: Any) -> Found:
     from easydel_models import LoraConfig
     from easydel_models.mesh.sharding import to_host
     from easydel_models.parameters import flattened, split_params
-    from easydel_trainers.metrics import means
+    from easydel_trainers.step.metrics import means
+    from easydel_trainers.step_source import StepStart
 
     layers = fields.pop("layers", "dense")
     if "lora" in fields:
@@ -59,7 +60,7 @@ def first_step(kind: str, **fields: Any) -> Found:
         **({"loss_type": loss_type} if loss_type else {}),
         **(SAMPLED if sampled else {}),
     }
-    with mock.patch("easydel_trainers.trainer.make_optimizer", return_value=gradients_kept()):
+    with mock.patch("easydel_trainers.step.program.make_optimizer", return_value=gradients_kept()):
         trainer = make(
             small_model(name, seed=0, layers=layers),
             config(**shared | fields),
@@ -68,9 +69,9 @@ def first_step(kind: str, **fields: Any) -> Found:
             **compares,
             **sampled,
         )
-        state = trainer._initial_state(trainer._trained_params())
-        prepared = next(trainer._prepared_steps(Beginning(state.params)))
-        state, result = trainer._train_step(state, trainer._annotate(prepared.arrays, None))
+        state = trainer.program.initial_state()
+        prepared = next(trainer.source.steps(Beginning(state.params), StepStart()))
+        state, result = trainer.program.train_step(state, trainer.source.annotate(prepared.arrays))
     assert split_params(trainer.model)[1].keys() >= state.params.keys()
     return {"loss": np.float64(means(result.ratios)["loss"])} | {
         path: to_host(leaf) for path, leaf in flattened(state.opt_state).items()
@@ -154,11 +155,7 @@ def tokenizer() -> Any:
 class Beginning:
     """As much of a run as a trainer needs to prepare its first step."""
 
-    row_exchange = None
     step, last_step, compile_seconds = 0, 1, 0.0
-
-    class progress:
-        data_state, batch = None, 0
 
     def __init__(self, params: Any):
         self.params = params

@@ -67,8 +67,8 @@ def main() -> None:
         train_dataset=settings["rows"],
         callbacks=[watcher],
     )
-    counted = trainer._transform.transform_batch
-    object.__setattr__(trainer._transform, "transform_batch", lambda rows: read.append(len(rows)) or counted(rows))
+    counted = trainer.data.transform.transform_batch
+    object.__setattr__(trainer.data.transform, "transform_batch", lambda rows: read.append(len(rows)) or counted(rows))
     output = trainer.train()
     parameters = {path: to_host(leaf) for path, leaf in flattened(split_params(trainer.model)[1]).items()}
     losses = np.asarray([record["loss"] for record in output.history])

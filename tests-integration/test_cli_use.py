@@ -142,7 +142,7 @@ def test_tokenized_like_a_training_rows_are_those_it_would_make(capsys):
         processing_class=load_tokenizer("model"),
         train_dataset=ROWS,
     )
-    batch = next(trainer._training_batch_iterator())
+    batch = next(trainer.padded_batches())
     for row, ids, mask in zip(rows, batch["input_ids"], batch["attention_mask"], strict=False):
         assert list(row["input_ids"]) == ids[mask > 0].tolist()
     assert "rows" in spoken(capsys, "tokenize", ROWS, "open", "--tokenizer", "model", "--max_length", "16")

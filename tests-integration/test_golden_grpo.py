@@ -23,8 +23,8 @@ from easydel_trainers import GRPOConfig, GRPOTrainer
 from easydel_trainers.algorithms.grpo.advantages import advantages_of, mean_and_deviation
 from easydel_trainers.algorithms.grpo.objective import GRPOObjective
 from easydel_trainers.data.groups import Group, GroupLayout
-from easydel_trainers.metrics import means
-from easydel_trainers.step import TrainState, make_train_step
+from easydel_trainers.step.metrics import means
+from easydel_trainers.step.step import TrainState, make_train_step
 
 GOLDEN = Path(__file__).parent / "golden"
 pytestmark = pytest.mark.usefixtures("lightly_compiled")

@@ -20,6 +20,7 @@ def bytes_held(tree) -> dict[str, int]:
 def main() -> None:
     from easydel_models import CausalLM, DecoderConfig
     from easydel_trainers import SFTConfig, SFTTrainer
+    from easydel_trainers.step_source import StepStart
     from first_step import Beginning, rows_of, tokenizer
 
     axes = json.loads(sys.argv[1])
@@ -30,13 +31,13 @@ def main() -> None:
         processing_class=tokenizer(),
         train_dataset=rows_of("SFT"),
     )
-    state = trainer._initial_state(trainer._trained_params())
-    batch = next(trainer._prepared_steps(Beginning(state.params))).arrays
+    state = trainer.program.initial_state()
+    batch = next(trainer.source.steps(Beginning(state.params), StepStart())).arrays
     before = {"params": bytes_held(state.params), "optimizer": bytes_held(state.opt_state)}
-    state, _ = trainer._train_step(state, batch)
+    state, _ = trainer.program.train_step(state, batch)
     after = {"params": bytes_held(state.params), "optimizer": bytes_held(state.opt_state)}
-    with jax.set_mesh(trainer._mesh):
-        program = jax.jit(trainer._train_step.function).lower(state, batch).compile()
+    with jax.set_mesh(trainer.program.mesh):
+        program = jax.jit(trainer.program.train_step.function).lower(state, batch).compile()
     memory = program.memory_analysis()
     sizes = {"arguments": memory.argument_size_in_bytes, "temporary": memory.temp_size_in_bytes}
     print(json.dumps({"before": before, "after": after, "program": sizes}))

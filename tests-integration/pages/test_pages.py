@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from easydata_mix import MixedShardedSource, WeightSchedulePoint, WeightScheduler
 from easydata_tokenize import load_tokenizer
-from easydel.inspector import inspect_trainer, inspection_page
+from easydel.inspector import inspect_rows, inspection_page
 from easydel_trainers import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from easydel_trainers.report.run_report import RunReport, Sample
 from playwright.sync_api import Browser
@@ -78,7 +78,7 @@ def inspected_conversations() -> str:
     )
     config = SFTConfig(max_length=96, max_training_steps=300, total_batch_size=16, gradient_accumulation_steps=4)
     trainer = SFTTrainer.without_model(config, processing_class=tokenizer, train_dataset=mixed)
-    return inspection_page(inspect_trainer(trainer, sample=64), command="sft", source="examples/a/config.yaml")
+    return inspection_page(inspect_rows(trainer, sample=64), command="sft", source="examples/a/config.yaml")
 
 
 def inspected_pairs() -> str:
@@ -90,7 +90,7 @@ def inspected_pairs() -> str:
         processing_class=load_tokenizer(golden / "tokenizer"),
         train_dataset=str(golden / "rows" / "preference.jsonl"),
     )
-    return inspection_page(inspect_trainer(trainer, sample=32), command="dpo", source="pairs.yaml")
+    return inspection_page(inspect_rows(trainer, sample=32), command="dpo", source="pairs.yaml")
 
 
 @pytest.fixture(scope="module")

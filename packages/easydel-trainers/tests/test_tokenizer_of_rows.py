@@ -8,7 +8,7 @@ from easydata_mix import MixedShardedSource
 from easydata_sources import CompositeShardedSource, MemoryShardedSource, ParquetShardedSource
 from easydata_tokenize import PackedShardedSource, open_saved, save_dataset, tokenize_and_save
 from easydel_trainers import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
-from easydel_trainers.tokenizer_of_rows import OtherTokenizerError
+from easydel_trainers.data.tokenizer_of_rows import OtherTokenizerError
 from easydel_transforms import DPOPreprocessTransform
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast

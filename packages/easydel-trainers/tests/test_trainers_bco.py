@@ -84,10 +84,10 @@ def from_two_places(kind: str) -> list[dict]:
 def test_undesirable_rows_weigh_as_much_as_their_prompts_are_likely_among_the_desirable(make):
     rows = from_two_places("overlapping")
     trainer = make(config(min_density_ratio=0.25, max_density_ratio=4.0), rows=rows, embedding_func=words)
-    trainer._fit_density()
-    density = trainer._density
+    trainer.algorithm.fit_density(trainer.data)
+    density = trainer.algorithm.density
     assert density is not None
-    transform = trainer._make_transform()
+    transform = trainer.data.training_transform()
     prepared = [output for outputs in transform.transform_batch(rows) for output in outputs]
     weights = density.weights(prepared)
     of_small = [
@@ -97,8 +97,8 @@ def test_undesirable_rows_weigh_as_much_as_their_prompts_are_likely_among_the_de
     assert all(w == 1 for w, row in zip(weights, rows, strict=True) if row["label"])
     assert min(of_small) > max(of_large)
     assert max(of_large) == pytest.approx(0.25)  # the smallest weight there is
-    groups = trainer._groups(prepared)
-    assert [group.values["density_weight"] for group in groups] == pytest.approx(weights.tolist())
+    arrays = trainer.data.layout(rows=len(prepared)).arrange(prepared)
+    assert sorted(arrays["rows"]["density_weight"][0]) == pytest.approx(sorted(weights))
 
 
 def test_the_weight_is_the_odds_of_the_regression():

@@ -28,7 +28,6 @@ class Abort(Callback):
 
     def on_step(self, run):
         if run.step == self.step:
-            run._checkpoints.wait()
             raise KeyboardInterrupt
 
 
@@ -37,7 +36,7 @@ def make(tiny_model, tokenizer, text_rows, monkeypatch):
     def make(arguments: SFTConfig, losses=LOSSES, **options) -> SFTTrainer:
         rows = {"processing_class": tokenizer, "train_dataset": text_rows, "eval_dataset": text_rows[:4]}
         trainer = SFTTrainer(copy.deepcopy(tiny_model), arguments, **(rows | options))
-        monkeypatch.setattr(trainer, "_evaluate_during", lambda run: {"eval_loss": losses.get(run.step, 9.0)})
+        monkeypatch.setattr(trainer.source, "measure", lambda rows, state: {"loss": losses.get(state.step, 9.0)})
         return trainer
 
     return make
@@ -110,12 +109,12 @@ def test_a_best_checkpoint_that_is_not_whole_is_never_loaded(make, tmp_path, fau
     assert same(parameters(trainer), parameters(content_with_less))
 
 
-def test_a_best_step_by_another_metric_does_not_count(make, tmp_path, caplog):
+def test_a_best_step_by_another_metric_does_not_count(make, tmp_path, caplog, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         make(config(tmp_path), callbacks=[Abort(6)]).train()
     options = {"metric_for_best_model": "eval_mean_token_accuracy", "greater_is_better": True}
     trainer = make(config(tmp_path, **options))
-    trainer._evaluate_during = lambda run: {"eval_mean_token_accuracy": 0.1}
+    monkeypatch.setattr("easydel_trainers.run.run.evaluate", lambda *_: {"eval_mean_token_accuracy": 0.1})
     with caplog.at_level(logging.WARNING):
         assert trainer.train().metrics["best_step"] == 6
     assert "The best step so far, 4, was so by eval_loss" in caplog.text

@@ -9,7 +9,7 @@ from easydel_trainers import ConfigError, SFTConfig, join_processes
 from easydel_trainers.data.groups import Group, GroupLayout
 from easydel_trainers.data.layout import StepLayout
 from easydel_trainers.data.row_exchange import decoded, encoded
-from easydel_trainers.device_mesh import check_batches
+from easydel_trainers.step.device_mesh import check_batches
 from jax.sharding import AbstractMesh, AxisType
 
 

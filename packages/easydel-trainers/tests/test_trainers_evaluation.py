@@ -63,7 +63,7 @@ def scripted(monkeypatch):
 
     def script(trainer: SFTTrainer, *losses: float) -> SFTTrainer:
         values = iter(losses)
-        monkeypatch.setattr(trainer, "_evaluate_during", lambda run: {"eval_loss": next(values)})
+        monkeypatch.setattr(trainer.source, "measure", lambda rows, state: {"loss": next(values)})
         return trainer
 
     return script
@@ -190,7 +190,7 @@ def test_an_accuracy_is_better_the_larger_it_is_unless_told(make, monkeypatch, t
     def best_of(directory, **options) -> int:
         values = iter([0.5, 0.9, 0.7, 0.6])
         trainer = make(config(tmp_path / directory, metric_for_best_model="mean_token_accuracy", **options))
-        monkeypatch.setattr(trainer, "_evaluate_during", lambda run: {"eval_mean_token_accuracy": next(values)})
+        monkeypatch.setattr(trainer.source, "measure", lambda rows, state: {"mean_token_accuracy": next(values)})
         return trainer.train().metrics["best_step"]
 
     assert best_of("unset") == 4
@@ -209,7 +209,7 @@ def test_a_wrong_metric_is_told_before_the_first_step(make, tmp_path, options):
     trainer = make(config(tmp_path, **options), callbacks=callbacks)
     with pytest.raises(ConfigError, match=r"eval_lose.*eval_loss, eval_mean_token_accuracy"):
         trainer.train()
-    assert trainer._train_step.compilations == 0
+    assert trainer.program.train_step.compilations == 0
 
 
 def test_a_run_that_early_stopping_ended_stays_ended(make, scripted, tmp_path):
@@ -231,7 +231,7 @@ def test_a_preview_that_fails_ends_no_run(make, monkeypatch, caplog, tmp_path):
     def fail(*_, **__):
         raise ValueError("no room")
 
-    monkeypatch.setattr("easydel_trainers.training_run.greedy_answers", fail)
+    monkeypatch.setattr("easydel_trainers.run.run.greedy_answers", fail)
     options = {"preview_prompts": ["w5"], "preview_steps": 1, "max_training_steps": 2, "evaluation_steps": None}
     assert make(config(tmp_path, **options)).train().global_step == 2
     assert caplog.text.count("no room") == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from easydel_trainers import SFTConfig, SFTTrainer
-from easydel_trainers.explained import explained
+from easydel_trainers.data.explained import explained
 from easydel_transforms import TokenView
 
 

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from easydel_models.parameters import split_params
 from easydel_trainers import Callback, CheckpointError, Interrupted, SFTConfig, SFTTrainer
-from easydel_trainers.interruption import EXIT_INTERRUPTED
+from easydel_trainers.checkpoints.checkpointer import Checkpointer
+from easydel_trainers.run.interruption import EXIT_INTERRUPTED
 
 
 def config(directory, **options) -> SFTConfig:
@@ -222,14 +223,19 @@ def test_a_full_disk_is_counted_and_training_goes_on_if_asked(make, whole, tmp_p
 
 
 @orbax_leaks
-def test_a_disk_that_was_full_for_a_while_costs_only_the_checkpoints_of_that_time(make, tmp_path, small_files):
+def test_a_disk_that_was_full_for_a_while_costs_only_the_checkpoints_of_that_time(
+    make, tmp_path, small_files, monkeypatch
+):
     """Also where the next one is due before it is known what became of the one before."""
     options = {"on_save_error": "continue", "save_steps": 2, "save_total_limit": None}
     full = when_there(tmp_path / "checkpoints" / "2", lambda: small_files(3000))
 
+    used, save = [], Checkpointer.save
+    monkeypatch.setattr(Checkpointer, "save", lambda own, *given, **how: used.append(own) or save(own, *given, **how))
+
     class MakeRoom(Callback):
         def on_step(self, run):
-            while run.step == 5 and run._checkpoints._checkpointer._manager.is_saving_in_progress():
+            while run.step == 5 and used[-1]._manager.is_saving_in_progress():
                 time.sleep(0.01)
             if run.step == 5:
                 small_files(resource.RLIM_INFINITY)
@@ -260,8 +266,6 @@ def test_a_checkpoint_that_fails_while_a_run_ends_otherwise(make, tmp_path, smal
 
 
 def test_a_clock_that_is_set_during_a_save_fails_no_save(make, tmp_path, monkeypatch):
-    from easydel_trainers.checkpoint import Checkpointer
-
     years, before_rename, real = [0], Checkpointer._before_rename, time.time
 
     def set_clock(checkpointer):
@@ -285,7 +289,7 @@ def test_a_checkpoint_of_other_versions_is_refused_and_can_be_forced(make, tmp_p
     meta = tmp_path / "checkpoints" / "4" / "meta" / "metadata"
     manifest = tmp_path / "checkpoints" / "4" / "manifest.json"
     meta.write_text(meta.read_text().replace(f'"jax": "{jax.__version__}"', '"jax": "0.1.0"'))
-    from easydel_trainers.checkpoint_manifest import write_manifest
+    from easydel_trainers.checkpoints.manifest import write_manifest
 
     manifest.unlink()
     write_manifest(manifest.parent)

@@ -16,7 +16,7 @@ from easydel_models.generation.options import GenerateResult
 from easydel_models.parameters import split_params
 from easydel_trainers import Callback, ConfigError, GRPOConfig, GRPOTrainer, RewardError
 from easydel_trainers.algorithms.grpo.reward_model import RewardModel
-from easydel_trainers.sampled import read_sampled
+from easydel_trainers.records.sampled import read_sampled
 
 
 @pytest.fixture(scope="session")
@@ -242,7 +242,7 @@ def test_off_policy_by_one_step_is_reported_and_the_same_every_time(make):
 
 
 def test_the_reference_is_there_only_where_it_is_asked_for(make, tiny_model):
-    assert make()._reference is None
+    assert make().source.sampling.reference is None
     held = make(config(beta=0.1, max_training_steps=2, learning_rate=0.05))
     history = held.train().history
     assert history[0]["kl"] == pytest.approx(0.0, abs=1e-6)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from easydel_trainers import ConfigError, RewardError
 from easydel_trainers.algorithms.grpo.rewards import Answered, RewardFunctions, Told, TrainerState
-from easydel_trainers.metrics import MetricWindow
+from easydel_trainers.step.metrics import MetricWindow
 
 
 def answered() -> Answered:

@@ -9,8 +9,9 @@ import weakref
 
 import pytest
 from easydel_trainers import Interrupted, SFTConfig, SFTTrainer
-from easydel_trainers.interruption import STOP_SIGNALS, StopAtOnce
-from easydel_trainers.signals import StopSignals
+from easydel_trainers.algorithms.sft.algorithm import SFT
+from easydel_trainers.run.interruption import STOP_SIGNALS, StopAtOnce
+from easydel_trainers.run.signals import StopSignals
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ def tell_in_vain(number: int) -> None:
 @pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_while_loading_ends_it_at_once_with_75(number, tiny_model, tokenizer, text_rows, monkeypatch):
     before = signal.getsignal(number)
-    monkeypatch.setattr(SFTTrainer, "_load_model", lambda trainer, model: tell(number))
+    monkeypatch.setattr(SFT, "load_model", lambda algorithm, model: tell(number))
     with pytest.raises(Interrupted) as caught:
         SFTTrainer(tiny_model, SFTConfig(), processing_class=tokenizer, train_dataset=text_rows)
     assert (caught.value.code, caught.value.reason) == (75, number.name)

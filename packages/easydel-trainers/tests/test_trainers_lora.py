@@ -129,7 +129,10 @@ def test_the_reference_of_adapters_is_the_base_on_its_own_arrays(tiny_model, tok
         train_dataset=rows,
     )
     base = split_params(without_lora(trainer.model))[1]
-    assert all(a is b for a, b in zip(jax.tree.leaves(trainer._reference._params), jax.tree.leaves(base), strict=True))
+    assert all(
+        a is b
+        for a, b in zip(jax.tree.leaves(trainer.source.reference.held._params), jax.tree.leaves(base), strict=True)
+    )
     history = trainer.train().history
     assert history[0]["loss"] == pytest.approx(np.log(2), abs=1e-6)
     assert history[-1]["loss"] < history[0]["loss"] - 0.05

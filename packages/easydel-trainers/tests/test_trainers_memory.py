@@ -12,9 +12,9 @@ import pytest
 from easydel_models import AutoEasyDeLModelForCausalLM, DecoderConfig
 from easydel_models.parameters import split_params
 from easydel_trainers import SFTConfig
-from easydel_trainers.algorithms.sft.trainer import SFTObjective
-from easydel_trainers.optimizer import make_optimizer
-from easydel_trainers.step import TrainState, make_train_step
+from easydel_trainers.algorithms.sft.algorithm import SFTObjective
+from easydel_trainers.step.optimizer import make_optimizer
+from easydel_trainers.step.step import TrainState, make_train_step
 
 TOKENS, VOCABULARY, DIM, MLP = 4096, 4999, 32, 80
 

@@ -7,7 +7,7 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from easydel_trainers.metrics import Maximum, MetricWindow, Minimum, add_ratios, loss_ratios, means
+from easydel_trainers.step.metrics import Maximum, MetricWindow, Minimum, add_ratios, loss_ratios, means
 
 
 def window(*records) -> MetricWindow:

@@ -10,6 +10,7 @@ import pytest
 from easydel_trainers import ConfigError, SFTConfig, SFTTrainer
 from easydel_trainers.data.layout import StepLayout
 from easydel_trainers.data.micro_batches import arrange_by_budget
+from easydel_trainers.step_source import StepStart
 
 
 def row(length: int) -> dict[str, np.ndarray]:
@@ -54,7 +55,7 @@ def test_the_budget_changes_neither_loss_nor_gradient(tiny_model, tokenizer, tex
         )
         trainer = SFTTrainer(copy.deepcopy(tiny_model), arguments, processing_class=tokenizer, train_dataset=text_rows)
         shapes = set()
-        for step in islice(trainer._prepared_steps(_Fresh()), 4):
+        for step in islice(trainer.source.steps(None, StepStart()), 4):
             shapes.add(step.arrays["input_ids"].shape)
         return shapes, trainer.train().history
 
@@ -66,16 +67,6 @@ def test_the_budget_changes_neither_loss_nor_gradient(tiny_model, tokenizer, tex
     for ours, theirs in zip(split, whole, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
         assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
-
-
-class _Fresh:
-    """A run of one process at its beginning, as far as preparing steps looks at it."""
-
-    row_exchange = None
-
-    class progress:
-        data_state = None
-        batch = 0
 
 
 def test_a_budget_beside_a_number_of_micro_batches_is_refused():

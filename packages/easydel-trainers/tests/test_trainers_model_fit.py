@@ -134,7 +134,7 @@ class TestRollouts:
     def test_prompts_without_a_limit_are_cut_to_what_the_model_has_room_for(self, rollouts):
         long = [{"prompt": " ".join(["w5"] * 30)}] * 2
         trainer = rollouts({"max_prompt_length": None}, model={"max_positions": 16}, train_dataset=long)
-        (row,) = trainer._make_transform().transform_batch(long[:1])[0]
+        (row,) = trainer.data.training_transform().transform_batch(long[:1])[0]
         assert len(row["prompt_ids"]) == 12
 
     def test_rows_of_several_kinds_reach_functions_as_none(self, rollouts):

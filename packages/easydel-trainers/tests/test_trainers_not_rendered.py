@@ -42,7 +42,7 @@ def transform_of(chat_tokenizer):
     def make(name, **options):
         kind, config = (getattr(easydel_trainers, name + part) for part in ("Trainer", "Config"))
         trainer = kind.without_model(config(**options), processing_class=chat_tokenizer, train_dataset=[ROWS[name]] * 4)
-        return trainer._make_training_transform()
+        return trainer.training_transform()
 
     return make
 

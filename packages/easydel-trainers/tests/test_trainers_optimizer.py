@@ -9,9 +9,9 @@ import optax
 import pytest
 from easydel_models.parameters import flattened, split_params
 from easydel_trainers import ConfigError, SFTConfig
-from easydel_trainers.averaging import MovingAverageState, judged_params
-from easydel_trainers.optimizer import make_optimizer
-from easydel_trainers.schedule import learning_rate_schedule
+from easydel_trainers.step.averaging import MovingAverageState, eval_params
+from easydel_trainers.step.optimizer import make_optimizer
+from easydel_trainers.step.schedule import learning_rate_schedule
 
 RATE = 0.1
 
@@ -121,7 +121,7 @@ def test_a_moving_average_follows_the_parameters(params, frozen):
         now = optax.apply_updates(now, updates)
         expected = 0.75 * expected + 0.25 * np.asarray(now["layers"]["up"])
     assert isinstance(state, MovingAverageState)
-    np.testing.assert_allclose(judged_params(now, state)["layers"]["up"], expected, rtol=1e-5)
+    np.testing.assert_allclose(eval_params(now, state)["layers"]["up"], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("frozen", [(), ("embedding",)])
@@ -135,7 +135,7 @@ def test_schedule_free_judges_the_average_of_its_iterates(params, frozen):
         now = optax.apply_updates(now, updates)
         (z,) = (s.z for s in jax.tree.leaves(state, is_leaf=lambda s: hasattr(s, "z")) if hasattr(s, "z"))
         iterates.append(np.asarray(z["layers"]["up"]))
-    average = judged_params(now, state)
+    average = eval_params(now, state)
     np.testing.assert_allclose(average["layers"]["up"], np.mean(iterates, axis=0), rtol=1e-4, atol=1e-6)
     assert jax.tree.structure(average) == jax.tree.structure(params)
 
@@ -207,7 +207,7 @@ def test_an_average_of_bfloat16_parameters_moves_as_that_of_float32(options):
             return (optax.apply_updates(carry[0], updates), state), None
 
         (now, state), _ = jax.lax.scan(step, (now, state), length=300)
-        average = judged_params(now, state)
+        average = eval_params(now, state)
         assert jax.tree.map(lambda leaf: leaf.dtype, average) == jax.tree.map(lambda leaf: leaf.dtype, now)
         return np.asarray(average["layers"]["up"], np.float32)
 

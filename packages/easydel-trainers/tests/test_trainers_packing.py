@@ -15,9 +15,9 @@ from easydata_sources import DataError, MemoryShardedSource
 from easydata_tokenize import PackedShardedSource
 from easydel_models.parameters import split_params
 from easydel_trainers import Callback, ConfigError, SFTConfig, SFTTrainer
-from easydel_trainers.algorithms.sft.trainer import SFTObjective
+from easydel_trainers.algorithms.sft.algorithm import SFTObjective
 from easydel_trainers.data.layout import IGNORED, StepLayout
-from easydel_trainers.step import TrainState, make_train_step
+from easydel_trainers.step.step import TrainState, make_train_step
 
 
 def config(**options) -> SFTConfig:
@@ -53,7 +53,7 @@ def one_step(model, rows, layout):
 @pytest.mark.parametrize("strategy", ["bfd", "bfd_split", "wrapped"])
 def test_a_packed_batch_is_worth_its_documents(make, tiny_model, strategy, padding_free):
     trainer = make(config(packing_strategy=strategy, max_length=24, max_training_steps=1))
-    packs = list(itertools.islice(trainer._rows.in_order(trainer._make_training_transform()), 4))
+    packs = list(itertools.islice(trainer.data.in_order(trainer.data.training_transform()), 4))
     assert max(row["segment_ids"].max() for row in packs) > 1
     documents = [
         {name: row[name][row["segment_ids"] == number] for name in ("input_ids", "labels")}
@@ -72,17 +72,15 @@ def test_a_packed_batch_is_worth_its_documents(make, tiny_model, strategy, paddi
 @pytest.mark.parametrize(("padding_free", "shape"), [(True, (2, 1, 64)), (False, (2, 2, 32))])
 def test_every_step_has_one_shape_whatever_its_rows(make, padding_free, shape):
     arguments = config(padding_free=padding_free, total_batch_size=4, gradient_accumulation_steps=2, num_train_epochs=2)
-    trainer = make(arguments)
-    shapes = []
+    trainer, shapes = make(arguments), []
 
     class Shapes(Callback):
-        def on_begin(self, run):
-            original = trainer._annotate
-            trainer._annotate = lambda batch, run: shapes.append(batch["input_ids"].shape) or original(batch, run)
+        def on_end(self, run):
+            shapes.extend(run.shapes)
 
     trainer.callbacks = (Shapes(),)
     output = trainer.train()
-    assert set(shapes) == {shape}
+    assert shapes == [shape]
     assert output.metrics["compilations"] == 1
     assert output.global_step == trainer.total_steps
 
@@ -192,7 +190,7 @@ def test_packing_a_scheduled_mixture_goes_on_from_any_step(make, text_rows, shuf
 
     def steps(state):
         fresh = trainer()
-        rows = fresh._rows.in_order(fresh._make_training_transform(), state=state)
+        rows = fresh.data.in_order(fresh.data.training_transform(), state=state)
         return rows, itertools.islice(iter(lambda: list(itertools.islice(rows, 2)), []), 30)
 
     rows, whole = steps(None)
@@ -218,7 +216,7 @@ def test_the_first_label_of_every_document_is_ignored(make):
     trainer = make(config(max_training_steps=1))
     batch = next(trainer._training_batch_iterator())
     assert batch["input_ids"].shape == (2, 32)
-    rows = list(itertools.islice(trainer._rows.in_order(trainer._make_training_transform()), 2))
+    rows = list(itertools.islice(trainer.data.in_order(trainer.data.training_transform()), 2))
     for line, row in enumerate(rows):
         starts = np.flatnonzero(row["position_ids"] == 0)
         assert (batch["labels"][line, starts] == IGNORED).all()

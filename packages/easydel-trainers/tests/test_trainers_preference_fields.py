@@ -167,7 +167,7 @@ def test_every_field_changes_the_run(make, plain, tmp_path, monkeypatch, name, f
         plain[key] = records(without)
     files = set(tmp_path.rglob("*"))
     after = records(changed)
-    holds = [hasattr(trainer, "_reference") and trainer._reference is not None for trainer in (without, changed)]
+    holds = [getattr(trainer.source.reference, "held", None) is not None for trainer in (without, changed)]
     assert after != plain[key] or holds[0] != holds[1] or set(tmp_path.rglob("*")) != files
 
 

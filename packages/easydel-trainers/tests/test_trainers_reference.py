@@ -53,7 +53,7 @@ def test_held_or_scored_beforehand_it_is_one_reference(make, other_model, pair_r
     held = numbers(make(trainer, reference_model=copy.deepcopy(other_model)).train().history)
     streamed = Dataset.from_list(pair_rows).to_iterable_dataset()
     precomputed = make(trainer, rows=streamed, reference_model=other_model, precompute_ref_log_probs=True)
-    assert precomputed._reference is None  # no second set of parameters
+    assert precomputed.source.reference.held is None  # no second set of parameters
     for ours, theirs in zip(numbers(precomputed.train().history), held, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-6)
 
@@ -70,7 +70,7 @@ def test_scores_on_disk_are_found_again_and_never_taken_for_another_models(
     make, other_model, pair_rows, tmp_path, caplog
 ):
     options = {"precompute_ref_log_probs": True, "ref_log_probs_directory": str(tmp_path)}
-    caplog.set_level(logging.INFO, "easydel_trainers.preference.referenced_trainer")
+    caplog.set_level(logging.INFO, "easydel_trainers.reference.reference")
     first = make(**options).train().history
     again = make(**options).train().history
     another = make(reference_model=other_model, **options).train().history
@@ -154,7 +154,7 @@ def test_a_reference_that_follows_in_bfloat16_moves(make):
     """A hundredth of the way is less than bfloat16 can tell of a weight, but not of a hundred steps."""
     import jax
     import jax.numpy as jnp
-    from easydel_trainers.preference.reference import ReferenceModel
+    from easydel_trainers.reference.model import ReferenceModel
 
     held, policy = ({"w": jnp.full(3, value, jnp.bfloat16)} for value in (1.0, 1.01))
     reference = ReferenceModel(jax.tree.map(jnp.copy, held), None)

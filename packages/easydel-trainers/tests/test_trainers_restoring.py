@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
 from pathlib import Path
 
 import jax
@@ -79,7 +80,8 @@ def test_a_run_that_is_going_on_is_restored_and_left_alone(tiny_model, tokenizer
     class Look(Callback):
         def on_step(self, run):
             if run.step == 3:
-                run._checkpoints.wait()
+                while not (tmp_path / "checkpoints" / "2").is_dir():
+                    time.sleep(0.01)  # it is written in the background
                 before = contents(tmp_path)
                 other = SFTTrainer.without_rows(copy.deepcopy(tiny_model), config(tmp_path), processing_class=tokenizer)
                 found.append(other.restore())

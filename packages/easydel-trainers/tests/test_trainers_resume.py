@@ -144,7 +144,7 @@ def test_an_unshuffled_mixture_is_read_on_in_the_next_epoch(make, text_rows):
     once = MixedShardedSource(sources, {"few": 0.8, "many": 0.2}, block_size=5)
     expected = [row["text"] for row in once.limit(45).rows()]
     trainer = make(config(None, num_train_epochs=3, shuffle_train_dataset=False), train_dataset=once)
-    rows = trainer._rows.in_order(trainer._make_transform())
+    rows = trainer.data.in_order(trainer.data.training_transform())
     seen, states = [], []
     for row in rows:
         seen.append(trainer.processing_class.decode(row["input_ids"][:-1]))
@@ -152,5 +152,5 @@ def test_an_unshuffled_mixture_is_read_on_in_the_next_epoch(make, text_rows):
     assert seen == expected
     assert [state["epoch"] for state in states] == [0] * 15 + [1] * 15 + [2] * 15
     for cut in (14, 15, 31):
-        rest = list(trainer._rows.in_order(trainer._make_transform(), state=states[cut]))
+        rest = list(trainer.data.in_order(trainer.data.training_transform(), state=states[cut]))
         assert [trainer.processing_class.decode(row["input_ids"][:-1]) for row in rest] == expected[cut + 1 :]

@@ -9,10 +9,10 @@ import resource
 
 import pytest
 from easydel_trainers import SFTConfig, SFTTrainer
-from easydel_trainers.previews import read_previews, write_previews
-from easydel_trainers.run_files import append_line, keep_lines, read_lines, write_whole
-from easydel_trainers.run_log import RunLog
-from easydel_trainers.sampled import Sampled, read_sampled, write_sampled
+from easydel_trainers.records.files import append_line, keep_lines, read_lines, write_whole
+from easydel_trainers.records.log import RunLog
+from easydel_trainers.records.sampled import Sampled, read_sampled, write_sampled
+from easydel_trainers.run.previews import read_previews, write_previews
 
 #: What str.splitlines() takes for line ends, half a surrogate pair, and what JSON escapes.
 ODD = 'one\u2028two\u2029three\x85four\x0bfive\x0c\x1c\r\n\ud800 "six" \\ ü'

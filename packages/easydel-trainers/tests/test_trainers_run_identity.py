@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from easydel_models.parameters import split_params
 from easydel_trainers import CheckpointError, DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
-from easydel_trainers.params_digest import _sums_of, _sums_on_host, params_digest
+from easydel_trainers.checkpoints.params_digest import _sums_of, _sums_on_host, params_digest
 
 
 def config(directory, **options) -> SFTConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from easydel_trainers.run_log import LOG_NAME, RunLog
+from easydel_trainers.records.log import LOG_NAME, RunLog
 
 
 def test_records_are_on_disk_at_once(tmp_path):

@@ -23,7 +23,6 @@ class Abort(Callback):
 
     def on_step(self, run):
         if run.step == self.step:
-            run._checkpoints.wait()
             raise KeyboardInterrupt
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.errors import ConfigError
-from easydel_trainers.schedule import learning_rate_schedule
+from easydel_trainers.step.schedule import learning_rate_schedule
 
 
 def rates(total, **options):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from easydel_trainers.algorithms.sft.loss import sft_loss
-from easydel_trainers.targets import IGNORED, next_labels, trained_tokens
+from easydel_trainers.step.targets import IGNORED, next_labels, trained_tokens
 
 PROBABILITIES = (-0.1, -1.0, -3.0)  # log-probabilities of the three labels
 

@@ -9,10 +9,10 @@ import optax
 import pytest
 from easydel_models.parameters import split_params
 from easydel_trainers import SFTConfig
-from easydel_trainers.algorithms.sft.trainer import SFTObjective
+from easydel_trainers.algorithms.sft.algorithm import SFTObjective
 from easydel_trainers.data.layout import IGNORED, StepLayout
-from easydel_trainers.optimizer import decays
-from easydel_trainers.step import TrainState, make_train_step
+from easydel_trainers.step.optimizer import decays
+from easydel_trainers.step.step import TrainState, make_train_step
 
 LENGTHS = (5, 31, 12, 3, 20, 9, 17, 26)
 
@@ -92,7 +92,7 @@ def test_weight_decay_spares_vectors_of_stacked_layers(tiny_model):
 
 def test_updates_that_round_away_are_counted_in_coarse_types_only():
     import jax.numpy as jnp
-    from easydel_trainers.step import _rounded_away
+    from easydel_trainers.step.step import _rounded_away
 
     before = {"coarse": jnp.ones(4, jnp.bfloat16), "fine": jnp.ones(4, jnp.float32)}
     updates = {"coarse": jnp.asarray([1e-4, 0.0, 1e-1, -1e-5]), "fine": jnp.full(4, 1e-4)}

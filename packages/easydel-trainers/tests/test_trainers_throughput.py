@@ -10,9 +10,9 @@ import time
 import numpy as np
 import pytest
 from easydel_trainers import Callback, SFTConfig, SFTTrainer
-from easydel_trainers.throughput import Throughput
+from easydel_trainers.run.throughput import Throughput
 
-REPORTS = "from easydel_trainers.throughput import peak_memory_bytes; print(peak_memory_bytes())"
+REPORTS = "from easydel_trainers.run.throughput import peak_memory_bytes; print(peak_memory_bytes())"
 FILLED = 1_500_000_000
 
 

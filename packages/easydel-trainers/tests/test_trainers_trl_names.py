@@ -1,6 +1,6 @@
 import inspect
 import json
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 import easydel_trainers
@@ -8,14 +8,14 @@ import jax
 import pytest
 from easydel_trainers import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from easydel_trainers.errors import ConfigError
-from easydel_trainers.trl_names import AcceptsTRLNames, native_config_names
+from easydel_trainers.trl.names import native_config_names, trainer_config
 
 THEIRS = json.loads((Path(__file__).parent / "trl_1_16_names.json").read_text())
 """Names of settings and arguments of TRL 1.16, by trainer."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Config(metaclass=AcceptsTRLNames):
+@trainer_config
+class Config:
     total_batch_size: int = 8
     gradient_accumulation_steps: int = 1
     save_directory: str | None = None
@@ -27,7 +27,7 @@ class Config(metaclass=AcceptsTRLNames):
     progress_bar: bool | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@trainer_config
 class Further(Config):
     num_return_sequences: int = 4
 
@@ -168,5 +168,3 @@ def test_what_trls_trainers_have_beside_their_arguments(tiny_model, tokenizer, t
     assert (tmp_path / "model" / "model.safetensors").is_file()
     with pytest.raises(ConfigError, match="True or nothing: a run goes on from the newest"):
         trainer.train(resume_from_checkpoint="checkpoint-3")
-    with pytest.raises(AttributeError, match="'SFTTrainer' object has no attribute 'push_to_hub': save the model"):
-        trainer.push_to_hub()

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from easydel_trainers import Callback, ConfigError, DivergedError, SFTConfig, SFTTrainer
 from easydel_trainers.data.steps import count_attended
-from easydel_trainers.flops import attention_dims, matmul_parameters, peak_flops_per_second, step_flops
-from easydel_trainers.loss_watch import LossWatch
+from easydel_trainers.run.flops import attention_dims, matmul_parameters, peak_flops_per_second, step_flops
+from easydel_trainers.run.loss_watch import LossWatch
 
 
 def config(directory=None, **options) -> SFTConfig:
@@ -41,9 +41,9 @@ def make(tiny_model, tokenizer, text_rows):
 
 def poison(run):
     """What a burst of bad numbers does: a parameter becomes NaN, so the next step's loss is."""
-    state = run.progress.state
+    state = run._state.state
     broken = state.params | {"final_norm": state.params["final_norm"] * np.nan}
-    run.progress.state = state._replace(params=broken)
+    run._state.state = state._replace(params=broken)
 
 
 class At(Callback):
@@ -137,7 +137,7 @@ def test_share_of_the_peak_is_told_where_the_peak_is_known(make, monkeypatch):
     record = make(config(max_training_steps=2)).train().history[-1]
     assert record["model_flops_per_second"] > 0
     assert "mfu" not in record
-    monkeypatch.setattr("easydel_trainers.training_run.peak_flops_per_second", lambda: 1e12)
+    monkeypatch.setattr("easydel_trainers.run.run.peak_flops_per_second", lambda: 1e12)
     record = make(config(max_training_steps=2)).train().history[-1]
     assert record["mfu"] == pytest.approx(record["model_flops_per_second"] / 1e12)
 

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from easydel.inspector import inspect_trainer, inspection_page, print_inspection
+from easydel.inspector import inspect_rows, inspection_page, print_inspection
 from easydel.inspector.sequences import runs
 from easydel_trainers import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from rich.console import Console
@@ -49,8 +49,8 @@ def text_of(print_to, **options):
 
 
 def test_tokens_and_masks_are_those_of_the_batches(sft):
-    inspection = inspect_trainer(sft, shown=12)
-    batches = list(sft._training_batch_iterator())
+    inspection = inspect_rows(sft, shown=12)
+    batches = list(sft.padded_batches())
     ids = np.concatenate([batch["input_ids"][batch["attention_mask"] > 0] for batch in batches])
     labels = np.concatenate([batch["labels"][batch["attention_mask"] > 0] for batch in batches])
     kept = [token for row in inspection.rows for token in row.sequences[0].tokens if not token.cut]
@@ -59,7 +59,7 @@ def test_tokens_and_masks_are_those_of_the_batches(sft):
 
 
 def test_what_a_limit_cuts_is_shown_where_it_was(sft):
-    row = inspect_trainer(sft, shown=12).rows[11]
+    row = inspect_rows(sft, shown=12).rows[11]
     kinds = [(kind, len(run)) for kind, run in runs(row.sequences[0].tokens)]
     assert kinds == [("read", 3), ("trained", 7), ("cut", 7)]  # 3 + 13 words and the stop token; 10 are kept
     assert row.reasons == ("truncated",)
@@ -67,14 +67,14 @@ def test_what_a_limit_cuts_is_shown_where_it_was(sft):
 
 
 def test_prompt_and_answer_are_cut_apart_from_each_other(dpo):
-    chosen, rejected = inspect_trainer(dpo, shown=1).rows[0].sequences
+    chosen, rejected = inspect_rows(dpo, shown=1).rows[0].sequences
     assert [(kind, len(run)) for kind, run in runs(chosen.tokens)] == [("cut", 3), ("read", 5), ("trained", 4)]
     assert [(kind, len(run)) for kind, run in runs(rejected.tokens)][-2:] == [("trained", 6), ("cut", 4)]
     assert (rejected.length, rejected.trained, rejected.cut) == (11, 6, 7)
 
 
 def test_figures_are_those_of_the_sample(sft):
-    inspection = inspect_trainer(sft, shown=2, sample=12)
+    inspection = inspect_rows(sft, shown=2, sample=12)
     assert inspection.lengths == tuple(min(3 + 2 + number + 1, 10) for number in range(12))
     assert (inspection.total_rows, inspection.total_steps) == (12, 3)
     assert inspection.shapes == {(1, 1, 64): 3}
@@ -85,7 +85,7 @@ def test_figures_are_those_of_the_sample(sft):
 
 
 def test_segments_of_a_line_add_up_to_it(sft):
-    line = inspect_trainer(sft, shown=1).batches[0].lines[0]
+    line = inspect_rows(sft, shown=1).batches[0].lines[0]
     assert sum(segment.tokens for segment in line) == 64
     assert sorted(segment.tokens for segment in line if not segment.empty) == [6, 7, 8, 9]
     assert line[-1].empty
@@ -97,7 +97,7 @@ def test_packs_are_shown_as_the_lines_they_become(tokenizer):
         packing=True, packing_strategy="bfd_split", max_length=10, total_batch_size=2, shuffle_train_dataset=False
     )
     trainer = SFTTrainer.without_model(config, processing_class=tokenizer, train_dataset=rows)
-    inspection = inspect_trainer(trainer, shown=6)
+    inspection = inspect_rows(trainer, shown=6)
     assert inspection.rows[4].reasons == (), "split over packs, not cut"
     assert inspection.rows[4].sequences[0].cut == 0
     lines = [line for batch in inspection.batches for line in batch.lines]
@@ -110,7 +110,7 @@ def test_rows_that_cannot_be_read_are_shown_with_the_reason(tokenizer):
     rows = [{"text": words(3, 4)}, {"number": 3}, {"text": words(5, 4)}]
     config = SFTConfig(total_batch_size=1, length_buckets=[64], shuffle_train_dataset=False)
     trainer = SFTTrainer.without_model(config, processing_class=tokenizer, train_dataset=rows)
-    inspection = inspect_trainer(trainer, shown=1)
+    inspection = inspect_rows(trainer, shown=1)
     assert [(row.raw.number, row.dropped) for row in inspection.rows] == [(1, False), (2, True)]
     assert "number" in inspection.rows[1].error
     assert inspection.warned[0].limit == 0
@@ -125,7 +125,7 @@ def test_what_the_template_does_not_print_is_shown_with_its_limit(tokenizer):
     trainer = SFTTrainer.without_model(
         config, processing_class=chatting, train_dataset=[{"messages": chat}, {"messages": chat[:1]}] * 4
     )
-    inspection = inspect_trainer(trainer, shown=2)
+    inspection = inspect_rows(trainer, shown=2)
     (lost,) = inspection.warned
     assert (lost.reason, lost.rows, lost.limit) == ("not_rendered/reasoning", 4, 0.25)
     assert inspection.settings["drop_unrendered"] == ("system",)
@@ -141,26 +141,26 @@ def test_a_mixture_shows_its_shares(tokenizer):
     sources = {name: [{"text": words(3, 4)}] * 40 for name in "ab"}
     mixed = MixedShardedSource(sources, block_size=1, weight_scheduler=WeightScheduler(points, "linear"))
     config = SFTConfig(total_batch_size=4, max_training_steps=20, length_buckets=[64])
-    plan = inspect_trainer(SFTTrainer.without_model(config, processing_class=tokenizer, train_dataset=mixed)).mixture
+    plan = inspect_rows(SFTTrainer.without_model(config, processing_class=tokenizer, train_dataset=mixed)).mixture
     assert plan.rows == {"a": 42, "b": 38}  # 4 rows of step s in shares of 1 - s/20 and s/20, s from 0 to 19
     assert plan.shares["a"][0] == 1
     assert plan.shares["b"][-1] >= 0.75
 
 
 def test_the_terminal_tells_kinds_apart_without_colours(sft, dpo):
-    text = text_of(lambda console: print_inspection(console, inspect_trainer(sft, shown=12)))
+    text = text_of(lambda console: print_inspection(console, inspect_rows(sft, shown=12)))
     assert "\x1b" not in text
     assert next(line.split()[1] for line in text.splitlines() if "w3" in line) == "read"
     assert "cut " in text
     assert "truncated" in text
-    pair = text_of(lambda console: print_inspection(console, inspect_trainer(dpo, shown=1)))
+    pair = text_of(lambda console: print_inspection(console, inspect_rows(dpo, shown=1)))
     heads = [line for line in pair.splitlines() if "chosen" in line and "rejected" in line and "tokens" not in line]
     assert heads, "chosen and rejected stand beside each other"
 
 
 def test_the_terminal_colours_trained_tokens(sft):
     text = text_of(
-        lambda console: print_inspection(console, inspect_trainer(sft, shown=1)),
+        lambda console: print_inspection(console, inspect_rows(sft, shown=1)),
         force_terminal=True,
         color_system="standard",
     )
@@ -172,7 +172,7 @@ def test_the_page_is_whole_and_escapes_what_it_shows(tokenizer):
     trainer = SFTTrainer.without_model(
         SFTConfig(total_batch_size=1, length_buckets=[64]), processing_class=tokenizer, train_dataset=rows
     )
-    page = inspection_page(inspect_trainer(trainer), command="sft", source="run.yaml")
+    page = inspection_page(inspect_rows(trainer), command="sft", source="run.yaml")
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "http://" not in page.replace("http://www.w3.org", "")

@@ -8,6 +8,7 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from easydel_trainers.algorithm import Algorithm as Algorithm
     from easydel_trainers.algorithms.bco.config import BCOConfig as BCOConfig
     from easydel_trainers.algorithms.bco.loss import bco_losses as bco_losses
     from easydel_trainers.algorithms.bco.trainer import BCOTrainer as BCOTrainer
@@ -33,21 +34,22 @@ if TYPE_CHECKING:
     from easydel_trainers.algorithms.sft.config import SFTConfig as SFTConfig
     from easydel_trainers.algorithms.sft.loss import sft_loss as sft_loss
     from easydel_trainers.algorithms.sft.trainer import SFTTrainer as SFTTrainer
-    from easydel_trainers.callbacks import Callback as Callback
-    from easydel_trainers.callbacks import EarlyStopping as EarlyStopping
     from easydel_trainers.config import TrainerConfig as TrainerConfig
     from easydel_trainers.errors import CheckpointError as CheckpointError
     from easydel_trainers.errors import ConfigError as ConfigError
     from easydel_trainers.errors import DivergedError as DivergedError
     from easydel_trainers.errors import ProcessLostError as ProcessLostError
     from easydel_trainers.errors import TrainerError as TrainerError
-    from easydel_trainers.interruption import Interrupted as Interrupted
-    from easydel_trainers.output import TrainOutput as TrainOutput
     from easydel_trainers.processes import join_processes as join_processes
+    from easydel_trainers.run.callbacks import Callback as Callback
+    from easydel_trainers.run.callbacks import EarlyStopping as EarlyStopping
+    from easydel_trainers.run.interruption import Interrupted as Interrupted
+    from easydel_trainers.run.output import TrainOutput as TrainOutput
+    from easydel_trainers.run.view import RunView as RunView
     from easydel_trainers.trainer import Trainer as Trainer
-    from easydel_trainers.training_run import TrainingRun as TrainingRun
 
 __all__ = [
+    "Algorithm",
     "BCOConfig",
     "BCOTrainer",
     "CPOConfig",
@@ -70,13 +72,13 @@ __all__ = [
     "RewardConfig",
     "RewardError",
     "RewardTrainer",
+    "RunView",
     "SFTConfig",
     "SFTTrainer",
     "TrainOutput",
     "Trainer",
     "TrainerConfig",
     "TrainerError",
-    "TrainingRun",
     "bco_losses",
     "cpo_losses",
     "dpo_losses",
@@ -89,18 +91,19 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Algorithm": "algorithm",
     "BCOConfig": "algorithms.bco.config",
     "BCOTrainer": "algorithms.bco.trainer",
     "CPOConfig": "algorithms.cpo.config",
     "CPOTrainer": "algorithms.cpo.trainer",
-    "Callback": "callbacks",
+    "Callback": "run.callbacks",
     "CheckpointError": "errors",
     "ConfigError": "errors",
     "DPOConfig": "algorithms.dpo.config",
     "DPOTrainer": "algorithms.dpo.trainer",
     "DivergedError": "errors",
-    "EarlyStopping": "callbacks",
-    "Interrupted": "interruption",
+    "EarlyStopping": "run.callbacks",
+    "Interrupted": "run.interruption",
     "GRPOConfig": "algorithms.grpo.config",
     "GRPOTrainer": "algorithms.grpo.trainer",
     "KTOConfig": "algorithms.kto.config",
@@ -113,11 +116,11 @@ _HOMES = {
     "RewardTrainer": "algorithms.reward.trainer",
     "SFTConfig": "algorithms.sft.config",
     "SFTTrainer": "algorithms.sft.trainer",
-    "TrainOutput": "output",
+    "TrainOutput": "run.output",
     "Trainer": "trainer",
     "TrainerConfig": "config",
     "TrainerError": "errors",
-    "TrainingRun": "training_run",
+    "RunView": "run.view",
     "bco_losses": "algorithms.bco.loss",
     "cpo_losses": "algorithms.cpo.loss",
     "dpo_losses": "algorithms.dpo.loss",

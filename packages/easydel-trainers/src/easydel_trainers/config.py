@@ -9,18 +9,26 @@ way round and multiplies.)
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, field, fields, is_dataclass
 from typing import Any, Literal, get_args
 
 from easydata_sources.bad_rows import Policy
 from easydel_models.adapters.config import LoraConfig
 
-from easydel_trainers.callbacks import is_greater_better
-from easydel_trainers.data.counted import checked_thresholds
+from easydel_trainers.config_checks import (
+    checked_buckets,
+    checked_texts,
+    checked_thresholds,
+    checked_window,
+    require_choice,
+    require_pattern,
+    require_positive,
+    require_whole,
+)
 from easydel_trainers.errors import ConfigError
-from easydel_trainers.trl_names import AcceptsTRLNames
+from easydel_trainers.metric_names import is_greater_better
+from easydel_trainers.trl.names import trainer_config
 
 OptimizerName = Literal["adamw", "lion", "adafactor", "muon", "sgd", "schedule_free"]
 SchedulerName = Literal["constant", "linear", "cosine", "wsd"]
@@ -30,8 +38,8 @@ DTypeName = Literal["float32", "bfloat16"]
 AttentionName = Literal["auto", "reference", "blocked", "xla", "cudnn", "splash"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainerConfig(metaclass=AcceptsTRLNames):
+@trainer_config
+class TrainerConfig:
     """What every trainer needs to know; each algorithm adds its own fields.
 
     Raises:
@@ -212,28 +220,28 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
 
     def _check_choices(self) -> None:
         for name, kind in (("optimizer", OptimizerName), ("scheduler", SchedulerName)):
-            _require_choice(name, getattr(self, name), get_args(kind))
-        _require_choice("gradient_checkpointing", self.gradient_checkpointing, get_args(RematPolicy))
-        _require_choice("dtype", self.dtype, (None, *get_args(DTypeName)))
-        _require_choice("attention", self.attention, get_args(AttentionName))
-        _require_choice("param_dtype", self.param_dtype, get_args(DTypeName))
-        _require_choice("resume", self.resume, ("auto", "never", "force"))
-        _require_choice("bad_rows", self.bad_rows, get_args(Policy))
-        _require_choice("on_save_error", self.on_save_error, ("stop", "continue"))
+            require_choice(name, getattr(self, name), get_args(kind))
+        require_choice("gradient_checkpointing", self.gradient_checkpointing, get_args(RematPolicy))
+        require_choice("dtype", self.dtype, (None, *get_args(DTypeName)))
+        require_choice("attention", self.attention, get_args(AttentionName))
+        require_choice("param_dtype", self.param_dtype, get_args(DTypeName))
+        require_choice("resume", self.resume, ("auto", "never", "force"))
+        require_choice("bad_rows", self.bad_rows, get_args(Policy))
+        require_choice("on_save_error", self.on_save_error, ("stop", "continue"))
         for name in self.report_to:
-            _require_choice("report_to", name, get_args(TrackerName))
+            require_choice("report_to", name, get_args(TrackerName))
 
     def _check_ranges(self) -> None:
         positive = ("learning_rate", "num_train_epochs", "adam_epsilon", "clip_grad", "neftune_alpha", "save_minutes")
         for name in positive:
-            _require_positive(name, getattr(self, name))
+            require_positive(name, getattr(self, name))
         for name in _WHOLE_POSITIVE:
-            _require_whole(name, getattr(self, name), least=1)
+            require_whole(name, getattr(self, name), least=1)
         for name in ("dp", "fsdp", "ep", "tp", "sp"):
             if getattr(self, name) != -1:
-                _require_whole(name, getattr(self, name), least=1)
+                require_whole(name, getattr(self, name), least=1)
         for name in ("warmup_steps", "seed", "shuffle_seed_train"):
-            _require_whole(name, getattr(self, name), least=0)
+            require_whole(name, getattr(self, name), least=0)
         for name in ("weight_decay", "learning_rate_end"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(name, getattr(self, name), "a number that is 0 or larger")
@@ -250,17 +258,17 @@ class TrainerConfig(metaclass=AcceptsTRLNames):
 
     def _check_sequences(self) -> None:
         if self.length_buckets is not None:
-            object.__setattr__(self, "length_buckets", _checked_buckets(self.length_buckets))
+            object.__setattr__(self, "length_buckets", checked_buckets(self.length_buckets))
         for name in ("frozen_parameters", "preview_prompts", "report_to", "drop_unrendered"):
-            object.__setattr__(self, name, _checked_texts(name, getattr(self, name)))
+            object.__setattr__(self, name, checked_texts(name, getattr(self, name)))
         for pattern in self.frozen_parameters:
-            _require_pattern("frozen_parameters", pattern)
+            require_pattern("frozen_parameters", pattern)
         for number in self.skip_batches:
-            _require_whole("skip_batches", number, least=1)
+            require_whole("skip_batches", number, least=1)
         object.__setattr__(self, "skip_batches", tuple(self.skip_batches))
         object.__setattr__(self, "data_thresholds", checked_thresholds("data_thresholds", self.data_thresholds))
         if self.profile_steps is not None:
-            object.__setattr__(self, "profile_steps", _checked_window(self.profile_steps))
+            object.__setattr__(self, "profile_steps", checked_window(self.profile_steps))
 
     def _check_update_fields(self) -> None:
         if self.scheduler == "constant" and self.learning_rate_end:
@@ -371,45 +379,3 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {name: _plain(part) for name, part in asdict(value).items()}
     return list(value) if isinstance(value, tuple) else value
-
-
-def _require_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
-    if value not in choices:
-        raise ConfigError(name, value, "one of " + ", ".join(repr(choice) for choice in choices))
-
-
-def _require_positive(name: str, value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise ConfigError(name, value, "a number larger than 0")
-
-
-def _require_whole(name: str, value: int | None, *, least: int) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-        raise ConfigError(name, value, f"a whole number of at least {least}")
-
-
-def _checked_texts(name: str, values: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
-        raise ConfigError(name, values, "a list of strings")
-    return tuple(values)
-
-
-def _require_pattern(name: str, pattern: str) -> None:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ConfigError(name, pattern, f"regular expressions ({error})") from None
-
-
-def _checked_window(steps: Sequence[int]) -> tuple[int, int]:
-    first, last = steps if len(steps) == 2 else (0, 0)
-    if not 1 <= first <= last:
-        raise ConfigError("profile_steps", steps, "the first and last step to record, for example (10, 12)")
-    return first, last
-
-
-def _checked_buckets(buckets: Sequence[int]) -> tuple[int, ...]:
-    ladder = tuple(buckets)
-    if not ladder or any(not isinstance(b, int) or b < 1 for b in ladder) or list(ladder) != sorted(set(ladder)):
-        raise ConfigError("length_buckets", buckets, "ascending whole numbers, for example [128, 256, 512]")
-    return ladder

@@ -69,12 +69,12 @@ def join_processes(
         shutdown_timeout_seconds=_FAREWELL,
     )
     sys.excepthook = _end_if_process_lost
-    if not is_speaker():
+    if not is_main_process():
         for package in _TALKATIVE:
             logging.getLogger(package).setLevel(logging.WARNING)
 
 
-def is_speaker() -> bool:
+def is_main_process() -> bool:
     """Whether this process writes logs, reports and trackers: one of them does."""
     return jax.process_index() == 0
 

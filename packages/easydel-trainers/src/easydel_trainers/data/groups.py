@@ -24,6 +24,10 @@ from easydel_transforms import IGNORED
 from easydel_trainers.data.layout import Arrays, Row, bucket_length, without_segments
 from easydel_trainers.data.lines import Line, Piece, Tokens, spread
 
+PROMPT, COMPLETION, TAIL = 0, 1, 2
+"""Parts of a sequence, as its array `part` has them; the tail of a completion is what reaches beyond the length of the
+shorter completion of its pair."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
@@ -112,11 +116,14 @@ class GroupLayout:
         """The same rows as a plain padded batch, for people to look at: all first sequences, all second ones, …
 
         Returns:
-            Arrays `[sequences * rows, length]`, `input_ids` and `attention_mask` among them.
+            Arrays `[sequences * rows, length]`: `input_ids`, `attention_mask`, what else the sequences have, and
+            `completion_mask` in place of `part`.
         """
         layout = replace(self, micro_batches=1, rows=len(rows), padding_free=False, complete=None, parts=1)
         arrays = layout.arrange(rows)
-        return without_segments({name: array for name, array in arrays.items() if isinstance(array, np.ndarray)})
+        shown = without_segments({name: array for name, array in arrays.items() if isinstance(array, np.ndarray)})
+        part = shown.pop("part", None)
+        return shown if part is None else {**shown, "completion_mask": (part != PROMPT).astype(np.int32)}
 
     def _in_order(self, groups: Sequence[Group]) -> list[list[Group]]:
         starts = range(0, self.micro_batches * self.rows, self.rows)

@@ -17,7 +17,7 @@ from easydata_sources.errors import RowError
 from easydata_tokenize import PackTransform
 from easydata_tokenize.packing import OverLong
 
-from easydel_trainers.explained import Explains, Views
+from easydel_trainers.data.explained import Explains, Views
 
 
 @final

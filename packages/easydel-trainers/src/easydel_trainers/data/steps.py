@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 
 from easydel_trainers.data.epochs import EpochRows
 from easydel_trainers.data.layout import Arrays, Row
-from easydel_trainers.device_mesh import put_batch
-from easydel_trainers.metrics import Metrics
+from easydel_trainers.step.device_mesh import put_batch
+from easydel_trainers.step.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

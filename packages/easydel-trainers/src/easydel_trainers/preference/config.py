@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from easydel_trainers.config import TrainerConfig
+from easydel_trainers.config_checks import require_whole
 from easydel_trainers.errors import ConfigError
+from easydel_trainers.trl.names import trainer_config
 
 DEFAULT_MAX_LENGTH = 1024
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@trainer_config
 class PreferenceConfig(TrainerConfig):
     """What every trainer on preferences needs to know; each adds its own fields."""
 
@@ -55,7 +55,7 @@ class PreferenceConfig(TrainerConfig):
             )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@trainer_config
 class ReferenceConfig(PreferenceConfig):
     """What every trainer that compares the policy with a reference model needs to know."""
 
@@ -82,21 +82,3 @@ class ReferenceConfig(PreferenceConfig):
             raise ConfigError("sync_ref_model", True, "False with precompute_ref_log_probs: scores cannot follow")
         if self.ref_log_probs_directory is not None and not self.precompute_ref_log_probs:
             raise ConfigError("ref_log_probs_directory", self.ref_log_probs_directory, "None without precomputing")
-
-
-def require_whole(name: str, value: int | None, *, least: int) -> None:
-    """Refuse what is not a whole number of at least `least`; `None` passes."""
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-        raise ConfigError(name, value, f"a whole number of at least {least}")
-
-
-def require_positive(name: str, value: float) -> None:
-    """Refuse what is not a positive number."""
-    if not value > 0:
-        raise ConfigError(name, value, "a number larger than 0")
-
-
-def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse what is not one of `choices`."""
-    if value not in choices:
-        raise ConfigError(name, value, "one of " + ", ".join(repr(choice) for choice in choices))

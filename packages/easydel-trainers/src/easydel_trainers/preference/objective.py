@@ -11,10 +11,10 @@ from easydel_models.lm_loss import IGNORE_INDEX as IGNORED
 from easydel_models.parameters import join_params
 from jaxtyping import Array, Float
 
-from easydel_trainers.metrics import Ratio, Ratios
 from easydel_trainers.preference.config import PreferenceConfig
 from easydel_trainers.preference.scores import sequence_scores
-from easydel_trainers.step import Batch, Params, ScoredObjective, Scores
+from easydel_trainers.step.metrics import Ratio, Ratios
+from easydel_trainers.step.objective import Batch, Params, ScoredObjective, Scores
 
 
 @dataclass(frozen=True, kw_only=True)

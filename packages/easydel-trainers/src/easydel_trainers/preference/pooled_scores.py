@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from easydel_trainers.step import Batch
+from easydel_trainers.step.objective import Batch
 
 
 def pooled_scores(model: Any, batch: Batch, *, sequences: int, **how: Any) -> Float[Array, "S R"]:

@@ -13,10 +13,10 @@ from easydel_models.lm_loss import IGNORE_INDEX as IGNORED
 from easydel_models.lm_loss import token_logps, token_stats
 from jaxtyping import Array, Float
 
-from easydel_trainers.places import places_of, sequence_numbers
-from easydel_trainers.preference.sequences import PROMPT, TAIL
-from easydel_trainers.step import Batch, Scores
-from easydel_trainers.targets import next_labels, of_next
+from easydel_trainers.data.groups import PROMPT, TAIL
+from easydel_trainers.step.objective import Batch, Scores
+from easydel_trainers.step.places import places_of, sequence_numbers
+from easydel_trainers.step.targets import next_labels, of_next
 
 
 def sequence_scores(

@@ -8,11 +8,7 @@ from typing import Any
 import numpy as np
 from easydel_transforms import IGNORED
 
-from easydel_trainers.data.groups import Group
-
-PROMPT, COMPLETION, TAIL = 0, 1, 2
-"""Parts of a sequence, as its array `part` has them; the tail of a completion is what reaches beyond the length of the
-shorter completion of its pair."""
+from easydel_trainers.data.groups import COMPLETION, PROMPT, TAIL, Group
 
 PairRow = Mapping[str, Any]
 

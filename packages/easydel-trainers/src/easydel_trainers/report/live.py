@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import final
 
-from easydel_trainers.previews import read_previews
+from easydel_trainers.records.sampled import COMPLETIONS_NAME, read_sampled
 from easydel_trainers.report.run_report import Record, RunReport, Sample
-from easydel_trainers.sampled import COMPLETIONS_NAME, read_sampled
+from easydel_trainers.run.previews import read_previews
 
 _SECONDS_BETWEEN = 30.0
 _SHOWN_STEPS = 20  # whose sampled answers are on the page, the last ones

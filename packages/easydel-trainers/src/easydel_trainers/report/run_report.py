@@ -9,10 +9,10 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from easydel_trainers.records.files import write_whole
 from easydel_trainers.report.charts import Line, line_chart
 from easydel_trainers.report.pages import render
 from easydel_trainers.report.scales import short
-from easydel_trainers.run_files import write_whole
 
 REPORT_NAME = "report.html"
 

@@ -35,7 +35,7 @@ def assembled(config: RunConfig, trainer: str, *, made_rows: Path, callbacks: tu
 
 
 def assembled_without_model(config: RunConfig, trainer: str, *, made_rows: Path) -> Any:
-    """The same, of a trainer that has no model."""
+    """The rows of such a trainer, without a model."""
     import easydel_trainers
 
     return getattr(easydel_trainers, trainer).without_model(**_rows_and_tokenizer(config, made_rows))
@@ -48,7 +48,7 @@ def row_transform(config: RunConfig, trainer: str, tokenizer: Any) -> tuple[Any,
     tokenizer = tokenizer_of(config) if tokenizer is None else tokenizer
     options = {"arguments": without_held_out(config).training, "processing_class": tokenizer}
     looking = getattr(easydel_trainers, trainer).without_model(**options, train_dataset=None)
-    return tokenizer, looking._make_transform()
+    return tokenizer, looking.row_transform()
 
 
 def without_held_out(config: Any) -> Any:

@@ -115,7 +115,7 @@ def dry_run(config: Any, trainer_name: str) -> DryRun:
     return DryRun(
         parameters=size_of(trainer.model),
         trained_parameters=_trained_size(trainer),
-        rows=_row_count(trainer),
+        rows=trainer.data.rows,
         rows_per_step=config.training.total_batch_size,
         total_steps=total,
         shapes={" x ".join(map(str, shape)): count for shape, count in sorted(first.shapes.items())},
@@ -151,18 +151,12 @@ def _short(training: Any) -> Any:
 
 
 def _trained_size(trainer: Any) -> int:
-    from easydel_trainers.optimizer import frozen
+    from easydel_trainers.step.optimizer import frozen
     from jax import tree
 
-    params = trainer._trained_params()
+    params = trainer.program.trained_params
     still = frozen(params, trainer.arguments.frozen_parameters)
     return sum(leaf.size for leaf, fixed in zip(tree.leaves(params), tree.leaves(still), strict=True) if not fixed)
-
-
-def _row_count(trainer: Any) -> int | None:
-    from easydel_trainers.data.epochs import rows_in_all
-
-    return rows_in_all(trainer._rows.train, 1)
 
 
 def _table(config: Any, trainer: str, found: DryRun) -> Table:

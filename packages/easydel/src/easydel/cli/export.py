@@ -57,7 +57,7 @@ def run(arguments: Sequence[str], command: str) -> int:
 
 
 def _export_model(flags: ExportFlags) -> tuple[None, int]:
-    from easydel_trainers.export import save_with_tokenizer
+    from easydel_trainers.model.export import save_with_tokenizer
 
     from easydel.cli.loaded import load_language_model, size_of
 

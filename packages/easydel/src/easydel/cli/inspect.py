@@ -63,12 +63,12 @@ def run(arguments: Sequence[str], command: str) -> int:
 
 def _inspect(invocation: Any, trainer_name: str, kind_name: str) -> None:
     from easydel.cli.assembly import assembled_without_model, without_held_out
-    from easydel.inspector import inspect_trainer, inspection_page, print_inspection
+    from easydel.inspector import inspect_rows, inspection_page, print_inspection
 
     config = without_held_out(invocation.run)
     with tempfile.TemporaryDirectory() as made_rows:
-        trainer = assembled_without_model(config, trainer_name, made_rows=Path(made_rows))
-        inspection = inspect_trainer(trainer, shown=invocation.rows, sample=invocation.sample, more=invocation.show)
+        data = assembled_without_model(config, trainer_name, made_rows=Path(made_rows))
+        inspection = inspect_rows(data, shown=invocation.rows, sample=invocation.sample, more=invocation.show)
     inspection = _with_names_that_last(inspection, made_rows)
     if invocation.html is not None:
         target = Path(invocation.html)

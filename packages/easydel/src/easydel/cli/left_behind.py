@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
-from easydel_trainers.callbacks import Callback
-from easydel_trainers.processes import is_speaker
-from easydel_trainers.run_files import write_whole
+from easydel_trainers.processes import is_main_process
+from easydel_trainers.records.files import write_whole
+from easydel_trainers.run.callbacks import Callback
 
 from easydel.cli.printed import RUN_FILE, config_as_yaml
 
@@ -28,7 +28,7 @@ class LeavesConfig(Callback):
         self._config = config
 
     def on_begin(self, run: Any) -> None:
-        run.leave(RUN_FILE, config_as_yaml(self._config))
+        run.write_file(RUN_FILE, config_as_yaml(self._config))
 
 
 def leave_held_out(
@@ -38,7 +38,7 @@ def leave_held_out(
     answers: Sequence[Mapping[str, str]] = (),
 ) -> None:
     """Write what was measured on held-out rows before and after, and the answers then and now, if there is any."""
-    if (before or after or answers) and is_speaker():
+    if (before or after or answers) and is_main_process():
         found = {"before": before, "after": after, "answers": list(answers)}
         text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
         write_whole(folder / HELD_OUT_FILE, text)

@@ -96,7 +96,7 @@ def _demo_file(rest: str, folder: Path) -> Path:
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write whole or not at all: the name appears only once every row is on the disk."""
-    from easydel_trainers.run_files import write_lines
+    from easydel_trainers.records.files import write_lines
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_lines(path, rows)

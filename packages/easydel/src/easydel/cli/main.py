@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from easydata_sources.shown import readable
-from easydel_trainers.interruption import StopAtOnce
+from easydel_trainers.run.interruption import StopAtOnce
 
 from easydel.cli.errors import (
     EXIT_INTERRUPTED,
@@ -160,10 +160,10 @@ def _join_processes() -> None:
     """Become one of several processes, where the environment says so. Only the first one prints results."""
     if "EASYDEL_PROCESSES" not in os.environ:
         return
-    from easydel_trainers.processes import is_speaker, join_processes
+    from easydel_trainers.processes import is_main_process, join_processes
 
     join_processes()
-    if not is_speaker():
+    if not is_main_process():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open as long as the process lives
 
 

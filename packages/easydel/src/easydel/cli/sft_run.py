@@ -28,7 +28,7 @@ def conduct(config: SFTRun, trainer_name: str, *, as_json: bool) -> None:
         GoalMissedError: if the held-out loss fell by less than the config demands; everything is saved
             nevertheless.
     """
-    from easydel_trainers.previews import greedy_answers
+    from easydel_trainers.run.previews import greedy_answers
 
     console = console_for(as_json)
     folder = Path(str(config.training.save_directory))

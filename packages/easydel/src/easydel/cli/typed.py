@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
-from easydel_trainers.trl_names import name_here, reason_to_refuse
+from easydel_trainers.trl.names import name_here, reason_to_refuse
 
 from easydel.cli.errors import CommandError, is_for_users
 from easydel.cli.settings import Setting

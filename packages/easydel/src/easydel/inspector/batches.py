@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from easydel_transforms import IGNORED
+
+if TYPE_CHECKING:
+    from easydel_trainers.data.training_data import TrainingData
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +58,16 @@ class ArrangedBatch:
         return self.tokens / self.places
 
 
-def arranged_batches(trainer: Any, count: int) -> tuple[ArrangedBatch, ...]:
-    """The first batches of a trainer, by its own reading and arranging."""
-    rows = trainer._rows.in_order(trainer._transform)
-    size = trainer.arguments.total_batch_size
+def arranged_batches(data: TrainingData, count: int) -> tuple[ArrangedBatch, ...]:
+    """The first batches of a training, by its own reading and arranging."""
+    rows = data.in_order(data.transform)
+    size = data.config.total_batch_size
     batches = []
     for number in range(1, count + 1):
         taken = list(itertools.islice(rows, size))
         if not taken:
             break
-        batches.append(_arranged(number, trainer._arrange(taken)))
+        batches.append(_arranged(number, data.arrange(taken)))
     return tuple(batches)
 
 

@@ -1,7 +1,7 @@
 """Looking at the rows of a training before it costs anything.
 
-Everything here comes from the trainer itself: its order of rows, its transform, its arrangement of batches, its
-mixture. Nothing is computed a second way, so what is shown is what would be trained.
+Everything here comes from the training itself: its order of rows, its algorithm's transform and layout, its mixture.
+Nothing is computed a second way, so what is shown is what would be trained.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from easydata_mix import MixedShardedSource
 from easydata_sources import DataReport
@@ -27,6 +27,9 @@ from easydel.inspector.reading import (
     verdict,
 )
 from easydel.inspector.sequences import TokenSequence, shown_sequences
+
+if TYPE_CHECKING:
+    from easydel_trainers.data.training_data import TrainingData
 
 _EXAMPLES_EACH = 2
 _BATCHES = 8
@@ -125,11 +128,11 @@ class Inspection:
         return sum(batch.tokens for batch in self.batches) / places if places else None
 
 
-def inspect_trainer(trainer: Any, *, shown: int = 8, sample: int = 256, more: Iterable[int] = ()) -> Inspection:
-    """Look at a trainer's rows.
+def inspect_rows(data: TrainingData, *, shown: int = 8, sample: int = 256, more: Iterable[int] = ()) -> Inspection:
+    """Look at the rows of a training.
 
     Args:
-        trainer: any trainer; `Trainer.without_model(…)` is enough.
+        data: `Trainer.without_model(…)` makes it, and a trainer has it as `data`.
         shown: rows to show token by token, from the first.
         sample: rows to take lengths, shares and warnings from, from the first.
         more: numbers of further rows to show, from 1, inside the sample.
@@ -137,36 +140,36 @@ def inspect_trainer(trainer: Any, *, shown: int = 8, sample: int = 256, more: It
     Raises:
         DataError: if the rows cannot be opened, or not one of them can be trained.
     """
-    reader = _Reader(trainer)
+    reader = _Reader(data)
     wanted, rows = set(more), []
-    for raw in raw_rows(trainer, max(sample, shown)):
+    for raw in raw_rows(data, max(sample, shown)):
         outcome = reader.read(raw, show=raw.number <= shown or raw.number in wanted)
         rows += [outcome] if outcome is not None else []
     if not reader.lengths:
         raise DataError(_nothing_trains(rows))
-    report = trainer._make_transform().report
+    report = data.row_transform().report
     return Inspection(
-        trainer=type(trainer).__name__,
+        trainer=f"{type(data.rules).__name__}Trainer",
         sample=reader.read_rows,
         rows=tuple(rows),
         lengths=tuple(reader.lengths),
         trained_shares=tuple(reader.shares),
-        max_length=trainer.arguments.max_length,
+        max_length=data.config.max_length,
         warned=reader.warned(rows, report),
-        batches=_batches(trainer),
-        total_rows=_total_rows(trainer),
-        total_steps=trainer.total_steps,
-        mixture=_mixture_plan(trainer),
-        settings=_settings(trainer),
+        batches=_batches(data),
+        total_rows=data.rows,
+        total_steps=data.total_steps,
+        mixture=_mixture_plan(data),
+        settings=_settings(data),
     )
 
 
 class _Reader:
     """Reads rows one after the other, and keeps count."""
 
-    def __init__(self, trainer: Any):
-        self._kept, self._whole = patient_transform(trainer), unlimited_transform(trainer)
-        self._special = frozenset(trainer.processing_class.all_special_ids)
+    def __init__(self, data: TrainingData):
+        self._kept, self._whole = patient_transform(data), unlimited_transform(data)
+        self._special = frozenset(data.tokenizer.all_special_ids)
         self.lengths: list[int] = []
         self.shares: list[float] = []
         self.counts: Counter[str] = Counter()
@@ -209,11 +212,11 @@ class _Reader:
         return InspectedRow(raw=raw, sequences=sequences, reasons=tuple(reasons), dropped=dropped)
 
 
-def _batches(trainer: Any) -> tuple[ArrangedBatch, ...]:
-    if not trainer._reads_ahead:
+def _batches(data: TrainingData) -> tuple[ArrangedBatch, ...]:
+    if data.rules.generates:
         return ()  # its batches hold answers that the model has yet to give
     try:
-        return arranged_batches(trainer, _BATCHES)
+        return arranged_batches(data, _BATCHES)
     except DataError:
         return ()  # the rows show which, and the warnings why
 
@@ -230,17 +233,11 @@ def _nothing_trains(rows: list[InspectedRow]) -> str:
     return f"Not one of the first rows would be trained: {why}"
 
 
-def _total_rows(trainer: Any) -> int | None:
-    from easydel_trainers.data.epochs import rows_in_all
-
-    return rows_in_all(trainer._rows.train, 1)
-
-
-def _mixture_plan(trainer: Any) -> MixturePlan | None:
-    source, steps = trainer._rows.train, trainer.total_steps
+def _mixture_plan(data: TrainingData) -> MixturePlan | None:
+    source, steps = data.train, data.total_steps
     if not isinstance(source, MixedShardedSource) or not steps:
         return None
-    plan = source.simulate(steps, rows_per_step=trainer.arguments.total_batch_size, points=min(steps, _MOMENTS))
+    plan = source.simulate(steps, rows_per_step=data.config.total_batch_size, points=min(steps, _MOMENTS))
     before = dict.fromkeys(plan.rows, 0)
     shares: dict[str, list[float]] = {name: [] for name in plan.rows}
     for _, rows in plan.timeline:
@@ -274,10 +271,10 @@ _TELLING = (
 )
 
 
-def _settings(trainer: Any) -> dict[str, Any]:
-    config = trainer.arguments
+def _settings(data: TrainingData) -> dict[str, Any]:
+    config = data.config
     settings = {name: getattr(config, name) for name in _TELLING if hasattr(config, name)}
-    tokenizer = trainer.processing_class
+    tokenizer = data.tokenizer
     return {
         **settings,
         "tokenizer": getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__,

@@ -1,15 +1,17 @@
-"""The rows of a training as they are read: in training order, raw, with what the trainer's transform makes of each."""
+"""The rows of a training as they are read: in training order, raw, with what the training's transform makes of each."""
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from easydata_sources import CountingTransform, DataError, DataReport
 from easydata_sources.report import DEFAULT_THRESHOLDS
+
+if TYPE_CHECKING:
+    from easydel_trainers.data.training_data import TrainingData
 
 _LIMITS = ("max_length", "max_prompt_length", "max_completion_length")
 
@@ -44,31 +46,30 @@ class _AsRead(CountingTransform):
         return [[row] for row in rows]
 
 
-def raw_rows(trainer: Any, count: int) -> Iterator[RawRow]:
+def raw_rows(data: TrainingData, count: int) -> Iterator[RawRow]:
     """The first rows of the training order."""
-    rows = trainer._rows.in_order(_AsRead())
+    rows = data.in_order(_AsRead())
     for number, columns in enumerate(itertools.islice(rows, count), start=1):
         file, row = rows.origin()
         yield RawRow(number, file, row, columns)
 
 
-def patient_transform(trainer: Any) -> Any:
-    """The trainer's own transform of rows, which counts what is wrong with them but never raises for their share."""
-    transform = trainer._make_training_transform()
-    transform = getattr(transform, "row_transform", transform)  # packs are looked at as batches, rows one by one
-    transform.report = DataReport(thresholds=dict.fromkeys(DEFAULT_THRESHOLDS, 1.0))
-    return transform
+def patient_transform(data: TrainingData) -> Any:
+    """The training's own transform of rows, which counts what is wrong with them but never raises for their share."""
+    return _patient(data.training_transform())
 
 
-def unlimited_transform(trainer: Any) -> Any:
+def unlimited_transform(data: TrainingData) -> Any:
     """The same without any limit of length, to see what limits cost."""
-    twin = copy.copy(trainer)
-    known = {field.name for field in fields(trainer.arguments)}
+    from easydel_trainers.data.batch_rules import RowUse
+
+    rules, config = data.rules, data.config
+    known = {field.name for field in fields(config)}
     free = dict.fromkeys(known.intersection(_LIMITS))
     if "packing" in known:
         free |= {"packing": False, "packing_strategy": "bfd", "packing_over_long": None, "eval_packing": None}
-    twin.arguments = replace(trainer.arguments, **{name: value for name, value in free.items() if name in known})
-    return patient_transform(twin)
+    twin = type(rules)(replace(config, **free), data.tokenizer)
+    return _patient(twin.transform(RowUse(training=True)))
 
 
 def explained_views(transform: Any, row: Row) -> dict[str, Any]:
@@ -97,6 +98,12 @@ def lengths_of(output: Row) -> list[tuple[int, int]]:
     prompt = len(output.get("prompt_ids", ()))
     answers = [len(output[name]) for name in ("chosen_ids", "rejected_ids", "completion_ids") if name in output]
     return [(prompt + answer, answer) for answer in answers] or [(prompt, 0)]
+
+
+def _patient(transform: Any) -> Any:
+    transform = getattr(transform, "row_transform", transform)  # packs are looked at as batches, rows one by one
+    transform.report = DataReport(thresholds=dict.fromkeys(DEFAULT_THRESHOLDS, 1.0))
+    return transform
 
 
 __all__ = [

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, get_args
 
+from easydel_trainers.algorithms.cpo.loss_names import CPOLossType
+from easydel_trainers.config_checks import require_choice, require_positive
 from easydel_trainers.errors import ConfigError
-from easydel_trainers.preference.config import PreferenceConfig, require_choice, require_positive
+from easydel_trainers.preference.config import PreferenceConfig
+from easydel_trainers.trl.names import trainer_config
 
-_LOSS_TYPES = ("sigmoid", "hinge", "ipo", "simpo", "alphapo")
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
+@trainer_config
 class CPOConfig(PreferenceConfig):
     """Contrastive preference optimisation, SimPO and AlphaPO, without a reference model."""
 
     beta: float = 0.1
     """Scale of the difference of log-probabilities. > 0. SimPO's is 2 to 10."""
-    loss_type: Literal["sigmoid", "hinge", "ipo", "simpo", "alphapo"] = "sigmoid"
+    loss_type: CPOLossType = "sigmoid"
     """See `cpo_losses`. `CPOConfig.simpo()` is SimPO as its paper has it."""
     label_smoothing: float = 0.0
     """Probability that a pair's label is wrong, in [0, 0.5). Not used by `hinge` and `ipo`."""
@@ -32,7 +32,7 @@ class CPOConfig(PreferenceConfig):
     def __post_init__(self) -> None:
         """Check the options of CPO after the shared ones, and settle `cpo_alpha`."""
         PreferenceConfig.__post_init__(self)
-        require_choice("loss_type", self.loss_type, _LOSS_TYPES)
+        require_choice("loss_type", self.loss_type, get_args(CPOLossType))
         require_positive("beta", self.beta)
         alphapo = self.loss_type == "alphapo"
         if self.cpo_alpha is None:

@@ -5,13 +5,13 @@ Axis letters: R pairs (rows).
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-CPOLossType = Literal["sigmoid", "hinge", "ipo", "simpo", "alphapo"]
+from easydel_trainers.algorithms.cpo.loss_names import CPOLossType
 
 AVERAGING = frozenset({"ipo", "simpo", "alphapo"})
 """Losses of mean log-probabilities per token; the others are of sums."""

@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
+from easydel_trainers.algorithms.dpo.loss_names import LOSS_TYPES, FDivergence
+from easydel_trainers.config_checks import require_choice, require_positive
 from easydel_trainers.errors import ConfigError
-from easydel_trainers.preference.config import ReferenceConfig, require_choice, require_positive
+from easydel_trainers.preference.config import ReferenceConfig
+from easydel_trainers.trl.names import trainer_config
 
-LOSS_TYPES = (
-    "sigmoid",
-    "hinge",
-    "ipo",
-    "exo_pair",
-    "nca_pair",
-    "robust",
-    "bco_pair",
-    "sppo_hard",
-    "aot",
-    "aot_unpaired",
-    "apo_zero",
-    "apo_down",
-    "discopop",
-    "sft",
-    "sigmoid_norm",
-)
 _SMOOTHED = ("sigmoid", "exo_pair", "robust", "aot", "aot_unpaired")
-_DIVERGENCES = ("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence")
 _OF_DIVERGENCE = ("sigmoid", "hinge", "ipo", "exo_pair", "robust", "discopop", "sigmoid_norm")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@trainer_config
 class DPOConfig(ReferenceConfig):
     """Direct preference optimisation on pairs of a chosen and a rejected answer."""
 
@@ -45,7 +29,7 @@ class DPOConfig(ReferenceConfig):
     """Probability that a pair's label is wrong, in [0, 0.5). Used by `sigmoid` (conservative DPO), `exo_pair` (which
     needs it), `robust` and the `aot` losses."""
 
-    f_divergence_type: Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"] = "reverse_kl"
+    f_divergence_type: FDivergence = "reverse_kl"
     """Divergence between policy and reference that the scores come from."""
     f_alpha_divergence_coef: float = 0.5
     """Alpha of `alpha_divergence`."""
@@ -66,7 +50,7 @@ class DPOConfig(ReferenceConfig):
             require_choice("loss_type", loss_type, LOSS_TYPES)
         if not types or len(set(types)) != len(types):
             raise ConfigError("loss_type", self.loss_type, "one loss, or several different ones")
-        require_choice("f_divergence_type", self.f_divergence_type, _DIVERGENCES)
+        require_choice("f_divergence_type", self.f_divergence_type, get_args(FDivergence))
         require_positive("beta", self.beta)
         require_positive("discopop_tau", self.discopop_tau)
         self._check_weights(types)

@@ -12,29 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-DPOLossType = Literal[
-    "sigmoid",
-    "hinge",
-    "ipo",
-    "exo_pair",
-    "nca_pair",
-    "robust",
-    "bco_pair",
-    "sppo_hard",
-    "aot",
-    "aot_unpaired",
-    "apo_zero",
-    "apo_down",
-    "discopop",
-    "sigmoid_norm",
-]
-FDivergence = Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"]
+from easydel_trainers.algorithms.dpo.loss_names import DPOLossType, FDivergence
 
 SORTING = frozenset({"aot", "aot_unpaired"})
 """Losses that compare the pairs of a step with each other."""

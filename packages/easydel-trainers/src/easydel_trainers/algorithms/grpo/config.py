@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, get_args
 
+from easydel_trainers.algorithms.grpo.loss_names import GRPOLossType, RatioLevel
 from easydel_trainers.config import TrainerConfig
+from easydel_trainers.config_checks import require_choice, require_positive, require_whole
 from easydel_trainers.errors import ConfigError
-from easydel_trainers.preference.config import require_choice, require_positive, require_whole
+from easydel_trainers.trl.names import trainer_config
 
-LossName = Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo"]
 CorrectionMode = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
 
 _CLIPPED = ("grpo", "bnpo", "dr_grpo", "dapo")
@@ -24,7 +24,7 @@ _POSITIVE = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@trainer_config
 class GRPOConfig(TrainerConfig):
     """What to do in GRPO; see `TrainerConfig` for the fields that all trainers share.
 
@@ -65,11 +65,11 @@ class GRPOConfig(TrainerConfig):
     """Whether rewards of several functions are added up and then normalised, or each is normalised within its group,
     then added, and the sum normalised over the batch (GDPO)."""
 
-    loss_type: LossName = "dapo"
+    loss_type: GRPOLossType = "dapo"
     """How tokens become a loss: `grpo` and `sapo` average over the tokens of each completion, then over completions;
     `dr_grpo` divides by completions times `max_completion_length`; `bnpo`, `dapo` and `cispo` by the tokens of the
     step. `cispo` and `sapo` do not clip."""
-    importance_sampling_level: Literal["token", "sequence"] = "token"
+    importance_sampling_level: RatioLevel = "token"
     """Whether each token has its own probability ratio, or a completion has one, their geometric mean (GSPO)."""
     num_iterations: int = 1
     """Optimizer steps on each rollout; the ratios of all but the first differ from 1, and are clipped."""
@@ -166,9 +166,9 @@ class GRPOConfig(TrainerConfig):
             object.__setattr__(self, "max_prompt_length", self.max_length - completion)
 
     def _check_choices_here(self) -> None:
-        require_choice("loss_type", self.loss_type, get_args(LossName))
+        require_choice("loss_type", self.loss_type, get_args(GRPOLossType))
         require_choice("importance_sampling_mode", self.importance_sampling_mode, get_args(CorrectionMode))
-        require_choice("importance_sampling_level", self.importance_sampling_level, ("token", "sequence"))
+        require_choice("importance_sampling_level", self.importance_sampling_level, get_args(RatioLevel))
         require_choice("scale_rewards", self.scale_rewards, ("group", "batch", "none"))
         require_choice(
             "multi_objective_aggregation",

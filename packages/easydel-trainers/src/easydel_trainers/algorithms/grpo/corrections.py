@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from easydel_trainers.algorithms.grpo.config import GRPOConfig
-from easydel_trainers.metrics import Maximum, Minimum, Ratios
+from easydel_trainers.step.metrics import Maximum, Minimum, Ratios
 
 
 def corrections_of(

@@ -22,17 +22,14 @@ http://joschu.net/blog/kl-approx.html.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from easydel_trainers.metrics import Maximum, Minimum, Ratio, Ratios
-
-LossType = Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo"]
-RatioLevel = Literal["token", "sequence"]
-LOSS_TYPES: tuple[str, ...] = get_args(LossType)
+from easydel_trainers.algorithms.grpo.loss_names import GRPOLossType, RatioLevel
+from easydel_trainers.step.metrics import Maximum, Minimum, Ratio, Ratios
 
 _LARGEST_EXPONENT = 20.0  # a ratio of 5e8; no run that goes well has one
 
@@ -44,7 +41,7 @@ PER_ROW = frozenset({"grpo", "sapo"})
 class GRPOOptions:
     """What a loss depends on beside its arrays; see `GRPOConfig` for each."""
 
-    loss_type: LossType = "dapo"
+    loss_type: GRPOLossType = "dapo"
     ratio_level: RatioLevel = "token"
     epsilon: float = 0.2
     epsilon_high: float = 0.2
@@ -150,7 +147,7 @@ def kl_estimates(logps: Float[Array, " N"], reference_logps: Float[Array, " N"])
 
 
 def loss_weight(
-    mask: Float[Array, " N"], real: Float[Array, " R"], *, loss_type: LossType, max_completion_length: int
+    mask: Float[Array, " N"], real: Float[Array, " R"], *, loss_type: GRPOLossType, max_completion_length: int
 ) -> Float[Array, ""]:
     """What the sum of `grpo_loss` is divided by.
 

@@ -15,11 +15,12 @@ from jaxtyping import Array, Float, Int
 
 from easydel_trainers.algorithms.grpo.config import GRPOConfig
 from easydel_trainers.algorithms.grpo.loss import GRPOOptions, Rows, Tokens, grpo_loss, loss_weight
-from easydel_trainers.device_mesh import results_everywhere
-from easydel_trainers.metrics import Ratios, Terms
-from easydel_trainers.places import places_of, sequence_numbers
-from easydel_trainers.step import Batch, Compiled, Extras, Params, ScoredObjective, Scores
-from easydel_trainers.targets import next_labels
+from easydel_trainers.step.compiled import Compiled
+from easydel_trainers.step.device_mesh import results_everywhere
+from easydel_trainers.step.metrics import Ratios, Terms
+from easydel_trainers.step.objective import Batch, Extras, Params, ScoredObjective, Scores
+from easydel_trainers.step.places import places_of, sequence_numbers
+from easydel_trainers.step.targets import next_labels
 
 _LOSS = "loss"
 

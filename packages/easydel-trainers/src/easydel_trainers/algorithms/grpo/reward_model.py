@@ -15,12 +15,12 @@ from easydel_models.files.hub import looks_like_hub_id
 from easydel_models.parameters import join_params, split_params
 from easydel_transforms import RewardPreprocessTransform
 
-from easydel_trainers.classifier import load_reward_model
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.data.groups import Group, GroupLayout
 from easydel_trainers.errors import ConfigError
+from easydel_trainers.model.classifier import load_reward_model
 from easydel_trainers.preference.pooled_scores import pooled_scores
-from easydel_trainers.step import Batch, Params
+from easydel_trainers.step.objective import Batch, Params
 
 
 @final

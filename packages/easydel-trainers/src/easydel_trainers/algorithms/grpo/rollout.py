@@ -16,8 +16,8 @@ from easydel_transforms import IGNORED
 
 from easydel_trainers.data.groups import Group
 from easydel_trainers.data.layout import Arrays
-from easydel_trainers.metrics import Maximum, Metrics, Minimum, Ratios, metrics_from_json, metrics_to_json
-from easydel_trainers.sampled import Sampled
+from easydel_trainers.records.sampled import Sampled
+from easydel_trainers.step.metrics import Maximum, Metrics, Minimum, Ratios, metrics_from_json, metrics_to_json
 
 _ROWS = "rows"
 

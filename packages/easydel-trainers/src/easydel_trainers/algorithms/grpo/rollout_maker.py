@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -18,6 +18,7 @@ from jaxtyping import Float
 from easydel_trainers.algorithms.grpo.advantages import Advantages, advantages_of, mean_and_deviation
 from easydel_trainers.algorithms.grpo.config import GRPOConfig
 from easydel_trainers.algorithms.grpo.corrections import correction_metrics, corrections_of
+from easydel_trainers.algorithms.grpo.prompts import Prompts, columns_of
 from easydel_trainers.algorithms.grpo.rewards import Answered, RewardFunctions, Told, TrainerState
 from easydel_trainers.algorithms.grpo.rollout import (
     Completion,
@@ -25,30 +26,13 @@ from easydel_trainers.algorithms.grpo.rollout import (
     completion_groups,
     completion_metrics,
 )
-from easydel_trainers.compile_seconds import compile_seconds
 from easydel_trainers.data.layout import Arrays, Row
-from easydel_trainers.metrics import Ratios
-from easydel_trainers.sampled import Sampled
+from easydel_trainers.records.sampled import Sampled
+from easydel_trainers.run.compile_seconds import compile_seconds
+from easydel_trainers.step.metrics import Ratios
 
 _ENGINE_LOGPS = "engine_logps"
 _NEGLIGIBLE = 0.01  # share of a rollout's time that compiling may take without its speed being left out
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prompts:
-    """The prompts of a rollout, and where they lie in the data.
-
-    Attributes:
-        rows: transformed rows: `prompt`, `prompt_ids`, and every other column.
-        number: of the rollout, from 1.
-        epoch: that the last of them belongs to.
-        position: before them.
-    """
-
-    rows: Sequence[Row]
-    number: int
-    epoch: int
-    position: dict[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -271,14 +255,6 @@ class RolloutMaker:
                 zip(completions[:count], rewards[:count], found.advantages[:count], strict=True)
             )
         ]
-
-
-_NOT_COLUMNS = frozenset({"prompt", "prompt_ids", "completion", "completion_ids"})
-
-
-def columns_of(rows: Iterable[Row]) -> frozenset[str]:
-    """The columns of prompts that reward functions may ask for."""
-    return frozenset(name for row in rows for name in row if name not in _NOT_COLUMNS)
 
 
 def _of_next(values: np.ndarray, *, fill: float) -> np.ndarray:

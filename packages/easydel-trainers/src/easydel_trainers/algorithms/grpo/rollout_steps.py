@@ -12,19 +12,21 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from easydel_trainers.algorithms.grpo.prompts import PromptReader, Prompts
 from easydel_trainers.algorithms.grpo.rollout import Rollout
-from easydel_trainers.algorithms.grpo.rollout_maker import Prompts
 from easydel_trainers.data.steps import PreparedStep, count_attended, count_held, count_tokens
-from easydel_trainers.device_mesh import put_batch
-from easydel_trainers.metrics import Ratios, means
-from easydel_trainers.step import Params
-from easydel_trainers.training_run import TrainingRun
+from easydel_trainers.step.device_mesh import put_batch
+from easydel_trainers.step.metrics import Ratios, means
+from easydel_trainers.step.objective import Params
+
+if TYPE_CHECKING:
+    from easydel_trainers.run.view import RunView
 
 _CURRENT, _NEXT = "current", "next"
 
@@ -79,8 +81,7 @@ class RolloutSteps:
         run: the run they are for.
         iterations: steps on each rollout.
         ahead: whether the next rollout is sampled while this one is trained on.
-        read: the next prompts; `None` = the data ended.
-        data_state: position behind the prompts read last.
+        read: gives the next prompts.
         make: samples a rollout for prompts by some parameters, which have seen so many steps. May run in a thread.
         complete: adds to a rollout that is about to be trained on; never in a thread.
         kept: what an earlier run left.
@@ -89,12 +90,11 @@ class RolloutSteps:
 
     def __init__(
         self,
-        run: TrainingRun,
+        run: RunView,
         *,
         iterations: int,
         ahead: bool,
-        read: Callable[[], Prompts | None],
-        data_state: Callable[[], dict[str, Any]],
+        read: PromptReader,
         make: Callable[[Prompts, Params, int], Rollout],
         complete: Callable[[Rollout], Rollout],
         kept: Kept,
@@ -102,7 +102,7 @@ class RolloutSteps:
     ):
         self._mesh = mesh
         self._run, self._iterations, self._ahead = run, iterations, ahead
-        self._read, self._data_state, self._make, self._complete = read, data_state, make, complete
+        self._read, self._make, self._complete = read, make, complete
         self._current, self._steps_on_current = kept.current, kept.steps_on_current
         self._following: _Sampling | None = None if kept.following is None else _Sampling.done(kept.following)
         self._clock = _Clock()
@@ -162,7 +162,7 @@ class RolloutSteps:
             held=count_held(arrays),
             places=arrays["input_ids"].size,
             epoch=rollout.epoch,
-            data_state=self._data_state(),
+            data_state=self._read.state(),
             position=rollout.position,
             batch=rollout.number,
             attended=count_attended(arrays),

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
+from easydel_trainers.algorithms.kto.loss_names import KTOLossType
+from easydel_trainers.config_checks import require_choice, require_positive
 from easydel_trainers.errors import ConfigError
-from easydel_trainers.preference.config import ReferenceConfig, require_choice, require_positive
+from easydel_trainers.preference.config import ReferenceConfig
+from easydel_trainers.trl.names import trainer_config
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@trainer_config
 class KTOConfig(ReferenceConfig):
     """Kahneman-Tversky optimisation on single completions that are desirable or not (or on pairs, taken apart)."""
 
     beta: float = 0.1
     """How strongly the policy is held to the reference: larger keeps it closer. > 0."""
-    loss_type: Literal["kto", "apo_zero_unpaired"] = "kto"
+    loss_type: KTOLossType = "kto"
     """See `kto_losses`. `kto` estimates a KL divergence from completions given to other prompts of the step."""
     desirable_weight: float = 1.0
     """Weight of desirable completions. With n_d of them and n_u others, keep desirable_weight * n_d /
@@ -26,7 +28,7 @@ class KTOConfig(ReferenceConfig):
     def __post_init__(self) -> None:
         """Check the options of KTO after the shared ones."""
         ReferenceConfig.__post_init__(self)
-        require_choice("loss_type", self.loss_type, ("kto", "apo_zero_unpaired"))
+        require_choice("loss_type", self.loss_type, get_args(KTOLossType))
         for name in ("beta", "desirable_weight", "undesirable_weight"):
             require_positive(name, getattr(self, name))
         if self.loss_type == "kto":

@@ -5,13 +5,11 @@ Axis letters: R rows (completions).
 
 from __future__ import annotations
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-KTOLossType = Literal["kto", "apo_zero_unpaired"]
+from easydel_trainers.algorithms.kto.loss_names import KTOLossType
 
 
 def kto_losses(

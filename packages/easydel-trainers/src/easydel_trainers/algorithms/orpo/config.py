@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from easydel_trainers.config_checks import require_positive
+from easydel_trainers.preference.config import PreferenceConfig
+from easydel_trainers.trl.names import trainer_config
 
-from easydel_trainers.preference.config import PreferenceConfig, require_positive
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
+@trainer_config
 class ORPOConfig(PreferenceConfig):
     """Odds ratio preference optimisation: fine-tuning and preferences in one loss, without a reference model."""
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.errors import ConfigError
+from easydel_trainers.trl.names import trainer_config
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@trainer_config
 class RewardConfig(TrainerConfig):
     """Training a model that scores answers, on pairs of a chosen and a rejected one."""
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, get_args
 
+from easydel_trainers.algorithms.sft.loss_names import SFTLossType
 from easydel_trainers.config import TrainerConfig
+from easydel_trainers.config_checks import require_choice
 from easydel_trainers.errors import ConfigError
+from easydel_trainers.trl.names import trainer_config
 
-SFTLossType = Literal["nll", "dft"]
 PackingName = Literal["bfd", "bfd_split", "wrapped"]
 OverLongPolicy = Literal["truncate", "split", "drop", "error"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@trainer_config
 class SFTConfig(TrainerConfig):
     """Supervised fine-tuning on text, conversations or prompt/completion rows."""
 
@@ -53,13 +53,11 @@ class SFTConfig(TrainerConfig):
     def __post_init__(self) -> None:
         """Check the options of SFT after the shared ones."""
         TrainerConfig.__post_init__(self)
-        if self.padding_side not in ("right", "left"):
-            raise ConfigError("padding_side", self.padding_side, "one of 'right', 'left'")
+        require_choice("padding_side", self.padding_side, ("right", "left"))
         if self.padding_side == "left" and self.padding_free:
             raise ConfigError("padding_side", "left", "'right' where padding_free=True leaves almost nothing to pad")
         self._check_packing()
-        if self.loss_type not in ("nll", "dft"):
-            raise ConfigError("loss_type", self.loss_type, "one of 'nll', 'dft'")
+        require_choice("loss_type", self.loss_type, get_args(SFTLossType))
         if not 0 <= self.label_smoothing_factor < 1:
             raise ConfigError("label_smoothing_factor", self.label_smoothing_factor, "a number in [0, 1)")
         if self.label_smoothing_factor and self.loss_type != "nll":
@@ -70,12 +68,8 @@ class SFTConfig(TrainerConfig):
             )
 
     def _check_packing(self) -> None:
-        if self.packing_strategy not in get_args(PackingName):
-            raise ConfigError("packing_strategy", self.packing_strategy, "one of " + _quoted(get_args(PackingName)))
-        if self.packing_over_long not in (None, *get_args(OverLongPolicy)):
-            raise ConfigError(
-                "packing_over_long", self.packing_over_long, "one of " + _quoted(get_args(OverLongPolicy))
-            )
+        require_choice("packing_strategy", self.packing_strategy, get_args(PackingName))
+        require_choice("packing_over_long", self.packing_over_long, (None, *get_args(OverLongPolicy)))
         if not self.packing:
             for name, default in (("packing_strategy", "bfd"), ("packing_over_long", None), ("eval_packing", None)):
                 if getattr(self, name) != default:
@@ -89,7 +83,3 @@ class SFTConfig(TrainerConfig):
             raise ConfigError(
                 "packing_over_long", self.packing_over_long, "None for 'wrapped', which cuts wherever a pack is full"
             )
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names))

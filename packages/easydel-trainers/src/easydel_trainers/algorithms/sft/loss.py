@@ -5,14 +5,13 @@ Axis letters: N tokens, D width, V vocabulary.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import jax.numpy as jnp
 from easydel_models.lm_loss import LinearHead, fused_linear_ce
 from jaxtyping import Array, Float, Int
 
-from easydel_trainers.metrics import Ratios
-from easydel_trainers.targets import next_labels
+from easydel_trainers.algorithms.sft.loss_names import SFTLossType
+from easydel_trainers.step.metrics import Ratios
+from easydel_trainers.step.targets import next_labels
 
 
 def sft_loss(
@@ -20,7 +19,7 @@ def sft_loss(
     head: Float[Array, "vocab dim"] | LinearHead,
     labels: Int[Array, "batch seq"],
     *,
-    loss_type: Literal["nll", "dft"] = "nll",
+    loss_type: SFTLossType = "nll",
     label_smoothing_factor: float = 0.0,
 ) -> tuple[Float[Array, ""], Ratios]:
     r"""Sum of the token losses, and metrics.

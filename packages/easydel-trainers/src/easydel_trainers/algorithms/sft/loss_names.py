@@ -1,0 +1,5 @@
+"""Names of the losses of supervised fine-tuning."""
+
+from typing import Literal
+
+SFTLossType = Literal["nll", "dft"]

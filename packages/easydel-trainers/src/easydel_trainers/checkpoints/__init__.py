@@ -1,0 +1,1 @@
+"""Checkpoints of a run: writing them, knowing them again, going on from them."""

@@ -1,0 +1,1 @@
+"""The model of a training: loaded, adapted, held against the data, saved."""

@@ -1,0 +1,1 @@
+"""What a run leaves for people: its log, files of lines, the bar."""

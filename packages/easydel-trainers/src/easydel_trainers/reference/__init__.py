@@ -1,0 +1,1 @@
+"""The model that a policy is compared with."""

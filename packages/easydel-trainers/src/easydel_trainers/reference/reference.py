@@ -1,0 +1,193 @@
+"""The model that a policy is compared with: where its log-probabilities come from.
+
+A model given, or a copy of the policy, is held beside the policy and scores every batch. Precomputed, all rows are
+scored once before the first step; then no reference parameters are held.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import jax
+import numpy as np
+from easydel_models.parameters import split_params
+
+from easydel_trainers.checkpoints.params_digest import params_digest
+from easydel_trainers.data.groups import Group, GroupLayout
+from easydel_trainers.data.training_data import TrainingData
+from easydel_trainers.errors import ConfigError
+from easydel_trainers.preference.config import ReferenceConfig
+from easydel_trainers.reference.cache import ReferenceCache, fingerprint
+from easydel_trainers.reference.following import Following
+from easydel_trainers.reference.model import ReferenceModel, held_params, load_reference, make_reference_step
+from easydel_trainers.run.callbacks import Callback
+from easydel_trainers.step.compiled import Compiled
+from easydel_trainers.step.device_mesh import put_batch, row_parts
+from easydel_trainers.step.objective import Batch, Params
+from easydel_trainers.step.program import Program
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoredRows:
+    """Which sequences of the rows the reference scores.
+
+    Attributes:
+        sequences: of a group.
+        groups: every group of a step's rows that needs scores.
+        ordered: whether these depend on the rows that a row shares a step with.
+        ld_alpha: see `sequence_scores`.
+        layout: how so many groups, on so many devices, are arranged to be scored beforehand.
+    """
+
+    sequences: int
+    groups: Callable[[Sequence[Any]], Sequence[Group]]
+    layout: Callable[[int, int], GroupLayout]
+    ordered: bool = False
+    ld_alpha: float | None = None
+
+
+@final
+class Reference:
+    """A reference model, from the moment that it is named.
+
+    Args:
+        config: how it is asked.
+        given: a model, or a folder, Hub id or `.gguf` file. `None` = the policy as it is before training, adapters
+            that it came with included. It must know the same tokens.
+        scored: which sequences it scores.
+    """
+
+    def __init__(self, config: ReferenceConfig, given: Any, scored: ScoredRows):
+        self._config, self._given, self._scored = config, given, scored
+        self._held: ReferenceModel | None = None
+        self._cache: ReferenceCache | None = None
+        self._unscored: _Unscored | None = None
+        self._digest: str | None = None
+
+    @property
+    def held(self) -> ReferenceModel | None:
+        """The model that scores every batch; `None` before `load`, and where all rows are scored beforehand."""
+        return self._held
+
+    @property
+    def callbacks(self) -> Sequence[Callback]:
+        """What lets a held model follow the policy, where it is to."""
+        return (Following(self._held, self._config),) if self._held is not None and self._config.sync_ref_model else ()
+
+    def load(self, program: Program) -> None:
+        """Get it into memory, ready to score.
+
+        Raises:
+            ConfigError: if it does not go together with the policy.
+        """
+        config, scored, policy = self._config, self._scored, program.model
+        if policy.lora is not None and config.sync_ref_model:
+            raise ConfigError(
+                "sync_ref_model", True, "False for a model with adapters: a reference that follows is a whole model"
+            )
+        model = load_reference(self._given, policy, config)
+        structure, params = split_params(model)
+        if self._given is not None and config.save_directory is not None:
+            self._digest = params_digest(params)
+        step = make_reference_step(
+            structure,
+            sequences=scored.sequences,
+            ld_alpha=scored.ld_alpha,
+            longest=config.max_length,
+            mesh=program.mesh,
+        )
+        if config.precompute_ref_log_probs:
+            self._cache = ReferenceCache(self._cache_folder(model, params, str(policy.dtype)))
+            self._unscored = _Unscored(model, step, program)
+        else:
+            self._held = ReferenceModel(held_params(model, policy), step)
+
+    def annotate(self, batch: Batch) -> Batch:
+        """The batch with a held model's log-probabilities, that of the partners in it too."""
+        if self._held is None:
+            return batch
+        batch = self._held.annotate(batch)
+        return {**batch, "partners": self._held.annotate(batch["partners"])} if "partners" in batch else batch
+
+    def complete(self, groups: Sequence[Group]) -> Sequence[Group]:
+        """Groups with the log-probabilities that were computed beforehand."""
+        return groups if self._cache is None else self._cache.annotated(groups)
+
+    def score_beforehand(self, data: TrainingData) -> None:
+        """Score every row of the run and of its evaluations, if that is asked for and was not done."""
+        if self._cache is None or self._unscored is None:
+            return
+        before = len(self._cache)
+        for rows in self._rows_to_score(data):
+            missing = [group for group in self._scored.groups(rows) if self._cache.lacks(group)]
+            if missing:
+                self._cache.add(missing, self._unscored.logps(missing, self._scored))
+        _LOG.info("Reference scores: %d sequences scored, %d known before.", len(self._cache) - before, before)
+        self._unscored = None
+
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """The parameters of one that follows the policy, for a checkpoint."""
+        return self._held.arrays() if self._held is not None and self._config.sync_ref_model else {}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take back what `arrays` gave."""
+        if self._held is not None and self._config.sync_ref_model:
+            self._held.restore(arrays)
+
+    def identity(self) -> dict[str, Any]:
+        """Which model it is."""
+        return {"reference model": self._digest or "the policy before training"}
+
+    def _rows_to_score(self, data: TrainingData) -> Iterator[list[Any]]:
+        """Rows of all steps of the run, as far as they differ, and of all evaluations."""
+        config, steps = self._config, data.total_steps
+        if data.train is not None:
+            rows = data.in_order(data.training_transform())
+            for _ in itertools.count() if steps is None else range(steps):
+                taken = list(itertools.islice(rows, config.total_batch_size))
+                if not taken or (rows.epoch > 0 and not self._scored.ordered):
+                    yield taken
+                    break
+                yield taken
+        for source in data.held_out.values():
+            held_out = data.once(source, data.eval_transform())
+            while taken := list(itertools.islice(held_out, config.eval_batch_size)):
+                yield taken
+
+    def _cache_folder(self, model: Any, params: Params, dtype: str) -> Path | None:
+        config = self._config
+        folder = config.ref_log_probs_directory
+        if folder is None and config.save_directory is not None:
+            folder = Path(config.save_directory) / "reference"
+        how = (dtype, self._scored.ld_alpha, repr(model.lora))
+        if folder is None or jax.process_count() > 1:
+            # What one process finds in a folder another may not see yet, and all must score the same rows together.
+            return None
+        return Path(folder) / fingerprint(params, *how)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unscored:
+    """A model that has rows to score yet, and is not needed behind that."""
+
+    model: Any
+    step: Compiled
+    program: Program
+
+    def logps(self, groups: Sequence[Group], scored: ScoredRows) -> np.ndarray:
+        """Log-probabilities `[groups, sequences]`."""
+        numbered = [replace(group, values={"number": number}) for number, group in enumerate(groups)]
+        arrays = scored.layout(len(groups), row_parts(self.program.mesh)).arrange_groups(numbered)
+        params = split_params(self.model)[1]
+        found = jax.device_get(self.step(params, put_batch(arrays, self.program.mesh)))[0]
+        order = arrays["rows"]["number"][0].astype(int)
+        logps = np.empty((len(groups), scored.sequences), np.float32)
+        logps[order] = found.T
+        return logps

@@ -1,0 +1,1 @@
+"""From a run's first step to its last."""

@@ -1,0 +1,1 @@
+"""One compiled optimizer step and what it is made of."""

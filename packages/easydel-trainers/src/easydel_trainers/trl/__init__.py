@@ -1,0 +1,1 @@
+"""Names that users of TRL bring along."""
