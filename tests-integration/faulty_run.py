@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ FAULTS = ("evaluation", "save", "manifest", "commit", "export", "moment", "full 
 REFUSED = 3  # exit code of an attempt that another one, or a full disk, kept from going on
 
 
-def kill() -> None:
+def kill(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -134,12 +135,17 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def child(told: dict[str, Any]) -> int:
+    errors = os.dup(2)
     prepare(told["fault"], told["number"])
     try:
         attempt(Path(told["folder"]))
     except (CheckpointError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return REFUSED
+    except BaseException:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        os.write(errors, traceback.format_exc().encode())
+        raise
     return 0
 
 

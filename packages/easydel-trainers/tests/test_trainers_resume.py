@@ -120,6 +120,14 @@ def test_a_half_written_checkpoint_is_passed_over(make, tmp_path):
     assert make(config(tmp_path, max_training_steps=8)).train().global_step == 8
 
 
+def test_what_a_kill_kept_from_being_removed_goes_with_the_next_start(make, tmp_path):
+    make(config(tmp_path, save_steps=1, save_total_limit=None)).train()
+    steps = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+    assert len(steps) > 2
+    make(config(tmp_path, save_steps=1, save_total_limit=1)).train()
+    assert [int(path.name) for path in (tmp_path / "checkpoints").iterdir()] == steps[-1:]
+
+
 def test_only_the_newest_checkpoints_are_kept(make, tmp_path):
     make(config(tmp_path, save_total_limit=2)).train()
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())

@@ -47,9 +47,12 @@ class _Kept:
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """One answer for each checkpoint, oldest first."""
         del context
-        first = 0 if self.newest is None else len(checkpoints) - self.newest
-        best = self.best_step()
-        return [number >= first or found.step == best for number, found in enumerate(checkpoints)]
+        superseded = self.superseded([found.step for found in checkpoints])
+        return [found.step not in superseded for found in checkpoints]
+
+    def superseded(self, steps: Sequence[int]) -> set[int]:
+        """Which of these steps, oldest first, nobody needs any more."""
+        return set() if self.newest is None else set(steps[: -self.newest]) - {self.best_step()}
 
 
 class Checkpointer:
@@ -64,10 +67,11 @@ class Checkpointer:
     def __init__(self, directory: str | Path, *, keep: int | None, best_step: Callable[[], int | None]):
         self._run_directory = Path(directory).absolute()
         self._directory = self._run_directory / CHECKPOINTS_FOLDER
+        self._kept = _Kept(keep, best_step)
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=_Kept(keep, best_step),
+                preservation_policy=self._kept,
                 create=True,
                 cleanup_tmp_directories=True,
                 async_options=_async_options(self._before_rename),
@@ -117,6 +121,11 @@ class Checkpointer:
         if found is not None:
             self._move_aside(step, found)
         return found is None
+
+    def remove_superseded(self) -> None:
+        """Remove what a kill between the writing of a checkpoint and the removal of older ones has left."""
+        for step in sorted(self._kept.superseded(sorted(self.steps))):
+            self._manager.delete(step)
 
     def save(self, state: TrainState, meta: Meta, extras: HostArrays, *, step: int) -> None:
         """Write a checkpoint of `step` in the background. Writing one that is there already does nothing.

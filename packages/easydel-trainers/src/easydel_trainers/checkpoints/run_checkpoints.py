@@ -109,6 +109,7 @@ class RunCheckpoints:
         progress.data_state, progress.evaluated = meta["data"], meta["evaluated"]
         progress.window, progress.overall = MetricWindow(meta["window"]), MetricWindow(meta["overall"])
         self._best.restore(meta["best"])
+        checkpointer.remove_superseded()
         restore_callbacks(self._training.callbacks, meta["callbacks"])
         self._training.source.restore(meta["extras"], arrays)
         _LOG.info("Continuing from step %d of %s", step, self._config.save_directory)
