@@ -1,8 +1,10 @@
 """The golden parity set, kinds of chat templates, and a fresh SmolLM2 tokenizer per test that changes it."""
 
+import copy
 import json
 import runpy
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +69,13 @@ def masks() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def tokenizer_of() -> Callable[[str], ChatTokenizer]:
     """Return a function from a chat template to a tokenizer that has it, and the marks of `mask_kinds.py`."""
-    known: dict[str, ChatTokenizer] = {}
+    marked = load_tokenizer(GOLDEN / "tokenizer")
+    marked.add_special_tokens({"additional_special_tokens": MASKS["MARKS"], "eos_token": "<|e|>"})
 
+    @cache
     def make(template: str) -> ChatTokenizer:
-        if template not in known:
-            known[template] = load_tokenizer(GOLDEN / "tokenizer")
-            known[template].add_special_tokens({"additional_special_tokens": MASKS["MARKS"], "eos_token": "<|e|>"})
-            known[template].chat_template = template
-        return known[template]
+        tokenizer = copy.copy(marked)
+        tokenizer.chat_template = template
+        return tokenizer
 
     return make
