@@ -16,6 +16,7 @@ from easydel_models.generation import batch, block, generate, prefill, slot_cach
 from easydel_models.generation.prefill import Prefiller
 from easydel_models.generation.shapes import at_least, cache_step, pieces
 from easydel_models.layers.linear import blocked_kernel, times_blocked
+from easydel_models.layers.tokens import Memory
 
 CONFIG = DecoderConfig(
     vocab_size=61,
@@ -200,3 +201,14 @@ def test_parameters_spread_over_devices_give_the_same():
     environment = {**os.environ, **options, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     done = subprocess.run([sys.executable, "-c", SHARDED], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_tokens_are_entered_bit_for_bit(dtype):
+    held, new = (jax.random.normal(jax.random.key(n), (2, 3, 5 - 4 * n, 4), dtype) for n in (0, 1))
+    new = new.at[0, 0, 0, 0].set(jnp.nan)
+    memory = Memory(by_token=(held,)).entered((new.astype(jnp.float32),), jnp.int32(2))
+    expected = np.array(held)
+    expected[:, :, 2:3] = np.asarray(new)
+    assert memory.by_token[0].dtype == dtype
+    assert np.asarray(memory.by_token[0]).tobytes() == expected.tobytes()

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from easydel_models.config import DecoderConfig
-from easydel_models.layers.tokens import Memory
+from easydel_models.layers.tokens import Memory, written
 
 
 class Store(NamedTuple):
@@ -140,4 +140,4 @@ def _write(array: Array, new: Array, row: Array, slot: Array | None = None) -> A
     starts = [row] + [zero] * (array.ndim - 1)
     if slot is not None:
         starts[2] = slot
-    return jax.lax.dynamic_update_slice(array, new.astype(array.dtype), starts)
+    return written(array, new, starts)

@@ -160,12 +160,7 @@ class Attention(Mixer):
         if self.shares is not None:
             mixed = self._attend_over(layer, query, *now.shared[self.shares], now)
             return self._output(layer, mixed, gate, now.tokens), recent
-        fresh = self._keys_and_values(layer, x, now.tokens)
-        pairs = zip(recent.by_token, fresh.by_token, strict=True)
-        entered = (
-            jax.lax.dynamic_update_slice_in_dim(held, new.astype(held.dtype), now.number, axis=2) for held, new in pairs
-        )
-        recent = Memory(by_token=tuple(entered))
+        recent = recent.entered(self._keys_and_values(layer, x, now.tokens).by_token, now.number)
         mixed = self._attend_over(layer, query, settled, recent, now)
         return self._output(layer, mixed, gate, now.tokens), recent
 

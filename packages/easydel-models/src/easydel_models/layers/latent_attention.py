@@ -156,12 +156,7 @@ class LatentAttention(Mixer):
         """See `Mixer`."""
         still, turning = (array[:, 0] for array in self._queries(layer, x, now.tokens))
         new = (array[:, None] for array in self._latents(layer, x, now.tokens))
-        recent = Memory(
-            by_token=tuple(
-                jax.lax.dynamic_update_slice_in_dim(held, entry.astype(held.dtype), now.number, axis=2)
-                for held, entry in zip(recent.by_token, new, strict=True)
-            )
-        )
+        recent = recent.entered(new, now.number)
         in_latent = jnp.einsum("bhn,lhn->bhl", still, self._by_head(layer, "key_up", self.key_dim, still.dtype))
         both = (settled.by_token, recent.by_token)
         scores = jnp.concatenate([_scores(in_latent, turning, *kept) for kept in both], axis=-1)
