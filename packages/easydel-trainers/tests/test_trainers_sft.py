@@ -189,6 +189,7 @@ FIELDS_SEEN_ELSEWHERE = {
     "max_tokens_per_micro_batch",  # test_trainers_micro_batches
     "dp", "fsdp", "ep", "tp", "sp",  # test_trainers_device_mesh
     "lora",  # test_trainers_lora
+    "router_aux_loss_coef",  # tests-integration/test_router_loss
     "padding_side", "attention",  # test_trainers_layout, and below
     "packing", "packing_strategy", "packing_over_long", "eval_packing",  # test_trainers_packing
     "bad_rows", "bad_rows_budget",  # test_trainers_bad_rows

@@ -107,6 +107,8 @@ class DecoderConfig:
     """Tokens a query sees, itself included; None = all before it."""
     tie_embeddings: bool = False
     """Whether the language-model head is the embedding."""
+    router_loss: float = 0.0
+    """What training multiplies the load-balancing loss of routers by, unless it is told otherwise; at least 0."""
     num_labels: int | None = None
     """Outputs of a classification head; None = a language-model head."""
     initializer_range: float = 0.02
@@ -140,6 +142,8 @@ class DecoderConfig:
             self._check_size(name)
         value = self.initializer_range
         _require(is_number(value) and value >= 0, "initializer_range", value, "a number of at least 0")
+        value = self.router_loss
+        _require(is_number(value) and value >= 0, "router_loss", value, "a number of at least 0")
         if self.layers:
             self._settle_layers()
         else:

@@ -119,6 +119,9 @@ class TrainerConfig:
     attention: AttentionName = "auto"
     """Implementation of attention in training: `auto` and `blocked` run anywhere; `cudnn` needs an NVIDIA GPU and
     bfloat16, `splash` a TPU. One that cannot do what the model or the batch asks of it is an error."""
+    router_aux_loss_coef: float | None = None
+    """Factor, 0 or more, on the loss by which routers learn to spread tokens over experts, which several micro-batches
+    cost a further forward pass. `None` = the checkpoint's, where it asks for it with `output_router_logits`, else 0."""
     neftune_alpha: float | None = None
     """Size of the uniform noise that training adds to embeddings (NEFTune); 5 is usual. `None` = no noise."""
 
@@ -242,9 +245,10 @@ class TrainerConfig:
                 require_whole(name, getattr(self, name), least=1)
         for name in ("warmup_steps", "seed", "shuffle_seed_train"):
             require_whole(name, getattr(self, name), least=0)
-        for name in ("weight_decay", "learning_rate_end"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(name, getattr(self, name), "a number that is 0 or larger")
+        for name in ("weight_decay", "learning_rate_end", "router_aux_loss_coef"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ConfigError(name, value, "a number that is 0 or larger")
         budget = self.bad_rows_budget
         if isinstance(budget, bool) or budget < 0 or (isinstance(budget, float) and budget > 1):
             raise ConfigError("bad_rows_budget", budget, "a share from 0.0 to 1.0, or a whole number of rows")

@@ -9,7 +9,7 @@ from easydel_models.families.fused import AllExperts
 from easydel_models.families.keys import Keys
 from easydel_models.families.layer_types import FULL, SLIDING, layer_types
 from easydel_models.families.llama import LLAMA_TENSORS
-from easydel_models.families.moe import number_of_experts, without_router_loss
+from easydel_models.families.moe import number_of_experts, router_loss
 from easydel_models.families.ropes import rope_of
 from easydel_models.families.stored import Whole
 from easydel_models.layers.attention import Attention
@@ -22,7 +22,6 @@ _EXPERTS = "model.layers.{layer}.mlp.experts"
 def _read(keys: Keys) -> dict[str, Any]:
     keys.off("attention_dropout")
     keys.expect_within("quantization_config", quant_method="mxfp4")  # the tensors say all else
-    without_router_loss(keys)
     keys.expect("swiglu_alpha", 1.702)
     keys.ignored("experts_per_token", "initial_context_length")  # said again by other keys
     keys.activation("hidden_act")  # the gate is the family's own; the key has to be one that is known
@@ -47,7 +46,7 @@ def _read(keys: Keys) -> dict[str, Any]:
     experts = Experts(router=router, width=width, clamp=float(keys("swiglu_limit", 7.0)), bias=True)
     types = layer_types(keys, lambda number: FULL if number % 2 else SLIDING)
     layers = tuple(LayerConfig(mixer=mixers[kind], feed_forward=experts) for kind in types)
-    return {"layers": layers}
+    return {"layers": layers, **router_loss(keys)}
 
 
 GPT_OSS = Family(

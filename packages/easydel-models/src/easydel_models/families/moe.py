@@ -68,9 +68,12 @@ def number_of_experts(keys: Keys) -> int:
     return found[0]
 
 
-def without_router_loss(keys: Keys) -> None:
-    """Says that the load-balancing loss, which is no part of the logits, is not read."""
-    keys.ignored("output_router_logits", "router_aux_loss_coef")
+def router_loss(keys: Keys) -> dict[str, Any]:
+    """Returns what training multiplies the load-balancing loss by: as in transformers, 0 unless router logits are asked
+    for.
+    """
+    asked, coefficient = keys("output_router_logits", False), keys("router_aux_loss_coef", 0.001)
+    return {"router_loss": float(coefficient) if asked else 0.0}
 
 
 def qwen_experts(keys: Keys, *, normalize: bool, shared: bool) -> Experts:
@@ -107,7 +110,6 @@ def sparse_layers(keys: Keys, experts: Experts) -> list[FeedForward]:
 
 def _mixtral(keys: Keys) -> dict[str, Any]:
     keys.off("attention_dropout", "router_jitter_noise")
-    without_router_loss(keys)
     dim, heads, width = keys.sizes("hidden_size", "num_attention_heads", "intermediate_size")
     experts, chosen = keys.sizes("num_local_experts", "num_experts_per_tok")
     layer = LayerConfig(
@@ -124,12 +126,11 @@ def _mixtral(keys: Keys) -> dict[str, Any]:
             activation=keys.activation("hidden_act"),
         ),
     )
-    return {"layers": (layer,) * layer_count(keys)}
+    return {"layers": (layer,) * layer_count(keys), **router_loss(keys)}
 
 
 def _olmoe(keys: Keys) -> dict[str, Any]:
     keys.off("attention_dropout", "clip_qkv")
-    without_router_loss(keys)
     dim, heads, width, chosen = keys.sizes(
         "hidden_size", "num_attention_heads", "intermediate_size", "num_experts_per_tok"
     )
@@ -149,27 +150,28 @@ def _olmoe(keys: Keys) -> dict[str, Any]:
         ),
         feed_forward=Experts(router=router, width=width, activation=keys.activation("hidden_act")),
     )
-    return {"layers": (layer,) * layer_count(keys)}
+    return {"layers": (layer,) * layer_count(keys), **router_loss(keys)}
 
 
 def _qwen2_moe(keys: Keys) -> dict[str, Any]:
     keys.off("attention_dropout")
-    without_router_loss(keys)
     experts = qwen_experts(keys, normalize=keys("norm_topk_prob", False), shared=True)
     mixers = (qwen2_attention(keys, window) for window in windows(keys))
     layers = zip(mixers, sparse_layers(keys, experts), strict=True)
-    return {"layers": tuple(LayerConfig(mixer=mixer, feed_forward=half) for mixer, half in layers)}
+    return {
+        "layers": tuple(LayerConfig(mixer=mixer, feed_forward=half) for mixer, half in layers),
+        **router_loss(keys),
+    }
 
 
 def _qwen3_moe(keys: Keys) -> dict[str, Any]:
     keys.off("attention_dropout")
-    without_router_loss(keys)
     experts = qwen_experts(keys, normalize=keys("norm_topk_prob", False), shared=False)
     keys.ignored("max_window_layers")
     window, used = keys("sliding_window"), keys("use_sliding_window", False)
     mixer = qwen3_attention(keys, window if used else None)
     layers = tuple(LayerConfig(mixer=mixer, feed_forward=half) for half in sparse_layers(keys, experts))
-    return {"layers": layers}
+    return {"layers": layers, **router_loss(keys)}
 
 
 _OF_MIXTRAL = "model.layers.{layer}.block_sparse_moe"

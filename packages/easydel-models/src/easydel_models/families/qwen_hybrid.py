@@ -8,7 +8,7 @@ from easydel_models.families.fused import ByHead, Taps
 from easydel_models.families.keys import Keys
 from easydel_models.families.layer_types import FULL, layer_types
 from easydel_models.families.llama import LLAMA_TENSORS
-from easydel_models.families.moe import QWEN_MOE_TENSORS, qwen_experts, sparse_layers, without_router_loss
+from easydel_models.families.moe import QWEN_MOE_TENSORS, qwen_experts, router_loss, sparse_layers
 from easydel_models.families.qwen import gated
 from easydel_models.families.ropes import rope_of
 from easydel_models.families.stored import Fused, Stored, Whole
@@ -73,8 +73,7 @@ def _layers(keys: Keys, halves: list[FeedForward]) -> dict[str, Any]:
 
 def _next(keys: Keys) -> dict[str, Any]:
     experts = qwen_experts(keys, normalize=keys("norm_topk_prob", True), shared=True)
-    without_router_loss(keys)
-    return _layers(keys, sparse_layers(keys, experts))
+    return _layers(keys, sparse_layers(keys, experts)) | router_loss(keys)
 
 
 def _dense(keys: Keys) -> dict[str, Any]:
@@ -86,8 +85,7 @@ def _dense(keys: Keys) -> dict[str, Any]:
 def _moe(keys: Keys) -> dict[str, Any]:
     keys.ignored("intermediate_size", "mlp_only_layers", "decoder_sparse_step")
     half = qwen_experts(keys, normalize=True, shared=True)
-    without_router_loss(keys)
-    return _layers(keys, [half] * keys("num_hidden_layers"))
+    return _layers(keys, [half] * keys("num_hidden_layers")) | router_loss(keys)
 
 
 _COMMON = {

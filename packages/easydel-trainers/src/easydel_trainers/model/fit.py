@@ -28,6 +28,7 @@ def fit_model(model: Any, data: TrainingData) -> None:
         DataError: if the first rows hold a token that the model does not know.
     """
     tokenizer, config = data.tokenizer, data.config
+    check_routers(model, config)
     check_vocabulary(model, tokenizer, padding_value=getattr(config, "padding_value", None))
     take_special_tokens(model, tokenizer)
     warn_of_unknown_stop(model, tokenizer)
@@ -36,6 +37,17 @@ def fit_model(model: Any, data: TrainingData) -> None:
         longest = most  # prompts are cut to what completions leave of it
     check_positions(model, tokenizer, config, longest=longest)
     data.fit(vocab_size=model.config.vocab_size, positions=most)
+
+
+def check_routers(model: Any, config: TrainerConfig) -> None:
+    """Refuse a loss of routers where there are none.
+
+    Raises:
+        ConfigError: naming the coefficient.
+    """
+    coefficient = config.router_aux_loss_coef
+    if coefficient and not any(layer.feed_forward.num_experts() for layer in model.config.all_layers):
+        raise ConfigError("router_aux_loss_coef", coefficient, "0 or None: this model has no experts")
 
 
 def take_special_tokens(model: Any, tokenizer: Any) -> None:

@@ -15,6 +15,7 @@ from easydel_trainers.preference.config import PreferenceConfig
 from easydel_trainers.preference.scores import sequence_scores
 from easydel_trainers.step.metrics import Ratio, Ratios
 from easydel_trainers.step.objective import Batch, Params, ScoredObjective, Scores
+from easydel_trainers.step.router import router_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,11 @@ class CausalObjective(ScoredObjective):
     def scores(self, params: Params, batch: Batch) -> Scores:
         """Sequence scores of one micro-batch, `[sequences, rows]` each."""
         model = join_params(self.structure, params)
-        how = {**model_options(self.config), "dropout_key": batch.get("dropout_key")}
+        how = {
+            **model_options(self.config),
+            "dropout_key": batch.get("dropout_key"),
+            "router": lambda decoded: router_part(self.config, model, decoded, batch),
+        }
         return sequence_scores(model, batch, sequences=self.sequences, **self.score_options, **how)
 
 

@@ -20,7 +20,11 @@ def pooled_scores(model: Any, batch: Batch, *, sequences: int, **how: Any) -> Fl
         sequences: S, sequences of a row.
         how: further options of `model.hidden`.
     """
-    hidden = model.hidden(batch["input_ids"], segment_ids=batch["segment_ids"], **how)
+    return pooled(model, batch, model.hidden(batch["input_ids"], segment_ids=batch["segment_ids"], **how), sequences)
+
+
+def pooled(model: Any, batch: Batch, hidden: Float[Array, "B T D"], sequences: int) -> Float[Array, "S R"]:
+    """The same of hidden states."""
     rows = batch["rows"]["real"].shape[-1]
     places = _last_places(batch, model.config.pad_token_id, count=sequences * rows)
     # Scored first and picked then, so that numbers travel between devices and not hidden states.

@@ -5,10 +5,12 @@ Axis letters: S sequences of a row, R rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from easydel_models.decoder import Decoded
 from easydel_models.lm_loss import IGNORE_INDEX as IGNORED
 from easydel_models.lm_loss import token_logps, token_stats
 from jaxtyping import Array, Float
@@ -26,6 +28,7 @@ def sequence_scores(
     sequences: int,
     ld_alpha: float | None = None,
     with_log_weights: bool = False,
+    router: Callable[[Decoded], Scores] = lambda decoded: {},
     **how: Any,
 ) -> Scores:
     """Scores of a micro-batch that `GroupLayout` arranged.
@@ -36,10 +39,11 @@ def sequence_scores(
         sequences: S.
         ld_alpha: weight of a tail's tokens in `logps`, in [0, 1]; `None` = 1.
         with_log_weights: also compute `log_weights`.
+        router: further scores of the pass as a whole.
         how: further options of `model.hidden`.
 
     Returns:
-        Float32 arrays `[S, R]`; only the first two pass a gradient.
+        Float32 arrays `[S, R]`, beside those of ``router``; only the first two pass a gradient.
 
         - `logps`: log-probability of the completion given the prompt: a sum over its tokens, tails weighted.
         - `nll`: negative log-likelihood summed over all labels (the completion's, and the prompt's where trained).
@@ -49,7 +53,8 @@ def sequence_scores(
         - `logits`: mean logit over the vocabulary, summed over the completion's tokens.
         - `log_weights`: mean over the completion of log p_t - log sum_v p_tv^2: how on-policy it is.
     """
-    hidden = model.hidden(batch["input_ids"], **places_of(batch), **how)
+    decoded = model.decoded(batch["input_ids"], **places_of(batch), **how)
+    hidden = decoded.hidden
     head, targets, part = model.linear_head(), next_labels(batch["labels"]), of_next(batch["part"])
     stats = token_stats(hidden, head, targets, with_collision=with_log_weights, with_mean_logit=True)
     in_completion = ((targets != IGNORED) & (part != PROMPT)).astype(jnp.float32)
@@ -61,6 +66,7 @@ def sequence_scores(
     fixed = jax.lax.stop_gradient
     log_weights = per_sequence(fixed(stats.logp - stats.collision) * in_completion) / jnp.maximum(lengths, 1)
     return {
+        **router(decoded),
         "logps": per_sequence(stats.logp * _token_weights(in_completion, part, ld_alpha)),
         "nll": -per_sequence(stats.logp),
         "lengths": lengths,

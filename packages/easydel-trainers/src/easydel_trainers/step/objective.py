@@ -20,6 +20,16 @@ Scores = dict[str, jax.Array]
 class Objective(Protocol):
     """What a trainer minimises."""
 
+    @property
+    def structure(self) -> Any:
+        """The model without its parameters."""
+        ...
+
+    @property
+    def config(self) -> Any:
+        """The trainer's config."""
+        ...
+
     def weights(self, batch: Batch) -> Terms:
         """What one micro-batch adds to the denominator of each term of the loss: scalars, without the model."""
         ...
@@ -35,6 +45,11 @@ class ScoredObjective(ABC):
     Where the loss of a row depends on nothing but that row and the extras, `coupled` is False and the loss is summed
     micro-batch by micro-batch. Else it is True and the loss is computed once, over all rows of a step.
     """
+
+    structure: Any
+    """The model without its parameters."""
+    config: Any
+    """The trainer's config."""
 
     @property
     @abstractmethod

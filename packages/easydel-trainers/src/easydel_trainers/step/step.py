@@ -27,6 +27,7 @@ from easydel_trainers.step.compiled import Compiled
 from easydel_trainers.step.device_mesh import everywhere, placements, results_everywhere
 from easydel_trainers.step.metrics import Ratios, Terms, add_ratios, loss_ratios
 from easydel_trainers.step.objective import Batch, Extras, Objective, Params, ScoredObjective, Scores
+from easydel_trainers.step.router import ROUTER, with_expert_weights
 
 ROUNDED_AWAY = "updates_rounded_away"
 
@@ -115,7 +116,7 @@ def make_eval_step(
             batch = objective.prepare(params, batch)
         micro_batch = _first(batch)
         sums, ratios, _ = _loss_of(objective, params, micro_batch, extras, training=False)
-        return {**loss_ratios(sums, objective.weights(micro_batch)), **ratios}
+        return {**loss_ratios(sums, {**objective.weights(micro_batch), ROUTER: jnp.float32(1)}), **ratios}
 
     jitted = jax.jit(eval_step, **results_everywhere(mesh))
     compiled = Compiled(lambda params, batch, extras=(): jitted(params, batch, extras, frozen or {}), mesh=mesh)
@@ -125,7 +126,8 @@ def make_eval_step(
 def _gradient(objective: Any, state: TrainState, frozen: Params, batch: Batch) -> tuple[Params, Ratios, Extras]:
     if isinstance(objective, ScoredObjective):
         batch = objective.prepare(jax.lax.stop_gradient(combine_params(state.params, frozen)), batch)
-    totals = jax.tree.map(jnp.sum, jax.vmap(objective.weights)(batch))
+    batch = with_expert_weights(objective, combine_params(state.params, frozen), batch)
+    totals = {**jax.tree.map(jnp.sum, jax.vmap(objective.weights)(batch)), ROUTER: jnp.float32(1)}
     if isinstance(objective, ScoredObjective) and objective.coupled and _micro_batches(batch) > 1:
         return _two_passes(objective, state, frozen, batch, totals)
     return _accumulated(objective, state, frozen, batch, totals)
@@ -135,11 +137,12 @@ def _accumulated(
     objective: Any, state: TrainState, frozen: Params, batch: Batch, totals: Terms
 ) -> tuple[Params, Ratios, Extras]:
     """Gradient and metrics of all micro-batches, one after the other."""
+    share = jnp.float32(1 / _micro_batches(batch))
 
     def scaled_loss(trainable: Params, micro_batch: Batch) -> tuple[jax.Array, tuple[Ratios, Extras]]:
         params = combine_params(trainable, frozen)
         sums, ratios, extras = _loss_of(objective, params, micro_batch, state.extras, training=True)
-        shown = loss_ratios(sums, objective.weights(micro_batch))
+        shown = loss_ratios(sums, {**objective.weights(micro_batch), ROUTER: share})
         return _total(sums, totals), ({**shown, **ratios}, extras)
 
     gradient = jax.grad(scaled_loss, has_aux=True)
@@ -166,8 +169,10 @@ def _two_passes(
 
     def step_loss(scores: Scores) -> tuple[jax.Array, tuple[Ratios, Extras]]:
         rows = jax.tree.map(_joined, batch["rows"])
-        joined = jax.tree.map(_joined, scores)
+        router = {name: part.sum() for name, part in scores.items() if name == ROUTER}
+        joined = {name: _joined(array) for name, array in scores.items() if name != ROUTER}
         sums, ratios, extras = objective.score_loss(joined, rows, state.extras, training=True)
+        sums = {**sums, **router}
         return _total(sums, totals), ({**loss_ratios(sums, totals), **ratios}, extras)
 
     def carry_back(grads: Params, part: tuple[Batch, Scores]) -> tuple[Params, None]:
@@ -186,7 +191,9 @@ def _loss_of(
 ) -> tuple[Terms, Ratios, Extras]:
     if isinstance(objective, ScoredObjective):
         scores = objective.scores(params, micro_batch)
-        return objective.score_loss(scores, micro_batch["rows"], extras, training=training)
+        router = {name: scores.pop(name).sum() for name in (ROUTER,) if name in scores}
+        sums, ratios, extras = objective.score_loss(scores, micro_batch["rows"], extras, training=training)
+        return {**sums, **router}, ratios, extras
     return *objective.loss(params, micro_batch), extras
 
 

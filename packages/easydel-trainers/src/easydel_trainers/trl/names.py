@@ -139,7 +139,6 @@ _REFUSED = {
     "prediction_loss_only": "metrics come with the loss and cost nothing more",
     "project": "set the tracker's own environment variable, such as WANDB_PROJECT",
     "restore_callback_states_from_checkpoint": "callbacks' states are always restored",
-    "router_aux_loss_coef": "no model family here has experts",
     "save_on_each_node": "a checkpoint is one folder that all processes share",
     "save_only_model": "call `save_pretrained`; a checkpoint must hold all that resuming needs",
     "skip_memory_metrics": "peak memory is read once, at the end",

@@ -20,6 +20,7 @@ from easydel_trainers.step.device_mesh import results_everywhere
 from easydel_trainers.step.metrics import Ratios, Terms
 from easydel_trainers.step.objective import Batch, Extras, Params, ScoredObjective, Scores
 from easydel_trainers.step.places import places_of, sequence_numbers
+from easydel_trainers.step.router import router_part
 from easydel_trainers.step.targets import next_labels
 
 _LOSS = "loss"
@@ -99,13 +100,14 @@ class GRPOObjective(ScoredObjective):
 
     def _places(self, params: Params, batch: Batch) -> Scores:
         model, config = join_params(self.structure, params), self.config
-        hidden = model.hidden(
+        decoded = model.decoded(
             batch["input_ids"],
             **places_of(batch),
             longest_segment=config.max_length,
             remat=config.gradient_checkpointing,
             dropout_key=batch.get("dropout_key"),
         )
+        hidden = decoded.hidden
         logps, entropies = token_logps(
             hidden.reshape(-1, hidden.shape[-1]),
             model.linear_head(),
@@ -113,7 +115,8 @@ class GRPOObjective(ScoredObjective):
             temperature=config.temperature,
             with_entropy=True,
         )
-        return {"logps": logps, "entropies": jax.lax.stop_gradient(entropies)}
+        router = router_part(config, model, decoded, batch)
+        return {"logps": logps, "entropies": jax.lax.stop_gradient(entropies), **router}
 
 
 def objective_metrics(config: GRPOConfig) -> set[str]:

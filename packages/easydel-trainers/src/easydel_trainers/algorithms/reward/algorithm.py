@@ -19,12 +19,13 @@ from easydel_trainers.data.groups import GroupLayout
 from easydel_trainers.data.layout import Layout
 from easydel_trainers.data.training_data import TrainingData
 from easydel_trainers.model.classifier import load_reward_model
-from easydel_trainers.preference.pooled_scores import pooled_scores
+from easydel_trainers.preference.pooled_scores import pooled
 from easydel_trainers.preference.sequences import pair_groups
 from easydel_trainers.row_steps import RowSteps
 from easydel_trainers.step.metrics import Maximum, Minimum, Ratios, Terms
 from easydel_trainers.step.objective import Batch, Extras, Params, ScoredObjective, Scores
 from easydel_trainers.step.program import Program
+from easydel_trainers.step.router import router_part
 
 
 @final
@@ -94,7 +95,9 @@ class RewardObjective(ScoredObjective):
             "remat": self.config.gradient_checkpointing,
             "dropout_key": batch.get("dropout_key"),
         }
-        return {"rewards": pooled_scores(model, batch, sequences=2, **how)}
+        decoded = model.decoded(batch["input_ids"], segment_ids=batch["segment_ids"], **how)
+        rewards = pooled(model, batch, decoded.hidden, sequences=2)
+        return {"rewards": rewards, **router_part(self.config, model, decoded, batch)}
 
     def score_loss(
         self, scores: Scores, rows: Scores, extras: Extras, *, training: bool

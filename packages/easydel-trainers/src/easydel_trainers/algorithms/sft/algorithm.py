@@ -22,6 +22,7 @@ from easydel_trainers.row_steps import RowSteps
 from easydel_trainers.step.metrics import Ratios, Terms
 from easydel_trainers.step.objective import Batch, Params
 from easydel_trainers.step.program import Program
+from easydel_trainers.step.router import router_part
 from easydel_trainers.step.targets import trained_tokens
 
 
@@ -101,7 +102,7 @@ class SFTObjective:
     def loss(self, params: Params, batch: Batch) -> tuple[Terms, Ratios]:
         """Loss sum of one micro-batch and its metrics."""
         model = join_params(self.structure, params)
-        hidden = model.hidden(
+        decoded = model.decoded(
             batch["input_ids"],
             segment_ids=batch["segment_ids"],
             longest_segment=self.config.max_length,
@@ -109,10 +110,11 @@ class SFTObjective:
             dropout_key=batch.get("dropout_key"),
         )
         loss_sum, ratios = sft_loss(
-            hidden,
+            decoded.hidden,
             model.linear_head(),
             batch["labels"],
             loss_type=self.config.loss_type,
             label_smoothing_factor=self.config.label_smoothing_factor,
         )
-        return {"loss": loss_sum}, ratios
+        router = {name: part.sum() for name, part in router_part(self.config, model, decoded, batch).items()}
+        return {"loss": loss_sum, **router}, ratios

@@ -1,0 +1,70 @@
+"""The loss by which routers learn to spread tokens over experts, over a whole step however it is split.
+
+With C_e how often expert e was chosen, P_e the sum of the probabilities that it was given, and N the tokens, each over
+all layers and tokens of the step, it is ``E sum_e (C_e / N) (P_e / N)``, as transformers defines it. Only P passes a
+gradient. So, once C and N are known, it is a sum over micro-batches, ``sum_e w_e P_e`` with ``w_e = E C_e / N^2``;
+where there are several, a first pass counts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from easydel_models.decoder import Decoded
+from easydel_models.experts.routing import whole_load
+from easydel_models.layers.feed_forward import Routing
+from easydel_models.parameters import join_params
+from jaxtyping import Array, Float
+
+from easydel_trainers.config import TrainerConfig
+from easydel_trainers.step.objective import Batch, Objective, Params, ScoredObjective
+from easydel_trainers.step.places import places_of
+
+ROUTER = "router"
+"""Name of the loss among the terms of a step's, of a micro-batch's part of it among scores, and of w in a batch."""
+
+
+def router_coefficient(config: TrainerConfig, model: Any) -> float:
+    """What the loss is multiplied by; 0 = it is not trained on."""
+    if not any(layer.feed_forward.num_experts() for layer in model.config.all_layers):
+        return 0.0
+    asked = config.router_aux_loss_coef
+    return model.config.router_loss if asked is None else asked
+
+
+def router_part(config: TrainerConfig, model: Any, decoded: Decoded, batch: Batch) -> dict[str, Float[Array, " 1"]]:
+    """A micro-batch's part of the loss, times its coefficient; nothing where it is not trained on."""
+    coefficient = router_coefficient(config, model)
+    if not coefficient:
+        return {}
+    load = whole_load(decoded.routings)
+    weights = batch[ROUTER] if ROUTER in batch else _expert_weights(load)
+    return {ROUTER: (jnp.float32(coefficient) * jnp.sum(weights * load.probability))[None]}
+
+
+def with_expert_weights(objective: Objective | ScoredObjective, params: Params, batch: Batch) -> Batch:
+    """A step's batch with the weights w of its experts, where several micro-batches share them. Passes no gradient."""
+    micro_batches = batch["input_ids"].shape[0]
+    if micro_batches == 1 or not router_coefficient(objective.config, join_params(objective.structure, params)):
+        return batch
+
+    def load_of(micro_batch: Batch) -> Routing:
+        model = join_params(objective.structure, jax.lax.stop_gradient(params))
+        decoded = model.decoded(
+            micro_batch["input_ids"],
+            **places_of(micro_batch),
+            longest_segment=objective.config.max_length,
+            dropout_key=micro_batch.get("dropout_key"),
+        )
+        return whole_load(decoded.routings)
+
+    loads = jax.lax.map(load_of, batch)
+    weights = _expert_weights(jax.tree.map(lambda sums: sums.sum(axis=0), loads))
+    return {**batch, ROUTER: jnp.broadcast_to(weights[None], (micro_batches, *weights.shape))}
+
+
+def _expert_weights(load: Routing) -> Float[Array, " E"]:
+    experts, tokens = load.chosen.shape[0], jnp.maximum(load.tokens, 1)
+    return jax.lax.stop_gradient(jnp.float32(experts) * load.chosen / tokens / tokens)
