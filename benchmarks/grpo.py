@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from easydata_sources.package_files import package_file
+from easydata_sources.storage.package_files import package_file
 from easydata_tokenize import load_tokenizer
 from easydel.demo.arithmetic import arithmetic_rows
 from easydel_models import AutoEasyDeLModelForCausalLM

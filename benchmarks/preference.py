@@ -162,7 +162,7 @@ def show(whose: str, figures: dict) -> None:
 
 def model_folder(folder: Path) -> str:
     """The demo's model as a Hugging Face folder, which both sides read."""
-    from easydata_sources.package_files import package_file
+    from easydata_sources.storage.package_files import package_file
     from easydata_tokenize import load_tokenizer
     from easydel_models import AutoEasyDeLModelForCausalLM
 

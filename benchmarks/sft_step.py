@@ -18,7 +18,7 @@ import time
 
 import jax
 import jax.numpy as jnp
-from easydata_sources.package_files import package_file
+from easydata_sources.storage.package_files import package_file
 from easydata_tokenize import load_tokenizer
 from easydel.demo import python_docs_rows
 from easydel_trainers import SFTConfig, SFTTrainer

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from easydata_sources import MemoryShardedSource, RowStream, TransformedShardedSource
-from easydata_sources.package_files import package_file
+from easydata_sources.storage.package_files import package_file
 from easydata_tokenize import load_tokenizer
 from easydel.demo.python_docs import python_docs_rows
 from easydel_models import AutoEasyDeLModelForCausalLM, join_params, split_params

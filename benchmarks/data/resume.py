@@ -6,7 +6,8 @@ import json
 
 from _figure import quick, seconds, show
 from easydata_mix import MixedShardedSource
-from easydata_sources import MemoryShardedSource, permutation
+from easydata_sources import MemoryShardedSource
+from easydata_sources.shuffling import permutation
 
 ROW = 10**9
 

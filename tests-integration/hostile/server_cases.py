@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cases import ODD_VALUES, SECRET, Case, mutations, short
-from easydata_sources import JsonShardedSource, web_client
-from easydata_sources.retry import RetryPolicy
+from easydata_sources import JsonShardedSource
+from easydata_sources.storage import web_client
+from easydata_sources.storage.retry import RetryPolicy
 from easydel_models.generation import GenerationOptions, HttpEngine, Patience
 
 GOOD: Mapping[str, Any] = {

@@ -6,7 +6,7 @@ from itertools import islice, pairwise
 import pytest
 from easydata_mix import MixedShardedSource, MixtureError, WeightSchedulePoint, WeightScheduler
 from easydata_sources import CompositeShardedSource, DataError, MemoryShardedSource, RowError
-from easydata_sources.transform import BatchTransform
+from easydata_sources.transforms.transform import BatchTransform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

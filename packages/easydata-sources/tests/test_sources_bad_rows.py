@@ -37,7 +37,7 @@ from easydata_sources import (
     TextShardedSource,
     as_sharded_source,
 )
-from easydata_sources.lines import LineRun
+from easydata_sources.formats.lines import LineRun
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

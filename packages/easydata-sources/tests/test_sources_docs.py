@@ -16,7 +16,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 def test_docstring_examples() -> None:
     tried = 0
-    for module in pkgutil.iter_modules(easydata_sources.__path__, "easydata_sources."):
+    for module in pkgutil.walk_packages(easydata_sources.__path__, "easydata_sources."):
         result = doctest.testmod(importlib.import_module(module.name))
         assert result.failed == 0, module.name
         tried += result.attempted
@@ -34,8 +34,9 @@ def test_readme_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_readme_names_every_file() -> None:
     text = README.read_text()
-    for module in pkgutil.iter_modules(easydata_sources.__path__):
-        assert f"`{module.name}.py`" in text
+    for module in pkgutil.walk_packages(easydata_sources.__path__):
+        if not module.ispkg:
+            assert f"`{module.name.replace('.', '/')}.py`" in text
 
 
 def test_menu_is_complete() -> None:

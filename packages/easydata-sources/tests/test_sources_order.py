@@ -18,9 +18,9 @@ from easydata_sources import (
     MemoryShardedSource,
     ParquetShardedSource,
     ShardedDataSource,
-    permutation,
 )
-from easydata_sources.permutation import mix_key, permute
+from easydata_sources.shuffling import permutation
+from easydata_sources.shuffling.permutation import mix_key, permute
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

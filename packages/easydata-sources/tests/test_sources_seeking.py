@@ -17,8 +17,8 @@ from easydata_sources import (
     ParquetShardedSource,
     ShardedDataSource,
     TextShardedSource,
-    jsonl,
 )
+from easydata_sources.formats import jsonl
 
 ROWS = 40_000
 TEXT = "x" * 60

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from easydata_sources import DataFilesNotFoundError, DataUnreachableError, RetryPolicy, as_sharded_source
-from easydata_sources.jsonl import JsonShardedSource
+from easydata_sources.formats.jsonl import JsonShardedSource
 
 ROWS = [{"id": i, "text": "x" * 40} for i in range(3_000)]
 
@@ -94,7 +94,7 @@ def test_a_missing_file_of_a_web_server_is_refused(server: tuple[str, type[Handl
 
 def test_a_server_may_take_any_time_for_an_answer_but_not_say_nothing(monkeypatch):
     pytest.importorskip("aiohttp")
-    from easydata_sources import web_client
+    from easydata_sources.storage import web_client
 
     timeout = web_client.web_options({})["client_kwargs"]["timeout"]
     assert (timeout.total, timeout.sock_read) == (None, web_client.LONGEST_SILENCE)

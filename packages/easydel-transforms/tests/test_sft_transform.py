@@ -203,8 +203,8 @@ def test_transform_survives_pickling(tokenizer):
 
 
 def test_rows_stream_through_a_source(tokenizer):
+    from easydata_sources.combined.transformed import TransformedShardedSource
     from easydata_sources.convert import as_sharded_source
-    from easydata_sources.transformed import TransformedShardedSource
 
     rows = [CHAT, {"text": ""}, {"text": "a"}, PAIR]
     source = TransformedShardedSource(as_sharded_source(rows), SFTPreprocessTransform(tokenizer))

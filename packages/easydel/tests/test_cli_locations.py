@@ -4,7 +4,7 @@ import json
 
 import pytest
 from easydata_sources import DataError, as_sharded_source
-from easydata_sources.package_files import PackageFileError
+from easydata_sources.storage.package_files import PackageFileError
 from easydel.cli.locations import model_location, open_rows
 from easydel.demo.python_docs import python_docs_rows
 from easydel_models.errors import ModelNotFoundError

@@ -18,9 +18,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from easydata_sources import BatchStream, RowStream, ShardedDataSource, State
-from easydata_sources.bad_row import Care
+from easydata_sources.bad_rows.bad_row import Care
+from easydata_sources.combined.single_shard import SingleShardSource
 from easydata_sources.identity import Identity
-from easydata_sources.single_shard import SingleShardSource
 from easydata_sources.source import check_batch_size
 from easydata_sources.streams import ChunkBatchStream, ChunkReader
 
@@ -42,7 +42,7 @@ from easydata_mix.reading.streams import MixedReader, MixedRowStream
 
 if TYPE_CHECKING:
     import numpy as np
-    from easydata_sources.files import DataFile
+    from easydata_sources.storage.files import DataFile
     from numpy.typing import NDArray
 
 

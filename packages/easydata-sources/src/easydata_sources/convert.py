@@ -7,17 +7,17 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from easydata_sources.arrow import ARROW_EXTENSIONS, ArrowShardedSource
-from easydata_sources.delimited import CSV_EXTENSIONS, TSV_EXTENSIONS, CsvShardedSource
 from easydata_sources.errors import DataError
-from easydata_sources.files import DataFile, expand_data_files
-from easydata_sources.jsonl import JSON_EXTENSIONS, JsonShardedSource
+from easydata_sources.formats.arrow import ARROW_EXTENSIONS, ArrowShardedSource
+from easydata_sources.formats.delimited import CSV_EXTENSIONS, TSV_EXTENSIONS, CsvShardedSource
+from easydata_sources.formats.jsonl import JSON_EXTENSIONS, JsonShardedSource
+from easydata_sources.formats.parquet import PARQUET_EXTENSIONS, ParquetShardedSource
+from easydata_sources.formats.text import TEXT_EXTENSIONS, TextShardedSource
 from easydata_sources.memory import MemoryShardedSource
-from easydata_sources.parquet import PARQUET_EXTENSIONS, ParquetShardedSource
-from easydata_sources.schemes import opened
 from easydata_sources.source import ShardedDataSource
+from easydata_sources.storage.files import DataFile, expand_data_files
+from easydata_sources.storage.schemes import opened
 from easydata_sources.table import TableShardedSource, is_table
-from easydata_sources.text import TEXT_EXTENSIONS, TextShardedSource
 
 _FORMATS: Mapping[tuple[str, ...], Callable[..., ShardedDataSource]] = {
     PARQUET_EXTENSIONS: ParquetShardedSource,
@@ -55,7 +55,7 @@ def as_sharded_source(
             return _from_files([os.fspath(item) for item in dataset], storage_options)
         return MemoryShardedSource(dataset, name=name)
     if _is_huggingface(dataset):
-        from easydata_sources.huggingface import HFDatasetShardedSource
+        from easydata_sources.hf.sources import HFDatasetShardedSource
 
         return HFDatasetShardedSource(dataset, name=name)
     if is_table(dataset):

@@ -22,12 +22,12 @@ from easydata_sources.function_identity import (
     settings_of,
 )
 from easydata_sources.rows import Row
-from easydata_sources.server_faults import told_in_our_words
+from easydata_sources.storage.server_faults import told_in_our_words
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from easydata_sources.files import DataFile
+    from easydata_sources.storage.files import DataFile
 
 __all__ = [
     "UNIDENTIFIED",

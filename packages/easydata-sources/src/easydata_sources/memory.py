@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from easydata_sources.bad_row import Care
+from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.chunked import ChunkedSource
 from easydata_sources.errors import DataFormatError
 from easydata_sources.identity import Identity, rows_digest
@@ -14,7 +14,7 @@ from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
 from easydata_sources.streams import Chunk, State
 
 if TYPE_CHECKING:
-    from easydata_sources.access import RowAccess
+    from easydata_sources.shuffling.access import RowAccess
 
 _CHUNK_ROWS = 1024
 
@@ -71,7 +71,7 @@ class MemoryShardedSource(ChunkedSource):
             yield self.chunk(shard, start, rows)
 
     def access(self) -> RowAccess:
-        from easydata_sources.access import ExactAccess
+        from easydata_sources.shuffling.access import ExactAccess
 
         return ExactAccess(self._name, len(self._rows), self._take)
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from easydata_sources.bad_row import LARGEST_ROW_BYTES, Care
+from easydata_sources.bad_rows.bad_row import LARGEST_ROW_BYTES, Care
 from easydata_sources.errors import DataError
 from easydata_sources.identity import UNIDENTIFIED, Identity
 from easydata_sources.rows import Row
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from easydata_sources.access import RowAccess
-    from easydata_sources.bad_rows import BadRows, Policy
-    from easydata_sources.files import DataFile
+    from easydata_sources.bad_rows.policy import BadRows, Policy
+    from easydata_sources.shuffling.access import RowAccess
+    from easydata_sources.storage.files import DataFile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,7 +146,7 @@ class ShardedDataSource(ABC):
         This default does what can be done from outside: the rest of a shard that fails becomes one bad row. Sources
         that are made of others hand it on to them.
         """
-        from easydata_sources.guarded import GuardedSource
+        from easydata_sources.combined.guarded import GuardedSource
 
         return GuardedSource(self) if care.marks else self
 
@@ -179,37 +179,37 @@ class ShardedDataSource(ABC):
 
     def transform(self, transform: Any) -> ShardedDataSource:
         """Apply a `Transform`, `ExpandTransform`, `BatchTransform` or callable to every row; `None` drops a row."""
-        from easydata_sources.transformed import TransformedShardedSource
+        from easydata_sources.combined.transformed import TransformedShardedSource
 
         return TransformedShardedSource(self, transform)
 
     def map(self, function: Callable[[Row], Row]) -> ShardedDataSource:
         """Replace every row by `function(row)`, exactly one row each."""
-        from easydata_sources.transform import MapTransform
+        from easydata_sources.transforms.transform import MapTransform
 
         return self.transform(MapTransform(function))
 
     def filter(self, predicate: Callable[[Row], bool]) -> ShardedDataSource:
         """Keep the rows for which `predicate(row)` is true."""
-        from easydata_sources.transform import FilterTransform
+        from easydata_sources.transforms.transform import FilterTransform
 
         return self.transform(FilterTransform(predicate))
 
     def select_fields(self, fields: Sequence[str]) -> ShardedDataSource:
         """Keep only these fields of every row (those it has)."""
-        from easydata_sources.fields import SelectFields
+        from easydata_sources.transforms.fields import SelectFields
 
         return self.transform(SelectFields(fields))
 
     def drop_fields(self, fields: Sequence[str]) -> ShardedDataSource:
         """Remove these fields from every row."""
-        from easydata_sources.fields import DropFields
+        from easydata_sources.transforms.fields import DropFields
 
         return self.transform(DropFields(fields))
 
     def rename_fields(self, mapping: Mapping[str, str]) -> ShardedDataSource:
         """Rename fields, `{old: new}`."""
-        from easydata_sources.fields import RenameFields
+        from easydata_sources.transforms.fields import RenameFields
 
         return self.transform(RenameFields(mapping))
 
@@ -232,7 +232,7 @@ class ShardedDataSource(ABC):
             budget: Bad rows above which an error is raised: a share (float) or a number (int).
             largest_row_bytes: Rows that take more bytes as stored are bad.
         """
-        from easydata_sources.bad_rows import BadRows, SetAside
+        from easydata_sources.bad_rows.policy import BadRows, SetAside
 
         if not isinstance(policy, BadRows):
             policy = BadRows(policy=policy, file=file, budget=budget, largest_row_bytes=largest_row_bytes)
@@ -242,7 +242,7 @@ class ShardedDataSource(ABC):
 
     def limit(self, rows: int) -> ShardedDataSource:
         """Keep the first `rows` rows."""
-        from easydata_sources.limit import LimitedShardedSource
+        from easydata_sources.combined.limit import LimitedShardedSource
 
         return LimitedShardedSource(self, rows)
 
@@ -254,7 +254,7 @@ class ShardedDataSource(ABC):
             epoch: Another order of the same rows for each epoch.
             window_rows: Rows held in memory at a time by sources that cannot fetch single rows cheaply.
         """
-        from easydata_sources.shuffle import ShuffledShardedSource
+        from easydata_sources.shuffling.shuffle import ShuffledShardedSource
 
         return ShuffledShardedSource(self, seed=seed, epoch=epoch, window_rows=window_rows)
 
@@ -264,7 +264,7 @@ class ShardedDataSource(ABC):
         The hosts' windows, dealt round in host order, are the global order, however many hosts and files
         there are. Where rows are known to be so few that some hosts would have none, windows are smaller.
         """
-        from easydata_sources.hosts import HostShardedSource
+        from easydata_sources.combined.hosts import HostShardedSource
 
         return HostShardedSource(self, index=index, count=count, window=window, shrinks=True)
 

@@ -7,19 +7,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from easydata_sources.bad_row import Care
+from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.chunked import ChunkedSource
 from easydata_sources.errors import DataError, DataFormatError
-from easydata_sources.gather import Gather
 from easydata_sources.identity import Identity, table_identity
 from easydata_sources.rows import table_as_batch
+from easydata_sources.shuffling.gather import Gather
 from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
 from easydata_sources.streams import Chunk, State
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from easydata_sources.access import RowAccess
+    from easydata_sources.shuffling.access import RowAccess
 
 _CHUNK_ROWS = 1024
 
@@ -70,7 +70,7 @@ class TableShardedSource(ChunkedSource):
             yield self.chunk(shard, start, table_as_batch(self._table.slice(start, _CHUNK_ROWS)))
 
     def access(self) -> RowAccess:
-        from easydata_sources.access import ExactAccess
+        from easydata_sources.shuffling.access import ExactAccess
 
         return ExactAccess(self._name, self._table.num_rows, Gather(self._table))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from easydata_sources.errors import DataFormatError
 from easydata_sources.rows import Row
-from easydata_sources.transform import Transform
+from easydata_sources.transforms.transform import Transform
 
 from easydata_tokenize.conversation import read_messages, read_tools
 from easydata_tokenize.rendering.chat_templates import ChatTemplates

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from easydata_sources.combined.transformed import TransformedShardedSource
 from easydata_sources.report import DataReport
-from easydata_sources.transformed import TransformedShardedSource
 
 __all__ = ["add_counts", "count_afresh", "counts_of", "reports_of"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from easydata_sources.combined.transformed import TransformedShardedSource
 from easydata_sources.identity import function_identity
 from easydata_sources.source import ShardedDataSource
-from easydata_sources.transform import ChainedTransform, TransformLike
-from easydata_sources.transformed import TransformedShardedSource
+from easydata_sources.transforms.transform import ChainedTransform, TransformLike
 
 from easydata_tokenize.tokenizer import ChatTokenizer
 

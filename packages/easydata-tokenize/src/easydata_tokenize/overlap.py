@@ -9,12 +9,12 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from easydata_sources.errors import DataError
-from easydata_sources.files import locate
+from easydata_sources.storage.files import locate
 
 from easydata_tokenize.set_folder import SetFolder
 
 if TYPE_CHECKING:
-    from easydata_sources.files import DataFile
+    from easydata_sources.storage.files import DataFile
 
 __all__ = ["OverlapError", "refuse_overlap"]
 

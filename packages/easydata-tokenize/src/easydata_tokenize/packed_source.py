@@ -7,9 +7,9 @@ from itertools import islice
 from typing import Any, final
 
 import numpy as np
+from easydata_sources.combined.transformed import TransformedShardedSource
 from easydata_sources.report import DataReport
 from easydata_sources.source import ShardedDataSource
-from easydata_sources.transformed import TransformedShardedSource
 from numpy.typing import NDArray
 
 from easydata_tokenize.packing import OverLong, PackTransform

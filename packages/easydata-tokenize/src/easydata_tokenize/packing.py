@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias, final, get_args
 import numpy as np
 from easydata_sources.errors import DataFormatError, RowError
 from easydata_sources.report import DataReport
-from easydata_sources.transform import CountingTransform
+from easydata_sources.transforms.transform import CountingTransform
 from numpy.typing import ArrayLike, NDArray
 
 from easydata_tokenize.packing_plan import PackingStrategy, plan_packs

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from easydata_sources.convert import as_sharded_source
 from easydata_sources.errors import DataError
-from easydata_sources.parquet import ParquetShardedSource
+from easydata_sources.formats.parquet import ParquetShardedSource
 from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
 from easydata_sources.streams import BatchStream, RowStream, State
@@ -20,9 +20,9 @@ from easydata_tokenize.manifest import IncompleteSetError, Manifest
 from easydata_tokenize.set_folder import SetFolder, checksum
 
 if TYPE_CHECKING:
-    from easydata_sources.access import RowAccess
-    from easydata_sources.files import DataFile
     from easydata_sources.identity import Identity
+    from easydata_sources.shuffling.access import RowAccess
+    from easydata_sources.storage.files import DataFile
 
 __all__ = ["SavedShardedSource", "open_saved"]
 

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from easydata_sources.chunked import FileSource
 from easydata_sources.convert import as_sharded_source
 from easydata_sources.errors import DataError
+from easydata_sources.formats.file_source import FileSource
 from easydata_sources.source import ShardedDataSource
 
 from easydata_tokenize.comparing import not_comparable

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast, final
 
 from easydata_sources.errors import DataError
-from easydata_sources.files import locate
+from easydata_sources.storage.files import locate
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

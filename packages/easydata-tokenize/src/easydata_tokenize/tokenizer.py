@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from easydata_sources.errors import DataError
-from easydata_sources.package_files import resolved
+from easydata_sources.storage.package_files import resolved
 
 if TYPE_CHECKING:
     import tokenizers

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
+from easydata_sources.combined.transformed import TransformedShardedSource
 from easydata_sources.convert import as_sharded_source
 from easydata_sources.errors import DataError, RowError
 from easydata_sources.report import DataReport
-from easydata_sources.transform import CountingTransform, TransformLike
-from easydata_sources.transformed import TransformedShardedSource
+from easydata_sources.transforms.transform import CountingTransform, TransformLike
 
 from easydata_tokenize.described import tokenizer_fingerprint
 from easydata_tokenize.encode import RowEncoder, located

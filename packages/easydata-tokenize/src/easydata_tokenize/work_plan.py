@@ -8,13 +8,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from easydata_sources.chunked import ChunkedSource, FileSource
+from easydata_sources.chunked import ChunkedSource
+from easydata_sources.combined.hosts import HostShardedSource
+from easydata_sources.combined.transformed import TransformedShardedSource
 from easydata_sources.errors import DataError
-from easydata_sources.hosts import HostShardedSource
+from easydata_sources.formats.file_source import FileSource
 from easydata_sources.source import ShardedDataSource, shard_index
 from easydata_sources.streams import Chunk, State
-from easydata_sources.transform import batch_rows, mixes_rows
-from easydata_sources.transformed import TransformedShardedSource
+from easydata_sources.transforms.transform import batch_rows, mixes_rows
 
 from easydata_tokenize.set_folder import SetFolder
 from easydata_tokenize.shard_work import ShardLayout, ShardWork

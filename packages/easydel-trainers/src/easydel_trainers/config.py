@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field, fields, is_dataclass
 from typing import Any, Literal, get_args
 
-from easydata_sources.bad_rows import Policy
+from easydata_sources.bad_rows.policy import Policy
 from easydel_models.adapters.config import LoraConfig
 
 from easydel_trainers.config_checks import (

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from easydata_sources.report import DataReport
-from easydata_sources.transform import CountingTransform
+from easydata_sources.transforms.transform import CountingTransform
 from easydata_tokenize import ChatTokenizer
 
 from easydel_transforms.answers import AnswerEncoder

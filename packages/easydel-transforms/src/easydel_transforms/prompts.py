@@ -8,7 +8,7 @@ from typing import Any, final
 import numpy as np
 from easydata_sources.errors import RowError
 from easydata_sources.report import DataReport
-from easydata_sources.transform import CountingTransform
+from easydata_sources.transforms.transform import CountingTransform
 from easydata_tokenize import ChatTokenizer, located
 
 from easydel_transforms.answers import AnswerEncoder

@@ -17,7 +17,7 @@ from typing import Any, get_args
 import numpy as np
 from easydata_sources.errors import DataFormatError, RowError
 from easydata_sources.report import DataReport
-from easydata_sources.transform import CountingTransform
+from easydata_sources.transforms.transform import CountingTransform
 from easydata_tokenize import (
     SFT_LAYOUTS,
     ChatExample,

@@ -8,7 +8,7 @@ first used. Reading and preparing data is in `easydel.data`, the trainers' prepr
 from importlib.metadata import version as _version
 
 from easydata_sources.lazy_menu import lazy_menu as _lazy_menu
-from easydata_sources.schemes import OPENERS as _OPENERS
+from easydata_sources.storage.schemes import OPENERS as _OPENERS
 
 __version__ = _version("easydel")
 

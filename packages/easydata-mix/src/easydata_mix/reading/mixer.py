@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from easydata_sources import State
-from easydata_sources.bad_row import BadRow
+from easydata_sources.bad_rows.bad_row import BadRow
 from easydata_sources.rows import Row, Rows, concat_rows, rows_as_dicts, take_rows
 from easydata_sources.streams import Chunk, Place
 

@@ -9,7 +9,7 @@ from hashlib import blake2b
 from typing import Any, final
 
 from easydata_sources import ShardedDataSource, as_sharded_source
-from easydata_sources.bad_row import Care
+from easydata_sources.bad_rows.bad_row import Care
 
 from easydata_mix.errors import MixtureError
 from easydata_mix.plan.share_curve import HORIZON

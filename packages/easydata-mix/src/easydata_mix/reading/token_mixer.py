@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from easydata_sources import State
-from easydata_sources.bad_row import BadRow
+from easydata_sources.bad_rows.bad_row import BadRow
 from easydata_sources.rows import Rows, slice_rows
 from easydata_sources.streams import Chunk
 

@@ -15,8 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 from easydata_sources import CountingTransform, DataError, RowStream, ShardedDataSource, TransformedShardedSource
-from easydata_sources.bad_rows import SetAside
-from easydata_sources.hosts import check_repeatable
+from easydata_sources.bad_rows.policy import SetAside
+from easydata_sources.combined.hosts import check_repeatable
 from easydata_sources.streams import Place
 from easydel_transforms import IGNORED
 

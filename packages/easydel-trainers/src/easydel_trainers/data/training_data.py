@@ -16,9 +16,9 @@ from typing import Any, final
 import numpy as np
 from easydata_mix import MixedShardedSource
 from easydata_sources import BadRows, CountingTransform, DataError, DataReport, ShardedDataSource, as_sharded_source
-from easydata_sources.bad_row import Care
-from easydata_sources.bad_rows import SetAside
-from easydata_sources.transform import BATCH_ROWS
+from easydata_sources.bad_rows.bad_row import Care
+from easydata_sources.bad_rows.policy import SetAside
+from easydata_sources.transforms.transform import BATCH_ROWS
 
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.data.batch_rules import BatchRules, RowUse

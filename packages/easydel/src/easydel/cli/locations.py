@@ -15,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from easydata_sources.package_files import resolved
+from easydata_sources.storage.package_files import resolved
 
 from easydel.cli.errors import CommandError
 

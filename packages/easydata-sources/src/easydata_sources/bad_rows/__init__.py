@@ -1,0 +1,1 @@
+"""Rows that cannot be read or transformed: marked, counted, set aside."""

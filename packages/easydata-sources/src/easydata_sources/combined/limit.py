@@ -1,0 +1,149 @@
+"""LimitedShardedSource: the first n rows of a source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from easydata_sources.bad_rows.bad_row import Care
+from easydata_sources.errors import DataError
+from easydata_sources.identity import Identity
+from easydata_sources.rows import Row
+from easydata_sources.source import ShardedDataSource, ShardInfo, check_batch_size, shard_index
+from easydata_sources.streams import BatchStream, Place, RowStream, State
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from easydata_sources.shuffling.access import RowAccess
+    from easydata_sources.storage.files import DataFile
+
+
+class LimitedShardedSource(ShardedDataSource):
+    """The first `max_rows` rows of a source, over all its shards in order.
+
+    The position is `{"source": …, "taken": n}`.
+    """
+
+    def __init__(self, source: ShardedDataSource, max_rows: int) -> None:
+        if max_rows < 0:
+            raise DataError(f"A source cannot be limited to {max_rows} rows; 0 or more are possible.")
+        self.source = source
+        self.max_rows = max_rows
+
+    @property
+    def shard_names(self) -> Sequence[str]:
+        return self.source.shard_names
+
+    def data_files(self) -> Sequence[DataFile]:
+        return self.source.data_files()
+
+    def identity(self) -> Identity:
+        return {"rows of": self.source.identity(), "limit": self.max_rows}
+
+    @property
+    def is_endless(self) -> bool:
+        return False
+
+    @property
+    def has_repeatable_order(self) -> bool:
+        return self.source.has_repeatable_order
+
+    def at_epoch(self, epoch: int) -> ShardedDataSource:
+        source = self.source.at_epoch(epoch)
+        return self if source is self.source else LimitedShardedSource(source, self.max_rows)
+
+    def open_shard(self, name: str) -> Iterator[Row]:
+        return islice(self.source.open_shard(name), self._allowance(name))
+
+    def open_shard_at_row(self, name: str, row: int) -> Iterator[Row]:
+        allowed = max(0, self._allowance(name) - row)
+        return islice(self.source.open_shard_at_row(name, row), allowed) if allowed else iter(())
+
+    def get_shard_info(self, name: str) -> ShardInfo | None:
+        info = self.source.get_shard_info(name)
+        if info is None or info.num_rows is None:
+            return None
+        rows = min(info.num_rows, self._allowance(name))
+        return ShardInfo(shard_id=info.shard_id, shard_name=name, num_rows=rows, url=info.url)
+
+    def rows(self, state: State | None = None) -> RowStream:
+        return _LimitedRows(self, state)
+
+    def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
+        return _LimitedBatches(self, check_batch_size(rows), state)
+
+    def with_care(self, care: Care) -> ShardedDataSource:
+        return LimitedShardedSource(self.source.with_care(care), self.max_rows)
+
+    def access(self) -> RowAccess | None:
+        from easydata_sources.shuffling.access import PrefixAccess
+
+        whole = self.source.access()
+        return None if whole is None else PrefixAccess(whole, self.max_rows)
+
+    def __len__(self) -> int:
+        # The length of a source without end is that of an epoch, which says nothing of where reading stops.
+        return self.max_rows if self.source.is_endless else min(self.max_rows, len(self.source))
+
+    def _allowance(self, name: str) -> int:
+        """Return how many rows the shards before leave for this one."""
+        left = self.max_rows
+        for earlier in self.shard_names[: shard_index(self, name)]:
+            info = self.source.get_shard_info(earlier)
+            if info is not None and info.num_rows is not None:
+                left -= info.num_rows
+            else:
+                left -= sum(1 for _ in islice(self.source.open_shard(earlier), left))
+            if left <= 0:
+                return 0
+        return left
+
+
+class _LimitedRows(RowStream):
+    def __init__(self, owner: LimitedShardedSource, state: State | None) -> None:
+        self._stream = owner.source.rows(state["source"] if state else None)
+        self._taken = state["taken"] if state else 0
+        self._limit = owner.max_rows
+
+    def __next__(self) -> Row:
+        if self._taken >= self._limit:
+            raise StopIteration
+        row = next(self._stream)
+        self._taken += 1
+        return row
+
+    def state(self) -> State:
+        return {"source": self._stream.state(), "taken": self._taken}
+
+    def skip(self, rows: int) -> int:
+        skipped = self._stream.skip(min(rows, self._limit - self._taken))
+        self._taken += skipped
+        return skipped
+
+    def origin(self) -> Place:
+        return self._stream.origin()
+
+
+class _LimitedBatches(BatchStream):
+    def __init__(self, owner: LimitedShardedSource, rows: int, state: State | None) -> None:
+        self._taken = state["taken"] if state else 0
+        self._limit = owner.max_rows
+        self._owner = owner
+        self._rows = rows
+        self._stream = owner.source.batches(rows, state["source"] if state else None)
+
+    def __next__(self) -> pa.RecordBatch:
+        left = self._limit - self._taken
+        if left <= 0:
+            raise StopIteration
+        if left < self._rows:  # the last batch: read no further than the limit, so the position is exact
+            self._rows = left
+            self._stream = self._owner.source.batches(left, self._stream.state())
+        batch = next(self._stream)
+        self._taken += batch.num_rows
+        return batch
+
+    def state(self) -> State:
+        return {"source": self._stream.state(), "taken": self._taken}

@@ -1,0 +1,1 @@
+"""Transforms of rows, and those that come with the package."""
