@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from easydel_trainers.run.throughput import peak_memory_bytes
+from easydel_trainers.run.resource_use import peak_memory_bytes
 
 VOCABULARY = 49152
 

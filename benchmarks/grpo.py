@@ -27,7 +27,7 @@ from easydel.demo.arithmetic import arithmetic_rows
 from easydel_models import AutoEasyDeLModelForCausalLM
 from easydel_models.generation.model_engine import ModelEngine
 from easydel_trainers import GRPOConfig, GRPOTrainer
-from easydel_trainers.run.throughput import peak_memory_bytes
+from easydel_trainers.run.resource_use import peak_memory_bytes
 
 
 class Clock:

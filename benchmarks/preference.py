@@ -82,7 +82,7 @@ def training(options: argparse.Namespace) -> dict[str, float]:
     """Steps through the real trainer."""
     from easydata_tokenize import load_tokenizer
     from easydel_trainers import DPOConfig, DPOTrainer
-    from easydel_trainers.run.throughput import peak_memory_bytes
+    from easydel_trainers.run.resource_use import peak_memory_bytes
 
     trainer = DPOTrainer(
         options.model,

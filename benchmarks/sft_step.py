@@ -22,7 +22,7 @@ from easydata_sources.storage.package_files import package_file
 from easydata_tokenize import load_tokenizer
 from easydel.demo import python_docs_rows
 from easydel_trainers import SFTConfig, SFTTrainer
-from easydel_trainers.run.throughput import peak_memory_bytes
+from easydel_trainers.run.resource_use import peak_memory_bytes
 
 
 def main() -> None:

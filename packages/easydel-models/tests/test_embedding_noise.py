@@ -29,9 +29,8 @@ def test_only_training_asks_for_it():
     ids, key = jnp.asarray([[1, 2, 3]]), jax.random.key(1)
     plain = model.hidden(ids)
     assert jnp.array_equal(model.hidden(ids, dropout_key=key), plain)
-    model.neftune_alpha = 5.0
-    assert jnp.array_equal(model.hidden(ids), plain)
-    noisy = model.hidden(ids, dropout_key=key)
+    assert jnp.array_equal(model.hidden(ids, neftune_alpha=5.0), plain)
+    noisy = model.hidden(ids, dropout_key=key, neftune_alpha=5.0)
     assert not jnp.array_equal(noisy, plain)
-    assert jnp.array_equal(noisy, model.hidden(ids, dropout_key=key))
-    assert not jnp.array_equal(noisy, model.hidden(ids, dropout_key=jax.random.key(2)))
+    assert jnp.array_equal(noisy, model.hidden(ids, dropout_key=key, neftune_alpha=5.0))
+    assert not jnp.array_equal(noisy, model.hidden(ids, dropout_key=jax.random.key(2), neftune_alpha=5.0))

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from easydel_trainers import ConfigError, RewardError
-from easydel_trainers.algorithms.grpo.rewards import Answered, RewardFunctions, Told, TrainerState
+from easydel_trainers.algorithms.grpo.rewards import RewardFunctions, RewardInputs, RewardLog, TrainerState
 from easydel_trainers.step.metrics import MetricWindow
 
 
-def answered() -> Answered:
-    return Answered(
+def reward_inputs() -> RewardInputs:
+    return RewardInputs(
         prompts=["1+1", "1+1", "2+2", "2+2"],
         completions=["2", "3", "4", "five"],
         completion_ids=[[2], [3], [4], [5, 6]],
@@ -24,8 +24,8 @@ def answered() -> Answered:
     )
 
 
-def score(*functions, timeout: float | None = 5.0, told: Told | None = None) -> np.ndarray:
-    return RewardFunctions(functions, timeout=timeout).score(answered(), told or Told())
+def score(*functions, timeout: float | None = 5.0, log: RewardLog | None = None) -> np.ndarray:
+    return RewardFunctions(functions, timeout=timeout).score(reward_inputs(), log or RewardLog())
 
 
 def right(completions, answer, **columns):
@@ -164,10 +164,10 @@ def test_functions_may_log_numbers_and_columns():
         log_extra("parsed", [text.isdigit() for text in completions])
         return [0.0] * 4
 
-    told = Told()
-    score(talkative, told=told)
-    assert told.metrics == {"digits": (8.0, 2.0)}
-    assert told.extras == {"parsed": [True, True, True, False]}
+    log = RewardLog()
+    score(talkative, log=log)
+    assert log.metrics == {"digits": (8.0, 2.0)}
+    assert log.extras == {"parsed": [True, True, True, False]}
 
 
 def test_coroutines_of_all_steps_run_in_one_event_loop():
@@ -183,7 +183,7 @@ def test_coroutines_of_all_steps_run_in_one_event_loop():
 
     functions = RewardFunctions([careful, careful], timeout=5.0)
     for _ in range(3):
-        assert functions.score(answered(), Told()).min() == 1.0
+        assert functions.score(reward_inputs(), RewardLog()).min() == 1.0
     assert len(set(seen)) == 1
     assert len(seen) == 6
 
@@ -211,7 +211,7 @@ def test_where_a_thread_is_needed_it_is_always_the_same(options):
 
     functions = RewardFunctions([counted], **options)
     for _ in range(3):
-        assert functions.score(answered(), Told()).min() == 1.0
+        assert functions.score(reward_inputs(), RewardLog()).min() == 1.0
 
 
 def test_an_error_in_a_thread_says_that_it_was_one():
@@ -254,8 +254,8 @@ def test_metrics_of_any_other_name_are_means():
             log_metric("max:score", value)
         return [0.0] * len(completions)
 
-    told = Told()
-    score(loud, told=told)
+    log = RewardLog()
+    score(loud, log=log)
     window = MetricWindow()
-    window.add(told.metrics)
+    window.add(log.metrics)
     assert window.means() == {"max:score": pytest.approx(10 / 3)}

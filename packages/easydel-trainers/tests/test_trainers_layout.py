@@ -14,8 +14,8 @@ def row(*tokens: int) -> dict[str, np.ndarray]:
     return {"input_ids": ids, "labels": ids.copy()}
 
 
-def layout(*, micro_batches=1, lines=2, padding_free=False, ladder=(8,)) -> StepLayout:
-    return StepLayout(micro_batches=micro_batches, lines=lines, padding_free=padding_free, ladder=ladder)
+def layout(*, micro_batches=1, lines=2, padding_free=False, buckets=(8,)) -> StepLayout:
+    return StepLayout(micro_batches=micro_batches, lines=lines, padding_free=padding_free, buckets=buckets)
 
 
 def test_padded_line_is_one_row_and_first_label_is_ignored():
@@ -49,7 +49,7 @@ def test_built_in_ladder_has_four_steps_an_octave(longest, expected):
 
 @pytest.mark.parametrize(("longest", "expected"), [(1, 128), (128, 128), (129, 256), (257, 512), (600, 768)])
 def test_own_ladder_goes_on_in_multiples_of_its_last_step(longest, expected):
-    assert bucket_length(longest, ladder=(128, 256)) == expected
+    assert bucket_length(longest, buckets=(128, 256)) == expected
 
 
 @given(
@@ -64,7 +64,7 @@ def test_every_token_and_label_is_kept_once(lengths, micro_batches, padding_free
     for length in lengths:
         ids = rng.integers(1, 1000, length).astype(np.int32)
         rows.append({"input_ids": ids, "labels": np.where(rng.random(length) < 0.5, ids, IGNORED)})
-    arrays = layout(micro_batches=micro_batches, lines=12, padding_free=padding_free, ladder=None).arrange(rows)
+    arrays = layout(micro_batches=micro_batches, lines=12, padding_free=padding_free, buckets=None).arrange(rows)
     real = arrays["segment_ids"] > 0
     assert sorted(arrays["input_ids"][real]) == sorted(np.concatenate([r["input_ids"] for r in rows]))
     trained = np.concatenate([r["labels"][1:] for r in rows])
@@ -73,14 +73,14 @@ def test_every_token_and_label_is_kept_once(lengths, micro_batches, padding_free
 
 
 def test_padding_free_lines_are_balanced():
-    arrays = layout(micro_batches=2, padding_free=True, ladder=None).arrange(
+    arrays = layout(micro_batches=2, padding_free=True, buckets=None).arrange(
         [row(*range(1, n + 1)) for n in (60, 50, 40, 30)]
     )
     assert sorted((arrays["segment_ids"] > 0).sum(axis=-1).ravel().tolist()) == [90, 90]
 
 
 def test_padded_rows_for_people_have_an_attention_mask():
-    batch = StepLayout(micro_batches=2, lines=1, padding_free=True, ladder=(4,), pad_token_id=9).padded(
+    batch = StepLayout(micro_batches=2, lines=1, padding_free=True, buckets=(4,), pad_token_id=9).padded(
         [row(5, 6), row(7)]
     )
     assert batch["input_ids"].tolist() == [[5, 6, 9, 9], [7, 9, 9, 9]]
@@ -101,7 +101,7 @@ def test_padding_on_the_left_leaves_the_first_places_empty():
 
 def test_lengths_are_raised_to_a_multiple():
     assert bucket_length(70, multiple_of=48) == 96
-    assert bucket_length(70, ladder=(100,), multiple_of=64) == 128
+    assert bucket_length(70, buckets=(100,), multiple_of=64) == 128
     layout = StepLayout(micro_batches=1, lines=2, padding_free=False, multiple_of=128)
     assert layout.arrange([row(5, 6, 7), row(1, 2, 3, 4, 5)])["input_ids"].shape == (1, 2, 128)
     packs = StepLayout(micro_batches=1, lines=2, padding_free=True, pack_length=50, multiple_of=64)

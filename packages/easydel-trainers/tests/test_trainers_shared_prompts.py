@@ -32,7 +32,7 @@ def group(prompt: list[int], *answers: list[int]) -> Group:
 
 def layout(*, rows: int, share_prompts: bool = True, **options) -> GroupLayout:
     return GroupLayout(
-        **{"micro_batches": 1, "rows": rows, "sequences": 2, "padding_free": True, "group": list, "ladder": (8,)}
+        **{"micro_batches": 1, "rows": rows, "sequences": 2, "padding_free": True, "group": list, "buckets": (8,)}
         | options,
         share_prompts=share_prompts,
     )

@@ -29,7 +29,7 @@ def rows():
     return out
 
 
-def one_step(model, *, micro_batches, padding_free, loss_type="nll", ladder=None, pad_left=False):
+def one_step(model, *, micro_batches, padding_free, loss_type="nll", buckets=None, pad_left=False):
     """Loss, gradient norm, and the parameters after one step of plain SGD (so: the gradient)."""
     structure, params = split_params(model)
     params = jax.tree.map(jnp.copy, params)
@@ -39,7 +39,7 @@ def one_step(model, *, micro_batches, padding_free, loss_type="nll", ladder=None
         micro_batches=micro_batches,
         lines=8 // micro_batches,
         padding_free=padding_free,
-        ladder=ladder,
+        buckets=buckets,
         pad_left=pad_left,
     )
     objective = SFTObjective(structure=structure, config=config)
@@ -69,7 +69,7 @@ def test_split_and_layout_do_not_matter(tiny_model, micro_batches, padding_free,
 
 def test_more_padding_changes_nothing(tiny_model):
     loss, norm, _ = one_step(tiny_model, micro_batches=1, padding_free=False)
-    wide_loss, wide_norm, _ = one_step(tiny_model, micro_batches=1, padding_free=False, ladder=(128,))
+    wide_loss, wide_norm, _ = one_step(tiny_model, micro_batches=1, padding_free=False, buckets=(128,))
     assert wide_loss == pytest.approx(loss, rel=1e-6)
     assert wide_norm == pytest.approx(norm, rel=1e-5)
 

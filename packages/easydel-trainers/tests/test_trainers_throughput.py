@@ -12,7 +12,7 @@ import pytest
 from easydel_trainers import Callback, SFTConfig, SFTTrainer
 from easydel_trainers.run.throughput import Throughput
 
-REPORTS = "from easydel_trainers.run.throughput import peak_memory_bytes; print(peak_memory_bytes())"
+REPORTS = "from easydel_trainers.run.resource_use import peak_memory_bytes; print(peak_memory_bytes())"
 FILLED = 1_500_000_000
 
 

@@ -8,6 +8,7 @@ Axis letters: B batch, T tokens, D dim, V vocabulary, C labels.
 
 import os
 import zlib
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import jax
@@ -32,7 +33,7 @@ from easydel_models.layers.tokens import Memory
 from easydel_models.lm_loss import LinearHead
 from easydel_models.lm_loss.chunks import softcapped
 from easydel_models.mesh.sharding import init_shardings, one_writer
-from easydel_models.parameters import Params, init_params, joined_stacks, layer_stacks, split_params
+from easydel_models.parameters import Params, init_params, joined_stacks, layer_stacks, split_params, update_params
 
 Model = TypeVar("Model", bound="DecoderModel")
 Mask = Int[Array, "B T"] | Bool[Array, "B T"]
@@ -44,10 +45,6 @@ class DecoderModel(nnx.Module):
     config: DecoderConfig
     dtype: Any
     lora: LoraConfig | None
-    attention: Implementation
-    """Implementation of attention where no other is asked for."""
-    neftune_alpha: float | None
-    """Size of the noise that training adds to embeddings; None = none."""
 
     def __init__(
         self, config: DecoderConfig, params: Params, *, dtype: DTypeLike | None = None, lora: LoraConfig | None = None
@@ -62,8 +59,6 @@ class DecoderModel(nnx.Module):
         """
         self.config = config
         self.lora = lora
-        self.attention = "auto"
-        self.neftune_alpha = None
         self.dtype = resolve_dtype(dtype)
         self.embedding = nnx.Param(params["embedding"])
         self.layers = _param_dict(params["layers"])
@@ -103,7 +98,8 @@ class DecoderModel(nnx.Module):
         longest_segment: int | None = None,
         remat: Remat = "none",
         dropout_key: Array | None = None,
-        implementation: Implementation | None = None,
+        neftune_alpha: float | None = None,
+        implementation: Implementation = "auto",
     ) -> Float[Array, "B T D"]:
         """Returns the hidden states after the final norm, in the compute dtype: what the head is applied to.
 
@@ -115,9 +111,10 @@ class DecoderModel(nnx.Module):
                 0 = none. Needs `positions`.
             longest_segment: Most tokens of any document, if known; keeps attention cheap in rows of many documents.
             remat: What training recomputes in its backward pass: ``none``, ``dots`` or ``full``.
-            dropout_key: Random key of this training pass, by which adapters leave out inputs and embeddings get noise,
-                if the model asks for either; None = neither.
-            implementation: Of attention; None = the model's own.
+            dropout_key: Random key of this training pass, by which adapters leave out inputs and embeddings get noise;
+                None = neither.
+            neftune_alpha: Size of that noise; None = none.
+            implementation: Of attention.
 
         Raises:
             ValueError: If prefixes come without positions or with noise.
@@ -130,6 +127,7 @@ class DecoderModel(nnx.Module):
             longest_segment=longest_segment,
             remat=remat,
             dropout_key=dropout_key,
+            neftune_alpha=neftune_alpha,
             implementation=implementation,
         ).hidden
 
@@ -143,7 +141,8 @@ class DecoderModel(nnx.Module):
         longest_segment: int | None = None,
         remat: Remat = "none",
         dropout_key: Array | None = None,
-        implementation: Implementation | None = None,
+        neftune_alpha: float | None = None,
+        implementation: Implementation = "auto",
     ) -> Decoded:
         """Returns the hidden states together with how experts were chosen; arguments as of `hidden`."""
         return decode(
@@ -156,9 +155,28 @@ class DecoderModel(nnx.Module):
             prefix_ids=prefix_ids,
             longest_segment=longest_segment,
             remat=remat,
-            implementation=implementation or self.attention,
-            noise=self._noise(dropout_key),
+            implementation=implementation,
+            noise=_noise(dropout_key, neftune_alpha),
         )
+
+    def cast(self, *, dtype: DTypeLike | None = None, param_dtype: DTypeLike | None = None) -> None:
+        """Changes the compute dtype, and what the parameters are kept in; None = as they are."""
+        if dtype is not None:
+            self.dtype = resolve_dtype(dtype)
+        if param_dtype is not None:
+            _, params = split_params(self)
+            update_params(self, jax.tree.map(lambda leaf: leaf.astype(param_dtype), params))
+
+    def name_tokens(
+        self,
+        *,
+        bos_token_id: int | None = None,
+        pad_token_id: int | None = None,
+        eos_token_ids: tuple[int, ...] | None = None,
+    ) -> None:
+        """Says which tokens are special, as a tokenizer knows them; they are saved with the model. None = as it is."""
+        named = {"bos_token_id": bos_token_id, "pad_token_id": pad_token_id, "eos_token_ids": eos_token_ids}
+        self.config = replace(self.config, **{name: token for name, token in named.items() if token is not None})
 
     def memories(self, input_ids: Int[Array, "B T"], *, segment_ids: Int[Array, "B T"]) -> tuple[Memory, ...]:
         """Returns what each layer keeps of prompts; see `easydel_models.decoder.read_prompts`."""
@@ -181,12 +199,6 @@ class DecoderModel(nnx.Module):
             else:
                 take_part(params, self.config)
 
-    def _noise(self, dropout_key: Array | None) -> EmbeddingNoise | None:
-        if dropout_key is None or self.neftune_alpha is None:
-            return None
-        # A stream of its own, apart from those of the layers.
-        return EmbeddingNoise(jax.random.fold_in(dropout_key, zlib.crc32(b"embedding")), self.neftune_alpha)
-
     def _decoder_params(self, dropout_key: Array | None = None) -> Params:
         params = {name: value for name, value in split_params(self)[1].items() if name not in ("head", "score")}
         if self.lora is not None:
@@ -198,6 +210,13 @@ class DecoderModel(nnx.Module):
             own = [_with_adapters_ready(self.lora, branch, stack.numbers, keys) for stack, branch in numbered]
             params = {**params, "layers": joined_stacks(own)}
         return params
+
+
+def _noise(dropout_key: Array | None, alpha: float | None) -> EmbeddingNoise | None:
+    if dropout_key is None or alpha is None:
+        return None
+    # A stream of its own, apart from those of the layers.
+    return EmbeddingNoise(jax.random.fold_in(dropout_key, zlib.crc32(b"embedding")), alpha)
 
 
 def _with_adapters_ready(lora: LoraConfig, branch: Params, numbers: tuple[int, ...], keys: Array | None) -> Params:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field, fields, is_dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from easydata_sources.bad_rows.policy import Policy
 from easydel_models.adapters.config import LoraConfig
@@ -38,6 +38,37 @@ DTypeName = Literal["float32", "bfloat16"]
 AttentionName = Literal["auto", "reference", "blocked", "xla", "cudnn", "splash"]
 
 
+#: Fields that choose where and how often something is written or shown, and so may differ on resume.
+_FREE_ON_RESUME = frozenset(
+    {
+        "save_directory",
+        "save_steps",
+        "save_minutes",
+        "save_epochs",
+        "save_total_limit",
+        "resume",
+        "log_steps",
+        "progress_bar",
+        "eval_batch_size",
+        "evaluation_steps",
+        "metric_for_best_model",
+        "greater_is_better",
+        "load_best_model_at_end",
+        "preview_prompts",
+        "preview_steps",
+        "preview_max_new_tokens",
+        "on_save_error",
+        *("data_thresholds", "drop_unrendered"),  # what is counted, and when that ends the run
+        "report_to",
+        "run_name",
+        "profile_steps",
+        "loss_spike_factor",
+        *("dp", "fsdp", "ep", "tp", "sp"),  # a checkpoint is laid over whatever devices there are
+        "skip_batches",  # what was trained stays trained; what is ahead may be skipped
+    }
+)
+
+
 @trainer_config
 class TrainerConfig:
     """What every trainer needs to know; each algorithm adds its own fields.
@@ -46,6 +77,9 @@ class TrainerConfig:
         ConfigError: if a value is out of range or two values contradict each other; the message names the
             field, the value and what would be accepted.
     """
+
+    free_on_resume: ClassVar[frozenset[str]] = _FREE_ON_RESUME
+    """Fields that a run may be given other values of when it goes on from a checkpoint."""
 
     learning_rate: float = 1e-6
     """Peak learning rate, reached after warm-up. > 0."""
@@ -333,44 +367,10 @@ _WHOLE_POSITIVE = (
     "pad_to_multiple_of",
 )
 
-#: Fields that choose where and how often something is written or shown, and so may differ on resume.
-FREE_ON_RESUME = frozenset(
-    {
-        "save_directory",
-        "save_steps",
-        "save_minutes",
-        "save_epochs",
-        "save_total_limit",
-        "ref_log_probs_directory",
-        "resume",
-        "log_steps",
-        "progress_bar",
-        "eval_batch_size",
-        "evaluation_steps",
-        "metric_for_best_model",
-        "greater_is_better",
-        "load_best_model_at_end",
-        "preview_prompts",
-        "preview_steps",
-        "preview_max_new_tokens",
-        "on_save_error",
-        *("data_thresholds", "drop_unrendered"),  # what is counted, and when that ends the run
-        "report_to",
-        "run_name",
-        "profile_steps",
-        "loss_spike_factor",
-        "log_completions",
-        "num_completions_to_print",
-        "reward_timeout",
-        *("dp", "fsdp", "ep", "tp", "sp"),  # a checkpoint is laid over whatever devices there are
-        "skip_batches",  # what was trained stays trained; what is ahead may be skipped
-    }
-)
-
 
 def numeric_identity(config: TrainerConfig) -> dict[str, Any]:
     """The fields of `config` that a run's numbers depend on, as plain JSON values."""
-    names = [item.name for item in fields(config) if item.name not in FREE_ON_RESUME]
+    names = [item.name for item in fields(config) if item.name not in config.free_on_resume]
     return {name: _plain(getattr(config, name)) for name in names}
 
 

@@ -53,10 +53,10 @@ def checked_window(steps: Sequence[int]) -> tuple[int, int]:
 
 def checked_buckets(buckets: Sequence[int]) -> tuple[int, ...]:
     """Lengths of lines as a tuple, ascending."""
-    ladder = tuple(buckets)
-    if not ladder or any(not isinstance(b, int) or b < 1 for b in ladder) or list(ladder) != sorted(set(ladder)):
+    buckets = tuple(buckets)
+    if not buckets or any(not isinstance(b, int) or b < 1 for b in buckets) or list(buckets) != sorted(set(buckets)):
         raise ConfigError("length_buckets", buckets, "ascending whole numbers, for example [128, 256, 512]")
-    return ladder
+    return buckets
 
 
 def checked_thresholds(field: str, shares: Mapping[str, float]) -> dict[str, float]:

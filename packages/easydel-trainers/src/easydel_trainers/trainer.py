@@ -23,7 +23,7 @@ from easydel_trainers.checkpoints.identity import weights_identity
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.data.training_data import TrainingData, held_out_sources
 from easydel_trainers.errors import ConfigError
-from easydel_trainers.model.adapters import adapted, prepared
+from easydel_trainers.model.adapters import adapted, check_attention
 from easydel_trainers.model.fit import fit_model, take_special_tokens
 from easydel_trainers.model.model_files import ModelFiles
 from easydel_trainers.run.callbacks import Callback
@@ -85,7 +85,8 @@ class Trainer(ABC, Generic[Config]):
         if config.scheduler != "constant":
             self.data.count_exactly()
         schedule = learning_rate_schedule(config, total_steps=self.data.total_steps)
-        loaded = on_mesh(prepared(how.load_model(model), config), mesh)
+        check_attention(config)
+        loaded = on_mesh(adapted(how.load_model(model), config), mesh)
         fit_model(loaded, self.data)
         objective = how.objective(split_params(loaded)[0])
         self.program = Program(loaded, config, objective=objective, schedule=schedule, mesh=mesh)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
-from easydata_sources import CountingTransform
+from easydata_sources import CountingTransform, DataReport
 
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.data.layout import Layout, Row
@@ -75,3 +75,8 @@ class BatchRules(ABC, Generic[Config]):
             micro_batches: how many there are.
             parts: devices that share the rows of a micro-batch.
         """
+
+
+def counting(config: TrainerConfig) -> dict[str, Any]:
+    """What every transform of rows is told: a new report with the thresholds, and what not to count."""
+    return {"report": DataReport(config.data_thresholds), "drop_unrendered": config.drop_unrendered}

@@ -65,7 +65,7 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         self._source, self._transform, self._bad_rows = source, transform, bad_rows
         self._epochs, self._shuffle_seed, self._exchange = epochs, shuffle_seed, exchange
         self._epoch = state["epoch"] if state else 0
-        self._given = state["given"] if state else 0
+        self._consumed = state["consumed"] if state else 0
         self._rows = self._open(state["rows"] if state else None)
 
     def __next__(self) -> Mapping[str, Any]:
@@ -73,7 +73,7 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         while self._rows is not None:
             row = next(self._rows, None)
             if row is not None:
-                self._given += 1
+                self._consumed += 1
                 self._check_tokens(row)
                 return row
             self._next_epoch()
@@ -82,7 +82,7 @@ class EpochRows(Iterator[Mapping[str, Any]]):
     def state(self) -> State:
         """Where the stream is: small, JSON-able, and enough to go on with the next row."""
         rows = None if self._rows is None else self._rows.state()
-        return {"epoch": self._epoch, "given": self._given, "rows": rows}
+        return {"epoch": self._epoch, "consumed": self._consumed, "rows": rows}
 
     def origin(self) -> Place:
         """Where the row just given comes from; reads it again, so it is for error messages."""
@@ -102,7 +102,7 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         It is where every row of the source gives one; else the first row of the next epoch tells.
         """
         share = math.inf if self._epochs is None else self._epochs - self._epoch
-        return self._given == rows_in_all(self._source, min(1.0, share))
+        return self._consumed == rows_in_all(self._source, min(1.0, share))
 
     def _check_tokens(self, row: Mapping[str, Any]) -> None:
         """Compiled code would read anything for a token beyond the embedding, and the loss become NaN."""
@@ -122,7 +122,7 @@ class EpochRows(Iterator[Mapping[str, Any]]):
                 )
 
     def _next_epoch(self) -> None:
-        if not self._given:
+        if not self._consumed:
             report = self._transform.report
             reasons = ", ".join(f"{count} {reason}" for reason, count in report.counts.items()) or "none was counted"
             raise NoRowsError(
@@ -132,7 +132,7 @@ class EpochRows(Iterator[Mapping[str, Any]]):
             )
         assert self._rows is not None
         end = self._rows.state()
-        self._epoch, self._given = self._epoch + 1, 0
+        self._epoch, self._consumed = self._epoch + 1, 0
         goes_on = self._shuffle_seed is None and self._source.is_endless
         self._rows = self._open(_with_new_limit(end) if goes_on else None)
 

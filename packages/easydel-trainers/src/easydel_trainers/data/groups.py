@@ -6,7 +6,7 @@ sequences of all rows, then the second ones, and so on, whether or not a row is 
 Copies of prompts that sequences share (`lines`) have the numbers behind those of all sequences.
 
 >>> pair = Group(sequences=({"input_ids": [5, 6]}, {"input_ids": [5, 7]}), values={"margin": 0.5})
->>> layout = GroupLayout(micro_batches=1, rows=1, sequences=2, padding_free=True, group=lambda rows: rows, ladder=(5,))
+>>> layout = GroupLayout(micro_batches=1, rows=1, sequences=2, padding_free=True, group=list, buckets=(5,))
 >>> arrays = layout.arrange([pair])
 >>> arrays["segment_ids"].tolist(), arrays["rows"]["margin"].tolist()
 ([[[1, 1, 2, 2, 0]]], [[0.5]])
@@ -58,7 +58,7 @@ class GroupLayout:
         share_prompts: whether a line holds equal prompts once. Only where it holds several sequences.
         group: a step's rows as groups, in their order.
         complete: adds to the groups what only training needs; not called for people's eyes.
-        ladder: lengths that lines may have; `None` = quarter-octave steps from 64.
+        buckets: lengths that lines may have; `None` = quarter-octave steps from 64.
         multiple_of: lengths of lines are raised to a multiple of this.
         pad_token_id: what empty places hold. Never looked at, since their segment is 0.
         parts: devices that share the lines of a micro-batch; their number is a multiple of it.
@@ -71,7 +71,7 @@ class GroupLayout:
     group: Callable[[Sequence[Any]], Sequence[Group]]
     share_prompts: bool = False
     complete: Callable[[Sequence[Group]], Sequence[Group]] | None = None
-    ladder: Sequence[int] | None = None
+    buckets: Sequence[int] | None = None
     multiple_of: int | None = None
     pad_token_id: int = 0
     parts: int = 1
@@ -104,7 +104,7 @@ class GroupLayout:
         shares = self._balanced(groups) if self.padding_free else self._in_order(groups)
         lines = [line for share in shares for line in self._lines(share)]
         longest = max(at_least, *(line.places for line in lines))
-        shape = (len(lines), bucket_length(longest, ladder=self.ladder, multiple_of=self.multiple_of))
+        shape = (len(lines), bucket_length(longest, buckets=self.buckets, multiple_of=self.multiple_of))
         arrays = _blank(groups[0].sequences[0], shape, self.pad_token_id, shared=self._shares)
         for number, line in enumerate(lines):
             _write_line({name: array[number] for name, array in arrays.items()}, line, 1 + self.sequences * self.rows)

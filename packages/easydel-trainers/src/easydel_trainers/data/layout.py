@@ -4,13 +4,13 @@ A step's rows become `[micro-batches, lines, length]` arrays. Padded, a line is 
 holds several rows laid end to end, told apart by `segment_ids`, so that almost no place is empty; the loss and
 its gradient are the same, because attention never crosses a segment and every row's first label is ignored.
 
-Lengths come from a ladder, so that a run compiles a handful of shapes and then never again.
+Lengths come from a few buckets, so that a run compiles a handful of shapes and then never again.
 
 Left out on purpose: rows are never split or dropped here, and which rows form a step is decided before.
 
 >>> bucket_length(300)
 320
->>> bucket_length(300, ladder=(128, 256))
+>>> bucket_length(300, buckets=(128, 256))
 512
 """
 
@@ -49,10 +49,10 @@ class StepLayout:
         micro_batches: arrays are split in so many equal parts, one after the other.
         lines: lines of one micro-batch when padded, i.e. its largest number of rows.
         padding_free: whether lines hold several rows; then a micro-batch is `parts` lines.
-        ladder: lengths that lines may have; `None` = quarter-octave steps from 64.
+        buckets: lengths that lines may have; `None` = quarter-octave steps from 64.
         multiple_of: lengths of lines are raised to a multiple of this.
         pad_left: whether the empty places of a line come first.
-        pack_length: rows are packs of at most so many tokens; then there is one shape, and `ladder` is not asked.
+        pack_length: rows are packs of at most so many tokens; then there is one shape, and `buckets` is not asked.
         pad_token_id: what empty places hold. Never looked at, since their segment is 0.
         parts: devices that share the lines of a micro-batch; their number is a multiple of it.
     """
@@ -60,7 +60,7 @@ class StepLayout:
     micro_batches: int
     lines: int
     padding_free: bool
-    ladder: Sequence[int] | None = None
+    buckets: Sequence[int] | None = None
     multiple_of: int | None = None
     pad_left: bool = False
     pack_length: int | None = None
@@ -97,9 +97,9 @@ class StepLayout:
     def _length(self, groups: Sequence[Sequence[Row]]) -> int:
         if self.pack_length is not None:
             full = self.pack_length * (-(-self.lines // self.parts) if self.padding_free else 1)
-            return bucket_length(full, ladder=(full,), multiple_of=self.multiple_of)
+            return bucket_length(full, buckets=(full,), multiple_of=self.multiple_of)
         longest = max(sum(len(row["input_ids"]) for row in group) for group in groups)
-        return bucket_length(longest, ladder=self.ladder, multiple_of=self.multiple_of)
+        return bucket_length(longest, buckets=self.buckets, multiple_of=self.multiple_of)
 
     def _one_per_line(self, rows: Sequence[Row]) -> list[list[Row]]:
         empty = -self.lines % self.parts
@@ -128,21 +128,21 @@ def without_segments(arrays: Arrays) -> Arrays:
     return {**first, "attention_mask": (first.pop("segment_ids") > 0).astype(np.int32)}
 
 
-def bucket_length(longest: int, *, ladder: Sequence[int] | None = None, multiple_of: int | None = None) -> int:
+def bucket_length(longest: int, *, buckets: Sequence[int] | None = None, multiple_of: int | None = None) -> int:
     """The shortest allowed length that holds `longest` tokens.
 
-    Without a ladder: 64, 80, 96, 112, 128, 160, … (four steps an octave, at most a fifth of a line empty).
-    Beyond the last step of a ladder: multiples of that step. The result is raised to a multiple of `multiple_of`.
+    Without buckets: 64, 80, 96, 112, 128, 160, … (four steps an octave, at most a fifth of a line empty).
+    Beyond the last bucket: multiples of it. The result is raised to a multiple of `multiple_of`.
     """
     if multiple_of is not None:
-        return -(-bucket_length(longest, ladder=ladder) // multiple_of) * multiple_of
-    if ladder is None:
+        return -(-bucket_length(longest, buckets=buckets) // multiple_of) * multiple_of
+    if buckets is None:
         octave = _SMALLEST
         while 2 * octave < longest:
             octave *= 2
         return next(octave * part // 4 for part in (4, 5, 6, 7, 8) if octave * part // 4 >= longest)
-    last = ladder[-1]
-    return next((step for step in ladder if step >= longest), -(-longest // last) * last)
+    last = buckets[-1]
+    return next((step for step in buckets if step >= longest), -(-longest // last) * last)
 
 
 def _blank(lines: int, length: int, pad_token_id: int) -> Arrays:

@@ -5,7 +5,6 @@ Opened, put into the order of training, bad ones taken out, arranged into batche
 
 from __future__ import annotations
 
-import copy
 import itertools
 import logging
 import math
@@ -26,6 +25,7 @@ from easydel_trainers.data.epochs import EpochRows, NoRowsError, rows_in_all
 from easydel_trainers.data.explained import Explains, explained
 from easydel_trainers.data.layout import Arrays, Layout, Row
 from easydel_trainers.data.micro_batches import arrange_by_budget
+from easydel_trainers.data.row_counts import count_trained, source_rows_per_step
 from easydel_trainers.data.row_exchange import RowExchange
 from easydel_trainers.data.tokenizer_of_rows import refuse_other_tokenizer
 from easydel_trainers.errors import ConfigError
@@ -55,7 +55,6 @@ class TrainingData:
         self.rules, self._parts = rules, parts
         self._vocab_size: int | None = None
         self._positions: int | None = None
-        self._packs: int | None = None
         self.bad = self.make_set_aside()
         """What takes the bad rows of the run out; its counts belong into the data report."""
         self.train = None if train_dataset is None else self._careful(as_sharded_source(train_dataset, name="train"))
@@ -66,9 +65,11 @@ class TrainingData:
         self.transform = self.training_transform()
         """That of the run: its report counts what was trained on."""
         if isinstance(self.train, MixedShardedSource):
-            self.train.bind(rows_per_step=self._source_rows_per_step(self.train))
+            rows = source_rows_per_step(self.train, self.training_transform(), rules.rows_per_step)
+            self.train.bind(rows_per_step=rows)
         if self.config.evaluation_steps is not None and not self.held_out:
             raise ConfigError("evaluation_steps", self.config.evaluation_steps, "None, as there is no eval_dataset")
+        self._packs: int | None = None
         self._total_steps = self._count_steps(exactly=False)
 
     # What there is.
@@ -309,10 +310,10 @@ class TrainingData:
             exactly: whether rows that are dropped, or become several, are found out by reading the data; else these are
                 the rows of the data. Packs are always counted.
         """
-        rows = rows_in_all(self.required, self.config.num_train_epochs)
+        source, epochs = self.required, self.config.num_train_epochs
+        rows, transform = rows_in_all(source, epochs), self.training_transform()
         if rows is None:
             return None
-        transform = self.training_transform()
         if transform.mixes_rows:
             return self._count_packs(transform)
         if not exactly or not rows:
@@ -320,7 +321,8 @@ class TrainingData:
         _LOG.info(
             "Reading the data once to count the rows that are trained on; max_training_steps makes that needless."
         )
-        return self._count_trained(transform)
+        quiet = self.make_set_aside(quarantines=False)
+        return count_trained(source, transform, epochs=epochs, shuffle_seed=self.shuffle_seed, bad_rows=quiet)
 
     def _count_packs(self, transform: CountingTransform) -> int:
         if self._packs is None:
@@ -328,34 +330,6 @@ class TrainingData:
             self._packs = sum(1 for _ in self.in_order(transform))
             transform.report.check(final=True)
         return self._packs
-
-    def _count_trained(self, transform: CountingTransform) -> int:
-        """Reads the data once, or as often as its epochs differ."""
-        source, epochs = self.required, self.config.num_train_epochs
-        whole = 0 if source.is_endless else math.floor(epochs)
-        quiet = self.make_set_aside(quarantines=False)
-        of_epoch = 0
-        if whole:
-            once = EpochRows(source, transform, epochs=1, shuffle_seed=None, bad_rows=quiet)
-            of_epoch = sum(1 for _ in once)
-        if whole == epochs:
-            return whole * of_epoch
-        begin = {"epoch": whole, "given": 0, "rows": None}
-        rest = EpochRows(source, transform, epochs=epochs, shuffle_seed=self.shuffle_seed, bad_rows=quiet, state=begin)
-        return whole * of_epoch + sum(1 for _ in rest)
-
-    def _source_rows_per_step(self, source: MixedShardedSource) -> int:
-        """Rows of a mixture that one step reads, by which a schedule that counts steps is timed."""
-        rows, transform = self.rules.rows_per_step, self.training_transform()
-        if not (transform.mixes_rows and source.counts_steps):
-            return rows
-        probe = copy.copy(source)
-        probe.bind(rows_per_step=rows)
-        window = list(itertools.islice(probe.rows(), transform.batch_rows))
-        packs = sum(map(len, transform.transform_batch(window)))
-        rows = max(1, round(rows * len(window) / max(packs, 1)))
-        _LOG.info("The mixture's schedule counts steps: by its first %d rows, one of %d rows.", len(window), rows)
-        return rows
 
     def _by_name(self) -> dict[str, ShardedDataSource]:
         """All sources, by what users gave them as."""

@@ -1,4 +1,4 @@
-"""The model as the config asks for it: its adapters, its attention, its noise."""
+"""The adapters that a config asks for, and whether its attention is to be had."""
 
 from __future__ import annotations
 
@@ -30,14 +30,11 @@ def adapted(model: Any, config: TrainerConfig) -> Any:
     return with_lora(model, config.lora, seed=config.seed)
 
 
-def prepared(model: Any, config: TrainerConfig) -> Any:
-    """The model with adapters as the config describes them, set to the attention and the noise it asks for.
+def check_attention(config: TrainerConfig) -> None:
+    """Look whether this machine can run the attention that a config asks for.
 
     Raises:
-        ConfigError: as `adapted`, or if this machine cannot run that attention.
+        ConfigError: saying why it cannot.
     """
     if reason := why_unavailable(config.attention):
         raise ConfigError("attention", config.attention, f"'auto' or 'blocked' here: it {reason}")
-    model = adapted(model, config)
-    model.attention, model.neftune_alpha = config.attention, config.neftune_alpha
-    return model

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import jinja2
@@ -67,7 +66,7 @@ def take_special_tokens(model: Any, tokenizer: Any) -> None:
     if stop is not None and stop not in config.eos_token_ids and isinstance(model, CausalLM):
         fresh["eos_token_ids"] = (stop, *config.eos_token_ids)
     if fresh:
-        model.config = replace(config, **fresh)
+        model.name_tokens(**fresh)
 
 
 def warn_of_unknown_stop(model: Any, tokenizer: Any) -> None:

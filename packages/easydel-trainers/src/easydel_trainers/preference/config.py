@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.config_checks import require_whole
 from easydel_trainers.errors import ConfigError
@@ -58,6 +60,8 @@ class PreferenceConfig(TrainerConfig):
 @trainer_config
 class ReferenceConfig(PreferenceConfig):
     """What every trainer that compares the policy with a reference model needs to know."""
+
+    free_on_resume: ClassVar[frozenset[str]] = PreferenceConfig.free_on_resume | {"ref_log_probs_directory"}
 
     precompute_ref_log_probs: bool = False
     """Score all rows with the reference model before the first step, and keep only the scores in memory."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from easydel_models.attention import honours_prefixes
 
-from easydel_trainers.data.counted import counting
+from easydel_trainers.data.batch_rules import counting
 from easydel_trainers.data.groups import Group, GroupLayout
 from easydel_trainers.preference.config import PreferenceConfig
 
@@ -46,7 +46,7 @@ def preference_layout(
         parts=parts,
         group=group,
         complete=complete,
-        ladder=config.length_buckets,
+        buckets=config.length_buckets,
         multiple_of=config.pad_to_multiple_of,
         pad_token_id=_pad_token_id(config, tokenizer),
     )

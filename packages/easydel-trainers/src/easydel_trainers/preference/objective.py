@@ -11,8 +11,8 @@ from easydel_models.lm_loss import IGNORE_INDEX as IGNORED
 from easydel_models.parameters import join_params
 from jaxtyping import Array, Float
 
-from easydel_trainers.preference.config import PreferenceConfig
 from easydel_trainers.preference.scores import sequence_scores
+from easydel_trainers.step.forward import training_pass
 from easydel_trainers.step.metrics import Ratio, Ratios
 from easydel_trainers.step.objective import Batch, Params, ScoredObjective, Scores
 from easydel_trainers.step.router import router_part
@@ -44,16 +44,10 @@ class CausalObjective(ScoredObjective):
         """Sequence scores of one micro-batch, `[sequences, rows]` each."""
         model = join_params(self.structure, params)
         how = {
-            **model_options(self.config),
-            "dropout_key": batch.get("dropout_key"),
+            **training_pass(self.config, batch),
             "router": lambda decoded: router_part(self.config, model, decoded, batch),
         }
         return sequence_scores(model, batch, sequences=self.sequences, **self.score_options, **how)
-
-
-def model_options(config: PreferenceConfig) -> dict[str, Any]:
-    """Options of `model.hidden` in training."""
-    return {"longest_segment": config.max_length, "remat": config.gradient_checkpointing}
 
 
 def label_count(batch: Batch, *, sequence: int) -> Float[Array, ""]:

@@ -16,8 +16,8 @@ from easydel_models.lm_loss import token_logps, token_stats
 from jaxtyping import Array, Float
 
 from easydel_trainers.data.groups import PROMPT, TAIL
+from easydel_trainers.step.forward import places_of, sequence_numbers
 from easydel_trainers.step.objective import Batch, Scores
-from easydel_trainers.step.places import places_of, sequence_numbers
 from easydel_trainers.step.targets import next_labels, of_next
 
 

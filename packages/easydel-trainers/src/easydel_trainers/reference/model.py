@@ -19,23 +19,24 @@ from jax.sharding import Mesh, NamedSharding
 
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.errors import CheckpointError, ConfigError
-from easydel_trainers.model.causal_lm import load_causal_lm
+from easydel_trainers.model.loading import load_causal_lm
 from easydel_trainers.preference.scores import sequence_logps
 from easydel_trainers.step.compiled import Compiled
 from easydel_trainers.step.device_mesh import results_everywhere
+from easydel_trainers.step.forward import scoring_pass
 from easydel_trainers.step.objective import Batch, Params
 
 
 def make_reference_step(
-    structure: Any, *, sequences: int, ld_alpha: float | None, longest: int | None, mesh: Mesh | None = None
+    structure: Any, config: TrainerConfig, *, sequences: int, ld_alpha: float | None, mesh: Mesh | None = None
 ) -> Compiled:
     """A function `(params, batch) -> logps [micro-batches, sequences, rows]`.
 
     Args:
         structure: of the reference model.
+        config: names the attention, and how long sequences are.
         sequences: of every row.
         ld_alpha: see `sequence_scores`.
-        longest: tokens of the longest sequence.
         mesh: the devices that share the work; `None` = one device.
     """
 
@@ -43,7 +44,7 @@ def make_reference_step(
         compiled.compilations += 1
         model = join_params(structure, params)
         return jax.lax.map(
-            lambda part: sequence_logps(model, part, sequences=sequences, ld_alpha=ld_alpha, longest_segment=longest),
+            lambda part: sequence_logps(model, part, sequences=sequences, ld_alpha=ld_alpha, **scoring_pass(config)),
             batch,
         )
 

@@ -98,9 +98,9 @@ class Reference:
             self._digest = params_digest(params)
         step = make_reference_step(
             structure,
+            config,
             sequences=scored.sequences,
             ld_alpha=scored.ld_alpha,
-            longest=config.max_length,
             mesh=program.mesh,
         )
         if config.precompute_ref_log_probs:

@@ -10,7 +10,7 @@ import jax
 
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.records.files import append_line, read_lines
-from easydel_trainers.run.freed_memory import give_back
+from easydel_trainers.run.resource_use import give_back
 
 PREVIEWS_NAME = "previews.jsonl"
 

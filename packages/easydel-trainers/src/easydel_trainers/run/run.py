@@ -29,8 +29,9 @@ from easydel_trainers.run.output import TrainOutput
 from easydel_trainers.run.previews import greedy_answers
 from easydel_trainers.run.profile_window import ProfileWindow
 from easydel_trainers.run.recorder import RunRecorder
+from easydel_trainers.run.resource_use import peak_memory_bytes
 from easydel_trainers.run.signals import StopSignals
-from easydel_trainers.run.throughput import Throughput, peak_memory_bytes
+from easydel_trainers.run.throughput import Throughput
 from easydel_trainers.run.view import RunView
 from easydel_trainers.step.averaging import eval_params
 from easydel_trainers.step.objective import Batch, Params

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import resource
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from easydel_trainers.data.steps import PreparedStep
 from easydel_trainers.run.flops import step_flops
@@ -97,13 +93,3 @@ class Throughput:
     def seconds_per_step(self) -> float | None:
         """Mean over all steps that were timed; `None` = none was."""
         return self._overall.seconds / self._overall.steps if self._overall.steps else None
-
-
-def peak_memory_bytes() -> int:
-    """Largest resident size this process has had."""
-    if sys.platform == "darwin":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux hands `ru_maxrss` down: a process begins with the peak of the one that started it.
-    own = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
-    kibibytes = int(own[1]) if own else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kibibytes * 1024

@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.errors import ConfigError
 
-_LADDER_STEP = 16  # every length of the ladder without `length_buckets` is a multiple of it
+_BUCKET_STEP = 16  # without `length_buckets` every length is a multiple of it
 
 
 def training_mesh(config: TrainerConfig) -> Mesh | None:
@@ -49,7 +49,7 @@ def check_batches(config: TrainerConfig, mesh: Mesh | None) -> None:
             f"a multiple of {parts * config.gradient_accumulation_steps}: dp x fsdp x ep = {parts} devices share the "
             f"rows of each of {config.gradient_accumulation_steps} micro-batches evenly; tp and sp cut other things",
         )
-    for length in config.length_buckets or (_LADDER_STEP,):
+    for length in config.length_buckets or (_BUCKET_STEP,):
         if length % mesh.shape[SP]:
             raise ConfigError(
                 "sp",

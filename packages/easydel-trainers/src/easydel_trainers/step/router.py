@@ -19,8 +19,8 @@ from easydel_models.parameters import join_params
 from jaxtyping import Array, Float
 
 from easydel_trainers.config import TrainerConfig
+from easydel_trainers.step.forward import places_of, training_pass
 from easydel_trainers.step.objective import Batch, Objective, Params, ScoredObjective
-from easydel_trainers.step.places import places_of
 
 ROUTER = "router"
 """Name of the loss among the terms of a step's, of a micro-batch's part of it among scores, and of w in a batch."""
@@ -55,8 +55,7 @@ def with_expert_weights(objective: Objective | ScoredObjective, params: Params, 
         decoded = model.decoded(
             micro_batch["input_ids"],
             **places_of(micro_batch),
-            longest_segment=objective.config.max_length,
-            dropout_key=micro_batch.get("dropout_key"),
+            **training_pass(objective.config, micro_batch),
         )
         return whole_load(decoded.routings)
 

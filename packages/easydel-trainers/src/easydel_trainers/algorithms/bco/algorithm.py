@@ -17,7 +17,7 @@ from easydel_trainers.algorithms.bco.loss import RunningMean, bco_losses, moved
 from easydel_trainers.data.batch_rules import RowUse
 from easydel_trainers.data.groups import Group, GroupLayout
 from easydel_trainers.data.training_data import TrainingData
-from easydel_trainers.model.causal_lm import load_causal_lm
+from easydel_trainers.model.loading import load_causal_lm
 from easydel_trainers.preference.layout import preference_layout, row_options
 from easydel_trainers.preference.objective import CausalObjective, unpaired_metrics
 from easydel_trainers.preference.unpaired import unpaired_groups

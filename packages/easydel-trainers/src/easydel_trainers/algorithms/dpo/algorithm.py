@@ -15,7 +15,7 @@ from easydel_trainers.data.batch_rules import RowUse
 from easydel_trainers.data.groups import GroupLayout
 from easydel_trainers.data.layout import Layout
 from easydel_trainers.data.training_data import TrainingData
-from easydel_trainers.model.causal_lm import load_causal_lm
+from easydel_trainers.model.loading import load_causal_lm
 from easydel_trainers.preference.layout import preference_layout, row_options
 from easydel_trainers.preference.objective import CausalObjective, label_count, pair_metrics
 from easydel_trainers.preference.sequences import pair_groups

@@ -20,13 +20,12 @@ from easydel_trainers.algorithms.grpo.reward_model import RewardModel, require_m
 from easydel_trainers.algorithms.grpo.rewards import RewardFunction, RewardFunctions, function_logs
 from easydel_trainers.algorithms.grpo.rollouts import Rollouts, Sampling
 from easydel_trainers.checkpoints.params_digest import params_digest
-from easydel_trainers.data.batch_rules import RowUse
-from easydel_trainers.data.counted import counting
+from easydel_trainers.data.batch_rules import RowUse, counting
 from easydel_trainers.data.groups import GroupLayout
 from easydel_trainers.data.layout import Row
 from easydel_trainers.data.training_data import TrainingData
 from easydel_trainers.errors import ConfigError
-from easydel_trainers.model.causal_lm import load_causal_lm
+from easydel_trainers.model.loading import load_causal_lm
 from easydel_trainers.reference.model import ReferenceModel, held_params, load_reference
 from easydel_trainers.step.program import Program
 
@@ -86,7 +85,7 @@ class GRPO(Algorithm[GRPOConfig]):
             share_prompts=honours_prefixes(config.attention),
             parts=parts,
             group=lambda groups: groups,
-            ladder=config.length_buckets,
+            buckets=config.length_buckets,
             pad_token_id=(getattr(self.tokenizer, "pad_token_id", None) or 0) if pad is None else pad,
         )
         return PromptLayout(completions=completions, times=config.num_return_sequences)

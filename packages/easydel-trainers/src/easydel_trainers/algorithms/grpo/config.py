@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from easydel_trainers.algorithms.grpo.loss_names import GRPOLossType, RatioLevel
 from easydel_trainers.config import TrainerConfig
@@ -31,6 +31,12 @@ class GRPOConfig(TrainerConfig):
     `total_batch_size` counts completions: 32 with `num_return_sequences` 4 are eight prompts, each answered four times.
     A rollout is the completions of one step; it is trained on `num_iterations` times.
     """
+
+    free_on_resume: ClassVar[frozenset[str]] = TrainerConfig.free_on_resume | {
+        "log_completions",
+        "num_completions_to_print",
+        "reward_timeout",
+    }
 
     num_return_sequences: int = 8
     """Completions of each prompt, which are compared with each other. At least 2; divides `total_batch_size`."""

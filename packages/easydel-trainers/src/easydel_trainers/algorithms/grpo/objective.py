@@ -17,9 +17,9 @@ from easydel_trainers.algorithms.grpo.config import GRPOConfig
 from easydel_trainers.algorithms.grpo.loss import GRPOOptions, Rows, Tokens, grpo_loss, loss_weight
 from easydel_trainers.step.compiled import Compiled
 from easydel_trainers.step.device_mesh import results_everywhere
+from easydel_trainers.step.forward import places_of, scoring_pass, sequence_numbers, training_pass
 from easydel_trainers.step.metrics import Ratios, Terms
 from easydel_trainers.step.objective import Batch, Extras, Params, ScoredObjective, Scores
-from easydel_trainers.step.places import places_of, sequence_numbers
 from easydel_trainers.step.router import router_part
 from easydel_trainers.step.targets import next_labels
 
@@ -103,9 +103,7 @@ class GRPOObjective(ScoredObjective):
         decoded = model.decoded(
             batch["input_ids"],
             **places_of(batch),
-            longest_segment=config.max_length,
-            remat=config.gradient_checkpointing,
-            dropout_key=batch.get("dropout_key"),
+            **training_pass(config, batch),
         )
         hidden = decoded.hidden
         logps, entropies = token_logps(
@@ -140,7 +138,7 @@ def make_logps_step(structure: Any, config: GRPOConfig, *, mesh: Mesh | None = N
     """
 
     def logps_of(model: Any, batch: Batch) -> Float[Array, "lines length"]:
-        hidden = model.hidden(batch["input_ids"], **places_of(batch), longest_segment=config.max_length)
+        hidden = model.hidden(batch["input_ids"], **places_of(batch), **scoring_pass(config))
         flat = hidden.reshape(-1, hidden.shape[-1])
         logps = token_logps(flat, model.linear_head(), _targets(batch), temperature=config.temperature)
         return logps.reshape(batch["input_ids"].shape)

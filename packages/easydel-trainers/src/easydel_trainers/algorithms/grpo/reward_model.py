@@ -18,7 +18,7 @@ from easydel_transforms import RewardPreprocessTransform
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.data.groups import Group, GroupLayout
 from easydel_trainers.errors import ConfigError
-from easydel_trainers.model.classifier import load_reward_model
+from easydel_trainers.model.loading import load_reward_model
 from easydel_trainers.preference.pooled_scores import pooled_scores
 from easydel_trainers.step.objective import Batch, Params
 

@@ -61,7 +61,7 @@ class TrainerState:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answered:
+class RewardInputs:
     """Completions of a rollout as reward functions see them: lists with one entry for each completion.
 
     Attributes:
@@ -78,9 +78,9 @@ class Answered:
     columns: Mapping[str, Sequence[Any]]
     state: TrainerState
 
-    def only(self, number: int) -> Answered:
+    def only(self, number: int) -> RewardInputs:
         """One completion alone."""
-        return Answered(
+        return RewardInputs(
             prompts=[self.prompts[number]],
             completions=[self.completions[number]],
             completion_ids=[self.completion_ids[number]],
@@ -90,7 +90,7 @@ class Answered:
 
 
 @dataclass(slots=True)
-class Told:
+class RewardLog:
     """What reward functions said beside rewards, through `log_metric` and `log_extra`.
 
     Attributes:
@@ -158,37 +158,37 @@ class RewardFunctions:
                         "default, if only later rows have it",
                     )
 
-    def score(self, answered: Answered, told: Told) -> Float[np.ndarray, "R F"]:
+    def score(self, inputs: RewardInputs, log: RewardLog) -> Float[np.ndarray, "R F"]:
         """Rewards of every completion by every function; NaN where it returned `None`.
 
         Raises:
             RewardError: naming the function, and the completion if there is one to name.
         """
-        rewards = np.empty((len(answered.prompts), len(self._functions)), np.float32)
+        rewards = np.empty((len(inputs.prompts), len(self._functions)), np.float32)
         waiting = [number for number, function in enumerate(self._functions) if _is_async(function)]
         for number, function in enumerate(self._functions):
             if number not in waiting:
-                rewards[:, number] = self._checked(number, self._call(number, function, answered, told), answered)
-        for number, returned in zip(waiting, self._gathered(waiting, answered, told), strict=True):
-            rewards[:, number] = self._checked(number, returned, answered)
+                rewards[:, number] = self._checked(number, self._call(number, function, inputs, log), inputs)
+        for number, returned in zip(waiting, self._gathered(waiting, inputs, log), strict=True):
+            rewards[:, number] = self._checked(number, returned, inputs)
         return rewards
 
-    def _call(self, number: int, function: RewardFunction, answered: Answered, told: Told) -> Any:
+    def _call(self, number: int, function: RewardFunction, inputs: RewardInputs, log: RewardLog) -> Any:
         name = self.names[number]
         try:
-            return self._run(lambda: function(**_arguments(function, answered, told)))
+            return self._run(lambda: function(**_arguments(function, inputs, log)))
         except GaveUpError:
             raise self._too_slow(name) from None
         except RewardError:
             raise  # ours, which names the function already
         except Exception as error:  # of a user's code: it is named, with the completion it fails for
-            raise self._failed(number, function, answered, error) from error
+            raise self._failed(number, function, inputs, error) from error
 
-    def _gathered(self, numbers: Sequence[int], answered: Answered, told: Told) -> list[Any]:
+    def _gathered(self, numbers: Sequence[int], inputs: RewardInputs, log: RewardLog) -> list[Any]:
         """What coroutine functions return, all run at once."""
         if not numbers:
             return []
-        waiting = [partial(_awaited, self._functions[number], answered, told) for number in numbers]
+        waiting = [partial(_awaited, self._functions[number], inputs, log) for number in numbers]
         try:
             returned = self._loop.gather(waiting)
         except GaveUpError:
@@ -199,11 +199,11 @@ class RewardFunctions:
             if isinstance(value, RewardError):
                 raise value
             if isinstance(value, BaseException):
-                raise self._failed(number, self._functions[number], answered, value) from value
+                raise self._failed(number, self._functions[number], inputs, value) from value
         return returned
 
-    def _checked(self, number: int, returned: Any, answered: Answered) -> list[float]:
-        name, wanted = self.names[number], len(answered.prompts)
+    def _checked(self, number: int, returned: Any, inputs: RewardInputs) -> list[float]:
+        name, wanted = self.names[number], len(inputs.prompts)
         if isinstance(returned, str) or not hasattr(returned, "__len__"):
             raise RewardError(
                 f"The reward function `{name}` returned {_shown(returned)}. Expected is a list of {wanted} numbers, "
@@ -214,9 +214,9 @@ class RewardFunctions:
                 f"The reward function `{name}` returned {len(returned)} rewards for {wanted} completions. Expected is "
                 "exactly one for each, in their order; return None for those that it has nothing to say of."
             )
-        return [self._number(name, row, value, answered) for row, value in enumerate(returned)]
+        return [self._number(name, row, value, inputs) for row, value in enumerate(returned)]
 
-    def _number(self, name: str, row: int, value: Any, answered: Answered) -> float:
+    def _number(self, name: str, row: int, value: Any, inputs: RewardInputs) -> float:
         if value is None:
             return math.nan
         if getattr(value, "ndim", None) == 0:
@@ -225,35 +225,35 @@ class RewardFunctions:
             return float(value)
         raise RewardError(
             f"The reward function `{name}` returned {_shown(value)} for completion {row} "
-            f"({_excerpt(answered.completions[row])}). Expected is a finite number, or None.",
+            f"({_excerpt(inputs.completions[row])}). Expected is a finite number, or None.",
             row=row,
         )
 
-    def _failed(self, number: int, function: RewardFunction, answered: Answered, error: BaseException) -> RewardError:
+    def _failed(self, number: int, function: RewardFunction, inputs: RewardInputs, error: BaseException) -> RewardError:
         """The error of one function, with the first completion that it fails for alone."""
         said = f"The reward function `{self.names[number]}` raised {type(error).__name__}: {error}."
         if self._thread is not None and not _is_async(function):
             said += f" {_IN_A_THREAD}"
-        row = self._first_failing(function, answered)
+        row = self._first_failing(function, inputs)
         if row is None:
             return RewardError(
                 f"{said} No completion was found that it fails for alone, so look at what it does with a list of "
-                f"{len(answered.prompts)}."
+                f"{len(inputs.prompts)}."
             )
         return RewardError(
-            f"{said} It does so for completion {row} alone: {_excerpt(answered.completions[row])} to the prompt "
-            f"{_excerpt(answered.prompts[row])}. Return None for completions that it cannot judge.",
+            f"{said} It does so for completion {row} alone: {_excerpt(inputs.completions[row])} to the prompt "
+            f"{_excerpt(inputs.prompts[row])}. Return None for completions that it cannot judge.",
             row=row,
         )
 
-    def _first_failing(self, function: RewardFunction, answered: Answered) -> int | None:
+    def _first_failing(self, function: RewardFunction, inputs: RewardInputs) -> int | None:
         """The first completion that the function fails for when it is called with no other."""
 
         def alone(row: int) -> Any:
-            return function(**_arguments(function, answered.only(row), Told()))
+            return function(**_arguments(function, inputs.only(row), RewardLog()))
 
         def search() -> int | None:
-            for row in range(len(answered.prompts)):
+            for row in range(len(inputs.prompts)):
                 try:
                     alone(row)
                 except Exception:  # noqa: BLE001 - whatever the user's code raises: the question is whether it does
@@ -261,7 +261,7 @@ class RewardFunctions:
             return None
 
         async def search_in_loop() -> int | None:
-            for row in range(len(answered.prompts)):
+            for row in range(len(inputs.prompts)):
                 try:
                     await alone(row)
                 except Exception:  # noqa: BLE001 - as above
@@ -284,16 +284,16 @@ class RewardFunctions:
         )
 
 
-def _arguments(function: RewardFunction, answered: Answered, told: Told) -> dict[str, Any]:
+def _arguments(function: RewardFunction, inputs: RewardInputs, log: RewardLog) -> dict[str, Any]:
     """What the function takes of all there is; everything, if it takes any keyword."""
     offered = {
-        **answered.columns,
-        "trainer_state": answered.state,
-        "log_metric": told.log_metric,
-        "log_extra": told.log_extra,
-        "prompts": list(answered.prompts),
-        "completions": list(answered.completions),
-        "completion_ids": [list(ids) for ids in answered.completion_ids],
+        **inputs.columns,
+        "trainer_state": inputs.state,
+        "log_metric": log.log_metric,
+        "log_extra": log.log_extra,
+        "prompts": list(inputs.prompts),
+        "completions": list(inputs.completions),
+        "completion_ids": [list(ids) for ids in inputs.completion_ids],
     }
     parameters = _parameters(function)
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
@@ -313,8 +313,8 @@ def _parameters(function: RewardFunction) -> list[inspect.Parameter]:
     return list(inspect.signature(function).parameters.values())
 
 
-async def _awaited(function: Callable[..., Awaitable[Any]], answered: Answered, told: Told) -> Any:
-    return await function(**_arguments(function, answered, told))
+async def _awaited(function: Callable[..., Awaitable[Any]], inputs: RewardInputs, log: RewardLog) -> Any:
+    return await function(**_arguments(function, inputs, log))
 
 
 def _is_async(function: RewardFunction) -> bool:

@@ -19,7 +19,7 @@ from easydel_trainers.algorithms.grpo.advantages import Advantages, advantages_o
 from easydel_trainers.algorithms.grpo.config import GRPOConfig
 from easydel_trainers.algorithms.grpo.corrections import correction_metrics, corrections_of
 from easydel_trainers.algorithms.grpo.prompts import Prompts, columns_of
-from easydel_trainers.algorithms.grpo.rewards import Answered, RewardFunctions, Told, TrainerState
+from easydel_trainers.algorithms.grpo.rewards import RewardFunctions, RewardInputs, RewardLog, TrainerState
 from easydel_trainers.algorithms.grpo.rollout import (
     Completion,
     Rollout,
@@ -28,7 +28,7 @@ from easydel_trainers.algorithms.grpo.rollout import (
 )
 from easydel_trainers.data.layout import Arrays, Row
 from easydel_trainers.records.sampled import Sampled
-from easydel_trainers.run.compile_seconds import compile_seconds
+from easydel_trainers.run.resource_use import compile_seconds
 from easydel_trainers.step.metrics import Ratios
 
 _ENGINE_LOGPS = "engine_logps"
@@ -92,9 +92,9 @@ class RolloutMaker:
         began, compiled_before = time.perf_counter(), compile_seconds()
         completions = self._sampled(prompts.rows, sampler.engine, seed)
         sampled, sampled_compiled = time.perf_counter(), compile_seconds() - compiled_before
-        told = Told()
-        answered = self._answered(prompts.rows, completions, sampler.sampled_at)
-        rewards = self.rewards.score(answered, told)
+        log = RewardLog()
+        inputs = self._reward_inputs(prompts.rows, completions, sampler.sampled_at)
+        rewards = self.rewards.score(inputs, log)
         found = self._advantages(rewards)
         rewarded = time.perf_counter()
         arrays, corrected = self._arrays(completions, found, sampler)
@@ -104,7 +104,7 @@ class RolloutMaker:
             **self._reward_metrics(rewards, found),
             **completion_metrics(completions),
             **corrected,
-            **told.metrics,
+            **log.metrics,
             **({} if compiled else {"rollout/tokens_per_second": (float(tokens), seconds)}),
             "rollout/seconds": (seconds, 1.0),
             "rollout/reward_seconds": (rewarded - sampled, 1.0),
@@ -116,7 +116,7 @@ class RolloutMaker:
             sampled_at=sampler.sampled_at,
             arrays=arrays,
             measured=measured,
-            shown=self._shown(completions, rewards, found, told),
+            shown=self._shown(completions, rewards, found, log),
         )
 
     def _sampled(self, rows: Sequence[Row], engine: GenerationEngine, seed: int) -> list[Completion]:
@@ -171,12 +171,12 @@ class RolloutMaker:
                 prompt, one = divmod(number, config.num_return_sequences)
                 raise EngineError(f"The engine's completion {one} of prompt {prompt} {wrong}. Look at the engine.")
 
-    def _answered(self, rows: Sequence[Row], completions: Sequence[Completion], step: int) -> Answered:
+    def _reward_inputs(self, rows: Sequence[Row], completions: Sequence[Completion], step: int) -> RewardInputs:
         group = self.config.num_return_sequences
         texts = [self.tokenizer.decode(list(one.token_ids), skip_special_tokens=True) for one in completions]
         prompts = [self._prompt(row) for row in rows for _ in range(group)]
         names = {*columns_of(rows), *self.columns}
-        return Answered(
+        return RewardInputs(
             prompts=prompts,
             completions=[
                 text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
@@ -238,7 +238,7 @@ class RolloutMaker:
         return metrics
 
     def _shown(
-        self, completions: Sequence[Completion], rewards: Float[np.ndarray, "R F"], found: Advantages, told: Told
+        self, completions: Sequence[Completion], rewards: Float[np.ndarray, "R F"], found: Advantages, log: RewardLog
     ) -> list[Sampled]:
         count = self.config.num_completions_to_print
         if not self.config.log_completions:
@@ -249,7 +249,7 @@ class RolloutMaker:
                 completion=self.tokenizer.decode(list(one.token_ids)),
                 rewards=dict(zip(self.rewards.names, [None if np.isnan(r) else float(r) for r in row], strict=True)),
                 advantage=float(advantage),
-                extras={name: str(values[number]) for name, values in told.extras.items() if number < len(values)},
+                extras={name: str(values[number]) for name, values in log.extras.items() if number < len(values)},
             )
             for number, (one, row, advantage) in enumerate(
                 zip(completions[:count], rewards[:count], found.advantages[:count], strict=True)

@@ -19,13 +19,14 @@ from easydel_trainers.data.batch_rules import RowUse
 from easydel_trainers.data.groups import Group, GroupLayout
 from easydel_trainers.data.layout import Layout
 from easydel_trainers.data.training_data import TrainingData
-from easydel_trainers.model.causal_lm import load_causal_lm
+from easydel_trainers.model.loading import load_causal_lm
 from easydel_trainers.preference.layout import preference_layout, row_options
 from easydel_trainers.preference.objective import CausalObjective, unpaired_metrics
 from easydel_trainers.preference.scores import sequence_logps
 from easydel_trainers.preference.unpaired import PartneredLayout, partner_groups, unpaired_groups
 from easydel_trainers.reference.reference import Reference, ScoredRows
 from easydel_trainers.row_steps import RowSteps
+from easydel_trainers.step.forward import scoring_pass
 from easydel_trainers.step.metrics import Ratios, Terms
 from easydel_trainers.step.objective import Batch, Extras, Params, Scores
 from easydel_trainers.step.program import Program
@@ -109,8 +110,8 @@ class KTOObjective(CausalObjective):
         batch = dict(batch)
         partners = batch.pop("partners")
         model = join_params(self.structure, params)
-        longest = self.config.max_length
-        logps = jax.lax.map(lambda part: sequence_logps(model, part, sequences=1, longest_segment=longest), partners)
+        how = scoring_pass(self.config)
+        logps = jax.lax.map(lambda part: sequence_logps(model, part, sequences=1, **how), partners)
         counted = partners["rows"]["partner"]
         log_ratios = (logps - partners["rows"]["reference_logps"])[:, 0]
         known = {"baseline": jnp.full_like(real, 1) * kl_baseline(log_ratios, counted), "partner": counted}

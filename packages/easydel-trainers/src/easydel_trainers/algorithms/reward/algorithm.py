@@ -13,15 +13,15 @@ from easydel_transforms import RewardPreprocessTransform
 from easydel_trainers.algorithm import Algorithm
 from easydel_trainers.algorithms.reward.config import RewardConfig
 from easydel_trainers.algorithms.reward.loss import reward_losses
-from easydel_trainers.data.batch_rules import RowUse
-from easydel_trainers.data.counted import counting
+from easydel_trainers.data.batch_rules import RowUse, counting
 from easydel_trainers.data.groups import GroupLayout
 from easydel_trainers.data.layout import Layout
 from easydel_trainers.data.training_data import TrainingData
-from easydel_trainers.model.classifier import load_reward_model
+from easydel_trainers.model.loading import load_reward_model
 from easydel_trainers.preference.pooled_scores import pooled
 from easydel_trainers.preference.sequences import pair_groups
 from easydel_trainers.row_steps import RowSteps
+from easydel_trainers.step.forward import training_pass
 from easydel_trainers.step.metrics import Maximum, Minimum, Ratios, Terms
 from easydel_trainers.step.objective import Batch, Extras, Params, ScoredObjective, Scores
 from easydel_trainers.step.program import Program
@@ -48,7 +48,7 @@ class Reward(Algorithm[RewardConfig]):
             padding_free=self.config.padding_free,
             parts=parts,
             group=pair_groups,
-            ladder=self.config.length_buckets,
+            buckets=self.config.length_buckets,
             multiple_of=self.config.pad_to_multiple_of,
             pad_token_id=self._pad_token_id or 0,
         )
@@ -90,11 +90,7 @@ class RewardObjective(ScoredObjective):
     def scores(self, params: Params, batch: Batch) -> Scores:
         """The score of every answer, `[2, rows]`."""
         model = join_params(self.structure, params)
-        how = {
-            "longest_segment": self.config.max_length,
-            "remat": self.config.gradient_checkpointing,
-            "dropout_key": batch.get("dropout_key"),
-        }
+        how = training_pass(self.config, batch)
         decoded = model.decoded(batch["input_ids"], segment_ids=batch["segment_ids"], **how)
         rewards = pooled(model, batch, decoded.hidden, sequences=2)
         return {"rewards": rewards, **router_part(self.config, model, decoded, batch)}

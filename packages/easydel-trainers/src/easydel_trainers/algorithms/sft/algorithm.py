@@ -12,13 +12,13 @@ from easydel_transforms import SFTPreprocessTransform
 from easydel_trainers.algorithm import Algorithm
 from easydel_trainers.algorithms.sft.config import SFTConfig
 from easydel_trainers.algorithms.sft.loss import sft_loss
-from easydel_trainers.data.batch_rules import RowUse
-from easydel_trainers.data.counted import counting
+from easydel_trainers.data.batch_rules import RowUse, counting
 from easydel_trainers.data.layout import StepLayout
 from easydel_trainers.data.packed_rows import PackedRows
 from easydel_trainers.data.training_data import TrainingData
-from easydel_trainers.model.causal_lm import load_causal_lm
+from easydel_trainers.model.loading import load_causal_lm
 from easydel_trainers.row_steps import RowSteps
+from easydel_trainers.step.forward import training_pass
 from easydel_trainers.step.metrics import Ratios, Terms
 from easydel_trainers.step.objective import Batch, Params
 from easydel_trainers.step.program import Program
@@ -57,7 +57,7 @@ class SFT(Algorithm[SFTConfig]):
             lines=rows,
             padding_free=config.padding_free,
             parts=parts,
-            ladder=config.length_buckets,
+            buckets=config.length_buckets,
             multiple_of=config.pad_to_multiple_of,
             pad_left=config.padding_side == "left",
             pack_length=config.max_length if config.packing else None,
@@ -105,9 +105,7 @@ class SFTObjective:
         decoded = model.decoded(
             batch["input_ids"],
             segment_ids=batch["segment_ids"],
-            longest_segment=self.config.max_length,
-            remat=self.config.gradient_checkpointing,
-            dropout_key=batch.get("dropout_key"),
+            **training_pass(self.config, batch),
         )
         loss_sum, ratios = sft_loss(
             decoded.hidden,

@@ -1,4 +1,4 @@
-"""Where the tokens of a micro-batch belong."""
+"""How a micro-batch goes through the model: where its tokens belong, and what the config says of the pass."""
 
 from __future__ import annotations
 
@@ -7,9 +7,25 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from easydel_trainers.config import TrainerConfig
 from easydel_trainers.step.objective import Batch
 
 _NAMES = ("segment_ids", "prefix_ids", "positions")
+
+
+def training_pass(config: TrainerConfig, batch: Batch) -> dict[str, Any]:
+    """Options of `model.hidden` for a pass that gradients go back through."""
+    return {
+        **scoring_pass(config),
+        "remat": config.gradient_checkpointing,
+        "neftune_alpha": config.neftune_alpha,
+        "dropout_key": batch.get("dropout_key"),
+    }
+
+
+def scoring_pass(config: TrainerConfig) -> dict[str, Any]:
+    """Options of `model.hidden` for a pass that only looks."""
+    return {"longest_segment": config.max_length, "implementation": config.attention}
 
 
 def places_of(batch: Batch) -> dict[str, Any]:
