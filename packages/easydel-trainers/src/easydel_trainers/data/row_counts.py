@@ -9,7 +9,7 @@ import math
 
 from easydata_mix import MixedShardedSource
 from easydata_sources import CountingTransform, ShardedDataSource
-from easydata_sources.bad_rows import SetAside
+from easydata_sources.bad_rows.policy import SetAside
 
 from easydel_trainers.data.epochs import EpochRows
 
