@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import easydel.cli
-import easydel_trainers.checkpoint
+import easydel_trainers.checkpoints.checkpointer
 import safetensors.numpy
 from cases import Case, mutations
 from easydel.cli import main
@@ -23,7 +23,7 @@ from tokenizer_cases import CONFIG, TOKENIZER
 for module in pkgutil.iter_modules(easydel.cli.__path__, "easydel.cli."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
-PRELOADED = (easydel_trainers.checkpoint, safetensors.numpy)
+PRELOADED = (easydel_trainers.checkpoints.checkpointer, safetensors.numpy)
 
 DAMAGED, EMPTIED, REMOVED = 120, 20, 20
 STEPS = 2
