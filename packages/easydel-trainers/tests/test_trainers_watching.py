@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from easydel_trainers import Callback, ConfigError, DivergedError, SFTConfig, SFTTrainer
-from easydel_trainers.data.steps import count_attended
+from easydel_trainers.data.steps import PreparedStep, count_attended
 from easydel_trainers.run.flops import attention_dims, matmul_parameters, peak_flops_per_second, step_flops
 from easydel_trainers.run.loss_watch import LossWatch
 
@@ -103,13 +103,16 @@ def test_a_spike_is_told_with_its_rows_and_the_run_goes_on(make, caplog):
     assert output.global_step == 16
 
 
-def test_no_spike_is_seen_in_the_first_losses_or_without_a_factor():
-    class Batch:
-        batch = 1
-
-    early, off = LossWatch(2.0), LossWatch(None)
-    assert not any(early.is_spike(k, Batch(), loss=loss, grad_norm=1.0) for k, loss in enumerate([1, 9, 1, 9]))
-    assert not any(off.is_spike(k, Batch(), loss=loss, grad_norm=1.0) for k, loss in enumerate([1] * 20 + [50]))
+@pytest.mark.parametrize(
+    ("factor", "losses", "spikes"),
+    [(2.0, [1, 9, 1, 9], 0), (None, [1] * 20 + [50], 0), (2.0, [1] * 20 + [50], 1)],
+)
+def test_no_spike_is_seen_in_the_first_losses_or_without_a_factor(factor, losses, spikes):
+    watch = LossWatch(factor, lambda position: ())
+    prepared = PreparedStep(arrays={}, tokens=1, held=1, places=1, epoch=0, data_state={})
+    for step, loss in enumerate(losses):
+        watch.look(step, prepared, loss, 1.0)
+    assert watch.spikes == spikes
 
 
 def test_flops_are_those_of_the_matrix_products(tiny_model):
