@@ -1,5 +1,6 @@
 """Tokenized once and read back, rows train as if they had been read raw: the same batches, to the bit."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -65,16 +66,12 @@ def test_preference_rows(name, tokenizer, tmp_path):
     save_iterator(tokenized.open_shard(tokenized.shard_names[0]), output_path=tmp_path, format="parquet")
     model = "reward" if name == "reward" else "policy"
     # Rows that expand move as one when raw rows are shuffled and singly once they are saved, so both stay in order.
-    config = type(config)(**{**vars_of(config), "shuffle_train_dataset": name != "kto"})
+    config = dataclasses.replace(config, shuffle_train_dataset=name != "kto")
     saved = ParquetShardedSource(f"{tmp_path}/*.parquet")
     assert_equal(
         batches(kind, config, tokenizer, saved, model),
         batches(kind, config, tokenizer, source, model),
     )
-
-
-def vars_of(config):
-    return {name: getattr(config, name) for name in config.__dataclass_fields__}
 
 
 @pytest.mark.parametrize("rows", ["messages", "prompt_completion", "text"])
