@@ -112,7 +112,13 @@ class ChatTemplate:
     def rendered_part(
         self, traced: TracedConversation, messages: Sequence[Message], template_kwargs: Mapping[str, Any]
     ) -> RenderedConversation | None:
-        """Return what some messages of a traced conversation are rendered to; None if the template refuses them."""
+        """Return what some messages of a traced conversation are rendered to; None if the template refuses them.
+
+        Args:
+            traced: The conversation.
+            messages: Those of its messages that are wanted, in their order.
+            template_kwargs: Arguments of the row for the template, such as `enable_thinking`.
+        """
         try:
             return self._render(traced, template_kwargs, messages)
         except _TemplateFailedError:
