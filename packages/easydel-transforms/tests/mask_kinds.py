@@ -4,6 +4,8 @@ A table for the tests: every row of it goes through the transforms of supervised
 alone, in a batch, and cut anywhere.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 
@@ -14,7 +16,7 @@ class Kind(NamedTuple):
     messages: list[dict[str, Any]]
     turns: list[str]
     """What is trained, turn by turn."""
-    counted: dict[str, int] = {}  # noqa: RUF012 - never changed
+    counted: Mapping[str, int] = MappingProxyType({})
     """What the data report says."""
     behind: str = ""
     """What the template writes behind the last turn; trained with a completion, never as the assistant's."""

@@ -45,7 +45,6 @@ class Trainer(ABC, Generic[Config]):
     """Trains a model on rows. Abstract: `SFTTrainer` and its sisters each name an algorithm.
 
     Args:
-        algorithm: makes the algorithm of a config and a tokenizer.
         model: a model object, or what `from_pretrained` takes: a folder, a Hub id or a `.gguf` file. The trainer
             owns it from here on: its parameters change as training goes.
         arguments: the config; `None` = all defaults.
@@ -54,6 +53,7 @@ class Trainer(ABC, Generic[Config]):
             path or glob; raw or tokenized rows.
         eval_dataset: the same, held out; or a dict of several by name, whose metrics become `eval_<name>_…`.
         callbacks: told of every step, log record and evaluation; they may stop the run.
+        algorithm: makes the algorithm of a config and a tokenizer; `None` = its type does, and needs nothing else.
 
     Raises:
         ConfigError: if model, config and data cannot go together.
@@ -62,7 +62,6 @@ class Trainer(ABC, Generic[Config]):
 
     def __init__(
         self,
-        algorithm: Callable[[Config, Any], Algorithm[Config]],
         model: Any,
         arguments: Config | None,
         *,
@@ -70,13 +69,14 @@ class Trainer(ABC, Generic[Config]):
         train_dataset: Any,
         eval_dataset: Any,
         callbacks: Sequence[Callback],
+        algorithm: Callable[[Config, Any], Algorithm[Config]] | None = None,
     ):
         config = _checked_config(arguments, self.algorithm_type())
         self.arguments, self.processing_class = config, _tokenizer(processing_class, model)
         self.callbacks: Sequence[Callback] = tuple(callbacks)
         mesh = training_mesh(config)
         check_batches(config, mesh)
-        self.algorithm = how = algorithm(config, self.processing_class)
+        self.algorithm = how = (algorithm or self.algorithm_type())(config, self.processing_class)
         _refuse_for_several_processes(how)
         self.data = TrainingData(how, train_dataset, eval_dataset, parts=row_parts(mesh))
         first_rows = self.data.try_first_rows()

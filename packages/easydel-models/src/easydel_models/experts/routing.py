@@ -118,18 +118,27 @@ def whole_load(loads: tuple[Routing, ...]) -> Routing:
     return jax.tree.map(lambda *sums: sum(sums[1:], sums[0]), *summed)
 
 
-def load_balancing_loss(load: Routing) -> Float[Array, ""]:
-    """``E * sum_e (chosen_e / tokens) * (probability_e / tokens)``, at least K, and K where all experts are used alike.
+def expert_weights(load: Routing) -> Float[Array, " E"]:
+    """``E * chosen_e / tokens²``: what each expert's probabilities weigh in `load_balancing_loss`. Passes no gradient.
 
     ``load`` holds the sums of the whole optimizer step: a product of sums is not the sum of products, so that it has to
     be added up over layers, micro-batches and devices first. No tokens: 0.
+    """
+    experts, tokens = load.chosen.shape[0], jnp.maximum(load.tokens, 1)
+    return jax.lax.stop_gradient(jnp.float32(experts) * load.chosen / tokens / tokens)
+
+
+def load_balancing_loss(load: Routing, weights: Float[Array, " E"] | None = None) -> Float[Array, ""]:
+    """``E * sum_e (chosen_e / tokens) * (probability_e / tokens)``, at least K, and K where all experts are used alike.
+
+    Args:
+        load: The sums of the whole optimizer step; or of a part of it, whose share of the loss is then given.
+        weights: `expert_weights` of the whole step; None = ``load`` is the whole.
 
     References: Fedus et al., Switch Transformers, 2021, https://arxiv.org/abs/2101.03961, eqs. 4-6, as transformers'
         ``load_balancing_loss_func`` has them for K experts a token.
     """
-    tokens = jnp.maximum(load.tokens, 1)
-    experts = jnp.float32(load.chosen.shape[0])
-    return experts * jnp.sum(load.chosen / tokens * (load.probability / tokens))
+    return jnp.sum((expert_weights(load) if weights is None else weights) * load.probability)
 
 
 def _scores(config: RouterConfig, logits: Array) -> Array:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from easydel_models.decoder import Decoded
-from easydel_models.experts.routing import whole_load
+from easydel_models.experts.routing import expert_weights, load_balancing_loss, whole_load
 from easydel_models.layers.feed_forward import Routing
 from easydel_models.parameters import join_params
 from jaxtyping import Array, Float
@@ -39,9 +39,8 @@ def router_part(config: TrainerConfig, model: Any, decoded: Decoded, batch: Batc
     coefficient = router_coefficient(config, model)
     if not coefficient:
         return {}
-    load = whole_load(decoded.routings)
-    weights = batch[ROUTER] if ROUTER in batch else _expert_weights(load)
-    return {ROUTER: (jnp.float32(coefficient) * jnp.sum(weights * load.probability))[None]}
+    loss = load_balancing_loss(whole_load(decoded.routings), batch.get(ROUTER))
+    return {ROUTER: (jnp.float32(coefficient) * loss)[None]}
 
 
 def with_expert_weights(objective: Objective | ScoredObjective, params: Params, batch: Batch) -> Batch:
@@ -60,10 +59,5 @@ def with_expert_weights(objective: Objective | ScoredObjective, params: Params, 
         return whole_load(decoded.routings)
 
     loads = jax.lax.map(load_of, batch)
-    weights = _expert_weights(jax.tree.map(lambda sums: sums.sum(axis=0), loads))
+    weights = expert_weights(jax.tree.map(lambda sums: sums.sum(axis=0), loads))
     return {**batch, ROUTER: jnp.broadcast_to(weights[None], (micro_batches, *weights.shape))}
-
-
-def _expert_weights(load: Routing) -> Float[Array, " E"]:
-    experts, tokens = load.chosen.shape[0], jnp.maximum(load.tokens, 1)
-    return jax.lax.stop_gradient(jnp.float32(experts) * load.chosen / tokens / tokens)

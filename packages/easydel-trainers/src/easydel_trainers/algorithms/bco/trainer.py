@@ -46,13 +46,13 @@ class BCOTrainer(Trainer[BCOConfig]):
         callbacks: Sequence[Callback] = (),
     ):
         super().__init__(
-            partial(BCO, reference_model=reference_model, embedding_func=embedding_func),
             model,
             arguments,
             processing_class=processing_class,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             callbacks=callbacks,
+            algorithm=partial(BCO, reference_model=reference_model, embedding_func=embedding_func),
         )
 
     @classmethod

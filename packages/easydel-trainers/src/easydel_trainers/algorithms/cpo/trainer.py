@@ -37,7 +37,6 @@ class CPOTrainer(Trainer[CPOConfig]):
         callbacks: Sequence[Callback] = (),
     ):
         super().__init__(
-            CPO,
             model,
             arguments,
             processing_class=processing_class,

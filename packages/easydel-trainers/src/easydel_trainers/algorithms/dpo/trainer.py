@@ -41,13 +41,13 @@ class DPOTrainer(Trainer[DPOConfig]):
         callbacks: Sequence[Callback] = (),
     ):
         super().__init__(
-            partial(DPO, reference_model=reference_model),
             model,
             arguments,
             processing_class=processing_class,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             callbacks=callbacks,
+            algorithm=partial(DPO, reference_model=reference_model),
         )
 
     @classmethod

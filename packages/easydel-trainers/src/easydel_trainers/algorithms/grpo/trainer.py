@@ -50,13 +50,15 @@ class GRPOTrainer(Trainer[GRPOConfig]):
         callbacks: Sequence[Callback] = (),
     ):
         super().__init__(
-            partial(GRPO, reward_funcs=checked_rewards(reward_funcs), reference_model=reference_model, engine=engine),
             model,
             arguments,
             processing_class=processing_class,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             callbacks=callbacks,
+            algorithm=partial(
+                GRPO, reward_funcs=checked_rewards(reward_funcs), reference_model=reference_model, engine=engine
+            ),
         )
 
     @classmethod

@@ -41,13 +41,13 @@ class KTOTrainer(Trainer[KTOConfig]):
         callbacks: Sequence[Callback] = (),
     ):
         super().__init__(
-            partial(KTO, reference_model=reference_model),
             model,
             arguments,
             processing_class=processing_class,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             callbacks=callbacks,
+            algorithm=partial(KTO, reference_model=reference_model),
         )
 
     @classmethod

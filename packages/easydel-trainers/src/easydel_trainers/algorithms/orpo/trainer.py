@@ -37,7 +37,6 @@ class ORPOTrainer(Trainer[ORPOConfig]):
         callbacks: Sequence[Callback] = (),
     ):
         super().__init__(
-            ORPO,
             model,
             arguments,
             processing_class=processing_class,

@@ -37,7 +37,6 @@ class RewardTrainer(Trainer[RewardConfig]):
         callbacks: Sequence[Callback] = (),
     ):
         super().__init__(
-            Reward,
             model,
             arguments,
             processing_class=processing_class,

@@ -37,7 +37,6 @@ class SFTTrainer(Trainer[SFTConfig]):
         callbacks: Sequence[Callback] = (),
     ):
         super().__init__(
-            SFT,
             model,
             arguments,
             processing_class=processing_class,
