@@ -18,7 +18,6 @@ MOST_FILES = 20  # in a folder
 LARGER_FOLDERS = {
     "easydel_models/families": 40,
     "easydel/cli": 42,
-    "easydata_tokenize": 38,
 }
 # What is called with an underscore and meant for everybody, and what the library `datasets` tells in no other way.
 PUBLIC_UNDERSCORES = {"_replace", "_asdict", "_fields", "_exit"}

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from easydata_sources import DataError, MemoryShardedSource, ParquetShardedSource, UnfinishedFilesError
 from easydata_tokenize import IncompleteSetError, SavedSetDiffersError, open_saved, save_dataset, save_iterator
-from easydata_tokenize.progress import progress_bar
-from easydata_tokenize.set_folder import SetFolder
-from easydata_tokenize.shard_work import Progress
+from easydata_tokenize.saved.folder import SetFolder
+from easydata_tokenize.shards.progress import Progress, progress_bar
 from rich.console import Console
 
 ROWS = [{"input_ids": list(range(n % 9)), "id": n} for n in range(1000)]
@@ -163,8 +162,8 @@ def test_secrets_in_addresses_are_not_stored(tmp_path):
 def test_progress_shows_rates_and_the_time_left_on_a_terminal_only(terminal):
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=terminal, width=120, color_system=None)
-    with progress_bar("Writing set", 400, shown=True, console=console) as heard:
-        heard(Progress(source_rows=100, rows=99, tokens=5000))
+    with progress_bar("Writing set", 400, shown=True, console=console) as on_commit:
+        on_commit(Progress(source_rows=100, rows=99, tokens=5000))
     shown = screen.getvalue()
     assert bool(shown) == terminal
     for part in ("Writing set", "100/400", "rows/s", "tokens/s", "0:00:0", " left") if terminal else ():

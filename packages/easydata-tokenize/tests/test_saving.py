@@ -14,7 +14,7 @@ from easydata_tokenize import (
     save_iterator,
     tokenize_and_save,
 )
-from easydata_tokenize.row_groups import parse_size
+from easydata_tokenize.shards.row_groups import parse_size
 
 ROWS = [{"id": n, "text": f"row {n} " + "word " * (n % 7)} for n in range(1000)]
 

@@ -17,7 +17,7 @@ import fsspec
 import pytest
 from easydata_sources import DataError, MemoryShardedSource
 from easydata_tokenize import SetInUseError, open_saved, save_dataset, save_iterator
-from easydata_tokenize.set_lock import LOCK
+from easydata_tokenize.saved.lock import LOCK
 
 ROWS = [{"input_ids": list(range(n % 9)), "text": f"row {n}"} for n in range(120)]
 OPTIONS = {"max_shard_size": "4KB", "row_group_size": 20}

@@ -236,7 +236,7 @@ def test_buckets_are_as_safe(tmp_path):
 
 
 def test_overwriting_that_was_killed_leaves_nothing_readable_and_ends_well(tmp_path, monkeypatch):
-    from easydata_tokenize import manifest as manifests
+    from easydata_tokenize.saved import manifest as manifests
 
     save_dataset([{"input_ids": [1, n]} for n in range(100)], tmp_path, max_shard_size="1KB")
     removed = manifests.remove_owned

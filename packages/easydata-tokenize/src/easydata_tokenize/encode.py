@@ -15,7 +15,7 @@ import numpy as np
 from easydata_sources.errors import DataFormatError, RowError
 from numpy.typing import NDArray
 
-from easydata_tokenize.batch import BatchTokenizer, Tokens
+from easydata_tokenize.batch_tokenizer import BatchTokenizer, Tokens
 from easydata_tokenize.examples import ChatExample, TextExample
 from easydata_tokenize.masks import common_prefix, cut_at_spans, mask_spans, moved_over_space
 from easydata_tokenize.rendering.rendered import Span

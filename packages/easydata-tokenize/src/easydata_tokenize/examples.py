@@ -1,6 +1,6 @@
 """A row of any layout as one of three things to train on: a text, a conversation, or tokens.
 
-Everything after this file sees only these three, so a new layout is one entry in `formats` and one reader here.
+Everything after this file sees only these three, so a new layout is one entry in `layouts` and one reader here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from easydata_sources.errors import DataFormatError
 from numpy.typing import NDArray
 
 from easydata_tokenize.conversation import Message, read_messages, read_template_kwargs, read_tools
-from easydata_tokenize.formats import Layout, describe_columns, detect_layout
+from easydata_tokenize.layouts import Layout, describe_columns, detect_layout
 from easydata_tokenize.token_ids import as_int32
 
 __all__ = ["ChatExample", "Example", "TextExample", "TokenExample", "read_example"]

@@ -20,21 +20,21 @@ from easydata_sources.errors import DataError
 from easydata_sources.formats.file_source import FileSource
 from easydata_sources.source import ShardedDataSource
 
-from easydata_tokenize.comparing import not_comparable
-from easydata_tokenize.counted import add_counts, counts_of, reports_of
-from easydata_tokenize.described import describe_rows
-from easydata_tokenize.executors import Executor, InProcess
-from easydata_tokenize.manifest import Manifest, SavedSetDiffersError
-from easydata_tokenize.overlap import refuse_overlap
-from easydata_tokenize.process_pool import ProcessPool
-from easydata_tokenize.progress import progress_bar
-from easydata_tokenize.row_groups import ShardLimits, parse_size
-from easydata_tokenize.set_folder import SetFolder
-from easydata_tokenize.set_lock import one_writer
-from easydata_tokenize.set_origin import set_tokenizers
-from easydata_tokenize.shard_files import check_format, extension
-from easydata_tokenize.shard_work import ShardLayout, ShardWork
-from easydata_tokenize.work_plan import divide, source_below
+from easydata_tokenize.executors.executor import Executor, InProcess
+from easydata_tokenize.executors.process_pool import ProcessPool
+from easydata_tokenize.saved.counts import add_counts, counts_of, reports_of
+from easydata_tokenize.saved.differences import not_comparable
+from easydata_tokenize.saved.folder import SetFolder
+from easydata_tokenize.saved.identity import describe_rows
+from easydata_tokenize.saved.lock import one_writer
+from easydata_tokenize.saved.manifest import Manifest, SavedSetDiffersError
+from easydata_tokenize.saved.overlap import refuse_overlap
+from easydata_tokenize.saved.tokenizers import set_tokenizers
+from easydata_tokenize.shards.files import check_format, extension
+from easydata_tokenize.shards.progress import progress_bar
+from easydata_tokenize.shards.row_groups import ShardLimits, parse_size
+from easydata_tokenize.shards.shard_work import ShardLayout, ShardWork
+from easydata_tokenize.shards.work_plan import divide, source_below
 
 __all__ = ["WriteStats", "save_dataset", "save_iterator"]
 
@@ -221,8 +221,8 @@ def _run(
     left = {number: work for number, work in works.items() if not manifest.holds(number)}
     total = _source_rows(source) if len(left) == len(works) else None
     title = f"Writing {folder.url.rpartition('/')[2]}"
-    with progress_bar(title, total, shown=how.show_progress) as heard:
-        how.executor.run(left, finished=manifest.enter, heard=heard)
+    with progress_bar(title, total, shown=how.show_progress) as on_commit:
+        how.executor.run(left, finished=manifest.enter, on_commit=on_commit)
     manifest.finish()
 
 

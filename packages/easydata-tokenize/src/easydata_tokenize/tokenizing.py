@@ -12,15 +12,15 @@ from easydata_sources.errors import DataError, RowError
 from easydata_sources.report import DataReport
 from easydata_sources.transforms.transform import CountingTransform, TransformLike
 
-from easydata_tokenize.described import tokenizer_fingerprint
 from easydata_tokenize.encode import RowEncoder, located
 from easydata_tokenize.examples import TokenExample, read_example
-from easydata_tokenize.executors import Executor
-from easydata_tokenize.formats import SFT_LAYOUTS
-from easydata_tokenize.overlap import refuse_overlap
+from easydata_tokenize.executors.executor import Executor
+from easydata_tokenize.layouts import SFT_LAYOUTS
+from easydata_tokenize.saved.folder import SetFolder
+from easydata_tokenize.saved.identity import tokenizer_fingerprint
+from easydata_tokenize.saved.overlap import refuse_overlap
 from easydata_tokenize.saving import WriteStats, save_dataset
-from easydata_tokenize.set_folder import SetFolder
-from easydata_tokenize.shard_files import check_format, extension
+from easydata_tokenize.shards.files import check_format, extension
 from easydata_tokenize.tokenizer import ChatTokenizer, load_tokenizer
 from easydata_tokenize.truncate import kept_tokens
 

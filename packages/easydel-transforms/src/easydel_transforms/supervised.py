@@ -51,7 +51,7 @@ Row = dict[str, Any]
 class SFTPreprocessTransform(CountingTransform):
     """Turns rows into tokens and labels for supervised fine-tuning.
 
-    The layout is found for every row by itself (`easydata_tokenize.formats`). Strings get the EOS text at their end if
+    The layout is found for every row by itself (`easydata_tokenize.layouts`). Strings get the EOS text at their end if
     it is not there; conversations end as the chat template ends them. Rows in which nothing is left to train are
     dropped; everything dropped or altered is counted in `report`, and past the report's thresholds that is an error.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 from easydata_sources.identity import UNIDENTIFIED, identity_digest, unidentified
-from easydata_tokenize.described import tokenizer_fingerprint
+from easydata_tokenize.saved.identity import tokenizer_fingerprint
 
 from easydel_trainers.checkpoints.params_digest import params_digest
 from easydel_trainers.config import TrainerConfig, numeric_identity

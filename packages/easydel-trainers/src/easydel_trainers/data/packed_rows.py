@@ -15,7 +15,7 @@ import numpy as np
 from easydata_sources import CountingTransform
 from easydata_sources.errors import RowError
 from easydata_tokenize import PackTransform
-from easydata_tokenize.packing import OverLong
+from easydata_tokenize.packing.transform import OverLong
 
 from easydel_trainers.data.explained import Explains, Views
 
@@ -27,7 +27,7 @@ class PackedRows(CountingTransform):
     Args:
         transform: makes rows of `input_ids` and `labels`.
         seq_length: most tokens of a pack.
-        strategy: `bfd`, `bfd_split`, `wrapped`, or a name of `easydata_tokenize.packing_plan`.
+        strategy: `bfd`, `bfd_split`, `wrapped`, or a name of `easydata_tokenize.packing.plan`.
         over_long: what happens to longer rows; `None` = as the strategy is known for.
         shuffle_seed: seed of the order of a window's packs; `None` = as they were made.
 

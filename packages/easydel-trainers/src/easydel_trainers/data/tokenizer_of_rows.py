@@ -8,7 +8,7 @@ from typing import Any
 
 from easydata_sources import DataError, ShardedDataSource
 from easydata_tokenize import tokenizer_fingerprint
-from easydata_tokenize.set_origin import SetTokenizer, set_tokenizers
+from easydata_tokenize.saved.tokenizers import SetTokenizer, set_tokenizers
 
 __all__ = ["OtherTokenizerError", "refuse_other_tokenizer"]
 

@@ -51,8 +51,8 @@ def run(arguments: Sequence[str], command: str) -> int:
         raise CommandError("Say which tokenizer: --tokenizer MODEL, or --like CONFIG.yaml for that of a training.")
 
     from easydata_tokenize import tokenize_and_save
-    from easydata_tokenize.overlap import refuse_overlap
-    from easydata_tokenize.set_folder import SetFolder
+    from easydata_tokenize.saved.folder import SetFolder
+    from easydata_tokenize.saved.overlap import refuse_overlap
 
     from easydel.cli.locations import open_rows
     from easydel.cli.shown import print_json

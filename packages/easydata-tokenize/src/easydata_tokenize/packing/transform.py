@@ -23,7 +23,7 @@ from easydata_sources.report import DataReport
 from easydata_sources.transforms.transform import CountingTransform
 from numpy.typing import ArrayLike, NDArray
 
-from easydata_tokenize.packing_plan import PackingStrategy, plan_packs
+from easydata_tokenize.packing.plan import PackingStrategy, plan_packs
 
 __all__ = ["OverLong", "PackTransform", "pack_columns"]
 

@@ -22,7 +22,7 @@ from typing import Any, TypeAlias, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from easydata_tokenize.packing_plan import plan_packs
+from easydata_tokenize.packing.plan import plan_packs
 from easydata_tokenize.token_ids import as_int32
 
 __all__ = ["FirstFitPacker", "GreedyPacker", "PackedSequence", "PoolPacker"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from easydata_sources.errors import DataError, DataFormatError
 
-from easydata_tokenize.json_lines import LINE
+from easydata_tokenize.shards.json_lines import LINE
 
 if TYPE_CHECKING:
     import pyarrow as pa

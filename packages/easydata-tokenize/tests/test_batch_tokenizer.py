@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from easydata_tokenize import load_tokenizer
-from easydata_tokenize.batch import BatchTokenizer
+from easydata_tokenize.batch_tokenizer import BatchTokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, pre_tokenizers

@@ -16,8 +16,8 @@ from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
 from easydata_sources.streams import BatchStream, RowStream, State
 from numpy.typing import NDArray
 
-from easydata_tokenize.manifest import IncompleteSetError, Manifest
-from easydata_tokenize.set_folder import SetFolder, checksum
+from easydata_tokenize.saved.folder import SetFolder, checksum
+from easydata_tokenize.saved.manifest import IncompleteSetError, Manifest
 
 if TYPE_CHECKING:
     from easydata_sources.identity import Identity

@@ -7,8 +7,10 @@ from typing import Any, final
 
 from easydata_sources.errors import DataError
 
-from easydata_tokenize.executors import Executor, Finished, Tries
-from easydata_tokenize.shard_work import Heard, Progress, ShardWork, Written
+from easydata_tokenize.executors.executor import Executor, Finished, Tries
+from easydata_tokenize.saved.manifest import WrittenUnit
+from easydata_tokenize.shards.progress import OnCommit, Progress
+from easydata_tokenize.shards.shard_work import ShardWork
 
 __all__ = ["RayExecutor"]
 
@@ -38,7 +40,7 @@ class RayExecutor(Executor):
         self.num_workers, self.options = num_workers, dict(options or {})
         _ray()
 
-    def run(self, works: Mapping[int, ShardWork], *, finished: Finished, heard: Heard) -> None:
+    def run(self, works: Mapping[int, ShardWork], *, finished: Finished, on_commit: OnCommit) -> None:
         ray = _ray()
         if not ray.is_initialized():
             ray.init(log_to_driver=False, include_dashboard=False)
@@ -59,14 +61,14 @@ class RayExecutor(Executor):
                         _judge(error, unit, tries)
                         waiting.insert(0, unit)
                         continue
-                    heard(progress)
+                    on_commit(progress)
                     finished(unit, written)
         finally:
             for reference in busy:
                 ray.cancel(reference, force=True)
 
 
-def _work(work: ShardWork) -> tuple[Written, Progress]:
+def _work(work: ShardWork) -> tuple[WrittenUnit, Progress]:
     made: list[Progress] = []
     written = work.run(made.append)
     return written, Progress(

@@ -17,8 +17,8 @@ from easydata_sources.source import ShardedDataSource, shard_index
 from easydata_sources.streams import Chunk, State
 from easydata_sources.transforms.transform import batch_rows, mixes_rows
 
-from easydata_tokenize.set_folder import SetFolder
-from easydata_tokenize.shard_work import ShardLayout, ShardWork
+from easydata_tokenize.saved.folder import SetFolder
+from easydata_tokenize.shards.shard_work import ShardLayout, ShardWork
 
 __all__ = ["divide", "source_below"]
 

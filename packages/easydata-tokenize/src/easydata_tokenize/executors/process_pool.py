@@ -14,8 +14,10 @@ from typing import cast, final
 
 from easydata_sources.errors import DataError
 
-from easydata_tokenize.executors import Executor, Finished, Tries
-from easydata_tokenize.shard_work import Heard, Progress, ShardWork, Written
+from easydata_tokenize.executors.executor import Executor, Finished, Tries
+from easydata_tokenize.saved.manifest import WrittenUnit
+from easydata_tokenize.shards.progress import OnCommit, Progress
+from easydata_tokenize.shards.shard_work import ShardWork
 
 __all__ = ["ProcessPool"]
 
@@ -41,21 +43,21 @@ class ProcessPool(Executor):
         if self.num_workers < 1:
             raise DataError(f"`num_workers` must be at least 1; found {num_workers}.")
 
-    def run(self, works: Mapping[int, ShardWork], *, finished: Finished, heard: Heard) -> None:
+    def run(self, works: Mapping[int, ShardWork], *, finished: Finished, on_commit: OnCommit) -> None:
         tries, waiting = Tries(works, self.max_retries), list(works)
         workers = [_Worker(self._threads(len(works))) for _ in range(min(self.num_workers, len(works)))]
         try:
             while waiting or any(worker.busy for worker in workers):
                 for worker in workers:
                     if waiting and not worker.busy:
-                        worker.give(waiting[0], works[waiting[0]])
+                        worker.send(waiting[0], works[waiting[0]])
                         del waiting[0]
-                with_news = wait([worker.pipe for worker in workers if worker.busy])
-                for worker in [worker for worker in workers if worker.busy and worker.pipe in with_news]:
-                    unit, message = worker.hear()
+                readable = wait([worker.pipe for worker in workers if worker.busy])
+                for worker in [worker for worker in workers if worker.busy and worker.pipe in readable]:
+                    unit, message = worker.receive()
                     if isinstance(message, Progress):
-                        heard(message)
-                    elif isinstance(message, Written):
+                        on_commit(message)
+                    elif isinstance(message, WrittenUnit):
                         finished(unit, message)
                     else:
                         tries.failed(unit, message)
@@ -82,7 +84,7 @@ class _Worker:
     def busy(self) -> bool:
         return self._unit is not None
 
-    def give(self, unit: int, work: ShardWork) -> None:
+    def send(self, unit: int, work: ShardWork) -> None:
         """Send a unit of work, to a new process if there is none.
 
         Raises:
@@ -106,8 +108,8 @@ class _Worker:
         with suppress(BrokenPipeError):  # it died meanwhile, which its silence will tell
             self.pipe.send_bytes(content)
 
-    def hear(self) -> tuple[int, Progress | Written | OSError | str]:
-        """Return the unit at work and its news, a failure among them; what another try would raise again is raised."""
+    def receive(self) -> tuple[int, Progress | WrittenUnit | OSError | str]:
+        """Return the unit at work and its message, which may be a failure; raise what another try would raise again."""
         unit = cast(int, self._unit)
         try:
             message = self.pipe.recv()

@@ -16,13 +16,15 @@ from typing import TypeAlias, final
 
 from easydata_sources.errors import DataError
 
-from easydata_tokenize.shard_work import Heard, ShardWork, Written
+from easydata_tokenize.saved.manifest import WrittenUnit
+from easydata_tokenize.shards.progress import OnCommit
+from easydata_tokenize.shards.shard_work import ShardWork
 
 __all__ = ["Executor", "Finished", "InProcess", "Tries", "WorkerError"]
 
 logger = logging.getLogger(__name__)
 
-Finished: TypeAlias = Callable[[int, Written], None]
+Finished: TypeAlias = Callable[[int, WrittenUnit], None]
 """Is told the number of a unit and what became of it."""
 
 # The system has understood and refused; asked again it says the same.
@@ -50,13 +52,13 @@ class Executor(ABC):
         self.max_retries = max_retries
 
     @abstractmethod
-    def run(self, works: Mapping[int, ShardWork], *, finished: Finished, heard: Heard) -> None:
+    def run(self, works: Mapping[int, ShardWork], *, finished: Finished, on_commit: OnCommit) -> None:
         """Do all the work.
 
         Args:
             works: units by number.
             finished: is called in this process for every unit that is done, in any order.
-            heard: is called in this process for commits; some executors tell only when a unit is done.
+            on_commit: is called in this process for commits; some executors tell only when a unit is done.
 
         Raises:
             WorkerError: If a unit fails too often.
@@ -68,12 +70,12 @@ class Executor(ABC):
 class InProcess(Executor):
     """Does one unit after the other, here."""
 
-    def run(self, works: Mapping[int, ShardWork], *, finished: Finished, heard: Heard) -> None:
+    def run(self, works: Mapping[int, ShardWork], *, finished: Finished, on_commit: OnCommit) -> None:
         tries = Tries(works, self.max_retries)
         for number, work in works.items():
             while True:
                 try:
-                    written = work.run(heard)
+                    written = work.run(on_commit)
                     break
                 except OSError as error:
                     if isinstance(error, DataError):

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from easydata_sources.errors import DataError
@@ -21,38 +21,22 @@ from easydata_sources.source import ShardedDataSource
 from easydata_sources.streams import RowStream, State
 from numpy.typing import NDArray
 
-from easydata_tokenize.counted import count_afresh, counts_of, reports_of
-from easydata_tokenize.owned_files import ForeignFilesError
-from easydata_tokenize.row_groups import ShardLimits, read_group, token_lengths
-from easydata_tokenize.set_folder import LENGTHS, WORK, SetFolder, check_file, checksum
-from easydata_tokenize.shard_columns import joined_schema, retyped, with_columns
-from easydata_tokenize.shard_files import check_columns, extension, write_file
+from easydata_tokenize.saved.counts import count_afresh, counts_of, reports_of
+from easydata_tokenize.saved.folder import LENGTHS, WORK, SetFolder, check_file, checksum
+from easydata_tokenize.saved.manifest import WrittenUnit
+from easydata_tokenize.saved.owned_files import ForeignFilesError
+from easydata_tokenize.shards.columns import joined_schema, retyped, with_columns
+from easydata_tokenize.shards.files import check_columns, extension, write_file
+from easydata_tokenize.shards.progress import OnCommit, Progress
+from easydata_tokenize.shards.row_groups import ShardLimits, read_group, token_lengths
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Heard", "Progress", "ShardLayout", "ShardWork", "Written"]
+__all__ = ["ShardLayout", "ShardWork"]
 
 _FACTS = b"easydata"
 _DIGEST_BYTES = 32
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """What a commit adds.
-
-    Attributes:
-        source_rows: rows read of the source.
-        rows: rows written.
-        tokens: tokens in them.
-    """
-
-    source_rows: int
-    rows: int
-    tokens: int
-
-
-Heard: TypeAlias = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,19 +52,6 @@ class ShardLayout:
     format: str
     compression: str | None
     limits: ShardLimits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
-    """What became of a unit of work: JSON-able.
-
-    Attributes:
-        shards: its files in order: name, rows, tokens, bytes, sha256, and the same of its lengths.
-        counted: what the reports of the source's transforms counted.
-    """
-
-    shards: list[dict[str, Any]]
-    counted: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,11 +72,11 @@ class ShardWork:
     numbered: bool
     layout: ShardLayout
 
-    def run(self, heard: Heard) -> Written:
+    def run(self, on_commit: OnCommit) -> WrittenUnit:
         """Write the shards that are missing, from the last commit on.
 
         Args:
-            heard: is told of every commit.
+            on_commit: is called with every commit.
 
         Raises:
             DataError: If rows cannot be read.
@@ -113,17 +84,17 @@ class ShardWork:
         """
         count_afresh(self.source)
         entries = self._entries()
-        after = entries[-1]["after"] if entries else _Place()
+        after = entries[-1]["after"] if entries else _Position()
         rows: Iterator[Mapping[str, Any]] | None = None
         while not after.ended:
             shard = _OpenShard(self, len(entries), after)
             rows = self._rows(shard.after.state) if rows is None and not shard.after.ended else rows
-            if not shard.fill(rows, heard):
+            if not shard.fill(rows, on_commit):
                 break
             entries.append(shard.finish())
             after = entries[-1]["after"]
         counted = counts_of(self.source) if rows is not None else after.counted
-        return Written(shards=[entry["shard"] for entry in entries], counted=counted)
+        return WrittenUnit(shards=[entry["shard"] for entry in entries], counted=counted)
 
     def commits(self) -> tuple[int, int]:
         """Return how many shards and how many parts of the next one are committed: it grows as the work gets on."""
@@ -143,14 +114,14 @@ class ShardWork:
         return self.source.rows(state) if isinstance(self.source, ShardedDataSource) else self.source
 
     def _entries(self) -> list[dict[str, Any]]:
-        """The shards that are finished, each with the place behind it."""
+        """The shards that are finished, each with the position behind it."""
         entries = []
         while (content := self.folder.read(f"{self.work_folder}/{len(entries):05d}.json")) is not None:
             try:
                 saved = json.loads(content)
                 if saved.pop("digest") != _digest(saved):
                     raise ValueError("a digest differs")
-                entries.append({"shard": saved["shard"], "after": _Place(**saved["after"])})
+                entries.append({"shard": saved["shard"], "after": _Position(**saved["after"])})
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(
                     f"The unfinished work in {self.folder.address(self.work_folder)} is damaged: {error}.\n"
@@ -163,7 +134,7 @@ class ShardWork:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
+class _Position:
     """Behind a commit: the source's position, whether it ended there, and what its transforms had counted."""
 
     state: State | None = None
@@ -174,9 +145,9 @@ class _Place:
 class _OpenShard:
     """The shard in work: its parts."""
 
-    def __init__(self, work: ShardWork, number: int, after: _Place) -> None:
+    def __init__(self, work: ShardWork, number: int, after: _Position) -> None:
         self._work, self._number = work, number
-        self._folder, self._place = work.folder, f"{work.work_folder}/{number:05d}"
+        self._folder, self._parts_folder = work.folder, f"{work.work_folder}/{number:05d}"
         self._rows = self._size = 0
         self._count = 0  # of parts
         self._schema: pa.Schema | None = None  # of all parts together
@@ -186,23 +157,25 @@ class _OpenShard:
             facts = json.loads((table.schema.metadata or {})[_FACTS])
             rows = table.combine_chunks().to_batches()[0]
             self._add(rows, facts["size"], self._joined_schema(rows))
-            self.after = _Place(**facts["after"])
-        for name in self._folder.names(self._place):
+            self.after = _Position(**facts["after"])
+        for name in self._folder.names(self._parts_folder):
             if name >= f"{self._count:05d}":  # behind a part that was torn
-                self._folder.remove(f"{self._place}/{name}")
+                self._folder.remove(f"{self._parts_folder}/{name}")
 
-    def fill(self, rows: Iterator[Mapping[str, Any]] | None, heard: Heard) -> bool:
+    def fill(self, rows: Iterator[Mapping[str, Any]] | None, on_commit: OnCommit) -> bool:
         """Commit groups until the shard is full or the rows end; return whether it holds any."""
         limits, source, lines = self._work.layout.limits, self._work.source, self._work.layout.format == "jsonl"
         while rows is not None and not self.after.ended and not self._full(limits):
             seen = _seen(source)
-            group = read_group(rows, limits, taken=self._rows, size=self._size, where=self._where, lines=lines)
+            group = read_group(
+                rows, limits, rows_before=self._rows, bytes_before=self._size, where=self._where, lines=lines
+            )
             state = rows.state() if isinstance(rows, RowStream) and not group.ended else None
-            self.after = _Place(state=state, ended=group.ended, counted=counts_of(source))
+            self.after = _Position(state=state, ended=group.ended, counted=counts_of(source))
             if group.rows.num_rows:
                 self._commit(group.rows)
                 read = group.rows.num_rows if seen is None else (_seen(source) or 0) - seen
-                heard(Progress(source_rows=read, rows=group.rows.num_rows, tokens=_total(self._lengths[-1])))
+                on_commit(Progress(source_rows=read, rows=group.rows.num_rows, tokens=_total(self._lengths[-1])))
         return self._count > 0
 
     def finish(self) -> dict[str, Any]:
@@ -224,15 +197,15 @@ class _OpenShard:
                 **self._write(file, lambda path: _save_array(path, np.concatenate(known))),
             }
         entry = {"shard": shard, "after": _plain(self.after)}
-        self._folder.write(f"{self._place}.json", _json({**entry, "digest": _digest(entry)}))
+        self._folder.write(f"{self._parts_folder}.json", _json({**entry, "digest": _digest(entry)}))
         for number in range(self._count):
             self._folder.remove(self._part_name(number))
-        self._folder.prune(self._place)
+        self._folder.prune(self._parts_folder)
         return {"shard": shard, "after": self.after}
 
     def _claim(self, files: list[str]) -> None:
         """Note which files are about to be written, so that nobody's are written over, and ours can be told later."""
-        note = f"{self._place}.names"
+        note = f"{self._parts_folder}.names"
         if self._folder.size(note) is not None:
             return
         for file in files:
@@ -305,7 +278,7 @@ class _OpenShard:
             number += 1
 
     def _part_name(self, number: int) -> str:
-        return f"{self._place}/{number:05d}.part"
+        return f"{self._parts_folder}/{number:05d}.part"
 
     def _write(self, name: str, write: Callable[[Path], None]) -> dict[str, Any]:
         with self._folder.writing(name) as path:
@@ -337,5 +310,5 @@ def _digest(entry: Mapping[str, Any]) -> str:
     return hashlib.sha256(_json(entry)).hexdigest()
 
 
-def _plain(place: _Place) -> dict[str, Any]:
-    return {"state": place.state, "ended": place.ended, "counted": place.counted}
+def _plain(position: _Position) -> dict[str, Any]:
+    return {"state": position.state, "ended": position.ended, "counted": position.counted}

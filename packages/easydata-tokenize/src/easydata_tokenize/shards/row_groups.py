@@ -12,7 +12,7 @@ from easydata_sources.errors import DataError
 from easydata_sources.rows import batch_of, rows_as_batch
 from numpy.typing import NDArray
 
-from easydata_tokenize.json_lines import LINE, TOKENS, rows_as_lines
+from easydata_tokenize.shards.json_lines import LINE, TOKENS, rows_as_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,15 +57,21 @@ class RowGroup:
 
 
 def read_group(
-    rows: Iterator[Mapping[str, Any]], limits: ShardLimits, *, taken: int, size: int, where: str, lines: bool = False
+    rows: Iterator[Mapping[str, Any]],
+    limits: ShardLimits,
+    *,
+    rows_before: int,
+    bytes_before: int,
+    where: str,
+    lines: bool = False,
 ) -> RowGroup:
-    """Take the rows of the next group; a group without rows if the source had none.
+    """Return the next group of rows; one without rows if the source had none.
 
     Args:
         rows: the source.
         limits: when shard and group are full.
-        taken: rows in the shard before.
-        size: bytes in the shard before.
+        rows_before: rows in the shard before.
+        bytes_before: bytes in the shard before.
         where: what error messages call the data.
         lines: whether the rows are wanted as lines of JSON, and not in columns.
 
@@ -75,15 +81,15 @@ def read_group(
     batches: list[pa.RecordBatch] = []
     count = held = 0
     ended = False
-    while not ended and count < limits.group_rows and held < _GROUP_BYTES and size + held < limits.max_bytes:
+    while not ended and count < limits.group_rows and held < _GROUP_BYTES and bytes_before + held < limits.max_bytes:
         room = limits.group_rows - count
-        room = room if limits.max_rows is None else min(room, limits.max_rows - taken - count)
+        room = room if limits.max_rows is None else min(room, limits.max_rows - rows_before - count)
         if room < 1:
             break
         found: list[Any] = list(islice(rows, min(_BATCH_ROWS, room)))
         ended = len(found) < min(_BATCH_ROWS, room)
         if found:
-            first_row = taken + count
+            first_row = rows_before + count
             batch = (
                 rows_as_lines(found, where=where, first_row=first_row) if lines else rows_as_batch(found, where=where)
             )

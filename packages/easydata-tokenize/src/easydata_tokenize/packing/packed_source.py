@@ -12,7 +12,7 @@ from easydata_sources.report import DataReport
 from easydata_sources.source import ShardedDataSource
 from numpy.typing import NDArray
 
-from easydata_tokenize.packing import OverLong, PackTransform
+from easydata_tokenize.packing.transform import OverLong, PackTransform
 
 __all__ = ["PackedShardedSource"]
 

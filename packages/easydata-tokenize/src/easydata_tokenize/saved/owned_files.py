@@ -13,7 +13,7 @@ from typing import Any
 
 from easydata_sources.errors import DataError
 
-from easydata_tokenize.set_folder import LENGTHS, WORK, SetFolder
+from easydata_tokenize.saved.folder import LENGTHS, WORK, SetFolder
 
 __all__ = ["ForeignFilesError", "is_set_file", "owned_files", "refuse_foreign", "remove_owned"]
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, final
 
 from easydata_sources.errors import DataError
 
-from easydata_tokenize.comparing import differences, not_comparable
-from easydata_tokenize.counted import add_counts
-from easydata_tokenize.owned_files import is_set_file, owned_files, refuse_foreign, remove_owned
-from easydata_tokenize.set_folder import IncompleteSetError, SetFolder, check_file
-from easydata_tokenize.shard_work import Written
+from easydata_tokenize.saved.counts import add_counts
+from easydata_tokenize.saved.differences import differences, not_comparable
+from easydata_tokenize.saved.folder import IncompleteSetError, SetFolder, check_file
+from easydata_tokenize.saved.owned_files import is_set_file, owned_files, refuse_foreign, remove_owned
 
-__all__ = ["MANIFEST", "IncompleteSetError", "Manifest", "SavedSetDiffersError"]
+__all__ = ["MANIFEST", "IncompleteSetError", "Manifest", "SavedSetDiffersError", "WrittenUnit"]
 
 MANIFEST = "_manifest.json"
 _VERSION = 2
@@ -27,6 +27,19 @@ class SavedSetDiffersError(DataError):
 
 class DamagedManifestError(SavedSetDiffersError, IncompleteSetError):
     """A `_manifest.json` is damaged, or another program's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenUnit:
+    """What became of a unit of work: JSON-able.
+
+    Attributes:
+        shards: its files in order: name, rows, tokens, bytes, sha256, and the same of its lengths.
+        counted: what the reports of the source's transforms counted.
+    """
+
+    shards: list[dict[str, Any]]
+    counted: list[dict[str, Any]]
 
 
 @final
@@ -144,7 +157,7 @@ class Manifest:
         """Whether a unit of work is finished."""
         return str(unit) in self._content["units"]
 
-    def enter(self, unit: int, written: Written) -> None:
+    def enter(self, unit: int, written: WrittenUnit) -> None:
         """Take in a unit that is finished."""
         self._content["units"][str(unit)] = {"shards": written.shards, "counted": written.counted}
         self.write()

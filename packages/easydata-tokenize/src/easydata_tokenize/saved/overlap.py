@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from easydata_sources.errors import DataError
 from easydata_sources.storage.files import locate
 
-from easydata_tokenize.set_folder import SetFolder
+from easydata_tokenize.saved.folder import SetFolder
 
 if TYPE_CHECKING:
     from easydata_sources.storage.files import DataFile

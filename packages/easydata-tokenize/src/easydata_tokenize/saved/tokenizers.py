@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from easydata_tokenize.manifest import DamagedManifestError, Manifest, SavedSetDiffersError
-from easydata_tokenize.set_folder import SetFolder
+from easydata_tokenize.saved.folder import SetFolder
+from easydata_tokenize.saved.manifest import DamagedManifestError, Manifest, SavedSetDiffersError
 
 if TYPE_CHECKING:
     from easydata_sources.source import ShardedDataSource

@@ -21,7 +21,7 @@ from typing import Any
 
 from easydata_sources.errors import DataError
 
-from easydata_tokenize.set_folder import SetFolder
+from easydata_tokenize.saved.folder import SetFolder
 
 __all__ = ["LOCK", "SetInUseError", "one_writer"]
 

@@ -1,26 +1,44 @@
-"""How far the writing of a set has come: a line on the terminal, and nothing anywhere else."""
+"""How far the writing of a set has come: what a commit adds, and a line on the terminal that shows it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
-
-from easydata_tokenize.shard_work import Heard, Progress
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["progress_bar"]
+__all__ = ["OnCommit", "Progress", "progress_bar"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a commit adds.
+
+    Attributes:
+        source_rows: rows read of the source.
+        rows: rows written.
+        tokens: tokens in them.
+    """
+
+    source_rows: int
+    rows: int
+    tokens: int
+
+
+OnCommit: TypeAlias = Callable[[Progress], None]
+"""Is called with what each commit adds."""
 
 
 @contextmanager
 def progress_bar(
     title: str, source_rows: int | None, *, shown: bool, console: Console | None = None
-) -> Iterator[Heard]:
-    """Yield what is to be told of every commit.
+) -> Iterator[OnCommit]:
+    """Yield what is to be called at every commit.
 
     Args:
         title: What is done.
@@ -42,7 +60,7 @@ def progress_bar(
     with Bar(*columns, console=console) as bar:
         task = bar.add_task(title, total=source_rows, speed="")
 
-        def heard(progress: Progress) -> None:
+        def on_commit(progress: Progress) -> None:
             nonlocal read, rows, tokens
             read, rows, tokens = read + progress.source_rows, rows + progress.rows, tokens + progress.tokens
             seconds = max(time.monotonic() - began, 1e-9)
@@ -52,4 +70,4 @@ def progress_bar(
                 speed += f"  {left} left"
             bar.update(task, completed=read, speed=speed)
 
-        yield heard
+        yield on_commit

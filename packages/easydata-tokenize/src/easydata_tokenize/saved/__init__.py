@@ -1,0 +1,1 @@
+"""A set on disk: its folder and lock, which files are its own, its manifest, and opening it."""
