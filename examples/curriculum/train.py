@@ -16,7 +16,6 @@ import easydel as ed
 import yaml
 from easydata_sources import as_sharded_source
 from easydata_tokenize import load_tokenizer
-from easydel.cli.locations import model_location
 from easydel.data import MixedShardedSource, WeightSchedulePoint, WeightScheduler
 from easydel.demo import python_docs_rows, tiny_model
 
@@ -26,8 +25,8 @@ QUICK = {"max_training_steps": 30, "learning_rate": 5e-3, "max_length": 96, "len
 def main(*, quick: bool = False) -> tuple[float, float]:
     """Train; returns the held-out loss per token of the long answers before and after."""
     settings = config()
-    location = model_location(settings["model"])
-    tokenizer = load_tokenizer(location)
+    model = settings["model"]  # a folder, a Hub id, a .gguf file, package://PACKAGE/FILE
+    tokenizer = load_tokenizer(model)
     short, long = by_length(python_docs_rows("train"))
     _, held_out = by_length(python_docs_rows("held-out"))
     mixed = MixedShardedSource(
@@ -39,7 +38,7 @@ def main(*, quick: bool = False) -> tuple[float, float]:
         seed=0,
     )
     trainer = ed.SFTTrainer(
-        model=tiny_model(tokenizer) if quick else location,
+        model=tiny_model(tokenizer) if quick else model,
         processing_class=tokenizer,
         train_dataset=mixed,
         eval_dataset=held_out[: settings["eval_rows"]],

@@ -13,7 +13,6 @@ from pathlib import Path
 import easydel as ed
 import yaml
 from easydata_tokenize import load_tokenizer
-from easydel.cli.locations import model_location
 from easydel.demo import python_docs_unfinished, tiny_model
 
 QUICK = {"max_training_steps": 30, "learning_rate": 5e-3}  # for --quick
@@ -22,10 +21,10 @@ QUICK = {"max_training_steps": 30, "learning_rate": 5e-3}  # for --quick
 def main(*, quick: bool = False) -> tuple[float, float]:
     """Train; returns the loss of held-out pairs before and after."""
     settings = config()
-    location = model_location(settings["model"])
-    tokenizer = load_tokenizer(location)
+    model = settings["model"]  # a folder, a Hub id, a .gguf file, package://PACKAGE/FILE
+    tokenizer = load_tokenizer(model)
     trainer = ed.DPOTrainer(
-        model=tiny_model(tokenizer) if quick else location,
+        model=tiny_model(tokenizer) if quick else model,
         processing_class=tokenizer,
         train_dataset=python_docs_unfinished("train"),
         eval_dataset=python_docs_unfinished("held-out")[: settings["eval_rows"]],

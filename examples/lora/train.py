@@ -13,7 +13,6 @@ from pathlib import Path
 import easydel as ed
 import yaml
 from easydata_tokenize import load_tokenizer
-from easydel.cli.locations import model_location
 from easydel.demo import python_docs_rows
 
 QUICK = {  # for --quick
@@ -28,10 +27,10 @@ QUICK = {  # for --quick
 def main(*, quick: bool = False) -> tuple[float, float]:
     """Train adapters; returns the held-out loss per token before and after."""
     settings = config()
-    location = model_location(settings["model"])
+    model = settings["model"]  # a folder, a Hub id, a .gguf file, package://PACKAGE/FILE
     trainer = ed.SFTTrainer(
-        model=location,
-        processing_class=load_tokenizer(location),
+        model=model,
+        processing_class=load_tokenizer(model),
         train_dataset=python_docs_rows("train"),
         eval_dataset=python_docs_rows("held-out")[: 8 if quick else settings["eval_rows"]],
         arguments=ed.SFTConfig(

@@ -12,7 +12,6 @@ import easydel as ed
 import yaml
 from easydata_sources import as_sharded_source
 from easydata_tokenize import load_tokenizer
-from easydel.cli.locations import model_location
 from easydel.data import PackedShardedSource, TransformedShardedSource
 from easydel.demo import python_docs_rows, tiny_model
 from easydel.trainers.transforms import SFTPreprocessTransform
@@ -23,15 +22,15 @@ QUICK = {"max_training_steps": 20, "learning_rate": 5e-3}  # for --quick
 def main(*, quick: bool = False) -> tuple[float, float]:
     """Pack, then train; returns the held-out loss per token before and after."""
     settings = config()
-    location = model_location(settings["model"])
-    tokenizer = load_tokenizer(location)
+    model = settings["model"]  # a folder, a Hub id, a .gguf file, package://PACKAGE/FILE
+    tokenizer = load_tokenizer(model)
     tokenized = TransformedShardedSource(
         as_sharded_source(python_docs_rows("train")),
         transform=SFTPreprocessTransform(tokenizer=tokenizer, max_length=settings["seq_length"]),
     )
     packed = PackedShardedSource(tokenized, seq_length=settings["seq_length"], strategy=settings["strategy"])
     trainer = ed.SFTTrainer(
-        model=tiny_model(tokenizer) if quick else location,
+        model=tiny_model(tokenizer) if quick else model,
         processing_class=tokenizer,
         train_dataset=packed,
         eval_dataset=python_docs_rows("held-out")[: settings["eval_rows"]],

@@ -12,7 +12,6 @@ from pathlib import Path
 import easydel as ed
 import yaml
 from easydata_tokenize import load_tokenizer
-from easydel.cli.locations import model_location
 from easydel.data import ParquetShardedSource, tokenize_and_save
 from easydel.demo import python_docs_rows, tiny_model
 
@@ -22,8 +21,8 @@ QUICK = {"max_training_steps": 30, "learning_rate": 5e-3, "max_length": 96, "len
 def main(*, quick: bool = False, folder: Path = Path("runs/examples/pretokenize")) -> tuple[float, float]:
     """Tokenize, then train; returns the held-out loss per token before and after."""
     settings = config()
-    location = model_location(settings["model"])
-    tokenizer = load_tokenizer(location)
+    model = settings["model"]  # a folder, a Hub id, a .gguf file, package://PACKAGE/FILE
+    tokenizer = load_tokenizer(model)
     write_rows(folder / "rows" / "train.jsonl")
     tokenize_and_save(
         data_files=str(folder / "rows" / "*.jsonl"),
@@ -32,7 +31,7 @@ def main(*, quick: bool = False, folder: Path = Path("runs/examples/pretokenize"
         **settings["tokenize"],
     )
     trainer = ed.SFTTrainer(
-        model=tiny_model(tokenizer) if quick else location,
+        model=tiny_model(tokenizer) if quick else model,
         processing_class=tokenizer,
         train_dataset=ParquetShardedSource(str(folder / "tokenized" / "*.parquet")),
         eval_dataset=python_docs_rows("held-out")[: settings["eval_rows"]],

@@ -15,7 +15,6 @@ from typing import Any
 import easydel as ed
 import yaml
 from easydata_tokenize import load_tokenizer
-from easydel.cli.locations import model_location
 from easydel.demo import python_docs_rows, python_docs_unfinished, tiny_model
 
 QUICK = {  # for --quick
@@ -33,11 +32,11 @@ def main(*, quick: bool = False) -> tuple[float, float]:
     settings = config()
     if quick:
         settings = settings | {part: settings[part] | QUICK[part] for part in QUICK}
-    location = model_location(settings["model"])
-    tokenizer = load_tokenizer(location)
-    scores = tiny_model(tokenizer, scores=True) if quick else location
+    model = settings["model"]  # a folder, a Hub id, a .gguf file, package://PACKAGE/FILE
+    tokenizer = load_tokenizer(model)
+    scores = tiny_model(tokenizer, scores=True) if quick else model
     train_reward_model(scores, tokenizer, settings)
-    return train_policy(taught(tiny_model(tokenizer), tokenizer) if quick else location, tokenizer, settings)
+    return train_policy(taught(tiny_model(tokenizer), tokenizer) if quick else model, tokenizer, settings)
 
 
 def train_reward_model(model: Any, tokenizer: Any, settings: dict) -> None:

@@ -197,7 +197,7 @@ def _bound(seconds: float) -> None:
 
 
 def _end_of(case: Any, inside: Path) -> dict[str, str]:
-    from easydel.cli.errors import is_for_users
+    from easydel.cli.output.errors import is_for_users
 
     try:
         code = case.read(inside)

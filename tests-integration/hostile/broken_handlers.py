@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cases import SECRET, Case
-from easydel.cli.errors import CommandError
+from easydel.cli.output.errors import CommandError
 
 
 def cases() -> Iterator[Case]:

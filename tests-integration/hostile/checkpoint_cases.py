@@ -20,7 +20,7 @@ from cases import Case, mutations
 from easydel.cli import main
 from tokenizer_cases import CONFIG, TOKENIZER
 
-for module in pkgutil.iter_modules(easydel.cli.__path__, "easydel.cli."):
+for module in pkgutil.walk_packages(easydel.cli.__path__, "easydel.cli."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
 PRELOADED = (easydel_trainers.checkpoints.checkpointer, safetensors.numpy)

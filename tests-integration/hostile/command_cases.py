@@ -16,7 +16,7 @@ from easydel.cli import main
 from easydel.cli.main import COMMANDS
 
 # Imported once, rather than in each of the processes that a case has.
-for module in pkgutil.iter_modules(easydel.cli.__path__, "easydel.cli."):
+for module in pkgutil.walk_packages(easydel.cli.__path__, "easydel.cli."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
 PRELOADED = easydel_trainers.SFTTrainer, easydel_trainers.GRPOTrainer, easydel_trainers.DPOTrainer

@@ -1,6 +1,6 @@
 """Curves drawn with characters."""
 
-from easydel.cli.curve import draw_curve
+from easydel.cli.output.curve import draw_curve
 
 
 def test_a_falling_line_runs_from_the_upper_left_to_the_lower_right():

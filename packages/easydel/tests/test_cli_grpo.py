@@ -4,9 +4,9 @@ import re
 
 import pytest
 import yaml
-from easydel.cli.errors import CommandError
 from easydel.cli.main import main
-from easydel.cli.rewards import reward_at
+from easydel.cli.output.errors import CommandError
+from easydel.cli.training.rewards import reward_at
 from easydel.demo.arithmetic import arithmetic_rows, only_a_number, right_answer
 
 SHORT = "model: some/folder\ntrain_dataset: rows.jsonl\nreward_funcs: [rewards.py:score]\n"

@@ -9,8 +9,8 @@ import sys
 import time
 
 import pytest
-from easydel.cli.errors import CommandError
-from easydel.cli.launch import run
+from easydel.cli.commands.launch import run
+from easydel.cli.output.errors import CommandError
 
 SHOW_PLACE = "import os; print(*(os.environ[f'EASYDEL_{name}'] for name in ('COORDINATOR', 'PROCESSES', 'PROCESS_ID')))"
 
@@ -51,7 +51,7 @@ def test_devices_are_simulated_where_asked(capfd):
 
 
 def test_when_one_fails_the_others_end_and_its_code_is_kept(capfd, monkeypatch):
-    monkeypatch.setattr("easydel.cli.launch._GRACE", 0.5)
+    monkeypatch.setattr("easydel.cli.commands.launch._GRACE", 0.5)
     code = "import os, sys, time\nif os.environ['EASYDEL_PROCESS_ID'] == '1': sys.exit(7)\ntime.sleep(300)"
     began = time.monotonic()
     assert launch("--processes", "2", *python(code)) == 7
@@ -62,7 +62,7 @@ def test_when_one_fails_the_others_end_and_its_code_is_kept(capfd, monkeypatch):
 
 
 def test_a_killed_process_counts_as_128_and_its_signal(capfd, monkeypatch):
-    monkeypatch.setattr("easydel.cli.launch._GRACE", 0.5)
+    monkeypatch.setattr("easydel.cli.commands.launch._GRACE", 0.5)
     assert launch("--processes", "1", *python("import os; os.kill(os.getpid(), 9)")) == 128 + 9
     assert "process [0] was ended by SIGKILL" in capfd.readouterr().err
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 import yaml
-from easydel.cli.errors import CommandError, GoalMissedError, is_for_users, show_error
 from easydel.cli.main import COMMANDS, main
+from easydel.cli.output.errors import CommandError, GoalMissedError, is_for_users, show_error
 
 
 @pytest.fixture
@@ -78,9 +78,8 @@ def test_held_out_rows_may_be_several_sets_by_name(config, capsys, tmp_path):
 
 
 def test_the_file_comes_first(config, capsys):
-    assert "must come first: `easydel sft run.yaml …`" in refused(
-        capsys, "--model", "m", "--train_dataset", "d", config
-    )
+    for words in (["--model", "m", "--train_dataset", "d", config], [config, "--dry-run", config]):
+        assert "must come first: `easydel sft run.yaml …`" in refused(capsys, *words)
 
 
 def test_flags_alone_will_do(capsys):
@@ -123,16 +122,56 @@ def test_a_wrong_value_in_the_file_is_refused_with_its_line(config, capsys, tmp_
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--training.max_lenght", "5"], "--training.max_length"),
-        (["--training.optimizer", "adma"], "invalid choice 'adma'"),
+        (
+            ["--training.max-lenght", "5"],
+            "--training.max-lenght: there is no such flag. Did you mean `training.max_length`?",
+        ),
+        (["--max_length", "5"], "--max_length: there is no such flag. Did you mean `training.max_length`?"),
+        (["--dryrun"], "--dryrun: there is no such flag. Did you mean `dry_run`?"),
+        (["-v"], "-v: there is no such flag."),
+        (
+            ["--training.optimizer", "adma"],
+            "--training.optimizer: `training.optimizer` is the text 'adma'; expected one of adamw, lion,",
+        ),
+        (["--training.max_length", "--json"], "`training.max_length` is without a value; expected a whole number"),
+        (["--training.max_length", "1.5"], "`training.max_length` is the text '1.5'; expected a whole number or null."),
+        (["--training.lora", "8"], "`training.lora` is the text '8'; expected a section of further keys, for example"),
+        (["--json", "--training.packing=1"], "`training.packing` is the text '1'; expected true or false."),
     ],
 )
-def test_wrong_flags_are_refused(config, capsys, flags, message):
-    with pytest.raises(SystemExit) as raised:
-        main(["sft", config, *flags])
-    assert raised.value.code == 2
-    captured = capsys.readouterr()
-    assert message in " ".join((captured.out + captured.err).replace("│", " ").split())
+def test_wrong_flags_are_refused_as_wrong_keys_are(config, capsys, flags, message):
+    assert message in refused(capsys, config, *flags)
+
+
+def test_a_flag_is_read_as_the_type_that_its_key_has(config, capsys):
+    words = {
+        "--tokenizer": ["12"],
+        "--eval_dataset": ["None"],
+        "--preview_questions": ["What is 1?", "-1?"],
+        "--training.allow_other_tokenizer": [],
+        "--training.assistant_only_loss": ["False"],
+        "--training.progress_bar": ["null"],
+        "--training.learning_rate": ["2"],
+        "--training.clip_grad": ["-1e3"],
+        "--training.length_buckets": ["64", "128"],
+        "--training.data_thresholds": ["truncated", "0.5", "split", "1"],
+    }
+    assert main(["sft", config, *(word for flag, behind in words.items() for word in (flag, *behind))]) == 2
+    assert "--training.clip_grad: `training.clip_grad` is -1000.0" in " ".join(capsys.readouterr().err.split())
+    words.pop("--training.clip_grad")
+    printed = printed_config(capsys, config, *(word for flag, behind in words.items() for word in (flag, *behind)))
+    training = printed["training"]
+    assert (printed["tokenizer"], printed["eval_dataset"]) == ("12", None)
+    assert printed["preview_questions"] == ["What is 1?", "-1?"]
+    assert (training["allow_other_tokenizer"], training["assistant_only_loss"]) == (True, False)
+    assert training["progress_bar"] is None
+    assert (training["learning_rate"], training["length_buckets"]) == (2.0, [64, 128])
+    assert training["data_thresholds"] == {"truncated": 0.5, "split": 1.0}
+
+
+def test_the_last_of_two_flags_counts(config, capsys):
+    flags = ("--training.seed", "1", "--training.seed=2")
+    assert printed_config(capsys, config, *flags)["training"]["seed"] == 2
 
 
 def test_a_value_out_of_range_is_named_by_its_flag(config, capsys):
@@ -161,7 +200,7 @@ def test_ctrl_c_ends_with_130(monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("easydel.cli.training.parse_invocation", interrupted)
+    monkeypatch.setattr("easydel.cli.commands.train.parse_run", interrupted)
     assert main(["sft"]) == 130
     assert "Stopped" in capsys.readouterr().err
 
@@ -170,7 +209,7 @@ def test_an_unexpected_error_keeps_its_traceback_in_a_file(config, monkeypatch, 
     def broken(*_, **__):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("easydel.cli.training.parse_invocation", broken)
+    monkeypatch.setattr("easydel.cli.commands.train.parse_run", broken)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert main(["sft", config]) == 1
     assert "unexpected error" in capsys.readouterr().err

@@ -2,9 +2,8 @@
 
 import pytest
 import yaml
-from easydel.cli.locations import open_rows
 from easydel.cli.main import main
-from easydel.cli.mixture import Mixture
+from easydel.cli.training.rows import Mixture, open_rows
 
 HEAD = "model: m\ntrain_dataset:\n  sources:\n    a: a.jsonl\n    b: b.jsonl\n"
 
@@ -39,6 +38,9 @@ def test_it_is_printed_as_it_would_be_written(tmp_path, capsys):
 def test_a_flag_puts_one_data_set_in_its_place(tmp_path, capsys):
     assert printed(tmp_path, capsys, HEAD, "--train_dataset", "b.jsonl") == "b.jsonl"
     assert printed(tmp_path, capsys, HEAD, "--set", "train_dataset.seed=7")["seed"] == 7
+    flags = ("--train_dataset.block_size", "8", "--train_dataset.weights", "a", "3", "b", "1")
+    mixture = printed(tmp_path, capsys, HEAD, *flags)
+    assert (mixture["block_size"], mixture["weights"]) == (8, {"a": 3.0, "b": 1.0})
 
 
 def test_its_rows_come_in_the_shares_that_were_asked_for(tmp_path):

@@ -1,8 +1,8 @@
 """Which questions are put to the model before and after training."""
 
 import pytest
-from easydel.cli.errors import CommandError
-from easydel.cli.previews import questions_of
+from easydel.cli.output.errors import CommandError
+from easydel.cli.training.run import questions_of
 
 
 def test_questions_are_the_users_first_words():

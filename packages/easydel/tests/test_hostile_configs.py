@@ -2,8 +2,8 @@
 
 import pytest
 from easydel.cli import main
-from easydel.cli.errors import CommandError
-from easydel.cli.settings import Setting, read_settings, with_overrides
+from easydel.cli.output.errors import CommandError
+from easydel.cli.settings.tree import Setting, read_settings, with_overrides
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from easydel.cli import consoles, errors, main, printed, shown
+from easydel.cli import main
+from easydel.cli.output import console, errors
+from easydel.cli.training.config_yaml import config_as_yaml
 from rich.text import Text
 
 SECRET = "hidden-5c1f"
@@ -21,7 +23,7 @@ def command(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", None)
 
     def command(do):
-        monkeypatch.setitem(sys.modules, "stand_in", SimpleNamespace(run=lambda words, name: do()))
+        monkeypatch.setitem(sys.modules, "easydel.cli.commands.stand_in", SimpleNamespace(run=lambda words, name: do()))
         monkeypatch.setitem(sys.modules["easydel.cli.main"].COMMANDS, "doctor", ("stand_in", ""))
         code = main(["doctor"])
         captured = capsys.readouterr()
@@ -74,26 +76,26 @@ def test_what_is_printed_to_a_pipe_is_harmless(command, stream):
 
 def test_a_table_escapes_what_it_shows_and_keeps_its_colours(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
-    console = consoles.harmless_console()
-    with console.capture() as captured:
-        console.print(Text("a\x1b[2Jb", style="bold"))
+    terminal = console.harmless_console()
+    with terminal.capture() as captured:
+        terminal.print(Text("a\x1b[2Jb", style="bold"))
     assert "a\\x1b[2Jb" in captured.get()
     assert "\x1b[1m" in captured.get()
 
 
 def test_json_stays_json_whatever_it_holds(capsys):
     value = {"text": "a\x1b[2J\u2028\u202e\x9b\u200d\U000e0001 ü"}
-    shown.print_json(value)
+    console.print_json(value)
     out = capsys.readouterr().out
     assert json.loads(out) == value
     assert out.rstrip("\n").isprintable()
 
 
 def test_run_yaml_holds_no_password():
-    from easydel.cli.sft import SFTRun
+    from easydel.cli.training.configs import SFTRun
 
     config = SFTRun(model="m", train_dataset=f"https://u:{SECRET}@host/a.jsonl?sig={SECRET}&n=1")
-    text = printed.config_as_yaml(config)
+    text = config_as_yaml(config)
     assert SECRET not in text
     assert "https://…@host/a.jsonl?sig=…&n=1" in text
 

@@ -15,7 +15,8 @@ from importlib import import_module
 from easydata_sources.shown import readable
 from easydel_trainers.run.interruption import StopAtOnce
 
-from easydel.cli.errors import (
+from easydel.cli.output.console import ReaderGoneError, guarded_streams
+from easydel.cli.output.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_PIPE,
@@ -26,38 +27,47 @@ from easydel.cli.errors import (
     show_refusal,
     show_unexpected,
 )
-from easydel.cli.streams import ReaderGoneError, guarded_streams
 
-#: heading -> command -> (module with `run(arguments, command) -> exit code`, what the overview says about it)
+#: heading -> command -> (file in `commands/`, what the overview says about it)
 MENU = {
     "Train": {
-        "sft": ("easydel.cli.training", "Fine-tune a model on text, conversations or prompts with completions."),
-        "dpo": ("easydel.cli.training", "Train on chosen and rejected answers, against a reference model."),
-        "orpo": ("easydel.cli.training", "Train on chosen and rejected answers by odds ratios, without a reference."),
-        "cpo": ("easydel.cli.training", "Train on chosen and rejected answers without a reference (CPO, SimPO)."),
-        "kto": ("easydel.cli.training", "Train on answers labelled good or bad."),
-        "bco": ("easydel.cli.training", "Train on answers labelled good or bad, as a classifier."),
-        "grpo": ("easydel.cli.training", "Train on the model's own answers, judged by reward functions."),
-        "reward": ("easydel.cli.training", "Train a model that scores answers."),
-        "launch": ("easydel.cli.launch", "Run one of these as several processes, on this machine or on several."),
+        "sft": ("train", "Fine-tune a model on text, conversations or prompts with completions."),
+        "dpo": ("train", "Train on chosen and rejected answers, against a reference model."),
+        "orpo": (
+            "train",
+            "Train on chosen and rejected answers by odds ratios, without a reference.",
+        ),
+        "cpo": ("train", "Train on chosen and rejected answers without a reference (CPO, SimPO)."),
+        "kto": ("train", "Train on answers labelled good or bad."),
+        "bco": ("train", "Train on answers labelled good or bad, as a classifier."),
+        "grpo": ("train", "Train on the model's own answers, judged by reward functions."),
+        "reward": ("train", "Train a model that scores answers."),
+        "launch": (
+            "launch",
+            "Run one of these as several processes, on this machine or on several.",
+        ),
     },
     "Look at and prepare data": {
-        "tokenize": ("easydel.cli.tokenize", "Tokenize rows once, into files that training reads quickly."),
-        "mix": ("easydel.cli.mix", "`mix simulate`: what a mixture will give, without reading it."),
-        "inspect": ("easydel.cli.inspect", "Show the rows of a training token by token, with masks, cuts and packing."),
+        "tokenize": ("tokenize", "Tokenize rows once, into files that training reads quickly."),
+        "mix": ("mix", "`mix simulate`: what a mixture will give, without reading it."),
+        "inspect": (
+            "inspect",
+            "Show the rows of a training token by token, with masks, cuts and packing.",
+        ),
     },
     "Use a model": {
-        "generate": ("easydel.cli.generate", "Answer prompts."),
-        "chat": ("easydel.cli.chat", "Talk to a model."),
-        "export": ("easydel.cli.export", "Write a model or a run's checkpoint as a Hugging Face or PEFT folder."),
+        "generate": ("generate", "Answer prompts."),
+        "chat": ("chat", "Talk to a model."),
+        "export": (
+            "export",
+            "Write a model or a run's checkpoint as a Hugging Face or PEFT folder.",
+        ),
     },
     "This machine": {
-        "doctor": ("easydel.cli.doctor", "Versions, devices, extras, and a short self-test."),
-        "completion": ("easydel.cli.completion", "Print a script that completes these commands in a shell."),
+        "doctor": ("doctor", "Versions, devices, extras, and a short self-test."),
+        "completion": ("completion", "Print a script that completes these commands in a shell."),
     },
 }
-
-_TRAINING = "easydel.cli.training"
 
 COMMANDS = {name: entry for commands in MENU.values() for name, entry in commands.items()}
 
@@ -151,9 +161,9 @@ def _dispatch(words: list[str]) -> int:
         raise CommandError(f"There is no command `{words[0]}`. {hint}")
     if words[0] != "launch":
         _join_processes()
-    module = COMMANDS[words[0]][0]
-    with StopAtOnce(enabled=module == _TRAINING and "EASYDEL_PROCESSES" not in os.environ):
-        return import_module(module).run(words[1:], words[0])
+    file = COMMANDS[words[0]][0]
+    with StopAtOnce(enabled=file == "train" and "EASYDEL_PROCESSES" not in os.environ):
+        return import_module(f"easydel.cli.commands.{file}").run(words[1:], words[0])
 
 
 def _join_processes() -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from types import FrameType, TracebackType
-from typing import IO, Any
+from typing import IO, Any, final
 
 _INTERRUPTED = 75  # a process that was asked to stop and saved; the others do the same
 _LOOK = 0.1  # seconds
@@ -24,6 +24,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@final
 class ProcessGroup:
     """Some processes. A context manager: on leaving, none of them runs on.
 

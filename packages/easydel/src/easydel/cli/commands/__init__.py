@@ -1,0 +1,1 @@
+"""One file for each command, with `run(words, command)`; `train` stands for all that train."""

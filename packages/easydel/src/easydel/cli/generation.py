@@ -1,0 +1,104 @@
+"""Answers of a model: from text or messages to text, whole or as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from easydel.cli.output.errors import CommandError
+
+_FIRST, _NEXT = 8, 16  # tokens shown at a time: the first ones sooner
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How an answer is drawn.
+
+    Attributes:
+        max_new_tokens: most tokens of an answer.
+        temperature: 0 = always the likeliest token.
+        top_k: draw from the k likeliest; 0 = all.
+        top_p: draw from the fewest that have this share together; 1 = all.
+        seed: of the draws.
+    """
+
+    max_new_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+    seed: int
+
+    def options(self, *, tokens: int, seed: int) -> dict[str, Any]:
+        """What `model.generate` is given for so many tokens."""
+        drawn: dict[str, Any] = {"do_sample": False}
+        if self.temperature > 0:
+            drawn = {"do_sample": True, "temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
+        return {**drawn, "max_new_tokens": tokens, "seed": seed}
+
+
+def prompt_ids(tokenizer: Any, prompt: str | Sequence[Mapping[str, str]], *, raw: bool = False) -> list[int]:
+    """The tokens that a model is to continue.
+
+    Args:
+        tokenizer: of the model.
+        prompt: messages, or text, which is put as a user's message where there is a chat template.
+        raw: take text as it is.
+
+    Raises:
+        CommandError: if messages meet a tokenizer without a chat template.
+    """
+    if isinstance(prompt, str) and (raw or tokenizer.chat_template is None):
+        return tokenizer.encode(prompt)
+    if tokenizer.chat_template is None:
+        raise CommandError("The tokenizer has no chat template, so it cannot hold a conversation. Use `generate`.")
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+
+
+def generated(model: Any, tokenizer: Any, prompts: Sequence[list[int]], sampling: Sampling) -> Any:
+    """Whole answers to several prompts; see `GenerateResult`.
+
+    Raises:
+        CommandError: if an option is out of range or a prompt too long.
+    """
+    try:
+        return model.generate(
+            prompts,
+            eos_token_id=_stop_tokens(model, tokenizer),
+            **sampling.options(tokens=sampling.max_new_tokens, seed=sampling.seed),
+        )
+    except ValueError as error:  # what it raises for options and prompts it cannot honour; it says which
+        raise CommandError(f"{error}.") from None
+
+
+def streamed(model: Any, tokenizer: Any, prompt: list[int], sampling: Sampling) -> Iterator[str]:
+    """An answer in pieces of text, as its tokens come.
+
+    Raises:
+        CommandError: as `generated`.
+    """
+    answer: list[int] = []
+    shown = ""
+    stops = _stop_tokens(model, tokenizer)
+    while len(answer) < sampling.max_new_tokens:
+        tokens = min(_NEXT if answer else _FIRST, sampling.max_new_tokens - len(answer))
+        try:
+            result = model.generate(
+                [prompt + answer],
+                eos_token_id=stops,
+                **sampling.options(tokens=tokens, seed=sampling.seed + len(answer)),
+            )
+        except ValueError as error:
+            raise CommandError(f"{error}.") from None
+        answer += result.token_ids[0]
+        text = tokenizer.decode(answer, skip_special_tokens=True)
+        whole = text.rstrip("\N{REPLACEMENT CHARACTER}")  # half a letter waits for its other half
+        yield whole[len(shown) :]
+        shown = whole
+        if result.finish_reasons[0] == "stop":
+            return
+
+
+def _stop_tokens(model: Any, tokenizer: Any) -> list[int]:
+    return sorted({*model.config.eos_token_ids, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])})

@@ -1,0 +1,1 @@
+"""What commands print: errors on one screen, results for people and for scripts, nothing that does harm."""
