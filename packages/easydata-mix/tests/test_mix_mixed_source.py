@@ -552,3 +552,22 @@ def test_a_mixture_names_the_files_of_its_sources(tmp_path):
     mixed = MixedShardedSource({"a": str(tmp_path / "a.jsonl"), "b": rows_of("b", 2)}, stop="all_exhausted")
     for view in (mixed, mixed.shuffle(1), mixed.limit(2).map(dict).shard(0, 2)):
         assert [file.url for file in view.data_files()] == [str(tmp_path / "a.jsonl")]
+
+
+@pytest.mark.parametrize("block_size", [1, 4, 37, 1000])
+@pytest.mark.parametrize("skipping", [False, True])
+def test_an_edit_in_the_middle_of_reading_gives_the_order_of_one_known_before(block_size, skipping):
+    def make():
+        sources = {name: [{"id": f"{name}{index}"} for index in range(4000)] for name in "abc"}
+        return MixedShardedSource(sources, {"a": 3, "b": 2, "c": 1}, block_size=block_size)
+
+    edited = make()
+    stream = edited.rows()
+    read = stream.skip(70) if skipping else len(list(islice(stream, 70)))
+    edit = edited.edit_weights({"a": 1, "b": 1, "c": 4})
+    saved = stream.state()
+    known = make()
+    known.edit_weights(edit.weights, from_row=edit.from_row)
+    expected = list(islice(known.rows(), read, 3000))
+    assert list(islice(stream, len(expected))) == expected
+    assert list(islice(make().rows(saved), len(expected))) == expected

@@ -87,12 +87,12 @@ def test_rows_planned_together_are_those_planned_one_by_one(weights, start, rows
         return order, begin
 
     _, begin = one_by_one(planner.start(), start)
-    stretch = planner.stretch(begin, rows)
-    order, after = one_by_one(begin, len(stretch.order))
-    assert stretch.order.tolist() == order
-    assert stretch.begin_after(len(order)) == after
+    step = planner.even_step(begin, rows)
+    order, after = one_by_one(begin, len(step.order))
+    assert step.order.tolist() == order
+    assert step.position_after(len(order)).begin == after
     half = len(order) // 2
-    assert stretch.begin_after(half) == one_by_one(begin, half)[1]
+    assert step.position_after(half).begin == one_by_one(begin, half)[1]
 
 
 def test_large_seeds_that_are_neighbours_give_orders_of_their_own():

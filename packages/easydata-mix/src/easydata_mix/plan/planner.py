@@ -16,77 +16,20 @@ the weights or a source runs out. A `BlockStart` (a few integers, one count per 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from functools import cached_property
 from math import lcm
+from typing import final
 
-from easydata_mix.plan.block_order import Order, block_order, counts_of
 from easydata_mix.plan.quotas import EvenOrder, next_totals
 from easydata_mix.plan.schedule import Live, ShareCurves, static_curves
 from easydata_mix.plan.share_curve import HORIZON, ShareCurve
+from easydata_mix.plan.steps import Block, BlockStart, EvenStep, PlanPosition
 from easydata_mix.plan.token_quotas import Upcoming, token_quotas
 from easydata_mix.plan.weight_edits import Journal
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BlockStart:
-    """The start of a block."""
-
-    row: int
-    """Global index of its first row."""
-    phase: int
-    """Row at which the integral last started."""
-    given: tuple[int, ...]
-    """Rows of each source since then."""
-    live: Live
-    credit: tuple[Fraction, ...] = ()
-    """Where weights are shares of tokens: tokens each source is owed since then; () = nothing yet."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """One block of the plan."""
-
-    begin: BlockStart
-    stop: int
-    """Global index of the row after it."""
-    totals: tuple[int, ...]
-    """Rows of each source since the phase began, at the block's end."""
-    seed: int
-    credit: tuple[Fraction, ...] = ()
-    """Credit of each source at its end, where weights are shares of tokens."""
-
-    @property
-    def quotas(self) -> list[int]:
-        """Rows of each source in this block."""
-        return [after - before for after, before in zip(self.totals, self.begin.given, strict=True)]
-
-    @cached_property
-    def order(self) -> Order:
-        """Source of every row of the block."""
-        return block_order(self.quotas, seed=self.seed, row=self.begin.row)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stretch:
-    """Consecutive blocks of one row, planned together."""
-
-    begin: BlockStart
-    order: Order
-    """Source of every row."""
-    end: BlockStart | None
-    """Where the block after the last row begins, if it begins a new phase."""
-
-    def begin_after(self, rows: int) -> BlockStart:
-        """Return where the block after the first `rows` rows begins."""
-        if rows == len(self.order) and self.end is not None:
-            return self.end
-        counts = counts_of(self.order[:rows], len(self.begin.given))
-        given = tuple(before + more for before, more in zip(self.begin.given, counts, strict=True))
-        return replace(self.begin, row=self.begin.row + rows, given=given)
-
-
+@final
 class Planner:
     """Plans blocks; holds nothing but caches."""
 
@@ -120,11 +63,20 @@ class Planner:
 
     def start(self) -> BlockStart:
         """Return the start of the first block."""
-        return BlockStart(row=0, phase=0, given=(0,) * self._sources, live=tuple(range(self._sources)))
+        return self._new_phase(0, tuple(range(self._sources)))
 
     def settle(self, row: int) -> None:
         """Take note that the order of the rows before `row` is in use, so that no edit may change it any more."""
         self._journal.planned_rows = max(self._journal.planned_rows, self._clock_start + row)
+
+    def settle_at(self, position: PlanPosition) -> None:
+        """Take note of the same for a position that was come to by arithmetic: the block that it lies in is in use."""
+        self.settle(position.begin.row + (self._block_size if position.offset else 0))
+
+    def in_force(self, begin: BlockStart) -> BlockStart:
+        """Return where a block begins by the edits of now: behind a block that was planned before, one may begin."""
+        edited = self._next_edit(begin.row - 1) == begin.row
+        return self._new_phase(begin.row, begin.live) if edited and begin.phase != begin.row else begin
 
     def block(self, begin: BlockStart) -> Block | None:
         """Return the block that begins there; None if no live source has a weight any more."""
@@ -154,7 +106,7 @@ class Planner:
         block = Block(begin=begin, stop=stop, totals=totals, seed=self._seed, credit=planned.credit)
         return block, planned.exhausted
 
-    def stretch(self, begin: BlockStart, rows: int) -> Stretch | None:
+    def even_step(self, begin: BlockStart, rows: int) -> EvenStep | None:
         """Return up to `rows` blocks of one row at once; None where only `block` can plan."""
         even = self._phase_of(begin).even if self._block_size == 1 else None
         if even is None or rows < 1:
@@ -162,19 +114,19 @@ class Planner:
         edit = self._next_edit(begin.row)
         stop = min(begin.row + rows, edit)
         order = even.rows(begin.given, begin.row - begin.phase, stop - begin.row)
-        end = replace(self.start(), row=stop, phase=stop, live=begin.live) if stop == edit else None
-        return Stretch(begin=begin, order=order, end=end)
+        end = self._new_phase(stop, begin.live) if stop == edit else None
+        return EvenStep(begin=begin, sources=order, end=end)
 
     def after(self, block: Block) -> BlockStart:
         """Return where the block after one that was given in full begins."""
         if self._next_edit(block.begin.row) == block.stop:
-            return replace(self.start(), row=block.stop, phase=block.stop, live=block.begin.live)
+            return self._new_phase(block.stop, block.begin.live)
         return replace(block.begin, row=block.stop, given=block.totals, credit=block.credit)
 
     def without(self, begin: BlockStart, source: int, row: int) -> BlockStart:
         """Return where a block begins from which a source that ran out at `row` is left out."""
         live = tuple(index for index in begin.live if index != source)
-        return replace(self.start(), row=row, phase=row, live=live)
+        return self._new_phase(row, live)
 
     def jump(self, begin: BlockStart, row: int) -> BlockStart:
         """Return a later block's start, at or before `row`, that can be computed without planning the blocks between.
@@ -193,6 +145,9 @@ class Planner:
         given = tuple(exact // phase.curve.unit for exact in phase.integral(target))
         return replace(begin, row=target, given=given)
 
+    def _new_phase(self, row: int, live: Live) -> BlockStart:
+        return BlockStart(row=row, phase=row, given=(0,) * self._sources, live=live)
+
     def _next_edit(self, row: int) -> int:
         edit = self._journal.next_row(self._clock_start + row)
         return HORIZON if edit is None else edit - self._clock_start
@@ -206,6 +161,7 @@ class Planner:
         return self._phase
 
 
+@final
 class _Phase:
     """A stretch of rows over which the integral runs undisturbed."""
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, get_args
 
 from easydata_mix.errors import MixtureError
 from easydata_mix.plan.block_order import check_seed
 from easydata_mix.plan.clock import Clock
 from easydata_mix.plan.schedule import ShareCurves, Unit, WeightScheduler
 from easydata_mix.plan.share_curve import Interpolation
-from easydata_mix.plan.walk import Stop
+from easydata_mix.plan.stepper import Stop, WeightBy
 from easydata_mix.plan.weights import Shares, exact_shares
-
-WeightBy: TypeAlias = Literal["row", "token"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from easydata_mix.errors import MixtureError
-from easydata_mix.plan.block_order import counts_of
-from easydata_mix.plan.planner import Planner
-from easydata_mix.plan.walk import PlanPosition, Stop, drawn_at, token_orders, walk
+from easydata_mix.plan.stepper import Stop
+from easydata_mix.plan.walk import Walk
 from easydata_mix.plan.weights import listed
 
 if TYPE_CHECKING:
@@ -56,36 +55,48 @@ class Simulation:
         return "\n".join(lines)
 
 
-def simulate(
-    planner: Planner,
-    *,
-    names: Sequence[str],
-    epoch_rows: Sequence[int | None],
-    row_counts: Sequence[int | None],
-    stop: Stop,
-    steps: int,
-    rows_per_step: int,
-    token_lengths: Mapping[str, TokenLengths] | None,
-    by_tokens: Sequence[NDArray[np.integer]] | None,
-    points: int,
-) -> Simulation:
-    """Walk the plan; see `MixedShardedSource.simulate`."""
+def check_simulation(
+    names: Sequence[str], rows: Sequence[int | None], *, stop: Stop, steps: int, rows_per_step: int, points: int
+) -> None:
+    """Raise unless a simulation can be made.
+
+    Args:
+        names: Names of the sources.
+        rows: Rows of each source; None = unknown.
+        stop: The stop policy.
+        steps: Optimizer steps.
+        rows_per_step: Rows in a step.
+        points: Moments in the timeline.
+
+    Raises:
+        MixtureError: If a number is out of range, or lengths decide that are not known.
+    """
     if steps < 0 or rows_per_step < 1 or points < 1:
         raise MixtureError(
             f"A simulation needs steps >= 0, rows_per_step >= 1 and points >= 1; found {steps}, {rows_per_step} and "
             f"{points}."
         )
-    unknown = [name for name, count in zip(names, row_counts, strict=True) if count is None]
+    unknown = [name for name, count in zip(names, rows, strict=True) if count is None]
     if unknown and stop != "restart":
         raise MixtureError(
             f"stop={stop!r} depends on the lengths of the sources, and those of {listed(unknown)} are unknown until "
             "they have been read. Simulate with stop='restart'."
         )
+
+
+def simulate(
+    walk: Walk,
+    *,
+    names: Sequence[str],
+    epoch_rows: Sequence[int | None],
+    steps: int,
+    rows_per_step: int,
+    token_lengths: Mapping[str, TokenLengths] | None,
+    points: int,
+) -> Simulation:
+    """Return what a walk from the start of a mixture gives; see `MixedShardedSource.simulate`."""
     moments = [steps * point // points for point in range(1, points + 1)]
-    ends = [step * rows_per_step for step in moments]
-    drawn = _drawn_by_rows(planner, ends, row_counts, stop)
-    if by_tokens is not None:
-        drawn = _drawn_by_tokens(planner, ends, by_tokens, stop)
+    drawn = walk.drawn_at([step * rows_per_step for step in moments])
     timeline = [(step, dict(zip(names, counts, strict=True))) for step, counts in zip(moments, drawn, strict=True)]
     rows = timeline[-1][1]
     total = sum(rows.values())
@@ -102,32 +113,11 @@ def simulate(
     )
 
 
-def row_lengths(lengths: Mapping[str, TokenLengths], name: str) -> NDArray[np.integer] | None:
+def lengths_told(lengths: Mapping[str, TokenLengths], name: str) -> NDArray[np.integer] | None:
     """Return what a user said of a source's rows as an array: of one number, or of one per row; None if nothing."""
     import numpy as np
 
     return np.asarray(lengths[name]).astype(np.int64) if name in lengths else None
-
-
-def _drawn_by_rows(
-    planner: Planner, ends: Sequence[int], row_counts: Sequence[int | None], stop: Stop
-) -> Iterator[list[int]]:
-    """Yield the rows of each source up to each of some rows of the mixture."""
-    position = PlanPosition(begin=planner.start(), offset=0, drawn=(0,) * len(row_counts))
-    for end in ends:
-        position = walk(planner, position, end - position.row, lengths=row_counts, stop=stop)
-        yield drawn_at(planner, position)
-
-
-def _drawn_by_tokens(
-    planner: Planner, ends: Sequence[int], lengths: Sequence[NDArray[np.integer]], stop: Stop
-) -> Iterator[list[int]]:
-    import numpy as np
-
-    parts = list(token_orders(planner, ends[-1], lengths=lengths, stop=stop))
-    order = np.concatenate(parts) if parts else np.zeros(0, np.intp)
-    for end in ends:
-        yield counts_of(order[:end], len(lengths))
 
 
 def _tokens(rows: dict[str, int], lengths: Mapping[str, TokenLengths] | None) -> dict[str, int] | None:

@@ -17,22 +17,21 @@ from fractions import Fraction
 from typing import Any
 
 from easydata_mix.errors import MixtureError
-from easydata_mix.plan.planner import BlockStart
+from easydata_mix.plan.steps import BlockStart, PlanPosition
 from easydata_mix.plan.weights import listed
-from easydata_mix.reading.mixer import MixturePosition
-from easydata_mix.reading.source_reader import SourcePosition
+from easydata_mix.reading.position import MixturePosition, SourcePosition
 
 
 def position_to_dict(position: MixturePosition, names: Sequence[str]) -> dict[str, Any]:
     """Return a position as plain JSON types."""
-    begin = position.begin
+    begin = position.plan.begin
     sources = {
-        name: {"given": begin.given[index], "live": index in begin.live, **position.positions[index].to_dict()}
+        name: {"given": begin.given[index], "live": index in begin.live, **position.sources[index].to_dict()}
         for index, name in enumerate(names)
     }
     for name, credit in zip(names, begin.credit, strict=False):
         sources[name]["credit"] = str(credit)
-    return {"block": begin.row, "offset": position.offset, "phase": begin.phase, "sources": sources}
+    return {"block": begin.row, "offset": position.plan.offset, "phase": begin.phase, "sources": sources}
 
 
 def position_from_dict(state: Mapping[str, Any], names: Sequence[str]) -> MixturePosition:
@@ -55,8 +54,8 @@ def position_from_dict(state: Mapping[str, Any], names: Sequence[str]) -> Mixtur
         live=tuple(index for index, name in enumerate(names) if entries[name]["live"]),
         credit=tuple(Fraction(entries[name]["credit"]) for name in names if "credit" in entries[name]),
     )
-    positions = tuple(SourcePosition.from_dict(entries[name]) for name in names)
-    return MixturePosition(begin=begin, offset=state["offset"], positions=positions)
+    sources = tuple(SourcePosition.from_dict(entries[name]) for name in names)
+    return MixturePosition(plan=PlanPosition(begin=begin, offset=state["offset"]), sources=sources)
 
 
 def check_mixture(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, final
 
 from easydata_sources import BatchStream, RowStream
 from easydata_sources.rows import Rows, slice_rows
@@ -14,52 +14,9 @@ from easydata_sources.streams import Place
 
 from easydata_mix.errors import MixtureError
 from easydata_mix.reading.passes import Passes
-
-CELL_ROWS = 256
-"""Rows between the places of a source that a position may name."""
+from easydata_mix.reading.position import CELL_ROWS, SourcePosition
 
 _FAR_ROWS = 16_384  # from here on it pays to ask for a length, which may mean counting lines
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SourcePosition:
-    """A position in a source that is read over and over.
-
-    Sources say where they are only when they are there, so the position is that of the row's cell, the run of
-    `CELL_ROWS` rows that it is in, and the rows since. It depends on nothing but the rows given, however they were
-    read: hosts that read other rows of the one order save equal positions.
-    """
-
-    turn: int = 0
-    """Passes finished."""
-    row: int = 0
-    """Rows given in the present pass."""
-    at: dict[str, Any] | None = None
-    """The source's own position at the start of the cell; None = the start of the pass."""
-    skip: int = 0
-    """Rows to step over after `at`."""
-
-    @property
-    def cell_end(self) -> int:
-        """Rows after `at` at which the next cell begins."""
-        return (self.skip // CELL_ROWS + 1) * CELL_ROWS
-
-    def moved(self, rows: int) -> SourcePosition:
-        """Return the position `rows` rows further on in the same cell."""
-        return replace(self, row=self.row + rows, skip=self.skip + rows)
-
-    def crossed(self, rows: int, at: dict[str, Any]) -> SourcePosition:
-        """Return the position `rows` rows further on, where a cell begins that the source calls `at`."""
-        return SourcePosition(turn=self.turn, row=self.row + rows, at=at)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the position as plain JSON types."""
-        return {"pass": self.turn, "row": self.row, "at": self.at, "skip": self.skip}
-
-    @classmethod
-    def from_dict(cls, entry: dict[str, Any]) -> SourcePosition:
-        """Return the position of a saved state."""
-        return cls(turn=entry["pass"], row=entry["row"], at=entry["at"], skip=entry["skip"])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +45,7 @@ class Run:
         )
 
 
+@final
 class SourceReader:
     """Reads one source of a mixture, as dict rows or as record batches."""
 

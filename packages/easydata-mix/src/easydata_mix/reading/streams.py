@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import final
 
 from easydata_sources import RowStream, State
 from easydata_sources.rows import Row, rows_as_dicts
 from easydata_sources.streams import Chunk, ChunkReader, Place
 
-from easydata_mix.reading.mixer import Mixer, MixturePosition, Reading
-from easydata_mix.reading.token_mixer import TokenMixer
+from easydata_mix.reading.mixed_chunk import MixedChunk
+from easydata_mix.reading.mixer import Mixer
+from easydata_mix.reading.mixture import Mixture
+from easydata_mix.reading.position import MixturePosition
 
 
+@final
 class MixedRowStream(RowStream):
     """Dict rows of a mixture."""
 
-    def __init__(self, reading: Reading, position: MixturePosition) -> None:
-        self._mixer = make_mixer(reading, position, columns=False)
-        self._save = reading.save
-        self._chunk: Chunk | None = None
+    def __init__(self, mixture: Mixture, position: MixturePosition) -> None:
+        self._mixture = mixture
+        self._mixer = Mixer(mixture, mixture.planner(), position, columns=False)
+        self._chunk: MixedChunk | None = None
         self._rows: list[Row] = []
         self._given = 0
 
@@ -33,7 +37,9 @@ class MixedRowStream(RowStream):
         return row
 
     def state(self) -> State:
-        return self._save(self._mixer.position) if self._chunk is None else self._chunk.state_after(self._given)
+        if self._chunk is None:
+            return self._mixture.save(self._mixer.position)
+        return self._chunk.state_after(self._given)
 
     def skip(self, rows: int) -> int:
         here = min(rows, len(self._rows) - self._given)
@@ -49,30 +55,27 @@ class MixedRowStream(RowStream):
         return self._chunk.place(self._given - 1)
 
 
+@final
 class MixedReader(ChunkReader):
     """The chunks of a mixture; those of sources with columns are record batches.
 
     Args:
-        reading: The mixture.
-        load: Turns a saved state into a position.
+        mixture: The mixture.
     """
 
-    def __init__(self, reading: Reading, load: Callable[[State], MixturePosition]) -> None:
-        self._reading = reading
-        self._load = load
+    def __init__(self, mixture: Mixture) -> None:
+        self._mixture = mixture
+        self._planner = mixture.planner()
 
     def chunks(self, start: State) -> Iterator[Chunk]:
-        mixer = make_mixer(self._reading, self._load(start), columns=True)
+        mixer = self._mixer(start)
         while (chunk := mixer.read()) is not None:
-            yield chunk
+            yield chunk.as_chunk()
 
     def seek(self, start: State, rows: int) -> tuple[State, int]:
-        mixer = make_mixer(self._reading, self._load(start), columns=True)
+        mixer = self._mixer(start)
         skipped = mixer.skip(rows)
-        return self._reading.save(mixer.position), skipped
+        return self._mixture.save(mixer.position), skipped
 
-
-def make_mixer(reading: Reading, position: MixturePosition, *, columns: bool) -> Mixer | TokenMixer:
-    """Return what reads the mixture chunk by chunk."""
-    kind = TokenMixer if reading.weight_by == "token" else Mixer
-    return kind(reading, position, columns=columns)
+    def _mixer(self, start: State) -> Mixer:
+        return Mixer(self._mixture, self._planner, self._mixture.load(start), columns=True)
