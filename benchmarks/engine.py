@@ -198,13 +198,13 @@ def packing(options: argparse.Namespace) -> dict[str, Any]:
             output = trainer.train()
             if turn:  # the first one compiles
                 speeds[name].append(output.metrics["train_tokens_per_second"])
-            places = sum(record.get("padded_tokens_per_second", 0) for record in output.history)
-            fill[name] = sum(record.get("tokens_per_second", 0) for record in output.history) / places
+            positions = sum(record.get("padded_tokens_per_second", 0) for record in output.history)
+            fill[name] = sum(record.get("tokens_per_second", 0) for record in output.history) / positions
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     return {
         "rows": options.rows or "made up: log-normal lengths with a median of 196 tokens",
         "real tokens/s": {name: round(speed) for name, speed in medians.items()},
-        "places filled, %": {name: round(100 * share) for name, share in fill.items()},
+        "positions filled, %": {name: round(100 * share) for name, share in fill.items()},
         "gain over padded": {name: round(speed / medians["padded"], 2) for name, speed in medians.items()},
     }
 

@@ -14,8 +14,8 @@ SEGMENTS = jnp.asarray([np.repeat([1, 2, 0], [4, 64, 4])], jnp.int32)
 
 def test_its_size_follows_the_documents_length():
     ids, dim, alpha = jnp.zeros_like(SEGMENTS), 256, 5.0
-    places = _default_positions(ids, SEGMENTS), _tokens_behind(ids, SEGMENTS)
-    noisy = add_noise(jnp.ones((1, 72, dim)), EmbeddingNoise(jax.random.key(0), alpha), *places)
+    positions = _default_positions(ids, SEGMENTS), _tokens_behind(ids, SEGMENTS)
+    noisy = add_noise(jnp.ones((1, 72, dim)), EmbeddingNoise(jax.random.key(0), alpha), *positions)
     noise = np.asarray(noisy - 1)[0]
     for start, length in ((0, 4), (4, 64)):
         part, bound = noise[start : start + length], alpha / np.sqrt(length * dim)

@@ -75,7 +75,7 @@ def test_neither_rows_nor_blocks_nor_refilling_change_a_completion(model, layout
     assert_same(sample(**layout), together)
 
 
-def test_bending_of_logits_follows_the_row_through_refilling_and_shrinking(model):
+def test_logits_processing_follows_the_row_through_refilling_and_shrinking(model):
     options = {"repetition_penalty": 1.7, "min_new_tokens": 4, "eos_token_id": list(range(12))}
     sample = functools.partial(generate, model, PROMPTS * 3, max_new_tokens=20, do_sample=True, seed=5, **options)
     assert_same(sample(batch_size=5, block_size=3), sample(batch_size=12, block_size=2))

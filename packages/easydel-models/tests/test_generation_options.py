@@ -1,4 +1,4 @@
-"""Options that end a completion or bend its logits, against choices worked out from the logits of whole texts."""
+"""Options that end a completion or process its logits, against choices worked out from the logits of whole texts."""
 
 import itertools
 
@@ -30,11 +30,11 @@ def logits(model):
     return after
 
 
-def greedy(logits, prompt, count, bend):
+def greedy(logits, prompt, count, processor):
     text, logps = list(prompt), []
     for done in range(count):
         said = logits(text)
-        token = int(np.argmax(bend(said.copy(), text, done)))
+        token = int(np.argmax(processor(said.copy(), text, done)))
         logps.append(said[token] - said.max() - np.log(np.exp(said - said.max()).sum()))
         text.append(token)
     return text[len(prompt) :], logps
@@ -64,11 +64,11 @@ def test_stop_tokens_wait_for_the_shortest_length(model, logits):
     stop = generate(model, PROMPTS[:1], max_new_tokens=1).token_ids[0][0]
     assert generate(model, PROMPTS[:1], max_new_tokens=9, eos_token_id=stop).token_ids == [[stop]]
 
-    def bend(said, text, done):
+    def processor(said, text, done):
         said[stop] = -np.inf if done < 4 else said[stop]
         return said
 
-    wanted, wanted_logps = greedy(logits, PROMPTS[0], 9, bend)
+    wanted, wanted_logps = greedy(logits, PROMPTS[0], 9, processor)
     wanted = wanted[: wanted.index(stop) + 1] if stop in wanted else wanted
     result = generate(model, PROMPTS[:1], max_new_tokens=9, eos_token_id=stop, min_new_tokens=4)
     assert result.token_ids == [wanted]

@@ -16,7 +16,7 @@ LENGTH = 37
 PACKED = np.repeat([1, 2, 3], [5, 20, 12])
 LEFT = np.repeat([0, 1], [9, 28])
 RIGHT = np.repeat([1, 0], [28, 9])
-PLACES = jnp.tile(jnp.arange(LENGTH, dtype=jnp.int32), (2, 1))
+POSITIONS = jnp.tile(jnp.arange(LENGTH, dtype=jnp.int32), (2, 1))
 
 CASES = {
     "plain": {},
@@ -29,7 +29,7 @@ CASES = {
     "soft-capped": {"softcap": 1.5, "segment_ids": [PACKED, LEFT]},
     "scaled": {"scale": 0.7},
     "both directions": {"causal": False, "segment_ids": [PACKED, LEFT]},
-    "explicit places": {"positions": PLACES, "kv_positions": PLACES, "window": 6},
+    "explicit positions": {"positions": POSITIONS, "kv_positions": POSITIONS, "window": 6},
 }
 
 
@@ -193,7 +193,7 @@ def test_blocked_memory_grows_with_length_not_its_square():
         ({"implementation": "flash"}, "`implementation` is 'flash'; expected auto, reference, blocked, xla, cudnn, sp"),
         ({"window": 0}, "`window` is 0 with `causal` True"),
         ({"window": 3, "causal": False}, "`window` is 3 with `causal` False"),
-        ({"positions": PLACES}, "`positions` and `kv_positions` both"),
+        ({"positions": POSITIONS}, "`positions` and `kv_positions` both"),
     ],
 )
 def test_contradictions_raise(change, message):
@@ -267,7 +267,7 @@ def test_splash_knows_no_places_but_the_rows_order(monkeypatch):
     monkeypatch.setattr(attention_module, "why_unavailable", lambda name: None)
     query = heads(0, 2)
     with pytest.raises(ValueError, match="order in the row"):
-        attention(query, query, query, positions=PLACES, kv_positions=PLACES, implementation="splash")
+        attention(query, query, query, positions=POSITIONS, kv_positions=POSITIONS, implementation="splash")
 
 
 def test_the_check_says_what_agrees_and_ends_accordingly(monkeypatch, capsys):

@@ -221,8 +221,8 @@ def test_a_prompt_that_several_answers_share_is_as_good_as_one_for_each(name, im
         own = np.repeat([9, 1, 2, 3, 0], [len(prompt), *sizes, 2])
         prefix = np.where((own > 0) & (own < 9), 9, 0)
         positions = np.concatenate([np.arange(len(prompt)), *(len(prompt) + np.arange(size) for size in sizes), [0, 0]])
-        places = {"segment_ids": own, "prefix_ids": prefix, "positions": positions}
-        how = {key: jnp.asarray(array, jnp.int32)[None] for key, array in places.items()}
+        mask_inputs = {"segment_ids": own, "prefix_ids": prefix, "positions": positions}
+        how = {key: jnp.asarray(array, jnp.int32)[None] for key, array in mask_inputs.items()}
         hidden = join_params(structure, params).hidden(
             jnp.asarray(line)[None], longest_segment=12, implementation=implementation, **how
         )
@@ -236,9 +236,9 @@ def test_a_prompt_that_several_answers_share_is_as_good_as_one_for_each(name, im
 def test_a_prefix_without_what_it_needs_is_refused():
     model = random_model(PLAIN)
     ids = jnp.asarray(IDS[:1])
-    places = {"segment_ids": jnp.asarray(SEGMENTS[:1]), "prefix_ids": jnp.zeros_like(ids)}
+    mask_inputs = {"segment_ids": jnp.asarray(SEGMENTS[:1]), "prefix_ids": jnp.zeros_like(ids)}
     with pytest.raises(ValueError, match="need `segment_ids` and `positions`"):
-        model.hidden(ids, **places)
+        model.hidden(ids, **mask_inputs)
     with pytest.raises(ValueError, match="need `segment_ids` and `positions`"):
         model.hidden(ids, prefix_ids=jnp.ones_like(ids), positions=jnp.arange(11)[None])
 

@@ -7,7 +7,7 @@ import pytest
 from easydel_models.config import DecoderConfig
 from easydel_models.dtypes import resolve_dtype
 from easydel_models.errors import ConfigError
-from easydel_models.heads import CausalLM, SequenceClassifier, pooled_places
+from easydel_models.heads import CausalLM, SequenceClassifier, pooled_positions
 from easydel_models.mesh.partitioning import logical_axes
 from easydel_models.parameters import count_parameters, flattened, join_params, nested, split_params
 
@@ -18,20 +18,20 @@ REWARD = dataclasses.replace(CONFIG, num_labels=2, pad_token_id=9)
 
 
 @pytest.mark.parametrize(
-    ("ids", "segments", "pad", "place"),
+    ("ids", "segments", "pad", "position"),
     [
         ([4, 5, 9, 9], None, 9, 1),  # the last token that is not the pad token
         ([9, 9, 4, 5], None, 9, 3),
         ([4, 9, 5, 9], [1, 1, 1, 1], 9, 2),  # a pad token in the middle is passed over, one at the end too
         ([4, 5, 6, 6], [1, 1, 0, 0], 9, 1),  # padding by the mask, whatever its id
-        ([9, 9, 9, 9], [1, 1, 1, 0], 9, 2),  # nothing but pad tokens: the last real place
+        ([9, 9, 9, 9], [1, 1, 1, 0], 9, 2),  # nothing but pad tokens: the last real position
         ([9, 9, 4, 9], [1, 1, 1, 0], None, 2),
         ([4, 5, 6, 7], None, None, 3),
     ],
 )
-def test_which_token_is_scored(ids, segments, pad, place):
+def test_which_token_is_scored(ids, segments, pad, position):
     rows = None if segments is None else jnp.asarray([segments], jnp.int32)
-    assert pooled_places(jnp.asarray([ids], jnp.int32), rows, pad).tolist() == [place]
+    assert pooled_positions(jnp.asarray([ids], jnp.int32), rows, pad).tolist() == [position]
 
 
 def test_a_score_is_the_score_matrix_times_the_hidden_state():

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from easydel_models.generation import sampling
-from easydel_models.generation.bending import penalise_repetition
+from easydel_models.generation.logits_processing import penalise_repetition
 from easydel_models.generation.options import GenerationOptions
 from easydel_models.generation.sampling import Sampling, choose
 from hypothesis import given, settings
@@ -117,11 +117,11 @@ def test_min_p_keeps_words_that_are_likely_enough_beside_the_likeliest():
 
 def test_drawing_from_bent_logits_reports_what_the_model_said():
     logits = jnp.log(jnp.array([[0.7, 0.2, 0.1]]))
-    bent = logits.at[0, 0].set(-jnp.inf)
-    tokens, logps = compiled_choose(logits, jnp.zeros(1), sampling=Sampling(temperature=0.5), bent=bent)
+    processed = logits.at[0, 0].set(-jnp.inf)
+    tokens, logps = compiled_choose(logits, jnp.zeros(1), sampling=Sampling(temperature=0.5), processed=processed)
     assert int(tokens[0]) == 1
     assert float(logps[0]) == pytest.approx(np.log(0.04 / 0.54), abs=1e-5)
-    tokens, logps = compiled_choose(logits, jnp.zeros(1), sampling=None, bent=bent)
+    tokens, logps = compiled_choose(logits, jnp.zeros(1), sampling=None, processed=processed)
     assert (int(tokens[0]), float(logps[0])) == (1, pytest.approx(np.log(0.2), abs=1e-5))
 
 
@@ -203,6 +203,6 @@ def test_the_smallest_temperatures_are_greedy(temperature):
 @pytest.mark.parametrize("penalty", [1e-38, 1e38])
 def test_an_extreme_repetition_penalty_leaves_finite_logits(penalty):
     logits = jnp.asarray([[-700.0, 700.0]], jnp.float32)
-    bent = penalise_repetition(logits, jnp.ones((1, 2), bool), penalty)
-    assert np.isfinite(bent).all()
-    assert bent[0, 0] < bent[0, 1]
+    processed = penalise_repetition(logits, jnp.ones((1, 2), bool), penalty)
+    assert np.isfinite(processed).all()
+    assert processed[0, 0] < processed[0, 1]

@@ -46,20 +46,20 @@ def test_an_axis_is_a_whole_number_or_the_rest(field):
 
 @pytest.mark.parametrize("padding_free", [True, False])
 @pytest.mark.parametrize("rows", [1, 7, 8])
-def test_every_part_of_the_devices_gets_lines_and_no_row_is_lost(padding_free, rows):
+def test_every_part_of_the_devices_gets_bins_and_no_row_is_lost(padding_free, rows):
     given = [{"input_ids": [row + 1] * (row + 2), "labels": [row + 1] * (row + 2)} for row in range(rows)]
-    layout = StepLayout(micro_batches=2, lines=4, padding_free=padding_free, parts=3)
+    layout = StepLayout(micro_batches=2, rows=4, padding_free=padding_free, parts=3)
     arrays = layout.arrange(given)
-    micro_batches, lines, _ = arrays["input_ids"].shape
+    micro_batches, bins, _ = arrays["input_ids"].shape
     assert micro_batches == 2
-    assert lines == (3 if padding_free else 6)
+    assert bins == (3 if padding_free else 6)
     tokens = np.bincount(arrays["input_ids"][arrays["segment_ids"] > 0], minlength=rows + 1)[1:]
     assert tokens.tolist() == [row + 2 for row in range(rows)]
 
 
-def test_a_micro_batch_keeps_its_rows_when_lines_are_added_for_the_devices():
+def test_a_micro_batch_keeps_its_rows_when_bins_are_added_for_the_devices():
     given = [{"input_ids": [row + 1] * 2, "labels": [row + 1] * 2} for row in range(6)]
-    arrays = StepLayout(micro_batches=2, lines=3, padding_free=False, parts=2).arrange(given)
+    arrays = StepLayout(micro_batches=2, rows=3, padding_free=False, parts=2).arrange(given)
     first = [np.unique(part[part > 0]).tolist() for part in arrays["input_ids"]]
     assert first == [[1, 2, 3], [4, 5, 6]]
 

@@ -15,7 +15,7 @@ def trainer(tiny_model, tokenizer, text_rows):
 
 def test_token_label_mask_and_segment_stand_side_by_side(trainer):
     lines = trainer.explain({"prompt": "w5 w6", "completion": " w7"}).splitlines()
-    assert lines[0].split() == ["place", "segment", "token", "label", "trained", "text"]
+    assert lines[0].split() == ["position", "segment", "token", "label", "trained", "text"]
     assert [line.split() for line in lines[1:]] == [
         ["0", "1", "5", "-100", "-", "'w5'"],
         ["1", "1", "6", "-100", "-", "'w6'"],

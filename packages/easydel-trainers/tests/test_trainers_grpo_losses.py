@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 RATIOS = [1.5, 0.7, 1.0]
-NUMBERS = jnp.asarray([1, 1, 1, 2, 2, 2])  # two rows of three places
+NUMBERS = jnp.asarray([1, 1, 1, 2, 2, 2])  # two rows of three positions
 ROWS = Rows(NUMBERS, jnp.ones(2))
 MASK = jnp.asarray([1.0, 1, 1, 1, 1, 0])
 ADVANTAGES = jnp.asarray([1.0, -1.0])

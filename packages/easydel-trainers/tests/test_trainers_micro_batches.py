@@ -19,8 +19,8 @@ def row(length: int) -> dict[str, np.ndarray]:
 
 
 def arrange(lengths, budget, *, padding_free, rows_per_step=8):
-    def layout(lines, micro_batches):
-        return StepLayout(micro_batches=micro_batches, lines=lines, padding_free=padding_free, buckets=(16, 32, 64))
+    def layout(most, micro_batches):
+        return StepLayout(micro_batches=micro_batches, rows=most, padding_free=padding_free, buckets=(16, 32, 64))
 
     rows = [row(length) for length in lengths]
     return arrange_by_budget(rows, layout, rows_per_step=rows_per_step, budget=budget)

@@ -16,7 +16,7 @@ from easydata_tokenize import PackedShardedSource
 from easydel_models.parameters import split_params
 from easydel_trainers import Callback, ConfigError, SFTConfig, SFTTrainer
 from easydel_trainers.algorithms.sft.algorithm import SFTObjective
-from easydel_trainers.data.layout import IGNORED, StepLayout
+from easydel_trainers.data.layout import IGNORE_INDEX, StepLayout
 from easydel_trainers.step.step import TrainState, make_train_step
 
 
@@ -60,8 +60,8 @@ def test_a_packed_batch_is_worth_its_documents(make, tiny_model, strategy, paddi
         for row in packs
         for number in range(1, row["segment_ids"].max() + 1)
     ]
-    packed = StepLayout(micro_batches=2, lines=2, padding_free=padding_free, pack_length=24)
-    padded = StepLayout(micro_batches=1, lines=len(documents), padding_free=False)
+    packed = StepLayout(micro_batches=2, rows=2, padding_free=padding_free, pack_length=24)
+    padded = StepLayout(micro_batches=1, rows=len(documents), padding_free=False)
     loss, gradient = one_step(tiny_model, packs, packed)
     expected, by_document = one_step(tiny_model, documents, padded)
     assert loss == pytest.approx(expected, rel=1e-5)
@@ -219,8 +219,8 @@ def test_the_first_label_of_every_document_is_ignored(make):
     rows = list(itertools.islice(trainer.data.in_order(trainer.data.training_transform()), 2))
     for line, row in enumerate(rows):
         starts = np.flatnonzero(row["position_ids"] == 0)
-        assert (batch["labels"][line, starts] == IGNORED).all()
-        assert (batch["labels"][line, : len(row["labels"])] != IGNORED).sum() == len(row["labels"]) - len(starts)
+        assert (batch["labels"][line, starts] == IGNORE_INDEX).all()
+        assert (batch["labels"][line, : len(row["labels"])] != IGNORE_INDEX).sum() == len(row["labels"]) - len(starts)
 
 
 def test_rows_of_a_batch_are_described_as_packs(make):

@@ -82,7 +82,7 @@ def test_dpo_gradients(loss_type, divergence):
 
 
 @pytest.mark.parametrize("loss_type", ["sigmoid", "aot", "aot_unpaired", "ipo", "discopop"])
-def test_empty_places_change_nothing(loss_type):
+def test_empty_positions_change_nothing(loss_type):
     wide = Pairs(*(jnp.concatenate([jnp.zeros(3), values]) for values in PAIRS))
 
     def loss(chosen, pairs):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from easydel_trainers.algorithms.sft.loss import sft_loss
-from easydel_trainers.step.targets import IGNORED, next_labels, trained_tokens
+from easydel_trainers.step.targets import IGNORE_INDEX, next_labels, trained_tokens
 
 PROBABILITIES = (-0.1, -1.0, -3.0)  # log-probabilities of the three labels
 
@@ -20,7 +20,7 @@ def hand_made():
     gaps = [-np.log(np.exp(-lp) - 1) for lp in PROBABILITIES]
     hidden = jnp.array([[[gap] for gap in gaps] + [[0.0]]], jnp.float32)
     head = jnp.array([[1.0], [0.0]], jnp.float32)
-    labels = jnp.array([[IGNORED, 0, 0, 0]])
+    labels = jnp.array([[IGNORE_INDEX, 0, 0, 0]])
     return hidden, head, labels
 
 
@@ -45,7 +45,7 @@ def random_case(seed=0, batch=3, seq=8, dim=5, vocab=11):
     keys = jax.random.split(jax.random.key(seed), 3)
     hidden = jax.random.normal(keys[0], (batch, seq, dim))
     head = jax.random.normal(keys[1], (vocab, dim))
-    labels = jax.random.randint(keys[2], (batch, seq), 0, vocab).at[:, 0].set(IGNORED).at[0, 3:5].set(IGNORED)
+    labels = jax.random.randint(keys[2], (batch, seq), 0, vocab).at[:, 0].set(IGNORE_INDEX).at[0, 3:5].set(IGNORE_INDEX)
     return hidden, head, labels
 
 
@@ -58,7 +58,7 @@ def test_equals_the_dense_formula_with_gradients(loss_type):
         logp = jax.nn.log_softmax(hidden @ head.T, axis=-1)
         logp = jnp.take_along_axis(logp, jnp.maximum(targets, 0)[..., None], axis=-1)[..., 0]
         weight = jax.lax.stop_gradient(jnp.exp(logp)) if loss_type == "dft" else 1.0
-        return jnp.where(targets == IGNORED, 0.0, -weight * logp).sum()
+        return jnp.where(targets == IGNORE_INDEX, 0.0, -weight * logp).sum()
 
     def ours(hidden, head):
         return sft_loss(hidden, head, labels, loss_type=loss_type)[0]
@@ -72,7 +72,7 @@ def test_equals_the_dense_formula_with_gradients(loss_type):
 
 def test_an_ignored_row_is_as_good_as_absent():
     hidden, head, labels = random_case()
-    ignored = labels.at[1].set(IGNORED)
+    ignored = labels.at[1].set(IGNORE_INDEX)
     with_row = sft_loss(hidden, head, ignored)[0]
     without = sft_loss(hidden[jnp.array([0, 2])], head, labels[jnp.array([0, 2])])[0]
     assert float(with_row) == pytest.approx(float(without), rel=1e-6)
@@ -80,7 +80,7 @@ def test_an_ignored_row_is_as_good_as_absent():
 
 def test_nothing_trained_is_zero_with_zero_gradient():
     hidden, head, labels = random_case()
-    nothing = jnp.full_like(labels, IGNORED)
+    nothing = jnp.full_like(labels, IGNORE_INDEX)
     value, grad = jax.value_and_grad(lambda h: sft_loss(h, head, nothing)[0])(hidden)
     assert float(value) == 0.0
     assert not np.asarray(grad).any()
@@ -96,4 +96,4 @@ def test_order_of_rows_does_not_matter():
 
 
 def test_the_last_place_of_a_line_predicts_nothing():
-    assert next_labels(jnp.array([[IGNORED, 4, 5]])).tolist() == [[4, 5, IGNORED]]
+    assert next_labels(jnp.array([[IGNORE_INDEX, 4, 5]])).tolist() == [[4, 5, IGNORE_INDEX]]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from easydel_models.parameters import split_params
 from easydel_trainers import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, KTOConfig, KTOTrainer
+from easydel_trainers.data.bins import Bin, Piece, spread
 from easydel_trainers.data.groups import Group, GroupLayout
-from easydel_trainers.data.lines import Line, Piece, spread
 from easydel_trainers.data.steps import count_attended, count_held, count_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,25 +39,25 @@ def layout(*, rows: int, share_prompts: bool = True, **options) -> GroupLayout:
 
 
 def tokens_of(sequence: dict) -> list[tuple]:
-    """A sequence as its places' (token, label, weight, position)."""
+    """A sequence as its positions' (token, label, weight, position)."""
     columns = [map(float, values) for values in sequence.values()]
     return list(zip(*columns, map(float, range(len(sequence["input_ids"]))), strict=True))
 
 
 def sequences_in(arrays: dict) -> list[list[tuple]]:
-    """Every sequence in the lines as `tokens_of` shows it, its prompt's copy included."""
+    """Every sequence in the bins as `tokens_of` shows it, its prompt's copy included."""
     found = []
     flat = {name: array.reshape(-1, array.shape[-1]) for name, array in arrays.items() if name != "rows"}
-    for line in range(len(flat["input_ids"])):
-        of_line = {name: array[line] for name, array in flat.items()}
-        places = list(zip(*(of_line[name] for name in ("input_ids", "labels", "weights", "positions")), strict=True))
-        numbers, prefixes = of_line["segment_ids"], of_line["prefix_ids"]
+    for bin_number in range(len(flat["input_ids"])):
+        of_bin = {name: array[bin_number] for name, array in flat.items()}
+        found_in = list(zip(*(of_bin[name] for name in ("input_ids", "labels", "weights", "positions")), strict=True))
+        numbers, prefixes = of_bin["segment_ids"], of_bin["prefix_ids"]
         for number in sorted({*numbers.tolist()} - {0, *prefixes.tolist()}):
             own = np.flatnonzero(numbers == number)
             (prefix,) = {*prefixes[own].tolist()}
             copy_of_prompt = np.flatnonzero(numbers == prefix) if prefix else []
-            assert all(place < own[0] for place in copy_of_prompt)
-            found.append([tuple(map(float, places[place])) for place in (*copy_of_prompt, *own)])
+            assert all(position < own[0] for position in copy_of_prompt)
+            found.append([tuple(map(float, found_in[position])) for position in (*copy_of_prompt, *own)])
     return found
 
 
@@ -101,7 +101,7 @@ def test_a_line_holds_a_prompt_once():
 def test_a_copy_too_far_away_is_not_shared():
     """Ten answers of a thousand tokens: passing by them would cost more than the eight tokens of their prompt."""
     prompt, answer = [*range(9)], [1] * 1000
-    long, short = Line(), Line()
+    long, short = Bin(), Bin()
     for number in range(1, 11):
         long.add(number, group(prompt, answer).sequences[0], prompt=8)
         short.add(number, group(prompt, answer[:30]).sequences[0], prompt=8)
@@ -112,8 +112,8 @@ def test_a_copy_too_far_away_is_not_shared():
 def test_answers_are_spread_so_that_most_find_their_prompt():
     pieces = [Piece(group(prompt, [n] * 5).sequences, len(prompt) - 1) for n in (1, 2, 3, 4) for prompt in PROMPTS[:1]]
     pieces += [Piece(group([30, 31, 32, 33, 34], [n] * 5).sequences, 4) for n in (1, 2, 3, 4)]
-    assert [sorted(indices) for indices in spread(pieces, lines=2)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    assert [len(indices) for indices in spread(pieces, lines=2, most=4)] == [4, 4]
+    assert [sorted(indices) for indices in spread(pieces, count=2)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert [len(indices) for indices in spread(pieces, count=2, most=4)] == [4, 4]
 
 
 def reward(completions, **columns):

@@ -10,7 +10,7 @@ import pytest
 from easydel_models.parameters import split_params
 from easydel_trainers import SFTConfig
 from easydel_trainers.algorithms.sft.algorithm import SFTObjective
-from easydel_trainers.data.layout import IGNORED, StepLayout
+from easydel_trainers.data.layout import IGNORE_INDEX, StepLayout
 from easydel_trainers.step.optimizer import decays
 from easydel_trainers.step.step import TrainState, make_train_step
 
@@ -24,7 +24,7 @@ def rows():
     for number, length in enumerate(LENGTHS):
         ids = rng.integers(3, 97, length).astype(np.int32)
         labels = ids.copy()
-        labels[: length * number // 10] = IGNORED
+        labels[: length * number // 10] = IGNORE_INDEX
         out.append({"input_ids": ids, "labels": labels})
     return out
 
@@ -37,7 +37,7 @@ def one_step(model, *, micro_batches, padding_free, loss_type="nll", buckets=Non
     optimizer = optax.sgd(1.0)
     layout = StepLayout(
         micro_batches=micro_batches,
-        lines=8 // micro_batches,
+        rows=8 // micro_batches,
         padding_free=padding_free,
         buckets=buckets,
         pad_left=pad_left,

@@ -27,7 +27,7 @@ class Input:
     """What a step's input says of its size."""
 
     def __init__(self, tokens):
-        self.tokens = self.held = self.places = tokens
+        self.tokens = self.held = self.padded_tokens = tokens
         self.attended = 0
 
 

@@ -105,7 +105,7 @@ def test_a_tracker_that_cannot_be_opened_or_closed_costs_no_run(make, monkeypatc
     assert (tmp_path / "run" / "checkpoints" / "4").is_dir()
 
 
-def test_a_resumed_run_replaces_what_tensorboard_heard_of_steps_taken_again(make, tmp_path, monkeypatch):
+def test_a_resumed_run_replaces_what_tensorboard_shows_of_steps_taken_again(make, tmp_path, monkeypatch):
     from easydel_trainers.trackers import tensorboard_tracker
 
     purged = []

@@ -109,7 +109,7 @@ def test_a_spike_is_told_with_its_rows_and_the_run_goes_on(make, caplog):
 )
 def test_no_spike_is_seen_in_the_first_losses_or_without_a_factor(factor, losses, spikes):
     watch = LossWatch(factor, lambda position: ())
-    prepared = PreparedStep(arrays={}, tokens=1, held=1, places=1, epoch=0, data_state={})
+    prepared = PreparedStep(arrays={}, tokens=1, held=1, padded_tokens=1, epoch=0, data_state={})
     for step, loss in enumerate(losses):
         watch.look(step, prepared, loss, 1.0)
     assert watch.spikes == spikes

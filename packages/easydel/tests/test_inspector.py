@@ -84,14 +84,14 @@ def test_figures_are_those_of_the_sample(sft):
     assert truncated.examples == (6, 7), "examples are shown although nobody asked for these rows"
 
 
-def test_segments_of_a_line_add_up_to_it(sft):
-    line = inspect_rows(sft, shown=1).batches[0].lines[0]
-    assert sum(segment.tokens for segment in line) == 64
-    assert sorted(segment.tokens for segment in line if not segment.empty) == [6, 7, 8, 9]
-    assert line[-1].empty
+def test_segments_of_a_bin_add_up_to_it(sft):
+    segments = inspect_rows(sft, shown=1).batches[0].bins[0]
+    assert sum(segment.tokens for segment in segments) == 64
+    assert sorted(segment.tokens for segment in segments if not segment.empty) == [6, 7, 8, 9]
+    assert segments[-1].empty
 
 
-def test_packs_are_shown_as_the_lines_they_become(tokenizer):
+def test_packs_are_shown_as_the_bins_they_become(tokenizer):
     rows = [{"text": words(3, count)} for count in (4, 5, 3, 6, 30, 2)]
     config = SFTConfig(
         packing=True, packing_strategy="bfd_split", max_length=10, total_batch_size=2, shuffle_train_dataset=False
@@ -100,8 +100,8 @@ def test_packs_are_shown_as_the_lines_they_become(tokenizer):
     inspection = inspect_rows(trainer, shown=6)
     assert inspection.rows[4].reasons == (), "split over packs, not cut"
     assert inspection.rows[4].sequences[0].cut == 0
-    lines = [line for batch in inspection.batches for line in batch.lines]
-    lengths = [segment.tokens for line in lines for segment in line if not segment.empty]
+    bins = [segments for batch in inspection.batches for segments in batch.bins]
+    lengths = [segment.tokens for segments in bins for segment in segments if not segment.empty]
     assert sum(lengths) == sum(inspection.lengths) == sum(count + 1 for count in (4, 5, 3, 6, 30, 2))
     assert inspection.fill > 0.7
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Self, TypeVar
 
-from easydata_sources.shown import readable
+from easydata_sources.safe_text import readable
 
 ErrorT = TypeVar("ErrorT", bound="DataFormatError")
 

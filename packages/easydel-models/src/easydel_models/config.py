@@ -24,7 +24,7 @@ from easydel_models.layers.gated import Gated
 from easydel_models.layers.layer import LayerConfig
 from easydel_models.layers.norms import NormConfig
 from easydel_models.layers.rope import RopeConfig
-from easydel_models.shown import quoted
+from easydel_models.safe_text import quoted
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from easydel_models.errors import ConfigError, ModelError
-from easydel_models.shown import quoted
+from easydel_models.safe_text import quoted
 
 _MOST_IDS = 10_000
 _MOST_LAYERS = 2**12

@@ -181,7 +181,7 @@ class _Pass:
             segment_ids=segment_ids,
             prefix_ids=prefix_ids,
             longest_segment=self.longest_segment,
-            places=self.parallel.places(positions, segment_ids, prefix_ids),
+            mask_inputs=self.parallel.mask_inputs(positions, segment_ids, prefix_ids),
             ropes=ropes_of(self.config, positions, lengths),
             norm=self.config.norm,
             exchange=self.parallel,
@@ -262,8 +262,8 @@ def _layer_run(how: _Pass, stack: Stack, tokens: Tokens) -> Callable[[Array, Par
     def run(x: Array, layer: Params) -> tuple[Any, ...]:
         # Who sees whom is tied to the layer's input: what depends on nothing in the scan is computed once before it,
         # and the masks of all blocks, which are length² for every row, would be kept.
-        x, places = jax.lax.optimization_barrier((x, dict(tokens.places)))
-        of_layer = dataclasses.replace(tokens, places=places)
+        x, mask_inputs = jax.lax.optimization_barrier((x, dict(tokens.mask_inputs)))
+        of_layer = dataclasses.replace(tokens, mask_inputs=mask_inputs)
         x, memory, routing = layer_forward(stack.config, how.parallel.gathered(layer, how.dtype), x, of_layer)
         return x, memory if kept else None, routing
 
@@ -348,11 +348,11 @@ def _specs_of(params: Params, mesh: AbstractMesh) -> Params:
 
 
 def restarting_positions(segment_ids: Int[Array, "B T"]) -> Int[Array, "B T"]:
-    """Returns the place of every token inside its own run of equal segment ids, from 0."""
-    places = jnp.broadcast_to(jnp.arange(segment_ids.shape[1], dtype=jnp.int32)[None], segment_ids.shape)
+    """Returns the position of every token inside its own run of equal segment ids, from 0."""
+    indices = jnp.broadcast_to(jnp.arange(segment_ids.shape[1], dtype=jnp.int32)[None], segment_ids.shape)
     changed = jnp.diff(segment_ids, axis=1, prepend=segment_ids[:, :1]) != 0
-    starts = jax.lax.cummax(jnp.where(changed, places, jnp.int32(0)), axis=1)
-    return places - starts
+    starts = jax.lax.cummax(jnp.where(changed, indices, jnp.int32(0)), axis=1)
+    return indices - starts
 
 
 def _default_positions(input_ids: Array, segment_ids: Array | None) -> Array:

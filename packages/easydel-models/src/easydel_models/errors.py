@@ -1,6 +1,6 @@
 """What this package raises: one base, one class for each thing a user can mend."""
 
-from easydel_models.shown import readable
+from easydel_models.safe_text import readable
 
 
 class ModelError(ValueError):

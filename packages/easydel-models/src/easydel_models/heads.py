@@ -291,7 +291,7 @@ class SequenceClassifier(DecoderModel):
     Which token: the last real one that is not the pad token. Rows end in padding, and where the pad token is
         also
     the end-of-turn token the real one at the end is passed over too, as transformers does, so that scores do
-    not depend on whether a row was closed. A row of nothing but pad tokens is scored at its last real place;
+    not depend on whether a row was closed. A row of nothing but pad tokens is scored at its last real position;
     without a ``pad_token_id`` in the configuration every row is.
     """
 
@@ -330,8 +330,8 @@ class SequenceClassifier(DecoderModel):
         """
         segments = segments_of(attention_mask, segment_ids)
         hidden = self.hidden(input_ids, segment_ids=segments, positions=positions, remat=remat, dropout_key=dropout_key)
-        places = pooled_places(input_ids, segments, self.config.pad_token_id)
-        pooled = jnp.take_along_axis(hidden, places[:, None, None], axis=1)[:, 0]
+        positions = pooled_positions(input_ids, segments, self.config.pad_token_id)
+        pooled = jnp.take_along_axis(hidden, positions[:, None, None], axis=1)[:, 0]
         score = self.score[...].astype(hidden.dtype)
         return jnp.einsum("bd,cd->bc", pooled, score, preferred_element_type=jnp.float32)
 
@@ -349,10 +349,10 @@ def segments_of(attention_mask: Mask | None, segment_ids: Int[Array, "B T"] | No
     return attention_mask.astype(jnp.int32)
 
 
-def pooled_places(
+def pooled_positions(
     input_ids: Int[Array, "B T"], segment_ids: Int[Array, "B T"] | None, pad_token_id: int | None
 ) -> Int[Array, " B"]:
-    """Returns the place in each row whose hidden state a `SequenceClassifier` scores; its docstring has the rule."""
+    """Returns the position in each row whose hidden state a `SequenceClassifier` scores; its docstring has the rule."""
     real = jnp.ones_like(input_ids, bool) if segment_ids is None else segment_ids > 0
     last_real = _last(real)
     if pad_token_id is None:
@@ -362,5 +362,5 @@ def pooled_places(
 
 
 def _last(mask: Bool[Array, "B T"]) -> Int[Array, " B"]:
-    places = jnp.arange(mask.shape[1], dtype=jnp.int32)[None]
-    return jnp.where(mask, places, jnp.int32(0)).max(axis=1)
+    positions = jnp.arange(mask.shape[1], dtype=jnp.int32)[None]
+    return jnp.where(mask, positions, jnp.int32(0)).max(axis=1)

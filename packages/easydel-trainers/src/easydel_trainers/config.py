@@ -125,11 +125,11 @@ class TrainerConfig:
     max_length: int | None = 1024
     """Longest row in tokens; longer ones are cut and counted. `None` = never cut."""
     length_buckets: Sequence[int] | None = None
-    """Lengths that lines of a batch may have, ascending, one compilation each; beyond the last, its multiples.
+    """Lengths that bins of a batch may have, ascending, one compilation each; beyond the last, its multiples.
     `None` = four lengths an octave from 64."""
 
     pad_to_multiple_of: int | None = None
-    """Make the lengths of lines a multiple of this, which some kernels are faster with. `None` = as they come."""
+    """Make the lengths of bins a multiple of this, which some kernels are faster with. `None` = as they come."""
     dp: int = 1
     """Devices that each hold all parameters and share the rows of a step. -1 = as many as the other axes leave."""
     fsdp: int = -1

@@ -52,7 +52,7 @@ def checked_window(steps: Sequence[int]) -> tuple[int, int]:
 
 
 def checked_buckets(buckets: Sequence[int]) -> tuple[int, ...]:
-    """Lengths of lines as a tuple, ascending."""
+    """Lengths of bins as a tuple, ascending."""
     buckets = tuple(buckets)
     if not buckets or any(not isinstance(b, int) or b < 1 for b in buckets) or list(buckets) != sorted(set(buckets)):
         raise ConfigError("length_buckets", buckets, "ascending whole numbers, for example [128, 256, 512]")

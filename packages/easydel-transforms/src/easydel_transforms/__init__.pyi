@@ -1,4 +1,4 @@
-from easydel_transforms.labels import IGNORED as IGNORED
+from easydel_transforms.labels import IGNORE_INDEX as IGNORE_INDEX
 from easydel_transforms.labels import TokenView as TokenView
 from easydel_transforms.lengths import LengthBudgets as LengthBudgets
 from easydel_transforms.pairs import CPOPreprocessTransform as CPOPreprocessTransform

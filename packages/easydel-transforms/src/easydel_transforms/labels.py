@@ -1,4 +1,4 @@
-"""Labels: the token to predict, or `IGNORED` where nothing is to be learnt."""
+"""Labels: the token to predict, or `IGNORE_INDEX` where nothing is to be learnt."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from easydata_sources.errors import DataFormatError
 from easydata_tokenize import EncodedRow, TokenExample
 from numpy.typing import NDArray
 
-__all__ = ["IGNORED", "TokenView", "labels_of_encoded", "labels_of_tokens", "trains_nothing"]
+__all__ = ["IGNORE_INDEX", "TokenView", "labels_of_encoded", "labels_of_tokens", "trains_nothing"]
 
-IGNORED = -100
+IGNORE_INDEX = -100
 """Label of a token that is not trained."""
 
 Labels = NDArray[np.int32]
@@ -27,7 +27,7 @@ class TokenView(NamedTuple):
 
 
 def labels_of_encoded(row: EncodedRow, completion_only_loss: bool | None) -> Labels:
-    """Return the labels of a row: the id where every mask that is in force is on, else `IGNORED`.
+    """Return the labels of a row: the id where every mask that is in force is on, else `IGNORE_INDEX`.
 
     Args:
         row: Tokens, completion start and assistant mask of one row; a mask the row has is in force.
@@ -41,9 +41,9 @@ def labels_of_encoded(row: EncodedRow, completion_only_loss: bool | None) -> Lab
     if completion_only_loss and row.completion_start is None:
         raise _no_prompt("a row without a prompt of its own (text or messages)")
     if row.completion_start is not None and completion_only_loss is not False:
-        labels[: row.completion_start] = IGNORED
+        labels[: row.completion_start] = IGNORE_INDEX
     if row.assistant_mask is not None:
-        labels[~row.assistant_mask] = IGNORED
+        labels[~row.assistant_mask] = IGNORE_INDEX
     return labels
 
 
@@ -59,7 +59,7 @@ def labels_of_tokens(example: TokenExample, completion_only_loss: bool | None, a
     if completion_only_loss and example.completion_mask is None:
         raise _no_prompt("input_ids without labels and without completion_mask")
     if example.completion_mask is not None and completion_only_loss is not False:
-        labels[~example.completion_mask] = IGNORED
+        labels[~example.completion_mask] = IGNORE_INDEX
     if assistant_only_loss and (example.assistant_mask is None or not example.assistant_mask.any()):
         raise DataFormatError(
             "Only the assistant's part is to be trained, and this tokenized row marks no assistant token.",
@@ -69,17 +69,17 @@ def labels_of_tokens(example: TokenExample, completion_only_loss: bool | None, a
             mend="tokenize the conversations again with assistant masks, or set assistant_only_loss=False",
         )
     if example.assistant_mask is not None:
-        labels[~example.assistant_mask] = IGNORED
+        labels[~example.assistant_mask] = IGNORE_INDEX
     return labels
 
 
 def trains_nothing(labels: Labels) -> bool:
     """Whether no token is predicted; the first token never is, as nothing comes before it.
 
-    >>> trains_nothing(np.array([7, IGNORED], np.int32)), trains_nothing(np.array([IGNORED, 7], np.int32))
+    >>> trains_nothing(np.array([7, IGNORE_INDEX], np.int32)), trains_nothing(np.array([IGNORE_INDEX, 7], np.int32))
     (True, False)
     """
-    return bool((labels[1:] == IGNORED).all())
+    return bool((labels[1:] == IGNORE_INDEX).all())
 
 
 def _no_prompt(found: str) -> DataFormatError:

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from easydel_transforms.excerpts import excerpt
 from easydel_transforms.labels import (
-    IGNORED,
+    IGNORE_INDEX,
     TokenView,
     labels_of_encoded,
     labels_of_tokens,
@@ -128,7 +128,7 @@ class SFTPreprocessTransform(CountingTransform):
         ids, labels = outputs[0]["input_ids"], outputs[0]["labels"]
         texts = self._encoder.decode_each(ids)
         return [
-            TokenView(int(token), text, bool(label != IGNORED))
+            TokenView(int(token), text, bool(label != IGNORE_INDEX))
             for token, text, label in zip(ids, texts, labels, strict=True)
         ]
 

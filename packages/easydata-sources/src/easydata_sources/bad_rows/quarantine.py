@@ -13,7 +13,7 @@ import os
 from typing import Any, TypeAlias
 
 from easydata_sources.errors import DataError, DataFormatError
-from easydata_sources.shown import without_secrets
+from easydata_sources.safe_text import without_secrets
 
 _CONTENT_CHARACTERS = 1 << 16
 _FIELDS = {"file", "row", "reason", "error", "content"}

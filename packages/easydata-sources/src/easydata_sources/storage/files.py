@@ -27,7 +27,7 @@ from easydata_sources.errors import (
     UnfinishedFilesError,
 )
 from easydata_sources.hf.saved_by_datasets import saved_files
-from easydata_sources.shown import without_secrets_of_addresses
+from easydata_sources.safe_text import without_secrets_of_addresses
 from easydata_sources.storage.file_stamp import FileStamp, stamp_of_local, stamp_of_remote
 from easydata_sources.storage.local_files import files_below, matching_files
 from easydata_sources.storage.server_faults import told_in_our_words

@@ -32,7 +32,7 @@ from easydel_models.heads import DecoderModel, SequenceClassifier
 from easydel_models.layers.linear import LORA_A, LORA_B
 from easydel_models.mesh.sharding import one_writer, to_host
 from easydel_models.parameters import Params, flattened, parameter_specs, split_params, update_params
-from easydel_models.shown import quoted
+from easydel_models.safe_text import quoted
 
 CONFIG = "adapter_config.json"
 MODEL_CONFIG = "config.json"

@@ -7,7 +7,7 @@ from typing import Any
 from easydel_models.config_values import is_number, is_whole
 from easydel_models.errors import LoraError
 from easydel_models.files.json_file import read_json_object
-from easydel_models.shown import quoted
+from easydel_models.safe_text import quoted
 
 _MOST_RANK = 1 << 16
 

@@ -15,7 +15,7 @@ def adapted_kernels(config: DecoderConfig, lora: LoraConfig) -> list[str]:
     """Returns the dotted paths of the kernels that are adapted, such as ``layers.query``.
 
     Raises:
-        LoraError: If a target matches no linear layer, or a layer in some places of a stack only.
+        LoraError: If a target matches no linear layer, or a layer in some layers of a stack only.
     """
     modules = {path: linear_modules(config, path) for path in linear_paths(config)}
     for target in lora.targets:

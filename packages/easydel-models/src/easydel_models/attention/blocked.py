@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
-from easydel_models.attention.mask import Places, Rule, Span, visible
+from easydel_models.attention.mask import MaskInputs, Rule, Span, visible
 
 BLOCK = 128
 """Queries per block; of 64 to 512 the fastest on CPU at 4 rows of 512 tokens with 9 heads."""
@@ -34,19 +34,19 @@ def blocked_attention(
     key: Float[Array, "B S G K"],
     value: Float[Array, "B S G K"],
     rule: Rule,
-    places: Places,
+    mask_inputs: MaskInputs,
     *,
     sinks: Float[Array, " H"] | None = None,
 ) -> Float[Array, "B T H K"]:
     """Attention in blocks of `BLOCK` queries; see `easydel_models.attention.attention`."""
     batch, length, heads, head_dim = query.shape
     groups = key.shape[2]
-    places = _whole_places(places, batch, length, key.shape[1])
+    mask_inputs = _whole_mask_inputs(mask_inputs, batch, length, key.shape[1])
     query, key, value = (_whole_blocks(array) for array in (query, key, value))
     grouped = query.reshape(batch, query.shape[1], groups, heads // groups, head_dim)
     of_heads = None if sinks is None else sinks.astype(jnp.float32).reshape(groups, heads // groups)
     inputs = _Heads(grouped.transpose(0, 2, 3, 1, 4), key.swapaxes(1, 2), value.swapaxes(1, 2), of_heads)
-    mixed = _attend(rule, inputs, places)
+    mixed = _attend(rule, inputs, mask_inputs)
     return jnp.transpose(mixed, (0, 3, 1, 2, 4)).reshape(query.shape)[:, :length]
 
 
@@ -69,16 +69,16 @@ class _Rows(NamedTuple):
     """Inner product of the result and its gradient: the mean of the weights' gradients under the weights."""
 
 
-def _mixed(rule: Rule, inputs: _Heads, places: Places) -> Float[Array, "B G R T K"]:
-    return _attend_forward(rule, inputs, places)[0]
+def _mixed(rule: Rule, inputs: _Heads, mask_inputs: MaskInputs) -> Float[Array, "B G R T K"]:
+    return _attend_forward(rule, inputs, mask_inputs)[0]
 
 
-def _attend_forward(rule, inputs, places):
+def _attend_forward(rule, inputs, mask_inputs):
     def block(start):
         def branch(keys: Span):
             if not keys.size:
                 return jnp.zeros_like(_rows_of(inputs.query, start)), jnp.zeros((*inputs.query.shape[:3], BLOCK))
-            mask = visible(rule, places, Span(start, BLOCK), keys)[:, None, None]
+            mask = visible(rule, mask_inputs, Span(start, BLOCK), keys)[:, None, None]
             of_block, key, value = (
                 _rows_of(inputs.query, start),
                 _keys_of(inputs.key, keys),
@@ -86,16 +86,16 @@ def _attend_forward(rule, inputs, places):
             )
             return _block_forward(rule, _Heads(of_block, key, value, inputs.sinks), mask)
 
-        return _with_seen_keys(rule, places, start, inputs.key.shape[2], branch)
+        return _with_seen_keys(rule, mask_inputs, start, inputs.key.shape[2], branch)
 
     mixed, normaliser = jax.lax.map(block, _starts(inputs))
     mixed = checkpoint_name(_in_a_row(mixed), "attention")
     normaliser = checkpoint_name(_in_a_row(normaliser), "attention")
-    return mixed, (inputs, places, mixed, normaliser)
+    return mixed, (inputs, mask_inputs, mixed, normaliser)
 
 
 def _attend_backward(rule, kept, d_mixed):
-    inputs, places, mixed, normaliser = kept
+    inputs, mask_inputs, mixed, normaliser = kept
     key, value = inputs.key, inputs.value
     delta = jnp.sum(d_mixed.astype(jnp.float32) * mixed.astype(jnp.float32), axis=-1)
     rows = _Rows(inputs.query, d_mixed, normaliser, delta)
@@ -105,12 +105,12 @@ def _attend_backward(rule, kept, d_mixed):
             if not keys.size:
                 return sums, jnp.zeros_like(_rows_of(inputs.query, start))
             of_block = _Rows(*(_rows_of(array, start) for array in rows))
-            mask = visible(rule, places, Span(start, BLOCK), keys)[:, None, None]
+            mask = visible(rule, mask_inputs, Span(start, BLOCK), keys)[:, None, None]
             d_query, *d_parts = _block_backward(rule, of_block, _keys_of(key, keys), _keys_of(value, keys), mask)
             added = [_add_to_keys(total, part, keys) for total, part in zip(sums, d_parts, strict=True)]
             return tuple(added), d_query
 
-        return _with_seen_keys(rule, places, start, key.shape[2], branch)
+        return _with_seen_keys(rule, mask_inputs, start, key.shape[2], branch)
 
     zeros = jnp.zeros(key.shape, jnp.float32), jnp.zeros(value.shape, jnp.float32)
     (d_key, d_value), d_queries = jax.lax.scan(block, zeros, _starts(inputs))
@@ -127,10 +127,10 @@ _attend.defvjp(_attend_forward, _attend_backward)
 
 
 def _with_seen_keys(
-    rule: Rule, places: Places, start: Int[Array, ""], length: int, function: Callable[[Span], Any]
+    rule: Rule, mask_inputs: MaskInputs, start: Int[Array, ""], length: int, function: Callable[[Span], Any]
 ) -> Any:
     """Calls ``function`` with a stretch of keys that holds all that the block from ``start`` on sees."""
-    seen = visible(rule, places, Span(start, BLOCK), Span(0, length)).any(axis=(0, 1))
+    seen = visible(rule, mask_inputs, Span(start, BLOCK), Span(0, length)).any(axis=(0, 1))
     seen = jnp.broadcast_to(seen, (length,))
     first = jnp.argmax(seen).astype(jnp.int32)
     end = jnp.int32(length) - jnp.argmax(seen[::-1]).astype(jnp.int32)
@@ -235,11 +235,11 @@ def _whole_blocks(array: Array) -> Array:
     return jnp.pad(array, [(0, 0), (0, missing)] + [(0, 0)] * (array.ndim - 2)) if missing else array
 
 
-def _whole_places(places: Places, batch: int, length: int, kv_length: int) -> Places:
-    """Places of whole blocks: what was filled in belongs to no document."""
-    if places.segment_ids is None and not (length % BLOCK or kv_length % BLOCK):
-        return places
-    if places.segment_ids is None:
+def _whole_mask_inputs(mask_inputs: MaskInputs, batch: int, length: int, kv_length: int) -> MaskInputs:
+    """MaskInputs of whole blocks: what was filled in belongs to no document."""
+    if mask_inputs.segment_ids is None and not (length % BLOCK or kv_length % BLOCK):
+        return mask_inputs
+    if mask_inputs.segment_ids is None:
         ones = (jnp.ones((batch, size), jnp.int32) for size in (length, kv_length))
-        places = places._replace(segment_ids=next(ones), kv_segment_ids=next(ones))
-    return Places(*(None if array is None else _whole_blocks(array) for array in places))
+        mask_inputs = mask_inputs._replace(segment_ids=next(ones), kv_segment_ids=next(ones))
+    return MaskInputs(*(None if array is None else _whole_blocks(array) for array in mask_inputs))

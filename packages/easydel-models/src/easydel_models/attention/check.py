@@ -85,9 +85,9 @@ def _continued(packed: Array) -> dict[str, Array]:
     """The second and the fourth document of each row go on from the one before them."""
     number = np.asarray(packed)
     sizes = np.bincount(number)
-    places = np.arange(len(number)) - np.searchsorted(number, number)
+    within = np.arange(len(number)) - np.searchsorted(number, number)
     prefix = np.where(number % 2 == 0, number - 1, 0)
-    positions = jnp.asarray(np.stack([places + sizes[prefix]] * 2), jnp.int32)
+    positions = jnp.asarray(np.stack([within + sizes[prefix]] * 2), jnp.int32)
     prefix_ids = jnp.asarray(np.stack([prefix] * 2), jnp.int32)
     return {"prefix_ids": prefix_ids, "positions": positions, "kv_positions": positions}
 

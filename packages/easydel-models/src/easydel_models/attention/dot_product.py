@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from easydel_models.attention.mask import Places, Rule, Span, visible
+from easydel_models.attention.mask import MaskInputs, Rule, Span, visible
 
 
 def dot_product_attention(
@@ -20,7 +20,7 @@ def dot_product_attention(
     key: Float[Array, "B S G K"],
     value: Float[Array, "B S G K"],
     rule: Rule,
-    places: Places,
+    mask_inputs: MaskInputs,
     *,
     kernel: Literal["xla", "cudnn"],
 ) -> Float[Array, "B T H K"]:
@@ -33,25 +33,25 @@ def dot_product_attention(
         raise ValueError(f"`softcap` is {rule.softcap}, which {kernel!r} attention cannot do; take 'blocked'.")
     if kernel == "cudnn" and query.dtype not in (jnp.bfloat16, jnp.float16):
         raise ValueError(f"'cudnn' attention takes bfloat16 or float16; found {query.dtype}. Set dtype='bfloat16'.")
-    masked = places.segment_ids is not None or places.positions is not None
+    masked = mask_inputs.segment_ids is not None or mask_inputs.positions is not None
     mixed = jax.nn.dot_product_attention(
         query,
         key,
         value,
-        mask=_whole_mask(rule, places) if masked else None,
+        mask=_whole_mask(rule, mask_inputs) if masked else None,
         is_causal=rule.causal and not masked,
         local_window_size=None if masked or rule.window is None else (rule.window - 1, 0),
         scale=rule.scale,
         implementation=kernel,
     )
-    if places.segment_ids is None:
+    if mask_inputs.segment_ids is None:
         return mixed
-    return jnp.where(places.segment_ids[:, :, None, None] > 0, mixed, jnp.zeros((), mixed.dtype))
+    return jnp.where(mask_inputs.segment_ids[:, :, None, None] > 0, mixed, jnp.zeros((), mixed.dtype))
 
 
-def _whole_mask(rule: Rule, places: Places) -> Array:
+def _whole_mask(rule: Rule, mask_inputs: MaskInputs) -> Array:
     """``[B, 1, T, S]``. Padding sees something, or its softmax would be 0 / 0; what it gets is dropped."""
-    seen = visible(rule, places, Span(0, rule.query_length), Span(0, rule.kv_length))
-    if places.segment_ids is not None:
-        seen = seen | (places.segment_ids == 0)[:, :, None]
+    seen = visible(rule, mask_inputs, Span(0, rule.query_length), Span(0, rule.kv_length))
+    if mask_inputs.segment_ids is not None:
+        seen = seen | (mask_inputs.segment_ids == 0)[:, :, None]
     return jnp.broadcast_to(seen, (seen.shape[0], rule.query_length, rule.kv_length))[:, None]

@@ -8,7 +8,7 @@ Implementations differ in memory and speed only. What one of them cannot honour 
 | ``blocked`` | block * length, recomputed in the backward pass | anywhere | |
 | ``xla`` | length², by `jax.nn.dot_product_attention` | anywhere | softcap, sinks |
 | ``cudnn`` | none; a mask of length² where there are documents | NVIDIA GPU (unverified) | softcap, sinks, float32 |
-| ``splash`` | none | TPU (unverified) | places that are not the order in the row, prefixes, sinks |
+| ``splash`` | none | TPU (unverified) | positions that are not the order in the row, prefixes, sinks |
 
 Unverified means that nobody has run `python -m easydel_models.attention.check` on such a machine yet.
 
@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int
 
 from easydel_models.attention.blocked import blocked_attention
 from easydel_models.attention.dot_product import dot_product_attention
-from easydel_models.attention.mask import Places, Rule
+from easydel_models.attention.mask import MaskInputs, Rule
 from easydel_models.attention.reference import reference_attention
 from easydel_models.attention.splash import splash_attention
 
@@ -68,8 +68,8 @@ def attention(
         kv_positions: Place of each key; given together with `positions` or not at all.
         prefix_ids: Document that each query sees besides its own, such as a prompt that several answers continue; 0 =
             none. Needs `segment_ids`.
-        causal: Whether a query sees only keys at its own place or before.
-        window: Number of places a query sees back, its own included; None = all. Needs `causal`.
+        causal: Whether a query sees only keys at its own position or before.
+        window: Number of positions a query sees back, its own included; None = all. Needs `causal`.
         scale: Factor on the scores; None = 1 / sqrt(K).
         softcap: Bound on the magnitude of the scores; None = no bound.
         sinks: For each query head a score that takes part in the softmax and has no value, so that a head may look at
@@ -98,15 +98,15 @@ def attention(
         scale=query.shape[-1] ** -0.5 if scale is None else scale,
         softcap=softcap,
     )
-    places = Places(segment_ids, kv_segment_ids, positions, kv_positions, prefix_ids).checked(rule)
+    mask_inputs = MaskInputs(segment_ids, kv_segment_ids, positions, kv_positions, prefix_ids).checked(rule)
     if implementation == "auto":
         implementation = "reference" if query.shape[1] <= SHORT else "blocked"
     attend = _available(implementation)
     if sinks is None:
-        return attend(query, key, value, rule, places)
+        return attend(query, key, value, rule, mask_inputs)
     if implementation not in _WITH_SINKS:
         raise ValueError(f"{implementation!r} attention knows no sinks; take one of {', '.join(_WITH_SINKS)}.")
-    return attend(query, key, value, rule, places, sinks=sinks)
+    return attend(query, key, value, rule, mask_inputs, sinks=sinks)
 
 
 def why_unavailable(implementation: str) -> str | None:

@@ -1,6 +1,6 @@
 """Who sees whom: the one definition of the attention mask, which every implementation evaluates.
 
-What is known before the run is in `Rule`; what is data, in `Places`.
+What is known before the run is in `Rule`; what is data, in `MaskInputs`.
 
 Axis letters: B batch, T query tokens, S key tokens, t and s those of one block.
 """
@@ -42,7 +42,7 @@ class Rule:
         return min(self.kv_length, self.window + queries - 1)
 
 
-class Places(NamedTuple):
+class MaskInputs(NamedTuple):
     """The data half: where each query and key belongs; None where the rule does not ask."""
 
     segment_ids: Int[Array, "B T"] | None
@@ -52,7 +52,7 @@ class Places(NamedTuple):
     prefix_ids: Int[Array, "B T"] | None = None
     """Of queries: the document that they see besides their own; 0 = none."""
 
-    def checked(self, rule: Rule) -> "Places":
+    def checked(self, rule: Rule) -> "MaskInputs":
         """Fills in the keys' half where it equals the queries'.
 
         Raises:
@@ -82,27 +82,27 @@ class Span(NamedTuple):
     size: int
 
 
-def visible(rule: Rule, places: Places, queries: Span, keys: Span) -> Bool[Array, "#B #t #s"]:
+def visible(rule: Rule, mask_inputs: MaskInputs, queries: Span, keys: Span) -> Bool[Array, "#B #t #s"]:
     """Returns which of ``queries`` see which of ``keys``; an axis is 1 where the answer does not depend on it."""
     seen = jnp.ones((1, 1, 1), bool)
-    if places.segment_ids is not None and places.kv_segment_ids is not None:
-        of_query, of_key = _cut(places.segment_ids, queries), _cut(places.kv_segment_ids, keys)
+    if mask_inputs.segment_ids is not None and mask_inputs.kv_segment_ids is not None:
+        of_query, of_key = _cut(mask_inputs.segment_ids, queries), _cut(mask_inputs.kv_segment_ids, keys)
         seen = of_query[:, :, None] == of_key[:, None, :]
-        if places.prefix_ids is not None:
-            prefix = _cut(places.prefix_ids, queries)
+        if mask_inputs.prefix_ids is not None:
+            prefix = _cut(mask_inputs.prefix_ids, queries)
             seen = seen | ((prefix[:, :, None] == of_key[:, None, :]) & (prefix > 0)[:, :, None])
         seen = seen & (of_query > 0)[:, :, None]
     if rule.causal:
-        behind = _distance(places, queries, keys)
+        behind = _distance(mask_inputs, queries, keys)
         seen = seen & (behind >= 0)
         if rule.window is not None:
             seen = seen & (behind < rule.window)
     return seen
 
 
-def _distance(places: Places, queries: Span, keys: Span) -> Int[Array, "#B t s"]:
-    if places.positions is not None and places.kv_positions is not None:
-        return _cut(places.positions, queries)[:, :, None] - _cut(places.kv_positions, keys)[:, None, :]
+def _distance(mask_inputs: MaskInputs, queries: Span, keys: Span) -> Int[Array, "#B t s"]:
+    if mask_inputs.positions is not None and mask_inputs.kv_positions is not None:
+        return _cut(mask_inputs.positions, queries)[:, :, None] - _cut(mask_inputs.kv_positions, keys)[:, None, :]
     return (_numbers(queries)[:, None] - _numbers(keys)[None, :])[None]
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from easydel_models.attention.mask import Places, Rule, Span, visible
+from easydel_models.attention.mask import MaskInputs, Rule, Span, visible
 
 
 def reference_attention(
@@ -16,12 +16,12 @@ def reference_attention(
     key: Float[Array, "B S G K"],
     value: Float[Array, "B S G K"],
     rule: Rule,
-    places: Places,
+    mask_inputs: MaskInputs,
     *,
     sinks: Float[Array, " H"] | None = None,
 ) -> Float[Array, "B T H K"]:
     """Attention over all keys at once; see `easydel_models.attention.attention`."""
-    mask = visible(rule, places, Span(0, rule.query_length), Span(0, rule.kv_length))
+    mask = visible(rule, mask_inputs, Span(0, rule.query_length), Span(0, rule.kv_length))
     batch, length, heads, head_dim = query.shape
     groups = key.shape[2]
     grouped = query.reshape(batch, length, groups, heads // groups, head_dim)

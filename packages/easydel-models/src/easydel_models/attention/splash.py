@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from easydel_models.attention.mask import Places, Rule
+from easydel_models.attention.mask import MaskInputs, Rule
 
 LANES = 128
-"""Rows are filled up to a multiple of so many places, the kernel's smallest block."""
+"""Rows are filled up to a multiple of so many mask_inputs, the kernel's smallest block."""
 
 
 def splash_attention(
@@ -24,22 +24,22 @@ def splash_attention(
     key: Float[Array, "B T G K"],
     value: Float[Array, "B T G K"],
     rule: Rule,
-    places: Places,
+    mask_inputs: MaskInputs,
     *,
     interpret: bool = False,
 ) -> Float[Array, "B T H K"]:
     """See `easydel_models.attention.attention`.
 
     Raises:
-        ValueError: If places are not in the order of the row, or a query sees two documents.
+        ValueError: If positions are not in the order of the row, or a query sees two documents.
     """
-    if places.prefix_ids is not None:
+    if mask_inputs.prefix_ids is not None:
         raise ValueError("'splash' attention shows a query no document but its own; take 'blocked'.")
     if not rule.in_row_order or rule.query_length != rule.kv_length:
-        raise ValueError("'splash' attention knows no other places than the order in the row; take 'blocked'.")
+        raise ValueError("'splash' attention knows no other positions than the order in the row; take 'blocked'.")
     batch, length, heads, head_dim = query.shape
     groups = key.shape[2]
-    segments = jnp.ones((batch, length), jnp.int32) if places.segment_ids is None else places.segment_ids
+    segments = jnp.ones((batch, length), jnp.int32) if mask_inputs.segment_ids is None else mask_inputs.segment_ids
     kernel = _kernel(rule, length + -length % LANES, heads // groups, interpret)
     scaled = _filled(query * jnp.asarray(rule.scale, query.dtype))
     key, value, filled_segments = _filled(key), _filled(value), _filled(segments)

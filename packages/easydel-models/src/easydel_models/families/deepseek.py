@@ -20,7 +20,7 @@ from easydel_models.layers.experts import Experts
 from easydel_models.layers.latent_attention import LatentAttention
 from easydel_models.layers.layer import LayerConfig
 from easydel_models.layers.mixer import Mixer
-from easydel_models.shown import quoted
+from easydel_models.safe_text import quoted
 
 _MLP, _ATTENTION = "model.layers.{layer}.mlp", "model.layers.{layer}.self_attn"
 EXPERTS: tuple[Stored, ...] = (

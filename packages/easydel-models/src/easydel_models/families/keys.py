@@ -5,7 +5,7 @@ from typing import Any
 
 from easydel_models.errors import ConfigError
 from easydel_models.layers.activations import Activation
-from easydel_models.shown import quoted
+from easydel_models.safe_text import quoted
 
 ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from easydel_models.errors import ConfigError
 from easydel_models.families.keys import Keys
-from easydel_models.shown import quoted
+from easydel_models.safe_text import quoted
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 _MOST_LAYERS = 2**12

@@ -17,7 +17,7 @@ from easydel_models.layers.attention import Attention
 from easydel_models.layers.experts import Experts
 from easydel_models.layers.feed_forward import FeedForward
 from easydel_models.layers.layer import LayerConfig
-from easydel_models.shown import quoted
+from easydel_models.safe_text import quoted
 
 _OF_LAYER = "model.layers.{layer}.mlp"
 

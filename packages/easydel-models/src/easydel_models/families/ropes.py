@@ -7,7 +7,7 @@ from typing import Any, get_args
 from easydel_models.errors import ConfigError
 from easydel_models.families.keys import Keys
 from easydel_models.layers.rope import RopeConfig, RopeKind
-from easydel_models.shown import quoted
+from easydel_models.safe_text import quoted
 
 _WORDS: dict[RopeKind, dict[str, str]] = {
     "linear": {"factor": "factor"},

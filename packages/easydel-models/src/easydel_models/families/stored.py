@@ -42,7 +42,7 @@ class Stored(abc.ABC):
         """Returns the template of what transformers calls the module that holds the parameter."""
 
     def outputs(self, specs: Specs) -> np.ndarray:
-        """Returns, for each output of the module, its place among those of the parameters behind one another."""
+        """Returns, for each output of the module, its index among those of the parameters behind one another."""
         return np.arange(sum(specs[name].shape[-1] for name in self.holds()))
 
 

@@ -24,7 +24,7 @@ from easydel_models.families.qwen import QWEN2, QWEN2_5_VL_TEXT, QWEN3, QWEN3_VL
 from easydel_models.families.qwen_hybrid import QWEN3_5_MOE_TEXT, QWEN3_5_TEXT, QWEN3_NEXT
 from easydel_models.families.smollm3 import SMOLLM3
 from easydel_models.families.wrappers import WRAPPERS
-from easydel_models.shown import quoted
+from easydel_models.safe_text import quoted
 
 _ALL = (
     COHERE2,

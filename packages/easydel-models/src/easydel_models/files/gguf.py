@@ -25,7 +25,7 @@ from easydel_models.files.gguf_architectures import ARCHITECTURES, NOT_WEIGHTS, 
 from easydel_models.files.gguf_file import GGUFFile, GGUFTensor, open_gguf, require_gguf
 from easydel_models.files.gguf_settings import Settings
 from easydel_models.files.weights import export_shapes
-from easydel_models.shown import quoted
+from easydel_models.safe_text import quoted
 
 _ENDINGS = (".weight", ".bias")
 _OF_EXPERTS = ".experts."

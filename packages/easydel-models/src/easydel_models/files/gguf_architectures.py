@@ -14,7 +14,7 @@ import numpy as np
 from easydel_models.errors import ConfigError
 from easydel_models.files.gguf_settings import Settings
 from easydel_models.layers.rope import RopeConfig, rope_frequencies
-from easydel_models.shown import quoted
+from easydel_models.safe_text import quoted
 
 _ROPE_FACTORS = "rope_freqs.weight"
 _LONG, _SHORT = "rope_factors_long.weight", "rope_factors_short.weight"

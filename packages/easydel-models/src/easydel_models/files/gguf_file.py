@@ -20,7 +20,7 @@ import numpy as np
 
 from easydel_models.config_values import is_whole
 from easydel_models.errors import MissingExtraError, ModelNotFoundError, WeightsError
-from easydel_models.shown import quoted
+from easydel_models.safe_text import quoted
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -199,7 +199,7 @@ def _read_entry(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
     if axes > _MAX_DIMS:
         raise _broken(cursor.path, cursor.at, f"tensor {name} has {axes} axes, at most {_MAX_DIMS} are possible")
     shape = tuple(cursor.integer(f"the shape of {name}") for _ in range(axes))
-    return name, shape[::-1], cursor.integer(f"the format of {name}", "I"), cursor.integer(f"the place of {name}")
+    return name, shape[::-1], cursor.integer(f"the format of {name}", "I"), cursor.integer(f"the offset of {name}")
 
 
 def _locate(

@@ -7,7 +7,7 @@ import numpy as np
 from easydel_models.config_values import is_number, is_whole
 from easydel_models.errors import ConfigError, WeightsError
 from easydel_models.files.gguf_file import GGUFFile, GGUFTensor
-from easydel_models.shown import quoted
+from easydel_models.safe_text import quoted
 
 _SAYS_NOTHING = frozenset({"tensor_data_layout", "vocab_size"})  # nothing that the tensors do not say
 

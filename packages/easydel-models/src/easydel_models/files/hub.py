@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from easydel_models.errors import ModelNotFoundError
-from easydel_models.shown import quoted
+from easydel_models.safe_text import quoted
 
 _FILES = ["config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"]
 _IN_PACKAGE = "package://"

@@ -22,7 +22,7 @@ from easydel_models.config import CarriedTensor
 from easydel_models.errors import ModelNotFoundError, WeightsError
 from easydel_models.files.json_file import read_json_object
 from easydel_models.files.mxfp4 import HALVES
-from easydel_models.shown import quoted
+from easydel_models.safe_text import quoted
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -172,7 +172,7 @@ def stored_together(config: DecoderConfig, path: str) -> tuple[str, ...]:
 
 
 def outputs_of_module(config: DecoderConfig, path: str) -> np.ndarray:
-    """Returns, for each output of the module that holds ``path``, its place among those of `stored_together`."""
+    """Returns, for each output of the module that holds ``path``, its index among those of `stored_together`."""
     part = next(part for part in _parts(config) if path in part.paths)
     return part.stored.outputs(part.specs)
 

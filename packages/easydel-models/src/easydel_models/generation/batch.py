@@ -145,16 +145,16 @@ class Batch:
         elif len(completion.tokens) >= options.max_new_tokens:
             completion.finish_reason = "length"
         if self._work.on_tokens is not None:
-            self._work.on_tokens(completion.place, completion.tokens[before:])
+            self._work.on_tokens(completion.index, completion.tokens[before:])
 
     def _rows(self) -> Rows:
         counts = [0 if one is None else len(one.tokens) for one in self._completions]
-        places = [0 if one is None else one.place for one in self._completions]
+        indices = [0 if one is None else one.index for one in self._completions]
         return Rows(
             last=jnp.array(self._last),
             lengths=jnp.array(self._lengths),
             counts=jnp.array(counts, jnp.int32),
-            places=jnp.array(places, jnp.int32),
+            indices=jnp.array(indices, jnp.int32),
             done=jnp.array([one is None for one in self._completions]),
             present=self._present,
         )

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from easydel_models.config import DecoderConfig
-from easydel_models.generation.bending import hold_back, penalise_repetition
 from easydel_models.generation.decode_step import decode_step
+from easydel_models.generation.logits_processing import hold_back, penalise_repetition
 from easydel_models.generation.sampling import Sampling, choose, uniforms_for
 from easydel_models.generation.slot_cache import Store, recent_store
 from easydel_models.generation.weights import DecodeWeights
@@ -42,8 +42,8 @@ class Rows(NamedTuple):
     """Tokens in the cache."""
     counts: Int[Array, " B"]
     """Tokens generated."""
-    places: Int[Array, " B"]
-    """Number of the completion among all: chooses its random numbers."""
+    indices: Int[Array, " B"]
+    """Of the completion among all: chooses its random numbers."""
     done: Bool[Array, " B"]
     """Rows to take no notice of."""
     present: Bool[Array, "B V"] | None
@@ -112,12 +112,12 @@ def decode_block(plan: BlockPlan, weights: DecodeWeights, store: Store, rows: Ro
 def _next_tokens(
     plan: BlockPlan, logits: Float[Array, "B V"], rows: Rows, request: Request
 ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
-    bent = logits
+    processed = logits
     if rows.present is not None:
-        bent = penalise_repetition(bent, rows.present, plan.repetition_penalty)
+        processed = penalise_repetition(processed, rows.present, plan.repetition_penalty)
     if plan.holds_back:
-        bent = hold_back(bent, request.stop_ids, rows.counts < request.min_new_tokens)
-    return choose(logits, uniforms_for(request.key, rows.places, rows.counts), plan.sampling, bent)
+        processed = hold_back(processed, request.stop_ids, rows.counts < request.min_new_tokens)
+    return choose(logits, uniforms_for(request.key, rows.indices, rows.counts), plan.sampling, processed)
 
 
 def _with_token(present: Bool[Array, "B V"] | None, tokens: Int[Array, " B"]) -> Bool[Array, "B V"] | None:

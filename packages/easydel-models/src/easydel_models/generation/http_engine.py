@@ -18,7 +18,7 @@ from easydel_models.config_values import is_number, is_whole
 from easydel_models.errors import EngineError, OptionsError
 from easydel_models.generation.http_post import Patience, post_json
 from easydel_models.generation.options import FinishReason, GenerateResult, GenerationOptions
-from easydel_models.shown import quoted
+from easydel_models.safe_text import quoted
 
 if TYPE_CHECKING:
     from easydel_models.heads import CausalLM

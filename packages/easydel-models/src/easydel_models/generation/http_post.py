@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from easydel_models.errors import EngineError
-from easydel_models.shown import readable
+from easydel_models.safe_text import readable
 
 _AGAIN = {408, 429, 500, 502, 503, 504}
 _REDIRECTS = {301, 302, 303, 307, 308}

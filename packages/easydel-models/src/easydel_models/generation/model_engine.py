@@ -68,13 +68,13 @@ class ModelEngine:
         """Continues each prompt; completions of one prompt lie side by side in the result.
 
         Raises:
-            OptionsError: If a prompt is empty, too long, or holds an unknown id (it is named by its place), or if there
-                are stop strings and no ``decode``.
+            OptionsError: If a prompt is empty, too long, or holds an unknown id (it is named by its number), or if
+                there are stop strings and no ``decode``.
         """
         rows = checked_prompts(prompts, self._model.config, options.max_new_tokens)
         work = self._work(options)
         repeated = [row for row in rows for _ in range(options.num_return_sequences)]
-        completions = [Completion(place=place, prompt=prompt) for place, prompt in enumerate(repeated)]
+        completions = [Completion(index=index, prompt=prompt) for index, prompt in enumerate(repeated)]
         if completions:
             self._run(work, completions)
         return GenerateResult(
@@ -177,7 +177,7 @@ def generate(
 
     Raises:
         OptionsError: If an option is out of range, or a prompt is empty, too long, or holds an unknown id; the prompt
-            is named by its place.
+            is named by its number.
     """
     options = GenerationOptions(
         max_new_tokens=max_new_tokens,

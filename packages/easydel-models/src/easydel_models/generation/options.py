@@ -75,7 +75,7 @@ class GenerateResult:
     """The new tokens; the stop token is the last one, unless `max_new_tokens` came first."""
     logprobs: list[list[float]]
     """Natural log-probability of each of them under the model's distribution at the sampling temperature (greedy: at
-    1), before anything that narrows or bends that distribution (top-k, top-p, min-p, a
+    1), before anything that narrows or changes that distribution (top-k, top-p, min-p, a
     repetition penalty, a minimum length)."""
     finish_reasons: list[FinishReason]
     """``stop`` for a completion that ended by itself, ``length`` for one cut at `max_new_tokens`."""

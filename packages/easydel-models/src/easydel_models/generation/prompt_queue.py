@@ -17,7 +17,7 @@ from easydel_models.generation.prefill import Prefilled, Prefiller
 class Completion:
     """One completion as it grows."""
 
-    place: int
+    index: int
     """Its number among all; chooses its random numbers."""
     prompt: np.ndarray
     tokens: list[int] = dataclasses.field(default_factory=list)

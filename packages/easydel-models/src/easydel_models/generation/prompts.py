@@ -32,7 +32,7 @@ def checked_prompts(prompts: Sequence[Sequence[int]], config: DecoderConfig, max
     """Returns the prompts as arrays.
 
     Raises:
-        OptionsError: If one is empty, too long, or holds an unknown id; it is named by its place.
+        OptionsError: If one is empty, too long, or holds an unknown id; it is named by its number.
     """
     rows = [np.asarray(prompt).reshape(-1) for prompt in prompts]
     for number, row in enumerate(rows):

@@ -5,9 +5,9 @@ of words, then inside one block. That is far cheaper than a random number per wo
 its own row alone, so that results do not depend on which rows are decoded together.
 
 Top-k, top-p and min-p only set weights below a threshold to zero. Words that tie with the last one kept are kept too,
-as in transformers. What bends the logits before (a repetition penalty, forbidden stop tokens) is in `bending`. The
-log-probability reported is that of the model at the sampling temperature, before any of this: it is what a policy
-gradient needs, it is never -inf, and it can be computed again from the text alone.
+as in transformers. What is done to the logits before (a repetition penalty, forbidden stop tokens) is in
+`logits_processing`. The log-probability reported is that of the model at the sampling temperature, before any of this:
+it is what a policy gradient needs, it is never -inf, and it can be computed again from the text alone.
 
 Axes: B rows, V vocabulary.
 
@@ -48,20 +48,20 @@ def choose(
     logits: Float[Array, "B V"],
     uniforms: Float[Array, " B"],
     sampling: Sampling | None,
-    bent: Float[Array, "B V"] | None = None,
+    processed: Float[Array, "B V"] | None = None,
 ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
-    """Draws (None: takes the likeliest) from ``bent``; the log-probabilities are those of ``logits``.
+    """Draws (None: takes the likeliest) from ``processed``; the log-probabilities are those of ``logits``.
 
     Args:
         logits: What the model says; at least one finite in each row.
         uniforms: In [0, 1), one for each row.
         sampling: How to draw; None = greedy.
-        bent: What to draw from instead, with at least one finite number in each row; None = ``logits``.
+        processed: What to draw from instead, with at least one finite number in each row; None = ``logits``.
 
     Returns:
         The tokens, and their log-probabilities at the sampling temperature (greedy: at 1) before any truncation.
     """
-    source = logits if bent is None else bent
+    source = logits if processed is None else processed
     if sampling is None:
         tokens = _likeliest(source)
     else:
@@ -98,7 +98,7 @@ def uniforms_for(key: Key[Array, ""], rows: Int[Array, " B"], positions: Int[Arr
 
     Args:
         key: of the whole generation.
-        rows: a number for each row, its place among all prompts.
+        rows: a number for each row, its index among all completions.
         positions: how many tokens were generated in each row before this one.
     """
 

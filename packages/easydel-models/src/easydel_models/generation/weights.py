@@ -63,8 +63,8 @@ def _unstacked(
     found: dict[int, dict[str, Array]] = {}
     for stack, own in zip(stacks(config.all_layers), layer_stacks(config, layers), strict=True):
         specs = stack.config.parameters(config.dim, config.norm)
-        for place, number in enumerate(stack.numbers):
-            found[number] = {name: _one(array[place], specs[name].kind, dtype, whole) for name, array in own.items()}
+        for index, number in enumerate(stack.numbers):
+            found[number] = {name: _one(array[index], specs[name].kind, dtype, whole) for name, array in own.items()}
     return tuple(found[number] for number in range(config.num_layers))
 
 

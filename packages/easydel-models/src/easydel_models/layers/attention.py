@@ -141,7 +141,7 @@ class Attention(Mixer):
             softcap=self.softcap,
             sinks=layer["sinks"] if self.sinks else None,
             implementation=tokens.implementation,
-            **tokens.places,
+            **tokens.mask_inputs,
         )
         return self._output(layer, mixed, gate, tokens), memory if self.shares is None else Memory()
 

@@ -140,7 +140,7 @@ class LatentAttention(Mixer):
             window=None if tokens.prefix_ids is not None else tokens.longest_segment,
             scale=self.scale,
             implementation=tokens.implementation,
-            **tokens.places,
+            **tokens.mask_inputs,
         )[..., : self.value_dim]
         memory = Memory(by_token=(latent[:, None], rope_key[:, None]))
         return self._output(layer, mixed, tokens), memory

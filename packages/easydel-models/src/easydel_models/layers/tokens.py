@@ -54,7 +54,7 @@ class Tokens:
     """Document before a token's own that it sees too; 0 = none."""
     longest_segment: int | None = None
     """Most tokens of any document, if known."""
-    places: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    mask_inputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Arguments for `easydel_models.attention.attention` that say who sees whom."""
     ropes: Mapping[tuple[RopeConfig, int], RopeTables] = dataclasses.field(default_factory=dict)
     """Cosine and sine of every rope of the decoder, by its configuration and the width of its heads."""

@@ -125,7 +125,7 @@ class Parallel:
         length = array.shape[1] // self.mesh.shape[SP]
         return jax.lax.dynamic_slice_in_dim(array, jax.lax.axis_index(SP) * length, length, axis=1)
 
-    def places(
+    def mask_inputs(
         self, positions: jax.Array, segment_ids: jax.Array | None, prefix_ids: jax.Array | None
     ) -> dict[str, Any]:
         """Arguments for attention that say where this device's tokens, [B, T] of them, lie in their rows."""

@@ -139,8 +139,8 @@ class RunCheckpoints:
                 _LOG.warning("resume='force': going on from step %d although %s", step, "; ".join(lines))
             return
         refuse_other_run(meta, self._identity, step=step)
-        if news := refuse_other_length(config, then=meta["total_steps"], now=now, step=step):
-            _LOG.warning("%s", news)
+        if warning := refuse_other_length(config, then=meta["total_steps"], now=now, step=step):
+            _LOG.warning("%s", warning)
         if unknown := unknown_parts(self._identity):
             _LOG.warning(
                 "Nothing tells whether these are as they were when the checkpoint was written: %s. If they are not, "

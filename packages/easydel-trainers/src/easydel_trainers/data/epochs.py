@@ -18,7 +18,7 @@ from easydata_sources import CountingTransform, DataError, RowStream, ShardedDat
 from easydata_sources.bad_rows.policy import SetAside
 from easydata_sources.combined.hosts import check_repeatable
 from easydata_sources.streams import Place
-from easydel_transforms import IGNORED
+from easydel_transforms import IGNORE_INDEX
 
 from easydel_trainers.data.row_exchange import RowExchange
 from easydel_trainers.data.shared_rows import SharedRows
@@ -112,7 +112,9 @@ class EpochRows(Iterator[Mapping[str, Any]]):
             if name not in _TOKENS:
                 continue
             tokens = np.asarray(values)
-            odd = tokens[(tokens >= self._vocab_size) | ((tokens < 0) & ~((name == "labels") & (tokens == IGNORED)))]
+            odd = tokens[
+                (tokens >= self._vocab_size) | ((tokens < 0) & ~((name == "labels") & (tokens == IGNORE_INDEX)))
+            ]
             if odd.size:
                 file, number = self.origin()
                 raise DataError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from easydel_transforms import IGNORED, TokenView
+from easydel_transforms import IGNORE_INDEX, TokenView
 
 Views = Sequence[TokenView] | Mapping[str, Sequence[TokenView]]
 
@@ -32,15 +32,15 @@ def explained(views: Views) -> str:
     parts = views if isinstance(views, Mapping) else {"row": views}
     if not any(parts.values()):
         return "This row would be dropped; the data report counts why."
-    lines = ["place  segment    token    label  trained  text"]
+    lines = ["position  segment    token    label  trained  text"]
     for segment, (name, tokens) in enumerate(parts.items(), start=1):
         if len(parts) > 1:
             lines.append(f"{name}:")
-        lines += [_line(place, segment, view) for place, view in enumerate(tokens)]
+        lines += [_line(position, segment, view) for position, view in enumerate(tokens)]
     return "\n".join(lines)
 
 
-def _line(place: int, segment: int, view: TokenView) -> str:
-    trained = view.trained and place > 0
-    label = view.token_id if trained else IGNORED
-    return f"{place:5}  {segment:7}  {view.token_id:7}  {label:7}  {'yes' if trained else '-':7}  {view.text!r}"
+def _line(position: int, segment: int, view: TokenView) -> str:
+    trained = view.trained and position > 0
+    label = view.token_id if trained else IGNORE_INDEX
+    return f"{position:8}  {segment:7}  {view.token_id:7}  {label:7}  {'yes' if trained else '-':7}  {view.text!r}"

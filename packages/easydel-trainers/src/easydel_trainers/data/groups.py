@@ -2,8 +2,8 @@
 
 Every sequence of a micro-batch has a number, and its tokens carry that number as their segment: first the first
 sequences of all rows, then the second ones, and so on, whether or not a row is there. So per-sequence sums are one
-`segment_sum`, and it does not matter on which line a sequence lies. A row's sequences always share a micro-batch.
-Copies of prompts that sequences share (`lines`) have the numbers behind those of all sequences.
+`segment_sum`, and it does not matter in which bin a sequence lies. A row's sequences always share a micro-batch.
+Copies of prompts that sequences share (`bins`) have the numbers behind those of all sequences.
 
 >>> pair = Group(sequences=({"input_ids": [5, 6]}, {"input_ids": [5, 7]}), values={"margin": 0.5})
 >>> layout = GroupLayout(micro_batches=1, rows=1, sequences=2, padding_free=True, group=list, buckets=(5,))
@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from easydel_transforms import IGNORED
+from easydel_transforms import IGNORE_INDEX
 
+from easydel_trainers.data.bins import Bin, Piece, Tokens, spread
 from easydel_trainers.data.layout import Arrays, Row, bucket_length, without_segments
-from easydel_trainers.data.lines import Line, Piece, Tokens, spread
 
 PROMPT, COMPLETION, TAIL = 0, 1, 2
 """Parts of a sequence, as its array `part` has them; the tail of a completion is what reaches beyond the length of the
@@ -54,14 +54,14 @@ class GroupLayout:
         micro_batches: arrays are split in so many equal parts, one after the other.
         rows: the most rows of one micro-batch.
         sequences: sequences of each row.
-        padding_free: whether lines hold several sequences; then a micro-batch is `parts` lines.
-        share_prompts: whether a line holds equal prompts once. Only where it holds several sequences.
+        padding_free: whether bins hold several sequences; then a micro-batch is `parts` bins.
+        share_prompts: whether a bin holds equal prompts once. Only where it holds several sequences.
         group: a step's rows as groups, in their order.
         complete: adds to the groups what only training needs; not called for people's eyes.
-        buckets: lengths that lines may have; `None` = quarter-octave steps from 64.
-        multiple_of: lengths of lines are raised to a multiple of this.
-        pad_token_id: what empty places hold. Never looked at, since their segment is 0.
-        parts: devices that share the lines of a micro-batch; their number is a multiple of it.
+        buckets: lengths that bins may have; `None` = quarter-octave steps from 64.
+        multiple_of: lengths of bins are raised to a multiple of this.
+        pad_token_id: what empty positions hold. Never looked at, since their segment is 0.
+        parts: devices that share the bins of a micro-batch; their number is a multiple of it.
     """
 
     micro_batches: int
@@ -81,10 +81,10 @@ class GroupLayout:
 
         Args:
             rows: at most `micro_batches * rows` of them; fewer in the last step of a run.
-            at_least: lines shall be at least so long.
+            at_least: bins shall be at least so long.
 
         Returns:
-            Arrays `[micro_batches, lines, length]` of tokens, int32 or float32: `input_ids`, `segment_ids` (0 =
+            Arrays `[micro_batches, bins, length]` of tokens, int32 or float32: `input_ids`, `segment_ids` (0 =
             empty) and what else the sequences have (0 where empty; `labels`: -100); where prompts are shared also
             `prefix_ids` (number of the prompt's copy that a token sees; 0 = none) and `positions`. Under `rows`,
             float32 arrays: `real` `[micro_batches, rows]` (1 = there is a row) and the groups' values,
@@ -99,16 +99,16 @@ class GroupLayout:
 
         Args:
             groups: the rows.
-            at_least: lines shall be at least so long.
+            at_least: bins shall be at least so long.
         """
         shares = self._balanced(groups) if self.padding_free else self._in_order(groups)
-        lines = [line for share in shares for line in self._lines(share)]
-        longest = max(at_least, *(line.places for line in lines))
-        shape = (len(lines), bucket_length(longest, buckets=self.buckets, multiple_of=self.multiple_of))
+        bins = [filled for share in shares for filled in self._bins(share)]
+        longest = max(at_least, *(filled.positions for filled in bins))
+        shape = (len(bins), bucket_length(longest, buckets=self.buckets, multiple_of=self.multiple_of))
         arrays = _blank(groups[0].sequences[0], shape, self.pad_token_id, shared=self._shares)
-        for number, line in enumerate(lines):
-            _write_line({name: array[number] for name, array in arrays.items()}, line, 1 + self.sequences * self.rows)
-        split = (self.micro_batches, len(lines) // self.micro_batches, shape[1])
+        for number, filled in enumerate(bins):
+            _write_bin({name: array[number] for name, array in arrays.items()}, filled, 1 + self.sequences * self.rows)
+        split = (self.micro_batches, len(bins) // self.micro_batches, shape[1])
         tokens = {name: array.reshape(split) for name, array in arrays.items()}
         return {**tokens, "rows": self._row_arrays(shares, groups[0].values)}
 
@@ -117,7 +117,7 @@ class GroupLayout:
 
         Returns:
             Arrays `[sequences * rows, length]`: `input_ids`, `attention_mask`, what else the sequences have, and
-            `completion_mask` in place of `part`.
+            `completion_mask` in span of `part`.
         """
         layout = replace(self, micro_batches=1, rows=len(rows), padding_free=False, complete=None, parts=1)
         arrays = layout.arrange(rows)
@@ -131,10 +131,10 @@ class GroupLayout:
 
     def _balanced(self, groups: Sequence[Group]) -> list[list[Group]]:
         pieces = [Piece(group.sequences, self._prompt(group)) for group in groups]
-        chosen = spread(pieces, lines=self.micro_batches, most=self.rows)
+        chosen = spread(pieces, count=self.micro_batches, most=self.rows)
         return [[groups[index] for index in indices] for indices in chosen]
 
-    def _lines(self, share: Sequence[Group]) -> list[Line]:
+    def _bins(self, share: Sequence[Group]) -> list[Bin]:
         """The sequences of one micro-batch, numbered and laid out."""
         numbered = [
             (1 + kind * self.rows + row, Piece((group.sequences[kind],), self._prompt(group)))
@@ -142,16 +142,16 @@ class GroupLayout:
             for row, group in enumerate(share)
         ]
         if self.padding_free:
-            chosen = spread([piece for _, piece in numbered], lines=self.parts)
-            line_of = {index: line for line, indices in enumerate(chosen) for index in indices}
-            lines = [Line() for _ in chosen]
+            chosen = spread([piece for _, piece in numbered], count=self.parts)
+            bin_of = {index: number for number, indices in enumerate(chosen) for index in indices}
+            bins = [Bin() for _ in chosen]
         else:
-            line_of = {index: number - 1 for index, (number, _) in enumerate(numbered)}
-            places = self.sequences * self.rows
-            lines = [Line() for _ in range(places + -places % self.parts)]
+            bin_of = {index: number - 1 for index, (number, _) in enumerate(numbered)}
+            count = self.sequences * self.rows
+            bins = [Bin() for _ in range(count + -count % self.parts)]
         for index, (number, piece) in enumerate(numbered):
-            lines[line_of[index]].add(number, piece.sequences[0], prompt=piece.prompt)
-        return lines
+            bins[bin_of[index]].add(number, piece.sequences[0], prompt=piece.prompt)
+        return bins
 
     @property
     def _shares(self) -> bool:
@@ -174,7 +174,7 @@ class GroupLayout:
 
 
 def _blank(example: Tokens, shape: tuple[int, int], pad_token_id: int, *, shared: bool) -> dict[str, np.ndarray]:
-    empty = {"input_ids": pad_token_id, "labels": IGNORED}
+    empty = {"input_ids": pad_token_id, "labels": IGNORE_INDEX}
     names = ("segment_ids", "prefix_ids", "positions") if shared else ("segment_ids",)
     arrays: dict[str, np.ndarray] = {name: np.zeros(shape, np.int32) for name in names}
     for name, values in example.items():
@@ -183,10 +183,10 @@ def _blank(example: Tokens, shape: tuple[int, int], pad_token_id: int, *, shared
     return arrays
 
 
-def _write_line(arrays: dict[str, np.ndarray], line: Line, first_copy: int) -> None:
-    """Fill one line's arrays `[length]`; copies of prompts are numbered from `first_copy` on."""
+def _write_bin(arrays: dict[str, np.ndarray], filled: Bin, first_copy: int) -> None:
+    """Fill one bin's arrays `[length]`; copies of prompts are numbered from `first_copy` on."""
     start = 0
-    for copy, family in enumerate(line.families, first_copy):
+    for copy, family in enumerate(filled.families, first_copy):
         if len(family.members) == 1:
             number, sequence = family.members[0]
             start = _write(arrays, start, sequence, slice(None), number=number, prefix=0)
@@ -199,13 +199,13 @@ def _write_line(arrays: dict[str, np.ndarray], line: Line, first_copy: int) -> N
 def _write(
     arrays: dict[str, np.ndarray], start: int, sequence: Tokens, part: slice, *, number: int, prefix: int
 ) -> int:
-    """Write a part of a sequence, and give the place behind it."""
+    """Write a part of a sequence, and return the position behind it."""
     positions = np.arange(len(sequence["input_ids"]))[part]
-    place = slice(start, start + len(positions))
+    span = slice(start, start + len(positions))
     for name, values in sequence.items():
-        arrays[name][place] = values[part]
-    arrays["segment_ids"][place] = number
+        arrays[name][span] = values[part]
+    arrays["segment_ids"][span] = number
     if "prefix_ids" in arrays:
-        arrays["prefix_ids"][place] = prefix
-        arrays["positions"][place] = positions
-    return place.stop
+        arrays["prefix_ids"][span] = prefix
+        arrays["positions"][span] = positions
+    return span.stop

@@ -1,7 +1,7 @@
 """Rows of one optimizer step to arrays of one shape.
 
-A step's rows become `[micro-batches, lines, length]` arrays. Padded, a line is one row. Padding-free, a line
-holds several rows laid end to end, told apart by `segment_ids`, so that almost no place is empty; the loss and
+A step's rows become `[micro-batches, bins, length]` arrays. Padded, a bin is one row. Padding-free, a bin
+holds several rows laid end to end, told apart by `segment_ids`, so that almost no position is empty; the loss and
 its gradient are the same, because attention never crosses a segment and every row's first label is ignored.
 
 Lengths come from a few buckets, so that a run compiles a handful of shapes and then never again.
@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
-from easydel_transforms import IGNORED
+from easydel_transforms import IGNORE_INDEX
 
 _SMALLEST = 64
 
@@ -33,7 +33,7 @@ class Layout(Protocol):
     """How the rows of a step become arrays."""
 
     def arrange(self, rows: Sequence[Row]) -> Arrays:
-        """Arrays `[micro-batches, lines, length]`, among them `input_ids` and `segment_ids`."""
+        """Arrays `[micro-batches, bins, length]`, among them `input_ids` and `segment_ids`."""
         ...
 
     def padded(self, rows: Sequence[Row]) -> Arrays:
@@ -47,18 +47,18 @@ class StepLayout:
 
     Attributes:
         micro_batches: arrays are split in so many equal parts, one after the other.
-        lines: lines of one micro-batch when padded, i.e. its largest number of rows.
-        padding_free: whether lines hold several rows; then a micro-batch is `parts` lines.
-        buckets: lengths that lines may have; `None` = quarter-octave steps from 64.
-        multiple_of: lengths of lines are raised to a multiple of this.
-        pad_left: whether the empty places of a line come first.
+        rows: the most rows of one micro-batch.
+        padding_free: whether bins hold several rows; then a micro-batch is `parts` bins.
+        buckets: lengths that bins may have; `None` = quarter-octave steps from 64.
+        multiple_of: lengths of bins are raised to a multiple of this.
+        pad_left: whether the empty positions of a bin come first.
         pack_length: rows are packs of at most so many tokens; then there is one shape, and `buckets` is not asked.
-        pad_token_id: what empty places hold. Never looked at, since their segment is 0.
-        parts: devices that share the lines of a micro-batch; their number is a multiple of it.
+        pad_token_id: what empty positions hold. Never looked at, since their segment is 0.
+        parts: devices that share the bins of a micro-batch; their number is a multiple of it.
     """
 
     micro_batches: int
-    lines: int
+    rows: int
     padding_free: bool
     buckets: Sequence[int] | None = None
     multiple_of: int | None = None
@@ -71,18 +71,18 @@ class StepLayout:
         """Arrange one step's rows.
 
         Args:
-            rows: at most `micro_batches * lines` rows of `input_ids [L]` and `labels [L]`, and of `segment_ids [L]`
-                where a row is a pack; fewer in the last step of a run, whose places stay empty.
+            rows: at most `micro_batches * rows` rows of `input_ids [L]` and `labels [L]`, and of `segment_ids [L]`
+                where a row is a pack; fewer in the last step of a run, whose positions stay empty.
 
         Returns:
-            int32 arrays `[micro_batches, lines or parts, length]`: `input_ids`, `labels` (-100 = not trained,
-            which every document's first token is) and `segment_ids` (0 = empty, 1… = document of the line).
+            int32 arrays `[micro_batches, bins or parts, length]`: `input_ids`, `labels` (-100 = not trained,
+            which every document's first token is) and `segment_ids` (0 = empty, 1… = document of the bin).
         """
-        groups = self._balanced(rows) if self.padding_free else self._one_per_line(rows)
+        groups = self._balanced(rows) if self.padding_free else self._one_per_bin(rows)
         length = self._length(groups)
         arrays = _blank(len(groups), length, self.pad_token_id)
-        for line, group in enumerate(groups):
-            _write_line(arrays, line, group, pad_left=self.pad_left)
+        for number, group in enumerate(groups):
+            _write_bin(arrays, number, group, pad_left=self.pad_left)
         return {name: array.reshape(self.micro_batches, -1, length) for name, array in arrays.items()}
 
     def padded(self, rows: Sequence[Row]) -> Arrays:
@@ -91,24 +91,24 @@ class StepLayout:
         Returns:
             `input_ids`, `attention_mask` and `labels`, each int32 `[rows, length]`.
         """
-        layout = replace(self, micro_batches=1, lines=len(rows), padding_free=False, parts=1)
+        layout = replace(self, micro_batches=1, rows=len(rows), padding_free=False, parts=1)
         return without_segments(layout.arrange(rows))
 
     def _length(self, groups: Sequence[Sequence[Row]]) -> int:
         if self.pack_length is not None:
-            full = self.pack_length * (-(-self.lines // self.parts) if self.padding_free else 1)
+            full = self.pack_length * (-(-self.rows // self.parts) if self.padding_free else 1)
             return bucket_length(full, buckets=(full,), multiple_of=self.multiple_of)
         longest = max(sum(len(row["input_ids"]) for row in group) for group in groups)
         return bucket_length(longest, buckets=self.buckets, multiple_of=self.multiple_of)
 
-    def _one_per_line(self, rows: Sequence[Row]) -> list[list[Row]]:
-        empty = -self.lines % self.parts
-        places = [[row] for row in rows] + [[]] * (self.micro_batches * self.lines - len(rows))
-        starts = range(0, len(places), self.lines)
-        return [line for start in starts for line in (*places[start : start + self.lines], *([[]] * empty))]
+    def _one_per_bin(self, rows: Sequence[Row]) -> list[list[Row]]:
+        empty = -self.rows % self.parts
+        bins = [[row] for row in rows] + [[]] * (self.micro_batches * self.rows - len(rows))
+        starts = range(0, len(bins), self.rows)
+        return [group for start in starts for group in (*bins[start : start + self.rows], *([[]] * empty))]
 
     def _balanced(self, rows: Sequence[Row]) -> list[list[Row]]:
-        """Longest first into the emptiest line: no line is longer than 4/3 of the best possible."""
+        """Longest first into the emptiest bin: no bin is longer than 4/3 of the best possible."""
         count = self.micro_batches * self.parts
         if self.pack_length is not None:
             # Packs are all about full: equal numbers of them always fit, whatever their lengths.
@@ -131,7 +131,7 @@ def without_segments(arrays: Arrays) -> Arrays:
 def bucket_length(longest: int, *, buckets: Sequence[int] | None = None, multiple_of: int | None = None) -> int:
     """The shortest allowed length that holds `longest` tokens.
 
-    Without buckets: 64, 80, 96, 112, 128, 160, … (four steps an octave, at most a fifth of a line empty).
+    Without buckets: 64, 80, 96, 112, 128, 160, … (four steps an octave, at most a fifth of a bin empty).
     Beyond the last bucket: multiples of it. The result is raised to a multiple of `multiple_of`.
     """
     if multiple_of is not None:
@@ -145,21 +145,21 @@ def bucket_length(longest: int, *, buckets: Sequence[int] | None = None, multipl
     return next((step for step in buckets if step >= longest), -(-longest // last) * last)
 
 
-def _blank(lines: int, length: int, pad_token_id: int) -> Arrays:
+def _blank(bins: int, length: int, pad_token_id: int) -> Arrays:
     return {
-        "input_ids": np.full((lines, length), pad_token_id, np.int32),
-        "labels": np.full((lines, length), IGNORED, np.int32),
-        "segment_ids": np.zeros((lines, length), np.int32),
+        "input_ids": np.full((bins, length), pad_token_id, np.int32),
+        "labels": np.full((bins, length), IGNORE_INDEX, np.int32),
+        "segment_ids": np.zeros((bins, length), np.int32),
     }
 
 
-def _write_line(arrays: Arrays, line: int, group: Sequence[Row], *, pad_left: bool) -> None:
+def _write_bin(arrays: Arrays, number: int, group: Sequence[Row], *, pad_left: bool) -> None:
     tokens = sum(len(row["input_ids"]) for row in group)
     start, before = arrays["input_ids"].shape[1] - tokens if pad_left else 0, 0
     for row in group:
         end = start + len(row["input_ids"])
         segments = np.asarray(row["segment_ids"]) if "segment_ids" in row else np.ones(end - start, np.int32)
-        arrays["input_ids"][line, start:end] = row["input_ids"]
-        arrays["labels"][line, start:end] = np.where(np.diff(segments, prepend=0) != 0, IGNORED, row["labels"])
-        arrays["segment_ids"][line, start:end] = np.where(segments > 0, before + segments, 0)
+        arrays["input_ids"][number, start:end] = row["input_ids"]
+        arrays["labels"][number, start:end] = np.where(np.diff(segments, prepend=0) != 0, IGNORE_INDEX, row["labels"])
+        arrays["segment_ids"][number, start:end] = np.where(segments > 0, before + segments, 0)
         start, before = end, before + int(segments.max(initial=0))

@@ -20,13 +20,13 @@ def arrange_by_budget(rows: Sequence[Row], make_layout: MakeLayout, *, rows_per_
         rows: one step's.
         make_layout: from rows per micro-batch and number of micro-batches.
         rows_per_step: the step's full number of rows, which `rows` of the last step may fall short of.
-        budget: places of one micro-batch, empty ones included.
+        budget: positions of one micro-batch, empty ones included.
     """
     micro_batches = 1
     while True:
         layout = make_layout(math.ceil(rows_per_step / micro_batches), micro_batches)
         arrays = layout.arrange(rows)
-        places = arrays["input_ids"].size // micro_batches
-        if places <= budget or micro_batches >= rows_per_step:
+        size = arrays["input_ids"].size // micro_batches
+        if size <= budget or micro_batches >= rows_per_step:
             return arrays
         micro_batches = min(2 * micro_batches, rows_per_step)

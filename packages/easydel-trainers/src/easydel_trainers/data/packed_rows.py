@@ -1,4 +1,4 @@
-"""Rows made trainable and packed in one go, so that a step holds rows of one length and almost no place is empty.
+"""Rows made trainable and packed in one go, so that a step holds rows of one length and almost no position is empty.
 
 A window of source rows becomes packs of at most `seq_length` tokens (`easydata_tokenize.packing`). Rows that are
 dropped leave no hole: windows are windows of source rows, and what is left of one is packed together.

@@ -22,10 +22,10 @@ class PreparedStep:
     """The input of one optimizer step and where the data stream stands behind it.
 
     Attributes:
-        arrays: on the device, `[micro-batches, lines, length]` each.
+        arrays: on the device, `[micro-batches, bins, length]` each.
         tokens: real tokens of all its sequences.
-        held: places in its arrays that hold a token; fewer where sequences share prompts.
-        places: places in its arrays, empty ones included.
+        held: positions in its arrays that hold a token; fewer where sequences share prompts.
+        padded_tokens: positions in its arrays, empty ones included.
         epoch: number of the epoch that its last row belongs to, from 0.
         ends_epoch: whether no row of that epoch is left; not always known.
         data_state: position behind this step.
@@ -38,7 +38,7 @@ class PreparedStep:
     arrays: dict[str, jax.Array]
     tokens: int
     held: int
-    places: int
+    padded_tokens: int
     epoch: int
     data_state: dict[str, Any]
     ends_epoch: bool = False
@@ -61,7 +61,7 @@ def prepared_steps(
 
     Args:
         rows: in training order.
-        arrange: a step's rows to arrays `[micro-batches, lines, length]`.
+        arrange: a step's rows to arrays `[micro-batches, bins, length]`.
         rows_per_step: how many make a step.
         mesh: the devices they are put on; `None` = one device.
         batches_done: batches that lie before `rows`.
@@ -77,7 +77,7 @@ def prepared_steps(
             arrays=put_batch(arrays, mesh),
             tokens=count_tokens(arrays),
             held=count_held(arrays),
-            places=arrays["input_ids"].size,
+            padded_tokens=arrays["input_ids"].size,
             epoch=rows.epoch,
             ends_epoch=rows.ends_epoch,
             data_state=position,

@@ -138,12 +138,12 @@ class TrainingData:
         return self.rules.layout(rows=rows, micro_batches=micro_batches, parts=self._parts)
 
     def arrange(self, rows: Sequence[Row]) -> Arrays:
-        """One step's rows as arrays `[micro-batches, lines, length]`."""
+        """One step's rows as arrays `[micro-batches, bins, length]`."""
         config = self.config
         if config.max_tokens_per_micro_batch is not None:
             return arrange_by_budget(
                 rows,
-                lambda lines, micro_batches: self.layout(rows=lines, micro_batches=micro_batches),
+                lambda most, micro_batches: self.layout(rows=most, micro_batches=micro_batches),
                 rows_per_step=config.total_batch_size,
                 budget=config.max_tokens_per_micro_batch,
             )

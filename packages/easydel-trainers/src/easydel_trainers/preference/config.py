@@ -29,7 +29,7 @@ class PreferenceConfig(TrainerConfig):
     padding_free: bool = True
     """Lay the sequences of a batch end to end instead of padding each: same loss and gradients, less work."""
     padding_value: int | None = None
-    """Token id that empty places of a batch hold. `None` = the tokenizer's pad token. Never looked at."""
+    """Token id that empty positions of a batch hold. `None` = the tokenizer's pad token. Never looked at."""
     label_pad_token_id: int = -100
     """Label of a token that is not trained; the loss head knows no other than -100."""
 

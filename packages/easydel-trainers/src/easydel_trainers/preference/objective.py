@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
-from easydel_models.lm_loss import IGNORE_INDEX as IGNORED
+from easydel_models.lm_loss import IGNORE_INDEX
 from easydel_models.parameters import join_params
 from jaxtyping import Array, Float
 
@@ -54,7 +54,7 @@ def label_count(batch: Batch, *, sequence: int) -> Float[Array, ""]:
     """Labels of all rows' sequences of one kind (0 = the first of each row) in a micro-batch."""
     rows = batch["rows"]["real"].shape[-1]
     kind = (batch["segment_ids"] - 1) // rows
-    is_label = (batch["labels"] != IGNORED) & (batch["segment_ids"] > 0) & (kind == sequence)
+    is_label = (batch["labels"] != IGNORE_INDEX) & (batch["segment_ids"] > 0) & (kind == sequence)
     return is_label.sum().astype(jnp.float32)
 
 

@@ -16,7 +16,7 @@ def pooled_scores(model: Any, batch: Batch, *, sequences: int, **how: Any) -> Fl
 
     Args:
         model: a `SequenceClassifier`.
-        batch: `input_ids` and `segment_ids` `[lines, length]`, as `GroupLayout` arranged them, and `rows`.
+        batch: `input_ids` and `segment_ids` `[bins, length]`, as `GroupLayout` arranged them, and `rows`.
         sequences: S, sequences of a row.
         how: further options of `model.hidden`.
     """
@@ -26,20 +26,20 @@ def pooled_scores(model: Any, batch: Batch, *, sequences: int, **how: Any) -> Fl
 def pooled(model: Any, batch: Batch, hidden: Float[Array, "B T D"], sequences: int) -> Float[Array, "S R"]:
     """The same of hidden states."""
     rows = batch["rows"]["real"].shape[-1]
-    places = _last_places(batch, model.config.pad_token_id, count=sequences * rows)
+    positions = _last_positions(batch, model.config.pad_token_id, count=sequences * rows)
     # Scored first and picked then, so that numbers travel between devices and not hidden states.
     score = model.score[0].astype(hidden.dtype)
     everywhere = jnp.einsum("btd,d->bt", hidden, score, preferred_element_type=jnp.float32)
-    return everywhere.reshape(-1)[places].reshape(sequences, rows)
+    return everywhere.reshape(-1)[positions].reshape(sequences, rows)
 
 
-def _last_places(batch: Batch, pad_token_id: int | None, *, count: int) -> jax.Array:
-    """The last place of every sequence that does not hold the pad token, or its last one if all do."""
+def _last_positions(batch: Batch, pad_token_id: int | None, *, count: int) -> jax.Array:
+    """The last position of every sequence that does not hold the pad token, or its last one if all do."""
     segments, tokens = batch["segment_ids"].reshape(-1), batch["input_ids"].reshape(-1)
-    places = jnp.arange(len(tokens), dtype=jnp.int32)
+    positions = jnp.arange(len(tokens), dtype=jnp.int32)
 
     def last(wanted: jax.Array) -> jax.Array:
-        numbers = jnp.where(wanted, places, -1)
+        numbers = jnp.where(wanted, positions, -1)
         return jax.ops.segment_max(numbers, segments, num_segments=1 + count)[1:]
 
     anywhere = last(jnp.ones_like(tokens, bool))

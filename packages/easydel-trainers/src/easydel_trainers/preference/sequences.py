@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from easydel_transforms import IGNORED
+from easydel_transforms import IGNORE_INDEX
 
 from easydel_trainers.data.groups import COMPLETION, PROMPT, TAIL, Group
 
@@ -41,8 +41,8 @@ def completion_sequence(
     if shared is not None:
         part[len(prompt) + shared :] = TAIL
     part[:1] = PROMPT
-    labels = np.where((part == PROMPT) & (not train_prompt), IGNORED, input_ids).astype(np.int32)
-    labels[:1] = IGNORED
+    labels = np.where((part == PROMPT) & (not train_prompt), IGNORE_INDEX, input_ids).astype(np.int32)
+    labels[:1] = IGNORE_INDEX
     return {"input_ids": input_ids, "labels": labels, "part": part}
 
 

@@ -40,7 +40,7 @@ def partner_groups(rows: Sequence[UnpairedRow], *, max_length: int | None) -> li
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartneredLayout:
-    """A layout with a second batch, `partners`, of equally long lines: the mismatched sequences.
+    """A layout with a second batch, `partners`, of equally long bins: the mismatched sequences.
 
     Attributes:
         layout: of the rows themselves.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from easydata_sources.shown import printable
+from easydata_sources.safe_text import printable
 from rich.table import Table
 
 from easydel_trainers.records.files import append_line, read_lines

@@ -145,16 +145,16 @@ def _padded(low: float, high: float) -> tuple[float, float]:
 
 
 def _drawn(index: int, line: Line, across: Scale, down: Scale) -> str:
-    places = [(across(x), down(y), x, y) for x, y in zip(line.xs, line.ys, strict=True)]
-    if not places:
+    points = [(across(x), down(y), x, y) for x, y in zip(line.xs, line.ys, strict=True)]
+    if not points:
         return ""
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _, _ in places)
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _, _ in points)
     drawn = f'<polyline class="series-{index % 6} line" points="{path}"><title>{escape(line.name)}</title></polyline>'
-    if line.dotted or len(places) == 1:
+    if line.dotted or len(points) == 1:
         drawn += "".join(
             f'<circle class="series-{index % 6} dot" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{escape(line.name)}: '
             f"{short(value)} at {short(at)}</title></circle>"
-            for x, y, at, value in places
+            for x, y, at, value in points
         )
     return drawn
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import jinja2
-from easydata_sources.shown import without_secrets
+from easydata_sources.safe_text import without_secrets
 
 
 def render(template: str, *, package: str = "easydel_trainers.report", **values: object) -> str:

@@ -1,4 +1,4 @@
-"""From values to places on a page: round tick values, and numbers short enough for an axis.
+"""From values to positions on a page: round tick values, and numbers short enough for an axis.
 
 >>> ticks(0.0, 1.0)
 [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
@@ -16,13 +16,13 @@ _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A straight line from values to places.
+    """A straight line from values to positions.
 
     Attributes:
         low: smallest value.
         high: largest value; equal to `low` = all in the middle.
-        start: place of `low`.
-        end: place of `high`.
+        start: position of `low`.
+        end: position of `high`.
     """
 
     low: float
@@ -31,7 +31,7 @@ class Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        """The place of a value."""
+        """The position of a value."""
         if self.high == self.low:
             return (self.start + self.end) / 2
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)

@@ -101,7 +101,7 @@ class Loop:
     ):
         self._run, self._train_step, self._hooks, self._last_step = run, train_step, hooks, last_step
         self.shapes: Counter[tuple[int, ...]] = Counter()
-        """How many steps had arrays of `[micro-batches, lines, length]`."""
+        """How many steps had arrays of `[micro-batches, bins, length]`."""
         self._in_flight: deque[_InFlight] = deque()
         self._clock = ThreadPoolExecutor(1, thread_name_prefix="step clock")
         self._free_since = 0.0

@@ -14,11 +14,11 @@ class _Timed:
     seconds: float = 0.0
     waited: float = 0.0
     tokens: int = 0
-    places: int = 0
+    padded_tokens: int = 0
     flops: int = 0
 
     def add(self, more: _Timed) -> None:
-        for name in ("steps", "seconds", "waited", "tokens", "places", "flops"):
+        for name in ("steps", "seconds", "waited", "tokens", "padded_tokens", "flops"):
             setattr(self, name, getattr(self, name) + getattr(more, name))
 
 
@@ -60,10 +60,10 @@ class Throughput:
             attention_dims=self.attention_dims,
         )
         for timed in (self._window, self._overall):
-            timed.add(_Timed(1, seconds, waited, prepared.tokens, prepared.places, flops))
+            timed.add(_Timed(1, seconds, waited, prepared.tokens, prepared.padded_tokens, flops))
 
     def take(self) -> dict[str, float]:
-        """Rates of the steps since the last call: real tokens, places and model FLOPs per second, share of the
+        """Rates of the steps since the last call: real tokens, positions and model FLOPs per second, share of the
         hardware's peak (`mfu`), share of time waiting for data. Nothing where all of them compiled.
         """
         timed, self._window = self._window, _Timed()
@@ -71,7 +71,7 @@ class Throughput:
             return {}
         rates = {
             "tokens_per_second": timed.tokens / timed.seconds,
-            "padded_tokens_per_second": timed.places / timed.seconds,
+            "padded_tokens_per_second": timed.padded_tokens / timed.seconds,
             "model_flops_per_second": timed.flops / timed.seconds,
             "data_wait_share": min(timed.waited / timed.seconds, 1.0),
         }

@@ -59,7 +59,7 @@ class RunView:
 
     @property
     def shapes(self) -> Counter[tuple[int, ...]]:
-        """How many steps had arrays of `[micro-batches, lines, length]`; each shape is one compilation."""
+        """How many steps had arrays of `[micro-batches, bins, length]`; each shape is one compilation."""
         return self._loop.shapes
 
     @property

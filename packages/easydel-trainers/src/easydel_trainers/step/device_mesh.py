@@ -138,11 +138,11 @@ def _mesh(sizes: tuple[int, ...], devices: int) -> Mesh | None:
 
 
 def _of_batch(path: Any, array: np.ndarray, mesh: Mesh) -> NamedSharding:
-    """Arrays of tokens are `[micro-batches, lines, length]`; those under `rows` are small and whole."""
+    """Arrays of tokens are `[micro-batches, bins, length]`; those under `rows` are small and whole."""
     if "rows" in _names(path) or np.ndim(array) != 3:
         return everywhere(mesh)
-    _, lines, length = array.shape
-    divides = lines % row_parts(mesh) == 0 and length % mesh.shape[SP] == 0
+    _, bins, length = array.shape
+    divides = bins % row_parts(mesh) == 0 and length % mesh.shape[SP] == 0
     return NamedSharding(mesh, PartitionSpec(None, ROW_AXES, SP)) if divides else everywhere(mesh)
 
 

@@ -28,13 +28,13 @@ def scoring_pass(config: TrainerConfig) -> dict[str, Any]:
     return {"longest_segment": config.max_length, "implementation": config.attention}
 
 
-def places_of(batch: Batch) -> dict[str, Any]:
+def segments_of(batch: Batch) -> dict[str, Any]:
     """What `model.hidden` must know of where tokens belong."""
     return {name: batch[name] for name in _NAMES if name in batch}
 
 
-def sequence_numbers(batch: Batch, *, count: int) -> Int[Array, "lines length"]:
-    """The number of the sequence that each place belongs to, from 1; 0 = none, as in copies of shared prompts.
+def sequence_numbers(batch: Batch, *, count: int) -> Int[Array, "bins length"]:
+    """The number of the sequence that each position belongs to, from 1; 0 = none, as in copies of shared prompts.
 
     Args:
         batch: as `GroupLayout` arranged it.

@@ -13,7 +13,7 @@ Params = Any
 Extras = Any
 """Arrays that an objective carries from step to step, such as a running mean; `()` where it has none."""
 Batch = dict[str, Any]
-"""Arrays `[micro-batches, lines, length]` of tokens; under `rows`, arrays `[micro-batches, …, rows]` of rows."""
+"""Arrays `[micro-batches, bins, length]` of tokens; under `rows`, arrays `[micro-batches, …, rows]` of rows."""
 Scores = dict[str, jax.Array]
 
 

@@ -19,7 +19,7 @@ from easydel_models.parameters import join_params
 from jaxtyping import Array, Float
 
 from easydel_trainers.config import TrainerConfig
-from easydel_trainers.step.forward import places_of, training_pass
+from easydel_trainers.step.forward import segments_of, training_pass
 from easydel_trainers.step.objective import Batch, Objective, Params, ScoredObjective
 
 ROUTER = "router"
@@ -53,7 +53,7 @@ def with_expert_weights(objective: Objective | ScoredObjective, params: Params, 
         model = join_params(objective.structure, jax.lax.stop_gradient(params))
         decoded = model.decoded(
             micro_batch["input_ids"],
-            **places_of(micro_batch),
+            **segments_of(micro_batch),
             **training_pass(objective.config, micro_batch),
         )
         return whole_load(decoded.routings)

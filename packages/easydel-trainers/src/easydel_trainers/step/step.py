@@ -60,7 +60,7 @@ def make_train_step(
     dropout_seed: int | None = None,
     mesh: Mesh | None = None,
 ) -> Compiled:
-    """A function `(TrainState, batch [micro-batches, lines, length]) -> (TrainState, StepResult)`.
+    """A function `(TrainState, batch [micro-batches, bins, length]) -> (TrainState, StepResult)`.
 
     The state is donated: its arrays must not be used again. A step without any trained token leaves a loss of 0
     and zero gradients.
@@ -107,7 +107,7 @@ def make_train_step(
 def make_eval_step(
     objective: Objective | ScoredObjective, *, frozen: Params | None = None, mesh: Mesh | None = None
 ) -> Compiled:
-    """A function `(params, batch [1, lines, length], extras) -> Ratios`; the others as for `make_train_step`."""
+    """A function `(params, batch [1, bins, length], extras) -> Ratios`; the others as for `make_train_step`."""
 
     def eval_step(trainable: Params, batch: Batch, extras: Extras, frozen: Params) -> Ratios:
         compiled.compilations += 1

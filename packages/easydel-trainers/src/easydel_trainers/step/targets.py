@@ -1,23 +1,23 @@
-"""What each place of a line has to predict."""
+"""What each position of a bin has to predict."""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
-from easydel_models.lm_loss import IGNORE_INDEX as IGNORED
+from easydel_models.lm_loss import IGNORE_INDEX
 from jaxtyping import Array, Int
 
 
 def next_labels(labels: Int[Array, "*batch seq"]) -> Int[Array, "*batch seq"]:
-    """What each place predicts: the label after it; nothing at the end of a line."""
-    return of_next(labels, fill=IGNORED)
+    """What each position predicts: the label after it; nothing at the end of a bin."""
+    return of_next(labels, fill=IGNORE_INDEX)
 
 
 def of_next(values: Int[Array, "*batch seq"], *, fill: int = 0) -> Int[Array, "*batch seq"]:
-    """What the place after each place holds; `fill` at the end of a line."""
+    """What the position after each position holds; `fill` at the end of a bin."""
     end = jnp.full_like(values[..., :1], fill)
     return jnp.concatenate([values[..., 1:], end], axis=-1)
 
 
 def trained_tokens(labels: Int[Array, "*batch seq"]) -> Int[Array, ""]:
     """Number of labels that are trained."""
-    return (next_labels(labels) != IGNORED).sum()
+    return (next_labels(labels) != IGNORE_INDEX).sum()

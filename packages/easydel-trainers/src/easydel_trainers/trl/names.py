@@ -85,7 +85,7 @@ _REFUSED = {
     "remove_unused_columns": "columns that no one asked for are ignored",
     "dataloader_num_workers": "one thread prepares the next steps, and the log says how long it is waited for",
     "dataloader_drop_last": "no row is dropped: a step reaches over the end of an epoch",
-    "group_by_length": "rows keep their order; padding-free batches leave almost no place empty",
+    "group_by_length": "rows keep their order; padding-free batches leave almost no position empty",
     "use_liger_kernel": "the loss is always computed without building the logits",
     "deepspeed": "give mesh axes",
     "fsdp": "give mesh axes",

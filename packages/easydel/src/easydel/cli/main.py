@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from easydata_sources.shown import readable
+from easydata_sources.safe_text import readable
 from easydel_trainers.run.interruption import StopAtOnce
 
 from easydel.cli.output.console import ReaderGoneError, guarded_streams

@@ -1,4 +1,4 @@
-"""The first batches, arranged as a step would get them: which row lies where, and how much of the places is filled."""
+"""The first batches, arranged as a step would get them: which row lies where, and how many positions hold a token."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from easydel_transforms import IGNORED
+from easydel_transforms import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from easydel_trainers.data.training_data import TrainingData
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of a line: the tokens of one sequence, or the empty places at the end.
+    """A stretch of a bin: the tokens of one sequence, or the empty positions at the end.
 
     Attributes:
         tokens: how many.
@@ -34,28 +34,28 @@ class ArrangedBatch:
 
     Attributes:
         number: of the step, from 1.
-        shape: `[micro-batches, lines, length]`.
-        lines: every line's segments, of all micro-batches one after the other.
+        shape: `[micro-batches, bins, length]`.
+        bins: every bin's segments, of all micro-batches one after the other.
     """
 
     number: int
     shape: tuple[int, ...]
-    lines: tuple[tuple[Segment, ...], ...]
+    bins: tuple[tuple[Segment, ...], ...]
 
     @property
-    def places(self) -> int:
+    def positions(self) -> int:
         """Places in all."""
         return int(np.prod(self.shape))
 
     @property
     def tokens(self) -> int:
         """Places that hold a token."""
-        return sum(segment.tokens for line in self.lines for segment in line if not segment.empty)
+        return sum(segment.tokens for segments in self.bins for segment in segments if not segment.empty)
 
     @property
     def fill(self) -> float:
-        """Share of the places that hold a token."""
-        return self.tokens / self.places
+        """Share of the positions that hold a token."""
+        return self.tokens / self.positions
 
 
 def arranged_batches(data: TrainingData, count: int) -> tuple[ArrangedBatch, ...]:
@@ -75,14 +75,14 @@ def _arranged(number: int, arrays: dict[str, Any]) -> ArrangedBatch:
     shape = arrays["input_ids"].shape
     segments = arrays["segment_ids"].reshape(-1, shape[-1])
     labels = arrays.get("labels")
-    trained = np.zeros_like(segments, bool) if labels is None else (labels != IGNORED).reshape(segments.shape)
-    lines = tuple(_segments(line, mask) for line, mask in zip(segments, trained, strict=True))
-    return ArrangedBatch(number, tuple(map(int, shape)), lines)
+    trained = np.zeros_like(segments, bool) if labels is None else (labels != IGNORE_INDEX).reshape(segments.shape)
+    bins = tuple(_segments(numbers, mask) for numbers, mask in zip(segments, trained, strict=True))
+    return ArrangedBatch(number, tuple(map(int, shape)), bins)
 
 
-def _segments(line: Any, trained: Any) -> tuple[Segment, ...]:
-    borders = [0, *(np.flatnonzero(np.diff(line)) + 1).tolist(), len(line)]
+def _segments(numbers: Any, trained: Any) -> tuple[Segment, ...]:
+    borders = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
     return tuple(
-        Segment(end - start, int(trained[start:end].sum()), bool(line[start] == 0))
+        Segment(end - start, int(trained[start:end].sum()), bool(numbers[start] == 0))
         for start, end in itertools.pairwise(borders)
     )

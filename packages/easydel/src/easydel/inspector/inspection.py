@@ -123,9 +123,9 @@ class Inspection:
 
     @property
     def fill(self) -> float | None:
-        """Share of the first batches' places that hold a token."""
-        places = sum(batch.places for batch in self.batches)
-        return sum(batch.tokens for batch in self.batches) / places if places else None
+        """Share of the first batches' positions that hold a token."""
+        positions = sum(batch.positions for batch in self.batches)
+        return sum(batch.tokens for batch in self.batches) / positions if positions else None
 
 
 def inspect_rows(data: TrainingData, *, shown: int = 8, sample: int = 256, more: Iterable[int] = ()) -> Inspection:

@@ -119,8 +119,8 @@ def _batch(batch: ArrangedBatch) -> dict[str, Any]:
         "number": batch.number,
         "shape": " × ".join(map(str, batch.shape)),
         "fill": f"{batch.fill:.1%}",
-        "sequences": sum(not segment.empty for line in batch.lines for segment in line),
-        "lines": batch.lines,
+        "sequences": sum(not segment.empty for segments in batch.bins for segment in segments),
+        "bins": batch.bins,
     }
 
 
@@ -134,7 +134,7 @@ class _Part:
 @dataclass(frozen=True, slots=True)
 class _Row:
     number: int
-    place: str
+    where: str
     reasons: tuple[str, ...]
     dropped: bool
     error: str | None
@@ -148,7 +148,7 @@ def _row(row: InspectedRow) -> _Row:
     shared = shared_start(row.sequences) if together else 0
     return _Row(
         number=row.raw.number,
-        place=row.raw.file if row.raw.row is None else f"{row.raw.file}, row {row.raw.row:,}",
+        where=row.raw.file if row.raw.row is None else f"{row.raw.file}, row {row.raw.row:,}",
         reasons=row.reasons,
         dropped=row.dropped,
         error=row.error,
@@ -166,17 +166,17 @@ def _part(sequence: TokenSequence, shared: int) -> _Part:
 
 
 def _tokens(tokens: Sequence[ShownToken], *, first: int = 0) -> Markup:
-    return Markup("").join(_token(token, first + place) for place, token in enumerate(tokens))
+    return Markup("").join(_token(token, first + index) for index, token in enumerate(tokens))
 
 
-def _token(token: ShownToken, place: int) -> Markup:
+def _token(token: ShownToken, position: int) -> Markup:
     kind = "cut away" if token.cut else "trained" if token.trained else "read only"
     classes = "k" + (" x" if token.cut else " t" if token.trained else "") + (" s" if token.special else "")
     # A line's end is shown and kept: whether a template ends a line is among what one looks for.
     text = escape(token.text).replace("\n", Markup('<i aria-hidden="true">↵</i>\n'))
     special = ", special" if token.special else ""
     return Markup('<span class="{}" title="{}">{}</span>').format(
-        classes, f"place {place}, id {token.token_id}: {kind}{special}", text
+        classes, f"position {position}, id {token.token_id}: {kind}{special}", text
     )
 
 

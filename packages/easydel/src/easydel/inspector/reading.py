@@ -23,7 +23,7 @@ class RawRow:
     """A row before anything is done to it.
 
     Attributes:
-        number: place in the training order, from 1.
+        number: in the training order, from 1.
         file: file or shard that it comes from.
         row: its number there, from 0; `None` where that is unknown.
         columns: the row itself.

@@ -96,15 +96,15 @@ def _kind(token: ShownToken) -> str:
 
 def _joined(kept: list[TokenView], whole: list[TokenView], special: Collection[int]) -> tuple[ShownToken, ...]:
     if len(kept) >= len(whole):
-        return tuple(_shown(view, special, place) for place, view in enumerate(kept))
-    # A limit cuts prompt and answer apart from each other, each in one place.
+        return tuple(_shown(view, special, index) for index, view in enumerate(kept))
+    # A limit cuts prompt and answer apart from each other, each in one go.
     ours, theirs = _prompt_length(kept), _prompt_length(whole)
     joined = [*_with_gap(kept[:ours], whole[:theirs]), *_with_gap(kept[ours:], whole[theirs:])]
-    return tuple(_shown(view, special, place, cut=cut) for place, (view, cut) in enumerate(joined))
+    return tuple(_shown(view, special, index, cut=cut) for index, (view, cut) in enumerate(joined))
 
 
 def _prompt_length(views: list[TokenView]) -> int:
-    return next((place for place, view in enumerate(views) if view.trained), len(views))
+    return next((index for index, view in enumerate(views) if view.trained), len(views))
 
 
 def _with_gap(kept: list[TokenView], whole: list[TokenView]) -> list[tuple[TokenView, bool]]:
@@ -113,9 +113,9 @@ def _with_gap(kept: list[TokenView], whole: list[TokenView]) -> list[tuple[Token
     while front < len(kept) and kept[front].token_id == whole[front].token_id:
         front += 1
     missing = len(whole) - len(kept)
-    return [(view, front <= place < front + missing) for place, view in enumerate(whole)]
+    return [(view, front <= index < front + missing) for index, view in enumerate(whole)]
 
 
-def _shown(view: TokenView, special: Collection[int], place: int, *, cut: bool = False) -> ShownToken:
-    trained = view.trained and not cut and place > 0
+def _shown(view: TokenView, special: Collection[int], index: int, *, cut: bool = False) -> ShownToken:
+    trained = view.trained and not cut and index > 0
     return ShownToken(view.token_id, view.text, trained, view.token_id in special, cut)

@@ -55,7 +55,7 @@ def print_inspection(console: Console, inspection: Inspection) -> None:
 
 def _row(row: InspectedRow, coloured: bool, *, wide: bool) -> Panel:
     raw = row.raw
-    place = raw.file if raw.row is None else f"{raw.file} row {raw.row}"
+    where = raw.file if raw.row is None else f"{raw.file} row {raw.row}"
     counts = ", ".join(
         f"{'' if sequence.name == 'row' else sequence.name + ' '}{sequence.length} tokens, {sequence.trained} trained"
         + (f", {sequence.cut} cut" if sequence.cut else "")
@@ -63,7 +63,7 @@ def _row(row: InspectedRow, coloured: bool, *, wide: bool) -> Panel:
     )
     marks = [*(["DROPPED"] if row.dropped else []), *row.reasons]
     body: RenderableType = Text(row.error or "") if not row.sequences else _sequences(row.sequences, coloured, wide)
-    about = Text("; ".join(filter(None, [place, counts])), style="dim")
+    about = Text("; ".join(filter(None, [where, counts])), style="dim")
     title = Text(" · ".join([f"row {raw.number}", *marks]))
     return Panel(Group(about, body), title=title, title_align="left", border_style="red" if row.dropped else "dim")
 
@@ -119,7 +119,7 @@ def _figures(inspection: Inspection) -> Table:
     table.add_row("trained", average if inspection.trains_these else "the answers that the model will give")
     if inspection.fill is not None:
         shapes = ", ".join(f"{' x '.join(map(str, shape))} ({count})" for shape, count in inspection.shapes.items())
-        table.add_row("batches", f"{shapes}; {inspection.fill:.1%} of the places hold a token")
+        table.add_row("batches", f"{shapes}; {inspection.fill:.1%} of the positions hold a token")
     for name, value in inspection.settings.items():
         table.add_row(name, str(value))
     return table

@@ -6,7 +6,7 @@ completion weigh $e^{\sum_t d_t}$; what is out of bounds is cut to the bound, or
 Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training",
 https://fengyao.notion.site/off-policy-rl; Liu et al. 2025, "When speed kills stability" (masking whole sequences).
 
-Axes: M micro-batches, B lines, T places.
+Axes: M micro-batches, B bins, T positions.
 """
 
 from __future__ import annotations

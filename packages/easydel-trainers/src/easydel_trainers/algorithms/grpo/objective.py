@@ -7,8 +7,7 @@ from typing import Any, final
 
 import jax
 import jax.numpy as jnp
-from easydel_models.lm_loss import IGNORE_INDEX as IGNORED
-from easydel_models.lm_loss import token_logps
+from easydel_models.lm_loss import IGNORE_INDEX, token_logps
 from easydel_models.parameters import join_params
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
@@ -17,7 +16,7 @@ from easydel_trainers.algorithms.grpo.config import GRPOConfig
 from easydel_trainers.algorithms.grpo.loss import GRPOOptions, Rows, Tokens, grpo_loss, loss_weight
 from easydel_trainers.step.compiled import Compiled
 from easydel_trainers.step.device_mesh import results_everywhere
-from easydel_trainers.step.forward import places_of, scoring_pass, sequence_numbers, training_pass
+from easydel_trainers.step.forward import scoring_pass, segments_of, sequence_numbers, training_pass
 from easydel_trainers.step.metrics import Ratios, Terms
 from easydel_trainers.step.objective import Batch, Extras, Params, ScoredObjective, Scores
 from easydel_trainers.step.router import router_part
@@ -102,7 +101,7 @@ class GRPOObjective(ScoredObjective):
         model, config = join_params(self.structure, params), self.config
         decoded = model.decoded(
             batch["input_ids"],
-            **places_of(batch),
+            **segments_of(batch),
             **training_pass(config, batch),
         )
         hidden = decoded.hidden
@@ -127,7 +126,7 @@ def objective_metrics(config: GRPOConfig) -> set[str]:
 
 
 def make_logps_step(structure: Any, config: GRPOConfig, *, mesh: Mesh | None = None) -> Compiled:
-    """A function `(params, batch [micro-batches, lines, length]) -> log-probabilities` of the same shape.
+    """A function `(params, batch [micro-batches, bins, length]) -> log-probabilities` of the same shape.
 
     Each is of the token that its place predicts; 0 where that token is not a completion's, or does not count.
 
@@ -137,8 +136,8 @@ def make_logps_step(structure: Any, config: GRPOConfig, *, mesh: Mesh | None = N
         mesh: the devices that share the work; `None` = one device.
     """
 
-    def logps_of(model: Any, batch: Batch) -> Float[Array, "lines length"]:
-        hidden = model.hidden(batch["input_ids"], **places_of(batch), **scoring_pass(config))
+    def logps_of(model: Any, batch: Batch) -> Float[Array, "bins length"]:
+        hidden = model.hidden(batch["input_ids"], **segments_of(batch), **scoring_pass(config))
         flat = hidden.reshape(-1, hidden.shape[-1])
         logps = token_logps(flat, model.linear_head(), _targets(batch), temperature=config.temperature)
         return logps.reshape(batch["input_ids"].shape)
@@ -160,7 +159,7 @@ def _targets(batch: Batch) -> Int[Array, " N"]:
 
 
 def _mask(batch: Batch) -> Float[Array, " N"]:
-    return (_targets(batch) != IGNORED).astype(jnp.float32)
+    return (_targets(batch) != IGNORE_INDEX).astype(jnp.float32)
 
 
 def _options(config: GRPOConfig) -> GRPOOptions:

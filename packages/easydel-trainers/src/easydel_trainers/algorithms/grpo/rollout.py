@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from easydel_transforms import IGNORED
+from easydel_transforms import IGNORE_INDEX
 
 from easydel_trainers.data.groups import Group
 from easydel_trainers.data.layout import Arrays
@@ -48,7 +48,7 @@ class Rollout:
         epoch: that the last prompt belongs to.
         position: of the prompts, before them.
         sampled_at: optimizer steps that the parameters had seen which sampled it.
-        arrays: `[micro-batches, lines, length]` of tokens, and those of completions under `rows`.
+        arrays: `[micro-batches, bins, length]` of tokens, and those of completions under `rows`.
         measured: metrics, told once.
         shown: some of the completions.
     """
@@ -110,7 +110,9 @@ def completion_groups(
         counts = completion.ended or not mask_truncated
         sequence = {
             "input_ids": np.asarray([*completion.prompt_ids, *answer], np.int32),
-            "labels": np.asarray([IGNORED] * prompt + (answer if counts else [IGNORED] * len(answer)), np.int32),
+            "labels": np.asarray(
+                [IGNORE_INDEX] * prompt + (answer if counts else [IGNORE_INDEX] * len(answer)), np.int32
+            ),
             "engine_logps": np.asarray([0.0] * prompt + list(completion.logps), np.float32),
         }
         groups.append(Group(sequences=(sequence,), values={"advantages": float(advantage)}, prompt=prompt - 1))

@@ -12,7 +12,7 @@ import numpy as np
 from easydel_models.errors import EngineError
 from easydel_models.generation.engine import GenerationEngine
 from easydel_models.generation.options import GenerateResult, GenerationOptions
-from easydel_models.lm_loss import IGNORE_INDEX as IGNORED
+from easydel_models.lm_loss import IGNORE_INDEX
 from jaxtyping import Float
 
 from easydel_trainers.algorithms.grpo.advantages import Advantages, advantages_of, mean_and_deviation
@@ -217,7 +217,7 @@ class RolloutMaker:
         arrays["old_logps"] = old
         if not self.corrects:
             return arrays, {}
-        counted = _of_next(arrays["labels"], fill=IGNORED) != IGNORED
+        counted = _of_next(arrays["labels"], fill=IGNORE_INDEX) != IGNORE_INDEX
         weights = corrections_of(old, engine_logps, counted, arrays["segment_ids"], self.config)
         arrays["corrections"] = weights
         return arrays, correction_metrics(old, engine_logps, counted, weights)
@@ -258,5 +258,5 @@ class RolloutMaker:
 
 
 def _of_next(values: np.ndarray, *, fill: float) -> np.ndarray:
-    """What the place after each place holds; `fill` at the end of a line."""
+    """What the position after each position holds; `fill` at the end of a bin."""
     return np.concatenate([values[..., 1:], np.full_like(values[..., :1], fill)], axis=-1)

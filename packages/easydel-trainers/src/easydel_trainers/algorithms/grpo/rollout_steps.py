@@ -160,7 +160,7 @@ class RolloutSteps:
             arrays=put_batch(arrays, self._mesh),
             tokens=tokens,
             held=count_held(arrays),
-            places=arrays["input_ids"].size,
+            padded_tokens=arrays["input_ids"].size,
             epoch=rollout.epoch,
             data_state=self._read.state(),
             position=rollout.position,

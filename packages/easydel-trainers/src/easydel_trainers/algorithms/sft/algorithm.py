@@ -50,11 +50,11 @@ class SFT(Algorithm[SFTConfig]):
         )
 
     def layout(self, *, rows: int, micro_batches: int, parts: int) -> StepLayout:
-        """Rows end to end, or each on a line of its own."""
+        """Rows end to end, or each in a bin of its own."""
         config = self.config
         return StepLayout(
             micro_batches=micro_batches,
-            lines=rows,
+            rows=rows,
             padding_free=config.padding_free,
             parts=parts,
             buckets=config.length_buckets,

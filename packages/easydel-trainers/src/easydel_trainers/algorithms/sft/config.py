@@ -36,7 +36,7 @@ class SFTConfig(TrainerConfig):
     padding_free: bool = True
     """Lay the rows of a batch end to end instead of padding each: same loss and gradients, less work."""
     padding_side: Literal["right", "left"] = "right"
-    """Where the empty places of a line are. `left` with `padding_free=False` only."""
+    """Where the empty positions of a bin are. `left` with `padding_free=False` only."""
 
     packing: bool = False
     """Fill rows of `max_length` tokens with several rows of the data, which never see each other. `total_batch_size`

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, final
 
 import tyro
-from easydata_sources.shown import printable
+from easydata_sources.safe_text import printable
 from rich.text import Text
 
 from easydel.cli.output.console import harmless_console

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, final
 
 import tyro
-from easydata_sources.shown import printable
+from easydata_sources.safe_text import printable
 
 from easydel.cli.output.errors import EXIT_OK, CommandError
 from easydel.cli.settings.command_line import parse_flags

@@ -11,7 +11,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from easydata_sources.shown import readable, without_secrets
+from easydata_sources.safe_text import readable, without_secrets
 
 EXIT_OK = 0
 EXIT_GOAL_MISSED = 1

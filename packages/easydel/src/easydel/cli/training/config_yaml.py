@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from easydata_sources.shown import without_secrets
+from easydata_sources.safe_text import without_secrets
 
 from easydel.cli.output.errors import CommandError
 from easydel.cli.settings.build import build_config

@@ -43,7 +43,7 @@ class DryRun:
     total_steps: int | None
     """Steps of the whole run; `None` where the rows cannot be counted."""
     shapes: dict[str, int]
-    """`micro-batches x lines x length` of the steps tried, and how many had each."""
+    """`micro-batches x bins x length` of the steps tried, and how many had each."""
     tokens_per_step: float
     """Mean of the steps tried."""
     compilations: int

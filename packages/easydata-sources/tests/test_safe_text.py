@@ -9,7 +9,7 @@ import pytest
 from easydata_sources import JsonShardedSource
 from easydata_sources.bad_rows.quarantine import Quarantine
 from easydata_sources.errors import DataAccessError, DataError, DataFormatError
-from easydata_sources.shown import printable, readable, without_secrets, without_secrets_of_addresses
+from easydata_sources.safe_text import printable, readable, without_secrets, without_secrets_of_addresses
 from easydata_sources.storage.retry import RetryPolicy
 
 SECRET = "hidden-5c1f"

@@ -15,10 +15,10 @@ def penalise_repetition(
     A positive logit is divided by the penalty, a negative one multiplied. References: Keskar et al., CTRL, 2019,
     https://arxiv.org/abs/1909.05858, section 4.1, in the form transformers gave it.
     """
-    bent = jnp.where(logits < 0, logits * penalty, logits / penalty)
+    processed = jnp.where(logits < 0, logits * penalty, logits / penalty)
     most = jnp.finfo(logits.dtype).max
-    bent = jnp.clip(bent, -most, most)  # an extreme penalty forbids or prefers a token; it does not make infinity
-    return jnp.where(present, bent, logits)
+    # An extreme penalty forbids or prefers a token; it does not make infinity.
+    return jnp.where(present, jnp.clip(processed, -most, most), logits)
 
 
 def hold_back(

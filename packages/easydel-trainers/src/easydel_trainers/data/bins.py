@@ -1,18 +1,18 @@
-"""Lines of sequences laid end to end, in which those that begin with the same prompt may share one copy of it.
+"""Bins of sequences laid end to end, in which those that begin with the same prompt may share one copy of it.
 
     apart:   prompt answer-1 | prompt answer-2 | prompt answer-3
     shared:  promp | t answer-1 | t answer-2 | t answer-3
 
-A prompt's last token stays with every answer, since it is what predicts the answer's first one. So each place predicts
-one token in both lines, and sees the same tokens.
+A prompt's last token stays with every answer, since it is what predicts the answer's first one. So each position
+predicts one token in both bins, and sees the same tokens.
 
 Sharing saves copies of the prompt and costs reach: before a query finds its prompt it passes by the answers in between,
 to see nothing of them. So a prompt is written anew where the copy before it is too far away to pay.
 
->>> line = Line()
+>>> shared = Bin()
 >>> for number in (1, 2):
-...     line.add(number, {"input_ids": [5, 6, 7, 8]}, prompt=3)
->>> line.places, [(family.prompt, len(family.members)) for family in line.families]
+...     shared.add(number, {"input_ids": [5, 6, 7, 8]}, prompt=3)
+>>> shared.positions, [(family.prompt, len(family.members)) for family in shared.families]
 (5, [(3, 2)])
 """
 
@@ -64,26 +64,26 @@ class Family:
 
 
 @dataclass(slots=True)
-class Line:
-    """What lies on a line, and what more would take.
+class Bin:
+    """What lies in a bin, and what more would take.
 
     Attributes:
-        places: that are taken.
+        positions: that hold a token.
         families: in the order in which they were begun.
     """
 
-    places: int = 0
+    positions: int = 0
     families: list[Family] = field(default_factory=list)
     _newest: dict[bytes, Family] = field(default_factory=dict)
     _between: dict[bytes, int] = field(default_factory=dict)
 
     def cost(self, piece: Piece) -> int:
-        """Places that a piece would take."""
+        """Positions that a piece would take."""
         between = dict(self._between)
         return sum(_added(between, one, piece.prompt) for one in piece.sequences)
 
     def add(self, number: int, sequence: Tokens, *, prompt: int = 0) -> None:
-        """Lay a sequence on the line.
+        """Lay a sequence into the bin.
 
         Args:
             number: by which its tokens will be known.
@@ -91,7 +91,7 @@ class Line:
             prompt: how many of its first tokens may be shared.
         """
         key, added = _key(sequence, prompt), _added(self._between, sequence, prompt)
-        self.places += added
+        self.positions += added
         if added < len(sequence["input_ids"]):
             self._newest[key].members.append((number, sequence))
             return
@@ -99,39 +99,39 @@ class Line:
         self.families.append(self._newest[key])
 
     def take(self, piece: Piece) -> None:
-        """Lay a piece on the line whose numbers nobody asks for."""
+        """Lay a piece into the bin whose numbers nobody asks for."""
         for sequence in piece.sequences:
             self.add(0, sequence, prompt=piece.prompt)
 
 
-def spread(pieces: Sequence[Piece], *, lines: int, most: int | None = None) -> list[list[int]]:
-    """Spread pieces evenly: longest first, each to the line that is shortest with it.
+def spread(pieces: Sequence[Piece], *, count: int, most: int | None = None) -> list[list[int]]:
+    """Spread pieces evenly: longest first, each to the bin that is shortest with it.
 
-    No line counts as long before it has its even share, so that pieces find copies of their prompts.
+    No bin counts as long before it has its even share, so that pieces find copies of their prompts.
 
     Args:
         pieces: to be spread.
-        lines: number of lines.
-        most: pieces of one line; `None` = any number.
+        count: number of bins.
+        most: pieces of one bin; `None` = any number.
 
     Returns:
-        Indices of the pieces of every line.
+        Indices of the pieces of every bin.
     """
-    if lines == 1:
+    if count == 1:
         return [list(range(len(pieces)))]
-    together = Line()
+    together = Bin()
     for piece in pieces:
         together.take(piece)
-    even, bins, chosen = together.places // lines, [Line() for _ in range(lines)], [[] for _ in range(lines)]
+    even, bins, chosen = together.positions // count, [Bin() for _ in range(count)], [[] for _ in range(count)]
 
-    def judged(number: int) -> tuple[int, int, int]:
-        cost, places = bins[number].cost(piece), bins[number].places
-        return max(places + cost, even), cost, places
+    def lengths_with_it(number: int) -> tuple[int, int, int]:
+        cost, held = bins[number].cost(piece), bins[number].positions
+        return max(held + cost, even), cost, held
 
     for index in sorted(range(len(pieces)), key=lambda index: -pieces[index].tokens):
         piece = pieces[index]
-        with_room = [number for number in range(lines) if most is None or len(chosen[number]) < most]
-        best = min(with_room, key=judged)
+        with_room = [number for number in range(count) if most is None or len(chosen[number]) < most]
+        best = min(with_room, key=lengths_with_it)
         bins[best].take(piece)
         chosen[best].append(index)
     return chosen
@@ -142,7 +142,7 @@ def _key(sequence: Tokens, prompt: int) -> bytes:
 
 
 def _added(between: dict[bytes, int], sequence: Tokens, prompt: int) -> int:
-    """Places that a sequence takes; `between` has the answers' tokens behind the newest copy of each prompt."""
+    """Positions that a sequence takes; `between` has the answers' tokens behind the newest copy of each prompt."""
     key, length = _key(sequence, prompt), len(sequence["input_ids"])
     own, passed = length - prompt, between.get(key)
     shares = prompt > 0 and passed is not None and prompt * _KEYS_PER_TOKEN > own * passed
