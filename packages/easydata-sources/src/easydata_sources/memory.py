@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.chunked import ChunkedSource
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _CHUNK_ROWS = 1024
 
 
+@final
 class MemoryShardedSource(ChunkedSource):
     """One shard holding a list of dicts.
 

@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 from easydata_sources.bad_rows.bad_row import LARGEST_ROW_BYTES, Care
 from easydata_sources.errors import DataError
@@ -288,6 +288,7 @@ def shard_index(source: ShardedDataSource, name: str) -> int:
         ) from None
 
 
+@final
 class _ShardRowStream(RowStream):
     """Rows of a source that only knows `open_shard_at_row`; position = (shard, row)."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, final
 
 from easydata_sources.errors import DataError
 from easydata_sources.rows import Row, Rows, batch_of, rows_as_batch, rows_as_dicts, slice_rows
@@ -129,6 +129,7 @@ class ChunkReader(ABC):
         """Return the position `rows` rows further on, and how many there were up to it."""
 
 
+@final
 class ChunkRowStream(RowStream):
     """Dict rows from a chunk reader."""
 
@@ -197,6 +198,7 @@ class ChunkRowStream(RowStream):
             raise
 
 
+@final
 class ChunkBatchStream(BatchStream):
     """Record batches of a fixed number of rows from a chunk reader; only the last has fewer."""
 
@@ -275,6 +277,7 @@ class ChunkBatchStream(BatchStream):
             return None
 
 
+@final
 class RowsAsBatches(BatchStream):
     """Record batches gathered from a row stream."""
 

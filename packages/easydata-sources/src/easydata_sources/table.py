@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.chunked import ChunkedSource
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _CHUNK_ROWS = 1024
 
 
+@final
 class TableShardedSource(ChunkedSource):
     """One shard holding the rows of a table.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, final
 
 from easydata_sources.errors import DataFormatError
 from easydata_sources.rows import Row
@@ -20,6 +20,7 @@ _OTHER_NAMES = ("conversations", "conversation")
 _CONVERSATIONAL = ("prompt", "chosen", "rejected", "completion", "messages", "conversations")
 
 
+@final
 class ChatTemplateTransform(Transform):
     """Renders a row's conversation to text; a row without one stays as it is.
 
@@ -70,6 +71,7 @@ class ChatTemplateTransform(Transform):
         return {**kept, self._output: text}
 
 
+@final
 class MaybeApplyChatTemplate(Transform):
     """Renders the conversations among a row's usual fields to text, and leaves rows of plain text as they are.
 

@@ -6,10 +6,11 @@ and compute through the pure functions of `easydel_models.decoder`.
 Axis letters: B batch, T tokens, D dim, V vocabulary, C labels.
 """
 
+import abc
 import os
 import zlib
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, final
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +46,10 @@ class DecoderModel(nnx.Module):
     config: DecoderConfig
     dtype: Any
     lora: LoraConfig | None
+
+    @abc.abstractmethod
+    def __call__(self, input_ids: Int[Array, "B T"]) -> Float[Array, "..."]:
+        """Returns what the model says of rows of tokens; models take more, by keyword."""
 
     def __init__(
         self, config: DecoderConfig, params: Params, *, dtype: DTypeLike | None = None, lora: LoraConfig | None = None
@@ -234,6 +239,7 @@ def _param_dict(params: Params) -> Any:
     )
 
 
+@final
 class CausalLM(DecoderModel):
     """Predicts the next token. Final."""
 
@@ -285,6 +291,7 @@ class CausalLM(DecoderModel):
     generate = generate
 
 
+@final
 class SequenceClassifier(DecoderModel):
     """Scores rows by the hidden state of one token of each. Final.
 

@@ -12,7 +12,7 @@ With SmolLM2's tokenizer `{"prompt": "1 + 1 =", "completion": " 2"}` becomes
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, get_args
+from typing import Any, final, get_args
 
 import numpy as np
 from easydata_sources.errors import DataFormatError, RowError
@@ -48,6 +48,7 @@ __all__ = ["SFTPreprocessTransform"]
 Row = dict[str, Any]
 
 
+@final
 class SFTPreprocessTransform(CountingTransform):
     """Turns rows into tokens and labels for supervised fine-tuning.
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, final, get_args
 
 from easydata_sources.bad_rows.bad_row import LARGEST_ROW_BYTES, BadRow, reason_of
 from easydata_sources.bad_rows.quarantine import Quarantine
@@ -68,6 +68,7 @@ class BadRows:
             raise DataError(f"largest_row_bytes must be positive; found {self.largest_row_bytes}.")
 
 
+@final
 class SetAside(Transform):
     """Takes the bad rows out: counts them, writes them to the quarantine, and raises above the budget.
 
@@ -176,6 +177,7 @@ def _restore(reports: Sequence[DataReport], before: Sequence[dict[str, Any]]) ->
         report.load_dict(counts)
 
 
+@final
 class GoodRows(RowStream):
     """The rows of a careful source that are not bad; a position is the source's, and the counts up to there."""
 

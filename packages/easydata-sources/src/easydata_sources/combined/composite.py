@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.errors import DataError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from easydata_sources.storage.files import DataFile
 
 
+@final
 class CompositeShardedSource(ShardedDataSource):
     """The rows of several sources, one source after the other.
 
@@ -114,6 +115,7 @@ class CompositeShardedSource(ShardedDataSource):
         return sum(len(part) for part in self.sources)
 
 
+@final
 class _CompositeRows(RowStream):
     def __init__(self, sources: Sequence[ShardedDataSource], state: State | None) -> None:
         self._sources = sources
@@ -152,6 +154,7 @@ class _CompositeRows(RowStream):
         self._part, self._start, self._stream = self._part + 1, None, None
 
 
+@final
 class _CompositeBatches(BatchStream):
     def __init__(self, sources: Sequence[ShardedDataSource], rows: int, state: State | None) -> None:
         self._sources = sources

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import final
 
 from easydata_sources.bad_rows.bad_row import FILE_FAULTS, BadRow, Care
 from easydata_sources.identity import Identity
@@ -12,6 +13,7 @@ from easydata_sources.storage.files import DataFile
 from easydata_sources.streams import Place, RowStream, State
 
 
+@final
 class GuardedSource(ShardedDataSource):
     """A source of a class that knows nothing of bad rows; where it fails, the rest of its shard is one bad row.
 
@@ -66,6 +68,7 @@ class GuardedSource(ShardedDataSource):
         return _GuardedRows(self._source, state)
 
 
+@final
 class _GuardedRows(RowStream):
     def __init__(self, source: ShardedDataSource, state: State | None) -> None:
         self._failed = bool(state and state["failed"])

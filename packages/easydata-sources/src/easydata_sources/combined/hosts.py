@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, final
 
 from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.combined.single_shard import SingleShardSource
@@ -30,6 +30,7 @@ _FEW_SHARDS = 16
 _FEW_BYTES = 1 << 20  # rows of files that are not larger are counted in no time
 
 
+@final
 class HostShardedSource(SingleShardSource):
     """Windows `index`, `index + count`, `index + 2 count`, … of a source.
 
@@ -228,6 +229,7 @@ class _Deal(Generic[StreamT]):
         return stream
 
 
+@final
 class _HostRows(RowStream):
     def __init__(self, owner: HostShardedSource, state: State | None) -> None:
         self._deal = _Deal(owner, owner.source.rows, state)
@@ -256,6 +258,7 @@ class _HostRows(RowStream):
         return self._deal.stream().origin()
 
 
+@final
 class _HostBatches(BatchStream):
     """The same rows as record batches, which stay columns where the source has columns."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.errors import DataError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from easydata_sources.storage.files import DataFile
 
 
+@final
 class LimitedShardedSource(ShardedDataSource):
     """The first `max_rows` rows of a source, over all its shards in order.
 
@@ -101,6 +102,7 @@ class LimitedShardedSource(ShardedDataSource):
         return left
 
 
+@final
 class _LimitedRows(RowStream):
     def __init__(self, owner: LimitedShardedSource, state: State | None) -> None:
         self._stream = owner.source.rows(state["source"] if state else None)
@@ -126,6 +128,7 @@ class _LimitedRows(RowStream):
         return self._stream.origin()
 
 
+@final
 class _LimitedBatches(BatchStream):
     def __init__(self, owner: LimitedShardedSource, rows: int, state: State | None) -> None:
         self._taken = state["taken"] if state else 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import final
 
 from easydata_sources.bad_rows.bad_row import BadRow
 from easydata_sources.bad_rows.policy import SetAside, apply_marking
@@ -44,6 +45,7 @@ class Stage:
         return apply_marking(self.transform, rows, reports_of(self.transform))
 
 
+@final
 class StackedTransform(ChainedTransform):
     """The transforms of stages, the lowest first; a chain in which every stage treats bad rows in its own way.
 

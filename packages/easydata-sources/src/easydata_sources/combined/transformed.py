@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.bad_rows.policy import GoodRows, SetAside
@@ -213,6 +213,7 @@ class TransformedShardedSource(ShardedDataSource):
         return stage
 
 
+@final
 class _RowByRowStream(RowStream):
     """Transforms a row when it is asked for; the position is always the source's own."""
 
@@ -258,6 +259,7 @@ class _RowByRowStream(RowStream):
         return self._stream.origin()
 
 
+@final
 class _ColumnStream(BatchStream):
     """Record batches whose columns are chosen and renamed."""
 
@@ -291,6 +293,7 @@ class _ColumnStream(BatchStream):
         return batch
 
 
+@final
 class _BatchedStream(RowStream):
     """Transforms a batch of rows at a time; the position is the source's before the batch, and outputs since."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias, final
 
 from easydata_sources.bad_rows.bad_row import BadRow, Care
 from easydata_sources.formats.arrow_input import ArrowFormat, ArrowInput, arrow_input, damage_errors
@@ -31,6 +31,7 @@ _FILE_MAGIC = b"ARROW1"
 _FORMAT = ArrowFormat(name="Arrow IPC", mend="write or download it again; it is damaged or was cut off")
 
 
+@final
 class ArrowShardedSource(FileSource):
     """Rows of Arrow IPC files, one shard per file; file and stream format are told apart by their first bytes.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, final
 
 from easydata_sources.bad_rows.bad_row import BadRow
 from easydata_sources.errors import DataFormatError
@@ -20,6 +20,7 @@ CSV_EXTENSIONS = with_compressions((".csv",))
 TSV_EXTENSIONS = with_compressions((".tsv",))
 
 
+@final
 class CsvShardedSource(FileSource):
     """Rows of CSV and TSV files, one shard per file, as dicts of text.
 

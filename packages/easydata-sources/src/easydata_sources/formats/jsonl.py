@@ -9,7 +9,7 @@ without parsing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, final
 
 from easydata_sources.bad_rows.bad_row import BadRow, Care
 from easydata_sources.errors import DataFormatError
@@ -35,6 +35,7 @@ _HEAD_BYTES = 1 << 12
 _CHUNK_ROWS = 256
 
 
+@final
 class JsonShardedSource(FileSource):
     """Rows of JSON files, one shard per file.
 

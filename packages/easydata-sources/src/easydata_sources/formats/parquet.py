@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 from easydata_sources.bad_rows.bad_row import BadRow
 from easydata_sources.errors import DataFormatError
@@ -42,6 +42,7 @@ _FORMAT = ArrowFormat(
 )
 
 
+@final
 class ParquetShardedSource(FileSource):
     """Rows of Parquet files, one shard per file.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, final
 
 from easydata_sources.bad_rows.bad_row import BadRow, Care
 from easydata_sources.errors import DataFormatError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 TEXT_EXTENSIONS = with_compressions((".txt", ".text"))
 
 
+@final
 class TextShardedSource(FileSource):
     """One row per line, blank lines included; resumed by one seek.
 

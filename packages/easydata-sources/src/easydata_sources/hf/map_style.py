@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.chunked import ChunkedSource
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _CHUNK_ROWS = 1024
 
 
+@final
 class MapStyleSource(ChunkedSource):
     def __init__(self, dataset: datasets.Dataset, shard: str) -> None:
         self._dataset = _formatted(dataset)

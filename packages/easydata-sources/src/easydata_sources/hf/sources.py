@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.errors import DataError, DataFilesNotFoundError, MissingExtraError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from easydata_sources.shuffling.access import RowAccess
 
 
+@final
 class HFDatasetShardedSource(ShardedDataSource):
     """One shard holding a `datasets.Dataset` or `datasets.IterableDataset`.
 
@@ -119,6 +120,7 @@ class HFDatasetShardedSource(ShardedDataSource):
         return same
 
 
+@final
 class HuggingFaceShardedSource(ShardedDataSource):
     """A data set of the Hugging Face Hub (or a folder), loaded when its first row is read.
 

@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 from fsspec import AbstractFileSystem
 
@@ -31,6 +31,7 @@ _LARGEST_EPOCH = 1 << 31
 _UNREADABLE = (ValueError, TypeError, LookupError)  # what the library and Arrow raise for data they cannot read
 
 
+@final
 class StreamingSource(SingleShardSource):
     """One shard holding a `datasets.IterableDataset`.
 
@@ -89,6 +90,7 @@ class StreamingSource(SingleShardSource):
         return _StreamingRows(self.shard_names[0], self._dataset, self._order, epoch, state)
 
 
+@final
 class _StreamingRows(RowStream):
     """Rows of a streaming data set; position = the library's state before a run of rows, and rows given since.
 

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from typing import final
 
 from easydata_sources.rows import Rows, concat_rows, slice_rows, take_rows
 from easydata_sources.streams import Place
@@ -43,6 +44,7 @@ class RowAccess(ABC):
         """Return the rows with these numbers in the source's order; only if `exact`."""
 
 
+@final
 class BlockAccess(RowAccess):
     """Blocks that a function reads whole.
 
@@ -78,6 +80,7 @@ class BlockAccess(RowAccess):
         raise NotImplementedError("These rows are read by blocks; ask `exact` first.")
 
 
+@final
 class ExactAccess(RowAccess):
     """Rows that a function fetches one by one, at no extra cost.
 
@@ -111,6 +114,7 @@ class ExactAccess(RowAccess):
         return self._take(indices)
 
 
+@final
 class ConcatenatedAccess(RowAccess):
     """The blocks of several sources, one source after the other."""
 
@@ -153,6 +157,7 @@ class ConcatenatedAccess(RowAccess):
         return self._parts[part], block - (self._block_ends[part - 1] if part else 0)
 
 
+@final
 class PrefixAccess(RowAccess):
     """The first `rows` rows of another access."""
 

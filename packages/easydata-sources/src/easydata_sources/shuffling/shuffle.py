@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 from functools import cached_property
 from itertools import accumulate
+from typing import final
 
 from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.combined.single_shard import SingleShardSource
@@ -44,6 +45,7 @@ _CHUNK_ROWS = 1024
 _STRETCH_ROWS = 1 << 14
 
 
+@final
 class ShuffledShardedSource(SingleShardSource):
     """The rows of a source, each once, in an order given by seed and epoch.
 
@@ -153,6 +155,7 @@ class _ShuffledReader(ChunkReader):
         return self.position(stop), stop - start["position"]
 
 
+@final
 class _SingleRows(_ShuffledReader):
     """Every row fetched by its number."""
 
@@ -183,6 +186,7 @@ class _SingleRows(_ShuffledReader):
             first, stretch = stop, min(2 * stretch, _STRETCH_ROWS)
 
 
+@final
 class _Windows(_ShuffledReader):
     """Blocks in permuted order, and rows permuted within windows of them."""
 

@@ -7,6 +7,7 @@ resuming reads the window again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import final
 
 from easydata_sources.rows import Row
 from easydata_sources.shuffling.permutation import mix_key, permute
@@ -14,6 +15,7 @@ from easydata_sources.source import ShardedDataSource
 from easydata_sources.streams import Place, RowStream, State, beyond_the_end, read_with_places
 
 
+@final
 class InOrderShuffle(RowStream):
     """The shuffled rows of a source without random access.
 
@@ -78,6 +80,7 @@ class InOrderShuffle(RowStream):
         self._order = permute(np.arange(len(rows)), len(rows), mix_key(self._key, self._window)).tolist()
 
 
+@final
 class _ShardsPermuted(ShardedDataSource):
     """The shards of a source in another order."""
 

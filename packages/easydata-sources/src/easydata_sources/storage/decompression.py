@@ -10,7 +10,7 @@ import lzma
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, final
 
 from easydata_sources.formats.arrow_input import WatchedFile
 from easydata_sources.storage.files import DataFile
@@ -93,6 +93,7 @@ _DECODERS: dict[str, Callable[[], _Decoder]] = {
 }
 
 
+@final
 class _MemberPieces(Pieces):
     """The members of a file one after the other; zeros behind the last are padding, as `gzip` and `xz` have it."""
 
@@ -142,6 +143,7 @@ class _MemberPieces(Pieces):
         return False
 
 
+@final
 class _ArrowPieces(Pieces):
     """Pieces from pyarrow, which gives nothing of one that it cannot fill: its bytes are then read again singly."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, final
 
 from easydata_sources.errors import DataFormatError
 from easydata_sources.rows import Row
@@ -21,6 +21,7 @@ DEFAULT_ROLES: Mapping[str, str] = {
 """Names of roles that chat templates do not know -> those they do. All others stay as they are."""
 
 
+@final
 class ConvertToChatML(Transform):
     """Turns `{from, value}` messages into `{role, content}` ones; everything else in a message is kept.
 
@@ -72,6 +73,7 @@ class ConvertToChatML(Transform):
         return {"role": self._roles.get(role, role), "content": content, **rest}
 
 
+@final
 class ConvertInputOutputToChatML(Transform):
     """Turns `{input, output}` pairs into messages: each pair is a turn of the user and one of the assistant.
 

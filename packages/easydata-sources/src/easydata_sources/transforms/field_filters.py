@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, final
 
 from easydata_sources.rows import Row
 from easydata_sources.transforms.field_values import either, field_names
 from easydata_sources.transforms.transform import Transform
 
 
+@final
 class FilterByField(Transform):
     """Keeps the rows whose field satisfies a predicate; rows that lack the field are dropped.
 
@@ -36,6 +37,7 @@ class FilterByField(Transform):
         return row if self._field in row and self._predicate(row[self._field]) else None
 
 
+@final
 class FilterNonEmpty(Transform):
     """Keeps the rows in which every one of some fields holds something: no null, no blank text, no empty list.
 

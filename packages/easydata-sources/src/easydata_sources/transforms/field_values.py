@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, final
 
 from easydata_sources.errors import DataError
 from easydata_sources.rows import Row
@@ -19,6 +19,7 @@ class _RowForRow(Transform):
         return True
 
 
+@final
 class AddField(_RowForRow):
     """Adds a field, or replaces it.
 
@@ -40,6 +41,7 @@ class AddField(_RowForRow):
         return {**row, self._field: self._value(row) if callable(self._value) else self._value}
 
 
+@final
 class MapField(_RowForRow):
     """Puts a function of a field's value in its place; a row that lacks the field stays as it is.
 
@@ -70,6 +72,7 @@ class MapField(_RowForRow):
         return {**row, self._output_field: self._function(row[self._field])}
 
 
+@final
 class ExtractField(_RowForRow):
     """Copies a value from inside nested fields to a field of its own.
 
@@ -99,6 +102,7 @@ class ExtractField(_RowForRow):
         return {**row, self._target: value}
 
 
+@final
 class CombineFields(_RowForRow):
     """Joins the values of several fields in one.
 

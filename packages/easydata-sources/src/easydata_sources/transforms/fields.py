@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from easydata_sources.errors import DataError
 from easydata_sources.rows import Row
@@ -34,6 +34,7 @@ class FieldTransform(Transform):
         return batch.select(list(chosen.values())).rename_columns(list(chosen))
 
 
+@final
 class SelectFields(FieldTransform):
     """Keeps only some fields; ones a row lacks are no error.
 
@@ -48,6 +49,7 @@ class SelectFields(FieldTransform):
         return {name: name for name in self._fields if name in names}
 
 
+@final
 class DropFields(FieldTransform):
     """Removes some fields; ones a row lacks are no error.
 
@@ -62,6 +64,7 @@ class DropFields(FieldTransform):
         return {name: name for name in names if name not in self._fields}
 
 
+@final
 class RenameFields(FieldTransform):
     """Renames fields and keeps their order; ones a row lacks are no error.
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, final
 
 from easydata_sources.errors import DataFormatError, RowError
 from easydata_sources.identity import Identity, function_identity, settings_identity, settings_of
@@ -99,6 +99,7 @@ class BatchTransform(RowTransform):
 TransformLike: TypeAlias = RowTransform | Callable[[Row], Row | None]
 
 
+@final
 class MapTransform(Transform):
     """Replaces each row by exactly one other.
 
@@ -125,6 +126,7 @@ class MapTransform(Transform):
         return output
 
 
+@final
 class FilterTransform(Transform):
     """Keeps the rows for which a predicate is true."""
 

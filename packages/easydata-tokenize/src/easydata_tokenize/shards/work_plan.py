@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, final
 
 from easydata_sources.chunked import ChunkedSource
 from easydata_sources.combined.hosts import HostShardedSource
@@ -121,6 +121,7 @@ def _over(source: ShardedDataSource, below: ShardedDataSource) -> ShardedDataSou
     return source.over(_over(source.source, below)) if isinstance(source, TransformedShardedSource) else below
 
 
+@final
 class _SomeFiles(ChunkedSource):
     """A run of a source's files, with its own way of finding a position in it."""
 

@@ -125,6 +125,10 @@ class Attention(Mixer):
         """See `Mixer`."""
         return self.num_heads * self.head_dim
 
+    def honours_prefixes(self) -> bool:
+        """See `Mixer`."""
+        return True
+
     def forward(
         self, layer: Mapping[str, Any], x: Float[Array, "B T D"], tokens: Tokens
     ) -> tuple[Float[Array, "B T D"], Memory]:

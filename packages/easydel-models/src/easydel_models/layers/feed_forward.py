@@ -35,9 +35,9 @@ class FeedForward(abc.ABC):
     def parts(self) -> Mapping[str, int]:
         """Returns what `tp` cuts, in words for a message, with the number that it has to divide."""
 
+    @abc.abstractmethod
     def num_experts(self) -> int:
         """Returns the number of experts, which `ep` cuts; 0 = there are none."""
-        return 0
 
     @abc.abstractmethod
     def forward(

@@ -50,6 +50,10 @@ class Gated(FeedForward):
         """See `FeedForward`."""
         return {"mlp_dim": self.width}
 
+    def num_experts(self) -> int:
+        """See `FeedForward`."""
+        return 0
+
     def forward(
         self, layer: Mapping[str, Any], x: Float[Array, "B T D"], tokens: Tokens, residual: Float[Array, "B T D"]
     ) -> tuple[Float[Array, "B T D"], None]:

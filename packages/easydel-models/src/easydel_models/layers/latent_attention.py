@@ -120,6 +120,10 @@ class LatentAttention(Mixer):
         """See `Mixer`."""
         return self.num_heads * (self.key_dim + self.rope_dim)
 
+    def honours_prefixes(self) -> bool:
+        """See `Mixer`."""
+        return True
+
     def forward(
         self, layer: Mapping[str, Any], x: Float[Array, "B T D"], tokens: Tokens
     ) -> tuple[Float[Array, "B T D"], Memory]:

@@ -61,10 +61,10 @@ class Mixer(abc.ABC):
         block, all rows in the same slots. ``recent.by_row`` is as of the token before.
         """
 
+    @abc.abstractmethod
     def score_width(self) -> int:
         """Query heads times their width, where every token is scored against every one it sees; 0 where none is."""
-        return 0
 
+    @abc.abstractmethod
     def honours_prefixes(self) -> bool:
         """Whether a token can see a document besides its own (`Tokens.prefix_ids`)."""
-        return True

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import final
+
 from easydel_trainers.config_checks import require_positive, require_whole
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.preference.config import ReferenceConfig
 from easydel_trainers.trl.names import trainer_config
 
 
+@final
 @trainer_config
 class BCOConfig(ReferenceConfig):
     """Binary classifier optimisation on single completions that are desirable or not (or on pairs, taken apart)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, final, get_args
 
 from easydel_trainers.algorithms.cpo.loss_names import CPOLossType
 from easydel_trainers.config_checks import require_choice, require_positive
@@ -11,6 +11,7 @@ from easydel_trainers.preference.config import PreferenceConfig
 from easydel_trainers.trl.names import trainer_config
 
 
+@final
 @trainer_config
 class CPOConfig(PreferenceConfig):
     """Contrastive preference optimisation, SimPO and AlphaPO, without a reference model."""

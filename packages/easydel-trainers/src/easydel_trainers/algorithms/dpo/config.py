@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
+from typing import final, get_args
 
 from easydel_trainers.algorithms.dpo.loss_names import LOSS_TYPES, FDivergence
 from easydel_trainers.config_checks import require_choice, require_positive
@@ -15,6 +15,7 @@ _SMOOTHED = ("sigmoid", "exo_pair", "robust", "aot", "aot_unpaired")
 _OF_DIVERGENCE = ("sigmoid", "hinge", "ipo", "exo_pair", "robust", "discopop", "sigmoid_norm")
 
 
+@final
 @trainer_config
 class DPOConfig(ReferenceConfig):
     """Direct preference optimisation on pairs of a chosen and a rejected answer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal, final, get_args
 
 from easydel_trainers.algorithms.grpo.loss_names import GRPOLossType, RatioLevel
 from easydel_trainers.config import TrainerConfig
@@ -24,6 +24,7 @@ _POSITIVE = (
 )
 
 
+@final
 @trainer_config
 class GRPOConfig(TrainerConfig):
     """What to do in GRPO; see `TrainerConfig` for the fields that all trainers share.

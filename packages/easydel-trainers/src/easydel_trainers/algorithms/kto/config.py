@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import final, get_args
 
 from easydel_trainers.algorithms.kto.loss_names import KTOLossType
 from easydel_trainers.config_checks import require_choice, require_positive
@@ -11,6 +11,7 @@ from easydel_trainers.preference.config import ReferenceConfig
 from easydel_trainers.trl.names import trainer_config
 
 
+@final
 @trainer_config
 class KTOConfig(ReferenceConfig):
     """Kahneman-Tversky optimisation on single completions that are desirable or not (or on pairs, taken apart)."""

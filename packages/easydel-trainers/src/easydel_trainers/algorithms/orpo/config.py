@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import final
+
 from easydel_trainers.config_checks import require_positive
 from easydel_trainers.preference.config import PreferenceConfig
 from easydel_trainers.trl.names import trainer_config
 
 
+@final
 @trainer_config
 class ORPOConfig(PreferenceConfig):
     """Odds ratio preference optimisation: fine-tuning and preferences in one loss, without a reference model."""

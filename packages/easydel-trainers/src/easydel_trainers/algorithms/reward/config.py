@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import final
+
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.trl.names import trainer_config
 
 
+@final
 @trainer_config
 class RewardConfig(TrainerConfig):
     """Training a model that scores answers, on pairs of a chosen and a rejected one."""

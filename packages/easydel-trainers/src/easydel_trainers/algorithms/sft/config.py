@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, final, get_args
 
 from easydel_trainers.algorithms.sft.loss_names import SFTLossType
 from easydel_trainers.config import TrainerConfig
@@ -14,6 +14,7 @@ PackingName = Literal["bfd", "bfd_split", "wrapped"]
 OverLongPolicy = Literal["truncate", "split", "drop", "error"]
 
 
+@final
 @trainer_config
 class SFTConfig(TrainerConfig):
     """Supervised fine-tuning on text, conversations or prompt/completion rows."""
