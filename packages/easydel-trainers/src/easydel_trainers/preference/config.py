@@ -29,9 +29,10 @@ class PreferenceConfig(TrainerConfig):
     padding_free: bool = True
     """Lay the sequences of a batch end to end instead of padding each: same loss and gradients, less work."""
     padding_value: int | None = None
-    """Token id that empty positions of a batch hold. `None` = the tokenizer's pad token. Never looked at."""
+    """Token id that empty positions of a batch hold. `None` = the tokenizer's pad token. Never looked at: it changes no
+    number."""
     label_pad_token_id: int = -100
-    """Label of a token that is not trained; the loss head knows no other than -100."""
+    """The ignored label, of a token that is not trained. -100, and no other."""
 
     def __post_init__(self) -> None:
         """Check lengths after the shared options, and settle `max_length`."""

@@ -125,7 +125,8 @@ class GRPOConfig(TrainerConfig):
     padding_free: bool = True
     """Lay the completions of a batch end to end instead of padding each: same loss and gradients, less work."""
     padding_value: int | None = None
-    """Token id that empty places of a batch hold. `None` = the tokenizer's pad token. Never looked at."""
+    """Token id that empty positions of a batch hold. `None` = the tokenizer's pad token. Never looked at: it changes no
+    number."""
     log_completions: bool = True
     """At logged steps, show completions with their rewards: in the run's folder, its report, trackers, and on a
     terminal."""
