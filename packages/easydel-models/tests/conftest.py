@@ -17,6 +17,12 @@ def strict_promotion():
 
 
 @pytest.fixture(autouse=True)
+def true_bfloat16(monkeypatch):
+    """bfloat16 is computed as such, whatever this CPU has instructions for."""
+    monkeypatch.setenv("EASYDEL_CPU_BFLOAT16", "native")
+
+
+@pytest.fixture(autouse=True)
 def quick_compilation():
     # Tests compile hundreds of small programs and run each once; the golden tests run fully optimised ones.
     jax.config.update("jax_disable_most_optimizations", True)

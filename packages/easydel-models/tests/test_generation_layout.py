@@ -157,7 +157,7 @@ def test_a_block_needs_no_second_cache(model):
     from easydel_models.generation.options import GenerationOptions
 
     engine = ModelEngine(model, block_size=4)
-    work = engine._work(GenerationOptions(max_new_tokens=4))
+    work = engine._work(GenerationOptions(max_new_tokens=4), 4)
     rows, capacity = 4, 2048
     own = batch.Batch(work, rows)
     store = slot_cache.empty_store(CONFIG, rows=rows, capacity=capacity, dtype=model.dtype)

@@ -171,7 +171,7 @@ def test_steps_after_a_prompt_give_the_logits_of_the_whole_row(name):
     model = random_model(CONFIGS[name])
     ids, lengths = jnp.asarray(IDS), np.asarray([7, 4], np.int32)
     memories = model.memories(ids[:, :7], segment_ids=jnp.asarray(np.arange(7) < lengths[:, None], jnp.int32))
-    weights, store = decode_weights(model), Store(memories)
+    weights, store = decode_weights(model, rows=2), Store(memories)
     recent = recent_store(model.config, store, 4, model.dtype)
     whole = np.asarray(model(ids))
     for step in range(4):

@@ -30,6 +30,12 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
+@pytest.fixture(autouse=True)
+def true_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 is computed as such, whatever this CPU has instructions for."""
+    monkeypatch.setenv("EASYDEL_CPU_BFLOAT16", "native")
+
+
 @pytest.fixture
 def tiny_model() -> CausalLM:
     config = DecoderConfig(

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, final
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
@@ -23,6 +24,7 @@ from easydel_models.adapters.config import LoraConfig
 from easydel_models.adapters.merged import merged_params
 from easydel_models.attention import Implementation
 from easydel_models.config import DecoderConfig
+from easydel_models.cpu_bfloat16 import compute_dtype
 from easydel_models.decoder import Decoded, Remat, decode, read_prompts
 from easydel_models.dtypes import resolve_dtype
 from easydel_models.embedding_noise import EmbeddingNoise
@@ -45,6 +47,9 @@ class DecoderModel(nnx.Module):
 
     config: DecoderConfig
     dtype: Any
+    """What it was asked to compute in."""
+    compute_dtype: Any
+    """What it computes in: `dtype`, but float32 where that is bfloat16 and this CPU has no instructions for it."""
     lora: LoraConfig | None
 
     @abc.abstractmethod
@@ -64,7 +69,7 @@ class DecoderModel(nnx.Module):
         """
         self.config = config
         self.lora = lora
-        self.dtype = resolve_dtype(dtype)
+        self._compute_in(resolve_dtype(dtype))
         self.embedding = nnx.Param(params["embedding"])
         self.layers = _param_dict(params["layers"])
         for name in params.keys() - {"embedding", "layers", "head", "score"}:
@@ -154,7 +159,7 @@ class DecoderModel(nnx.Module):
             self.config,
             self._decoder_params(dropout_key),
             input_ids,
-            dtype=self.dtype,
+            dtype=self.compute_dtype,
             positions=positions,
             segment_ids=segment_ids,
             prefix_ids=prefix_ids,
@@ -167,7 +172,7 @@ class DecoderModel(nnx.Module):
     def cast(self, *, dtype: DTypeLike | None = None, param_dtype: DTypeLike | None = None) -> None:
         """Changes the compute dtype, and what the parameters are kept in; None = as they are."""
         if dtype is not None:
-            self.dtype = resolve_dtype(dtype)
+            self._compute_in(resolve_dtype(dtype))
         if param_dtype is not None:
             _, params = split_params(self)
             update_params(self, jax.tree.map(lambda leaf: leaf.astype(param_dtype), params))
@@ -185,7 +190,8 @@ class DecoderModel(nnx.Module):
 
     def memories(self, input_ids: Int[Array, "B T"], *, segment_ids: Int[Array, "B T"]) -> tuple[Memory, ...]:
         """Returns what each layer keeps of prompts; see `easydel_models.decoder.read_prompts`."""
-        return read_prompts(self.config, self._decoder_params(), input_ids, dtype=self.dtype, segment_ids=segment_ids)
+        params, dtype = self._decoder_params(), self.compute_dtype
+        return read_prompts(self.config, params, input_ids, dtype=dtype, segment_ids=segment_ids)
 
     def save_pretrained(self, path: str | os.PathLike[str], *, max_shard_size: int = 5_000_000_000) -> None:
         """Writes a Hugging Face folder that `transformers` loads; see `easydel_models.files.folder.save_folder`.
@@ -203,6 +209,9 @@ class DecoderModel(nnx.Module):
                 save_folder(path, self.config, params, max_shard_size=max_shard_size)
             else:
                 take_part(params, self.config)
+
+    def _compute_in(self, dtype: np.dtype) -> None:
+        self.dtype, self.compute_dtype = dtype, compute_dtype(dtype)
 
     def _decoder_params(self, dropout_key: Array | None = None) -> Params:
         params = {name: value for name, value in split_params(self)[1].items() if name not in ("head", "score")}

@@ -142,7 +142,8 @@ class TrainerConfig:
     """Devices that share the tokens of each row; must divide every length of a batch. -1 as above."""
 
     dtype: DTypeName | None = None
-    """Compute type. `None` = float32 on CPU, bfloat16 on accelerators."""
+    """Compute type. `None` = float32 on CPU, bfloat16 on accelerators. On a CPU without instructions for bfloat16
+    that is computed in float32, which is faster there."""
     param_dtype: DTypeName = "float32"
     """Type in which parameters are held. Moments and averages are float32 always: adamw takes 2 + 8 bytes a parameter
     with bfloat16 and 4 + 8 with float32, `ema_decay` 4 more, and schedule_free with bfloat16 4 for what it averages."""

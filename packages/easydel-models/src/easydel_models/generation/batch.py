@@ -55,7 +55,7 @@ class Batch:
         self._completions: list[Completion | None] = [None] * rows
         self._lengths, self._last = np.zeros(rows, np.int32), np.zeros(rows, np.int32)
         plan = work.plan
-        self._store = self._empty(capacity=at_least(1, self._step(rows)))
+        self._store = self._empty(capacity=1)  # of the size that is needed once it is known
         self._present: Array | None = None
         if plan.repetition_penalty != 1:
             self._present = jnp.zeros((rows, plan.config.vocab_size), bool)
@@ -67,7 +67,7 @@ class Batch:
 
     def fill(self, queue: PromptQueue) -> None:
         """Gives empty rows to whoever waits."""
-        empty = [row for row, completion in enumerate(self._completions) if completion is None]
+        first, empty = not self.busy, [row for row, one in enumerate(self._completions) if one is None]
         admitted = [_Admitted(row, *pair) for row, pair in zip(empty, queue.take(len(empty)), strict=False)]
         self._lengths, self._last = self._lengths.copy(), self._last.copy()
         for row, completion, _ in admitted:
@@ -75,7 +75,9 @@ class Batch:
             self._lengths[row], self._last[row] = len(completion.prompt) - 1, completion.prompt[-1]
         if not admitted:
             return
-        self._make_room(max(prefilled_width(one.completion.prompt) for one in admitted))
+        # For the block that follows too: growing a second time would copy what was just written.
+        block = int(self._lengths[self.busy].max()) + self._work.plan.block_size
+        self._make_room(max(block, *(prefilled_width(one.completion.prompt) for one in admitted)), anew=first)
         self._copy_prefilled(admitted)
         if self._present is not None:
             rows, vocab = jnp.array([one.row for one in admitted]), self._present.shape[1]
@@ -176,9 +178,11 @@ class Batch:
             memories, count = group[0][0].memories, jnp.int32(len(group))
             self._store = admit(self._store, memories, jnp.array(prompts), jnp.array(rows), count)
 
-    def _make_room(self, slots: int) -> None:
-        if slots > self._store.capacity:
-            self._store = grow(self._store, at_least(slots, self._step(len(self._completions))))
+    def _make_room(self, slots: int, *, anew: bool = False) -> None:
+        if slots <= self._store.capacity:
+            return
+        capacity = at_least(slots, self._step(len(self._completions)))
+        self._store = self._empty(capacity) if anew else grow(self._store, capacity)
 
     def _step(self, rows: int) -> int:
         weights = sum(array.nbytes for array in jax.tree.leaves(self._work.weights.layers))

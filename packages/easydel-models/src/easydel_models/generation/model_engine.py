@@ -23,7 +23,7 @@ from easydel_models.generation.prompts import checked_prompts, token_lists
 from easydel_models.generation.sampling import Sampling
 from easydel_models.generation.shapes import at_least
 from easydel_models.generation.stops import Decode, stop_ids
-from easydel_models.generation.weights import DecodeWeights, decode_weights
+from easydel_models.generation.weights import decode_weights
 from easydel_models.parameters import split_params
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class ModelEngine:
-    """A `GenerationEngine` on one model; holds a copy of its layers as decoding reads them. Final."""
+    """A `GenerationEngine` on one model; see `easydel_models.generation.weights` for what it copies of it. Final."""
 
     def __init__(
         self,
@@ -57,7 +57,6 @@ class ModelEngine:
             if value < 1:
                 raise OptionsError(f"`{name}` must be >= 1, got {value}")
         self._model = model
-        self._weights: DecodeWeights | None = None
         self._batch_size = batch_size
         self._block_size = block_size
         self._decode = decode
@@ -72,11 +71,12 @@ class ModelEngine:
                 there are stop strings and no ``decode``.
         """
         rows = checked_prompts(prompts, self._model.config, options.max_new_tokens)
-        work = self._work(options)
         repeated = [row for row in rows for _ in range(options.num_return_sequences)]
+        together = min(at_least(len(repeated)), self._batch_size)
+        work = self._work(options, together)
         completions = [Completion(index=index, prompt=prompt) for index, prompt in enumerate(repeated)]
         if completions:
-            self._run(work, completions)
+            self._run(work, completions, together)
         return GenerateResult(
             token_ids=[one.tokens for one in completions],
             logprobs=[one.logprobs for one in completions],
@@ -85,11 +85,11 @@ class ModelEngine:
 
     def update(self, model: "CausalLM") -> None:
         """Generates with this model's weights from now on."""
-        self._model, self._weights = model, None
+        self._model = model
 
-    def _run(self, work: Work, completions: list[Completion]) -> None:
+    def _run(self, work: Work, completions: list[Completion], rows: int) -> None:
         queue = PromptQueue(completions, Prefiller(*split_params(self._model)))
-        batch = Batch(work, rows=min(at_least(len(completions)), self._batch_size))
+        batch = Batch(work, rows)
         with ProgressLine(len(completions), shown=self._progress_bar) as progress:
             batch.fill(queue)
             while batch.busy:
@@ -99,15 +99,13 @@ class ModelEngine:
                 if not queue:
                     batch.shrink()
 
-    def _work(self, options: GenerationOptions) -> Work:
+    def _work(self, options: GenerationOptions, rows: int) -> Work:
         if options.stop_strings and self._decode is None:
             raise OptionsError(
                 f"stop_strings={list(options.stop_strings)} need `decode`, a function from token ids to text: "
                 "the model knows no tokenizer; pass decode=tokenizer.decode"
             )
         config, stops = self._model.config, stop_ids(self._model.config, options.eos_token_ids)
-        if self._weights is None:
-            self._weights = decode_weights(self._model)
         plan = BlockPlan(
             config=config,
             block_size=self._block_size,
@@ -117,7 +115,7 @@ class ModelEngine:
         )
         return Work(
             plan=plan,
-            weights=self._weights,
+            weights=decode_weights(self._model, rows),
             options=options,
             stop_ids=stops,
             decode=self._decode,

@@ -6,8 +6,11 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import jinja2
 from easydel_models import CausalLM
+from easydel_models.cpu_bfloat16 import why_not
 
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.data.training_data import TrainingData
@@ -28,6 +31,7 @@ def fit_model(model: Any, data: TrainingData) -> None:
     """
     tokenizer, config = data.tokenizer, data.config
     check_routers(model, config)
+    warn_of_slow_dtype(model)
     check_vocabulary(model, tokenizer, padding_value=getattr(config, "padding_value", None))
     take_special_tokens(model, tokenizer)
     warn_of_unknown_stop(model, tokenizer)
@@ -47,6 +51,19 @@ def check_routers(model: Any, config: TrainerConfig) -> None:
     coefficient = config.router_aux_loss_coef
     if coefficient and not any(layer.feed_forward.num_experts() for layer in model.config.all_layers):
         raise ConfigError("router_aux_loss_coef", coefficient, "0 or None: this model has no experts")
+
+
+def warn_of_slow_dtype(model: Any) -> None:
+    """Warn where what was asked for is not what is computed in, or is computed slowly."""
+    if model.dtype != jnp.bfloat16 or jax.default_backend() != "cpu" or (reason := why_not()) is None:
+        return
+    if model.compute_dtype == model.dtype:
+        _LOG.warning("dtype='bfloat16' is slower than 'float32' here: %s.", reason)
+    else:
+        _LOG.warning(
+            "dtype='bfloat16' is computed in float32 here, which is faster: %s. `param_dtype` is as it was asked for.",
+            reason,
+        )
 
 
 def take_special_tokens(model: Any, tokenizer: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from easydel_models.generation.weights import forget_copy
 
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.records.files import append_line, read_lines
@@ -30,6 +31,7 @@ def greedy_answers(model: Any, tokenizer: Any, prompts: Sequence[str], *, max_ne
         raise ConfigError("preview prompts", prompts, "none with several processes")
     ids = [prompt_ids(tokenizer, prompt) for prompt in prompts]
     result = model.generate(ids, max_new_tokens=max_new_tokens, eos_token_id=_stop_ids(model, tokenizer))
+    forget_copy(model)
     give_back()  # before training takes its share
     return [tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in result.token_ids]
 

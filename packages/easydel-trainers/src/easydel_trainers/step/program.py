@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from easydel_models.adapters.lora import combine_params, split_trainable
+from easydel_models.generation.weights import forget_copy
 from easydel_models.parameters import join_params, split_params, update_params
 from jax.sharding import Mesh
 
@@ -39,6 +40,7 @@ class Program:
         schedule: optax.Schedule,
         mesh: Mesh | None,
     ):
+        forget_copy(model)  # what generating made before; training needs the room
         self.model, self.mesh = model, mesh
         self.frozen: Params = split_trainable(split_params(model)[1])[1]
         """Parameters that steps need and never change, such as the base of adapters."""

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import final
 
+from easydel.cli.output.bfloat16 import bfloat16_here
 from easydel.cli.output.errors import EXIT_GOAL_MISSED, EXIT_OK, OUR_PACKAGES
 from easydel.cli.settings.command_line import parse_flags
 
@@ -53,6 +54,7 @@ class Health:
     packages: dict[str, str]
     libraries: dict[str, str]
     devices: list[str]
+    bfloat16: str
     extras: dict[str, bool]
     self_test: dict[str, float]
     healthy: bool
@@ -81,6 +83,7 @@ def examined() -> Health:
         platform=platform.platform(),
         packages=_versions(sorted(name.replace("_", "-") for name in OUR_PACKAGES)),
         libraries=_versions(_LIBRARIES),
+        bfloat16=bfloat16_here(),
         devices=[f"{device.platform}: {device.device_kind}" for device in jax.devices()],
         extras={name: find_spec(module) is not None for name, (module, _) in _EXTRAS.items()},
         self_test=test,
@@ -146,6 +149,7 @@ def _print(health: Health) -> None:
     for heading, found in (("packages", health.packages), ("libraries", health.libraries)):
         table.add_row(heading, Text(", ".join(f"{name} {number}" for name, number in found.items())))
     table.add_row("devices", Text(", ".join(health.devices)))
+    table.add_row("bfloat16", Text(health.bfloat16))
     for name, there in health.extras.items():
         table.add_row(f"extra {name}", f"{'yes' if there else 'no '}  {_EXTRAS[name][1]}")
     test = health.self_test

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from easydel.cli.model_loading import size_of
+from easydel.cli.output.bfloat16 import bfloat16_here
 from easydel.cli.output.console import harmless_console, print_json
 from easydel.cli.training.configs import TRAINING_COMMANDS, Run
 from easydel.cli.training.trainer import build_trainer
@@ -32,6 +33,8 @@ _MOST_STEPS = 16  # at most, where every other shape is new
 class DryRun:
     """What a dry run found."""
 
+    dtype: str
+    """What is computed in, and what bfloat16 would gain."""
     parameters: int
     """Numbers in the model."""
     trained_parameters: int
@@ -113,7 +116,9 @@ def dry_run(config: Run) -> DryRun:
     seconds, expected = first.seconds_per_step, None
     if total is not None and seconds is not None:
         expected = total * seconds + output.metrics["compile_seconds"]
+    computed_in = str(trainer.model.compute_dtype)
     return DryRun(
+        dtype=f"{computed_in}; bfloat16: {bfloat16_here()}" if computed_in == "float32" else computed_in,
         parameters=size_of(trainer.model),
         trained_parameters=_trained_size(trainer),
         rows=trainer.data.rows,
@@ -172,6 +177,7 @@ def _table(config: Run, found: DryRun) -> Table:
     lines = {
         "trainer": TRAINING_COMMANDS[config.trainer].trainer,
         "model": f"{config.model}: {found.parameters:,} parameters, {found.trained_parameters:,} of them trained",
+        "compute": found.dtype,
         "rows": "unknown" if found.rows is None else f"{found.rows:,}",
         "steps": f"{steps}, of {found.rows_per_step} rows and about {found.tokens_per_step:,.0f} tokens each",
         "shapes": ", ".join(
