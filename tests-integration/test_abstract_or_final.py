@@ -33,14 +33,14 @@ NOT_ABSTRACT = {
 DEFAULTS = {
     # Users derive sources, transforms and callbacks from these by one or two methods; the rest follows from those.
     "easydata_sources.source.ShardedDataSource": (
-        "__len__ access at_epoch batches data_files get_shard_info has_repeatable_order identity is_endless "
-        "open_shard_at_row reader rows shard shuffle token_lengths with_care"
+        "__len__ access at_epoch data_files get_shard_info has_repeatable_order identity is_endless "
+        "open_shard_at_row rows shard shuffle token_lengths with_care"
     ),
     "easydata_sources.transforms.transform.RowTransform": "identity keeps_every_row",
     "easydata_sources.transforms.transform.BatchTransform": "batch_rows mixes_rows",
     "easydel_trainers.run.callbacks.Callback": "on_begin on_end on_evaluate on_step restore state",
     # What a reader of one format or kind does better than the general way.
-    "easydata_sources.streams.RowStream": "origin skip",
+    "easydata_sources.streams.RowStream": "origin origin_of_run skip take",
     "easydata_sources.chunked.ChunkedSource": "chunk position_after",
     "easydata_sources.formats.file_source.FileSource": "get_shard_info hints_after reading_options with_care",
     "easydata_sources.combined.transformed.TransformedShardedSource": "__len__ over",

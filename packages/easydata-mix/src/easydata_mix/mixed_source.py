@@ -17,12 +17,10 @@ from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, final
 
-from easydata_sources import BatchStream, RowStream, ShardedDataSource, State
+from easydata_sources import RowStream, ShardedDataSource, State
 from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.combined.single_shard import SingleShardSource
 from easydata_sources.identity import Identity
-from easydata_sources.source import check_batch_size
-from easydata_sources.streams import ChunkBatchStream, ChunkReader
 
 from easydata_mix.errors import MixtureError
 from easydata_mix.plan.block_order import Order
@@ -31,9 +29,9 @@ from easydata_mix.plan.schedule import WeightScheduler
 from easydata_mix.plan.simulation import Simulation, TokenLengths, check_simulation, simulate
 from easydata_mix.plan.stepper import Stop, WeightBy
 from easydata_mix.plan.weight_edits import Journal, WeightEdit
+from easydata_mix.reading.mixed_stream import MixedStream
 from easydata_mix.reading.mixture import Mixture
 from easydata_mix.reading.passes import Passes, Shuffle, named_sources
-from easydata_mix.reading.streams import MixedReader, MixedRowStream
 
 if TYPE_CHECKING:
     from easydata_sources.storage.files import DataFile
@@ -140,22 +138,15 @@ class MixedShardedSource(SingleShardSource):
         return self._mixture.journal.to_list()
 
     def rows(self, state: State | None = None) -> RowStream:
-        """Return the rows from a position on; without end under `restart`."""
-        start = self._begin(state)
-        return MixedRowStream(self._mixture, self._mixture.load(start))
+        """Return the rows from a position on; without end under `restart`.
 
-    def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
-        """Return the same rows as Arrow record batches.
-
-        A batch has every column that a row of it has, so batches may differ in columns; where a row's source lacks one
-        the value is null, as Arrow has no other word for it. `rows()` gives every row with its own keys only.
+        Every row has its own keys only. Batches have every column that a row of them has, so they may differ in
+        columns; where a row's source lacks one the value is null, as Arrow has no other word for it.
         """
-        start = self._begin(state)
-        return ChunkBatchStream(self.reader(), start, check_batch_size(rows))
-
-    def reader(self) -> ChunkReader:
-        """Return what reads the runs of rows, as columns where the sources have columns."""
-        return MixedReader(self._mixture)
+        if state is None:
+            return MixedStream(self._mixture, None)
+        self._mixture = self._mixture.restored(state)
+        return MixedStream(self._mixture, self._mixture.load(state))
 
     def __len__(self) -> int:
         """Return the rows of an epoch: of an endless mixture the sources' lengths together, else exactly what is given.
@@ -262,13 +253,6 @@ class MixedShardedSource(SingleShardSource):
             token_lengths=lengths,
             points=points,
         )
-
-    def _begin(self, state: State | None) -> State:
-        """Return the position to begin at, with its clock and its edits taken over."""
-        if state is None:
-            return self._mixture.save(self._mixture.start(self._mixture.planner()))
-        self._mixture = self._mixture.restored(state)
-        return state
 
     def _over(self, passes: Passes) -> MixedShardedSource:
         """Return the same mixture of other passes; edits of the one are edits of the other."""

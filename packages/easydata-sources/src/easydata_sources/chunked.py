@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 
 from easydata_sources.errors import DataError, DataFormatError
 from easydata_sources.rows import Row, Rows, rows_as_dicts
-from easydata_sources.source import ShardedDataSource, check_batch_size, shard_index
+from easydata_sources.source import ShardedDataSource, shard_index
 from easydata_sources.streams import (
-    BatchStream,
     Chunk,
-    ChunkBatchStream,
     ChunkReader,
-    ChunkRowStream,
+    ChunkStream,
     RowStream,
     State,
     beyond_the_end,
@@ -37,13 +35,7 @@ class ChunkedSource(ShardedDataSource, ChunkReader):
         """Yield the shard's rows from `position["row"]` on; nothing at or beyond its end."""
 
     def rows(self, state: State | None = None) -> RowStream:
-        return ChunkRowStream(self, self._start(state))
-
-    def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
-        return ChunkBatchStream(self, self._start(state), check_batch_size(rows))
-
-    def reader(self) -> ChunkReader:
-        return self
+        return ChunkStream(self, self._start(state))
 
     def open_shard(self, name: str) -> Iterator[Row]:
         return self.open_shard_at_row(name, 0)

@@ -71,6 +71,9 @@ class MemoryShardedSource(ChunkedSource):
             rows = [dict(row) for row in self._rows[start : start + _CHUNK_ROWS]]
             yield self.chunk(shard, start, rows)
 
+    def near_rows(self, start: State) -> int:
+        return 0
+
     def access(self) -> RowAccess:
         from easydata_sources.shuffling.access import ExactAccess
 

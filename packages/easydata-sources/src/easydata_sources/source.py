@@ -26,7 +26,7 @@ from easydata_sources.bad_rows.bad_row import LARGEST_ROW_BYTES, Care
 from easydata_sources.errors import DataError
 from easydata_sources.identity import UNIDENTIFIED, Identity
 from easydata_sources.rows import Row
-from easydata_sources.streams import BatchStream, ChunkReader, Place, RowsAsBatches, RowStream, State, beyond_the_end
+from easydata_sources.streams import BatchStream, Place, RowStream, State, beyond_the_end
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,13 +103,16 @@ class ShardedDataSource(ABC):
         """
         return _ShardRowStream(self, state)
 
+    @final
     def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
         """Return the same rows as Arrow record batches of at most `rows` rows.
 
         A batch has every column that a row of it has; a key that a row lacks is null there. Where sources of different
         columns meet it may also have those of rows before or behind it, null throughout.
         """
-        return RowsAsBatches(self.rows(state), check_batch_size(rows))
+        if rows < 1:
+            raise DataError(f"A batch needs at least one row; batches(rows={rows}) was asked for.")
+        return BatchStream(self.rows(state), rows)
 
     def identity(self) -> Identity:
         """Return what the rows depend on, as plain JSON-able values: of equal ones, the rows are equal.
@@ -130,10 +133,6 @@ class ShardedDataSource(ABC):
 
     def token_lengths(self) -> NDArray[np.integer] | None:
         """Return the tokens of every row in order, if they are known without reading rows; None = they are not."""
-        return None
-
-    def reader(self) -> ChunkReader | None:
-        """Return what the streams of this source read runs of rows from; None = the source has streams of its own."""
         return None
 
     def access(self) -> RowAccess | None:
@@ -269,13 +268,6 @@ class ShardedDataSource(ABC):
         return HostShardedSource(self, index=index, count=count, window=window, shrinks=True)
 
 
-def check_batch_size(rows: int) -> int:
-    """Return `rows`, or raise if it is not a positive count."""
-    if rows < 1:
-        raise DataError(f"A batch needs at least one row; batches(rows={rows}) was asked for.")
-    return rows
-
-
 def shard_index(source: ShardedDataSource, name: str) -> int:
     """Return the index of a shard name, or raise an error that lists the names."""
     try:
@@ -334,3 +326,7 @@ class _ShardRowStream(RowStream):
 
     def origin(self) -> Place:
         return self._names[min(self._shard, len(self._names) - 1)], self._row - 1
+
+    def origin_of_run(self, rows: int) -> Place:
+        shard, row = self.origin()
+        return shard, None if row is None or row + 1 < rows else row + 1 - rows

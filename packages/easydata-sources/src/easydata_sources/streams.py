@@ -1,4 +1,4 @@
-"""Row and batch streams: iterators that can say where they are.
+"""The stream of rows, which reads, skips and says where it is; record batches are a view of it.
 
 The one design decision of this package: *position is the only state*. A stream's `.state()` is a small
 JSON-able dict which, given to `rows(state)` or `batches(n, state)` of a fresh, equal source, yields exactly
@@ -10,12 +10,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, final
 
 from easydata_sources.errors import DataError
-from easydata_sources.rows import Row, Rows, batch_of, rows_as_batch, rows_as_dicts, slice_rows
+from easydata_sources.rows import Row, Rows, batch_of, rows_as_dicts, slice_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,12 +26,17 @@ State: TypeAlias = dict[str, Any]
 Place: TypeAlias = tuple[str, int | None]
 """Where a row came from: shard, and row in it (None = unknown)."""
 
-_NEAR_ROWS = 16_384
+_NEAR_ROWS = 16_384  # of columns
 _DICT_ROWS = 256
 
 
 class RowStream(ABC):
-    """An iterator of dict rows with a position."""
+    """The rows from a position on: dicts one by one, or runs as the data holds them. Both move the one position.
+
+    Where reading fails, the rows in front of the failure are returned first; asked again, the stream fails again.
+    """
+
+    _failed_take: Exception | None = None  # met behind the rows that `take` returned last
 
     def __iter__(self) -> Self:
         return self
@@ -43,18 +47,43 @@ class RowStream(ABC):
 
     @abstractmethod
     def state(self) -> State:
-        """Return the position after the rows yielded so far, as a fresh JSON-able dict."""
+        """Return the position after the rows returned so far, as a fresh JSON-able dict."""
+
+    def take(self, rows: int) -> Rows | None:
+        """Return the next run, at most `rows` rows; None at the end. Override where the data is columns.
+
+        An empty run says that the columns may be others from here on.
+        """
+        if self._failed_take is not None:
+            failure, self._failed_take = self._failed_take, None
+            raise failure
+        run: list[Row] = []
+        try:
+            run.extend(islice(self, rows))
+        except Exception as failure:
+            if not run:
+                raise
+            self._failed_take = failure
+        return run or None
 
     def skip(self, rows: int) -> int:
         """Step over rows and return how many there were (fewer only at the end). Override to seek.
 
-        Where it raises, the stream may be anywhere up to there: go on with another, from a position taken before.
+        Where it raises, the stream may be anywhere up to there: go on with another, from a position before.
         """
         return sum(1 for _ in islice(self, rows))
 
     def origin(self) -> Place:
         """Return the shard and row that the last row came from, for error messages."""
         return f"position {self.state()}", None
+
+    def origin_of_run(self, rows: int) -> Place:
+        """Return where the first of the last `rows` rows came from, if they lie there one behind the other.
+
+        Override where it is known; None as the row says that it is not.
+        """
+        shard, row = self.origin()
+        return shard, row if rows == 1 else None
 
 
 def read_with_places(stream: RowStream, count: int, rows: list[Row], places: list[Place]) -> None:
@@ -90,19 +119,51 @@ def beyond_the_end(found: str) -> DataError:
     )
 
 
-class BatchStream(ABC):
-    """An iterator of Arrow record batches with a position, in the same dialect as the row stream's."""
+@final
+class BatchStream:
+    """The rows of a stream as Arrow record batches; positions are those of the stream.
+
+    Args:
+        stream: The rows.
+        rows: Most rows of a batch. A batch has fewer at the end, in front of a failure, and where a source ends behind
+            which another one begins.
+    """
+
+    def __init__(self, stream: RowStream, rows: int) -> None:
+        self._stream = stream
+        self._size = rows
+        self._failure: Exception | None = None  # met behind the rows of the last batch
 
     def __iter__(self) -> Self:
         return self
 
-    @abstractmethod
     def __next__(self) -> pa.RecordBatch:
         """Return the next batch; never an empty one."""
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        runs: list[Rows] = []
+        missing = self._size
+        while missing:
+            try:
+                run = self._stream.take(missing)
+            except Exception as failure:
+                if not runs:
+                    raise
+                self._failure = failure
+                break
+            if run is None or (runs and not len(run)):
+                break
+            if len(run):
+                runs.append(run)
+                missing -= len(run)
+        if not runs:
+            raise StopIteration
+        return batch_of(runs, where=self._stream.origin()[0])
 
-    @abstractmethod
     def state(self) -> State:
-        """Return the position after the batches yielded so far, as a fresh JSON-able dict."""
+        """Return the position after the batches returned so far, as a fresh JSON-able dict."""
+        return self._stream.state()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +179,7 @@ class Chunk:
 
 
 class ChunkReader(ABC):
-    """What the two streams below read from."""
+    """What a `ChunkStream` reads from."""
 
     @abstractmethod
     def chunks(self, start: State) -> Iterator[Chunk]:
@@ -128,23 +189,32 @@ class ChunkReader(ABC):
     def seek(self, start: State, rows: int) -> tuple[State, int]:
         """Return the position `rows` rows further on, and how many there were up to it."""
 
+    @abstractmethod
+    def near_rows(self, start: State) -> int:
+        """Return how many dict rows from a position on are read sooner than the position behind them is opened."""
+
 
 @final
-class ChunkRowStream(RowStream):
-    """Dict rows from a chunk reader."""
+class ChunkStream(RowStream):
+    """The rows of a chunk reader.
+
+    Args:
+        reader: The reader.
+        start: Where to begin.
+    """
 
     def __init__(self, reader: ChunkReader, start: State) -> None:
         self._reader = reader
         self._start = start
         self._chunks = reader.chunks(start)
         self._chunk: Chunk | None = None
-        self._given = 0  # rows of the chunk given or stepped over
-        self._dicts: list[Row] = []  # the next of them, as far as they have been turned into dicts
+        self._given = 0  # rows of the chunk returned or stepped over
+        self._dicts: list[Row] = []  # some of its rows as dicts
         self._first_dict = 0
 
     def __next__(self) -> Row:
         while self._chunk is None or self._given == len(self._chunk.rows):
-            self._chunk, self._given, self._dicts, self._first_dict = self._next_chunk(), 0, [], 0
+            self._next_chunk()
         if self._given >= self._first_dict + len(self._dicts):
             self._first_dict = self._given
             self._dicts = rows_as_dicts(slice_rows(self._chunk.rows, self._given, self._given + _DICT_ROWS))
@@ -152,154 +222,66 @@ class ChunkRowStream(RowStream):
         self._given += 1
         return row
 
+    def take(self, rows: int) -> Rows | None:
+        try:
+            while self._chunk is None or self._given == len(self._chunk.rows):
+                self._next_chunk()
+        except StopIteration:
+            return None
+        first, self._given = self._given, min(self._given + rows, len(self._chunk.rows))
+        return slice_rows(self._chunk.rows, first, self._given)
+
     def state(self) -> State:
         return dict(self._start) if self._chunk is None else self._chunk.state_after(self._given)
 
     def skip(self, rows: int) -> int:
-        here = 0 if self._chunk is None else min(rows, len(self._chunk.rows) - self._given)
-        self._given += here
-        if here == rows:
-            return rows
-        if self._is_near(rows - here):
-            return here + self._step_over(rows - here)
-        self._start, skipped = self._reader.seek(self.state(), rows - here)
-        self._chunks, self._chunk, self._given = self._reader.chunks(self._start), None, 0
-        return here + skipped
+        skipped = 0
+        while skipped < rows:
+            left = 0 if self._chunk is None else len(self._chunk.rows) - self._given
+            if left:
+                here = min(rows - skipped, left)
+                self._given += here
+                skipped += here
+            elif self._is_far(rows - skipped):
+                self._start, more = self._reader.seek(self.state(), rows - skipped)
+                self._chunks, self._chunk = self._reader.chunks(self._start), None
+                return skipped + more
+            else:
+                try:
+                    self._next_chunk()
+                except StopIteration:
+                    break
+        return skipped
 
     def origin(self) -> Place:
         if self._chunk is None or not self._given:
             return super().origin()
         return self._chunk.place(self._given - 1)
 
-    def _is_near(self, rows: int) -> bool:
-        """Whether decoding columns up to there costs less than opening the file again."""
+    def origin_of_run(self, rows: int) -> Place:
+        if self._chunk is None or not 0 < rows <= self._given:
+            return super().origin_of_run(rows)
+        shard, row = self._chunk.place(self._given - rows)
+        consecutive = row is not None and self._chunk.place(self._given - 1) == (shard, row + rows - 1)
+        return shard, row if consecutive else None
+
+    def _is_far(self, rows: int) -> bool:
+        """Whether opening the source again costs less than decoding columns up to there, or parsing rows."""
         columns = self._chunk is not None and not isinstance(self._chunk.rows, list)
-        return columns and rows <= _NEAR_ROWS
+        return rows > (_NEAR_ROWS if columns else self._reader.near_rows(self.state()))
 
-    def _step_over(self, rows: int) -> int:
-        skipped = 0
-        while skipped < rows:
-            try:
-                self._chunk, self._dicts, self._first_dict = self._next_chunk(), [], 0
-            except StopIteration:
-                break
-            self._given = min(rows - skipped, len(self._chunk.rows))
-            skipped += self._given
-        return skipped
+    def _next_chunk(self) -> None:
+        """Go on to the next chunk.
 
-    def _next_chunk(self) -> Chunk:
+        Raises:
+            StopIteration: If there is none; the present one stays.
+        """
         try:
-            return next(self._chunks)
+            self._chunk = next(self._chunks)
         except StopIteration:
             raise
         except Exception:
             # A generator that has raised looks exhausted ever after; asked again, it must fail again.
             self._chunks = self._reader.chunks(self.state())
             raise
-
-
-@final
-class ChunkBatchStream(BatchStream):
-    """Record batches of a fixed number of rows from a chunk reader; only the last has fewer."""
-
-    def __init__(self, reader: ChunkReader, start: State, rows: int) -> None:
-        self._reader = reader
-        self._chunks = reader.chunks(start)
-        self._state: Callable[[], State] = lambda: dict(start)
-        self._size = rows
-        self._chunk: Chunk | None = None
-        self._given = 0
-
-    def __next__(self) -> pa.RecordBatch:
-        runs, where = self.take(self._size)
-        if not runs:
-            raise StopIteration
-        return batch_of(runs, where=where)
-
-    def take(self, rows: int) -> tuple[list[Rows], str]:
-        """Return the next `rows` rows as runs, fewer only at the end, and where the last of them lie."""
-        runs: list[Rows] = []
-        where = ""
-        while rows:
-            if self._chunk is None or self._given == len(self._chunk.rows):
-                chunk = self._next_chunk(runs)
-                if chunk is None:
-                    break
-                self._chunk, self._given = chunk, 0
-            where = self._chunk.place(self._given)[0]
-            stop = min(self._given + rows, len(self._chunk.rows))
-            runs.append(slice_rows(self._chunk.rows, self._given, stop))
-            rows -= stop - self._given
-            self._move_to(stop)
-        return runs, where
-
-    def skip(self, rows: int) -> int:
-        """Step over rows and return how many there were (fewer only at the end)."""
-        skipped = 0
-        while skipped < rows:
-            if self._chunk is not None and self._given < len(self._chunk.rows):
-                here = min(rows - skipped, len(self._chunk.rows) - self._given)
-                self._move_to(self._given + here)
-                skipped += here
-            elif self._is_far(rows - skipped):
-                position, more = self._reader.seek(self.state(), rows - skipped)
-                self._chunks, self._chunk, self._given = self._reader.chunks(position), None, 0
-                self._state = partial(dict, position)
-                return skipped + more
-            else:
-                chunk = self._next_chunk([])
-                if chunk is None:
-                    break
-                self._chunk, self._given = chunk, 0
-        return skipped
-
-    def state(self) -> State:
-        return self._state()
-
-    def _move_to(self, given: int) -> None:
-        assert self._chunk is not None
-        self._given = given
-        self._state = partial(self._chunk.state_after, given)
-
-    def _is_far(self, rows: int) -> bool:
-        """Whether opening the source again costs less than decoding columns up to there, or parsing rows."""
-        return rows > (_NEAR_ROWS if self._chunk is None or not isinstance(self._chunk.rows, list) else _DICT_ROWS)
-
-    def _next_chunk(self, runs: list[Rows]) -> Chunk | None:
-        """Return the next chunk; None at the end, or if it cannot be read while there are rows to give first."""
-        try:
-            return next(self._chunks, None)
-        except Exception:
-            # A generator that has raised looks exhausted ever after; asked again, it must fail again.
-            self._chunks = self._reader.chunks(self.state())
-            if not runs:
-                raise
-            return None
-
-
-@final
-class RowsAsBatches(BatchStream):
-    """Record batches gathered from a row stream."""
-
-    def __init__(self, stream: RowStream, rows: int) -> None:
-        self._stream = stream
-        self._size = rows
-        self._failure: Exception | None = None
-
-    def __next__(self) -> pa.RecordBatch:
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
-        rows: list[Row] = []
-        try:
-            rows.extend(islice(self._stream, self._size))
-        except Exception as failure:
-            if not rows:
-                raise
-            self._failure = failure  # the rows read before it are given first
-        if not rows:
-            raise StopIteration
-        return rows_as_batch(rows, where=self._stream.origin()[0])
-
-    def state(self) -> State:
-        return self._stream.state()
+        self._given, self._dicts, self._first_dict = 0, [], 0

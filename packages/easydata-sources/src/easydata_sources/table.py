@@ -70,6 +70,9 @@ class TableShardedSource(ChunkedSource):
         for start in range(position["row"], self._table.num_rows, _CHUNK_ROWS):
             yield self.chunk(shard, start, table_as_batch(self._table.slice(start, _CHUNK_ROWS)))
 
+    def near_rows(self, start: State) -> int:
+        return 0
+
     def access(self) -> RowAccess:
         from easydata_sources.shuffling.access import ExactAccess
 

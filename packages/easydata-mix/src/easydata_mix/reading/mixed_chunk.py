@@ -9,7 +9,7 @@ from typing import final
 from easydata_sources import State
 from easydata_sources.bad_rows.bad_row import BadRow
 from easydata_sources.rows import Row, Rows, concat_rows, rows_as_dicts, slice_rows, take_rows
-from easydata_sources.streams import Chunk, Place
+from easydata_sources.streams import Place
 
 from easydata_mix.errors import MixtureError
 from easydata_mix.plan.block_order import Order, counts_of
@@ -56,6 +56,12 @@ class MixedChunk:
         """Return the same as it is saved."""
         return self.mixture.save(self.position_after(rows))
 
+    def place_of_run(self, start: int, rows: int) -> Place:
+        """Return where row `start` came from, if the `rows` rows from there on lie there one behind the other."""
+        shard, row = self.place(start)
+        consecutive = row is not None and self.place(start + rows - 1) == (shard, row + rows - 1)
+        return shard, row if consecutive else None
+
     def place(self, row: int) -> Place:
         """Return where a row came from."""
         order, row = self.step.order, self.step.resumed_at + row
@@ -68,10 +74,6 @@ class MixedChunk:
                 return f"{shard} (source {name!r} of a mixture)", None if first is None else first + rank
             rank -= len(run.rows)
         return name, None
-
-    def as_chunk(self) -> Chunk:
-        """Return what the streams of all sources are made of."""
-        return Chunk(rows=self.rows, state_after=self.state_after, place=self.place)
 
 
 def _interleaved(order: Order, runs: Sequence[Sequence[Run]], mixture: Mixture) -> Rows:

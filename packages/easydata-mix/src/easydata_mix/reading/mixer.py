@@ -24,13 +24,11 @@ class Mixer:
         mixture: The mixture.
         planner: Its plan.
         position: Where to begin.
-        columns: Whether to read record batches of the sources, and not dict rows.
     """
 
-    def __init__(self, mixture: Mixture, planner: Planner, position: MixturePosition, *, columns: bool) -> None:
+    def __init__(self, mixture: Mixture, planner: Planner, position: MixturePosition) -> None:
         self._mixture = mixture
         self._planner = planner
-        self._columns = columns
         self._begin(position)
 
     @property
@@ -72,7 +70,7 @@ class Mixer:
 
     def _begin(self, position: MixturePosition) -> None:
         recipe = self._mixture.recipe
-        self._sources = SourceReaders(self._mixture, position.sources, columns=self._columns)
+        self._sources = SourceReaders(self._mixture, position.sources)
         self._stepper = Stepper(
             self._planner, self._sources, stop=recipe.stop, weight_by=recipe.weight_by, position=position.plan
         )

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any, final
+from typing import final
 
-from easydata_sources import BatchStream, RowStream
+from easydata_sources import RowStream
 from easydata_sources.rows import Rows, slice_rows
 from easydata_sources.streams import Place
 
@@ -47,27 +46,24 @@ class Run:
 
 @final
 class SourceReader:
-    """Reads one source of a mixture, as dict rows or as record batches."""
+    """Reads one source of a mixture."""
 
-    def __init__(self, passes: Passes, source: int, position: SourcePosition, *, columns: bool, restart: bool) -> None:
+    def __init__(self, passes: Passes, source: int, position: SourcePosition, *, restart: bool) -> None:
         """Prepare to read; nothing is opened before rows are wanted.
 
         Args:
             passes: Gives the rows of a pass.
             source: Which source.
             position: Where to start.
-            columns: Read Arrow record batches instead of dict rows.
             restart: Start over when a pass ends.
         """
         self._passes = passes
         self._source = source
         self._name = passes.names[source]
-        self._columns = columns
         self._restart = restart
         self._given = position
         self._end = position  # behind the rows that wait to be taken
-        self._stream: RowStream | BatchStream | None = None  # at `_end`; batches: at the start of its cell
-        self._pass_ended = False
+        self._stream: RowStream | None = None  # at `_end`
         self._waiting: deque[Run] = deque()
         self._ready = 0
 
@@ -83,10 +79,11 @@ class SourceReader:
             MixtureError: If the source must start over but has no rows.
         """
         while self._ready < rows:
-            runs = self._read(rows - self._ready)
-            self._waiting += runs
-            self._ready += sum(len(run.rows) for run in runs)
-            if not runs and not self._start_over():
+            run = self._read(rows - self._ready)
+            if run is not None:
+                self._waiting.append(run)
+                self._ready += len(run.rows)
+            elif not self._start_over():
                 break
         return min(rows, self._ready)
 
@@ -127,56 +124,28 @@ class SourceReader:
                 break
         self._given = self._end
 
-    def _read(self, wanted: int) -> list[Run]:
-        """Return the next runs, at most to the end of the cell; none at the end of the pass."""
+    def _read(self, wanted: int) -> Run | None:
+        """Return the next run, at most to the end of the cell; None at the end of the pass."""
+        self._name_start()
+        stream, start = self._opened(), self._end
         try:
-            return self._read_cell() if self._columns else self._read_rows(wanted)
+            rows: Rows | None = []
+            while rows is not None and not rows:
+                rows = stream.take(min(wanted, start.cell_end - start.skip))
+            if rows is None:
+                return None
+            whole = start.skip + len(rows) == start.cell_end
+            self._end = start.crossed(len(rows), stream.state()) if whole else start.moved(len(rows))
         except Exception:
             # Rows read just before the failure are in no queue; asked again, the reader must come to them again.
             self._stream = None
             raise
+        place = stream.origin_of_run(len(rows))
+        return Run(start=start, rows=rows, end=self._end, first_place=None if place[1] is None else place)
 
-    def _read_rows(self, wanted: int) -> list[Run]:
-        self._name_start()
-        stream, start = self._row_stream(), self._end
-        rows, place = _pull(stream, min(wanted, start.cell_end - start.skip))
-        if not rows:
-            return []
-        whole = start.skip + len(rows) == start.cell_end
-        self._end = start.crossed(len(rows), stream.state()) if whole else start.moved(len(rows))
-        return [Run(start=start, rows=rows, end=self._end, first_place=place)]
-
-    def _read_cell(self) -> list[Run]:
-        """Return the rest of the cell, as columns."""
-        if self._pass_ended:
-            return []
-        self._name_start()
-        start, runs, read = self._end, [], 0
-        stream = self._stream if isinstance(self._stream, BatchStream) else self._batches(start.cell_end, start.at)
-        while read < start.cell_end and (batch := next(stream, None)) is not None:
-            read += batch.num_rows
-            fresh = min(batch.num_rows, read - self._end.skip)
-            whole = read == start.cell_end
-            if fresh > 0:
-                end = self._end.crossed(fresh, stream.state()) if whole else self._end.moved(fresh)
-                rows = slice_rows(batch, batch.num_rows - fresh, batch.num_rows)
-                runs.append(Run(start=self._end, rows=rows, end=end, first_place=None))
-                self._end = end
-            if not whole:  # a short batch, as where one file ends and the next begins
-                stream = self._batches(start.cell_end - read, stream.state())
-        self._pass_ended = read < start.cell_end
-        if read < start.skip:
-            raise self._too_short()
-        # A stream of whole cells goes on; one that was opened to fill a cell reads too little at a time.
-        self._stream = stream if len(runs) == 1 and read == CELL_ROWS and not start.skip else None
-        return runs
-
-    def _batches(self, rows: int, at: dict[str, Any] | None) -> BatchStream:
-        return self._passes.open(self._source, self._end.turn).batches(rows, at)
-
-    def _row_stream(self) -> RowStream:
+    def _opened(self) -> RowStream:
         """Return the rows of the present pass from the present position on."""
-        if not isinstance(self._stream, RowStream):
+        if self._stream is None:
             self._stream = self._passes.open(self._source, self._end.turn).rows(self._end.at)
             if self._stream.skip(self._end.skip) < self._end.skip:
                 raise self._too_short()
@@ -198,7 +167,7 @@ class SourceReader:
     def _leap(self, rows: int) -> int:
         """Step over rows of the present pass; return how many there were."""
         self._name_start()
-        stream, start = self._row_stream(), self._end
+        stream, start = self._opened(), self._end
         border = start.cell_end - start.skip
         if rows < border:
             skipped = stream.skip(rows)
@@ -227,18 +196,7 @@ class SourceReader:
         return True
 
     def _begin_pass(self, turn: int) -> None:
-        self._stream, self._end, self._pass_ended = None, SourcePosition(turn=turn), False
-
-
-def _pull(stream: RowStream, wanted: int) -> tuple[list[dict[str, Any]], Place | None]:
-    """Return the next rows and where the first lies, if the last one's place shows that they are consecutive."""
-    rows = list(islice(stream, 1))
-    if not rows:
-        return rows, None
-    first = stream.origin()
-    rows += islice(stream, wanted - 1)
-    consecutive = first[1] is not None and stream.origin() == _shifted(first, len(rows) - 1)
-    return rows, first if consecutive else None
+        self._stream, self._end = None, SourcePosition(turn=turn)
 
 
 def _shifted(place: Place, rows: int) -> Place:

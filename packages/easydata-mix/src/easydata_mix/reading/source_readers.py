@@ -23,13 +23,12 @@ class SourceReaders:
     Args:
         mixture: The mixture.
         positions: Where to begin in each source.
-        columns: Whether to read record batches, and not dict rows.
     """
 
-    def __init__(self, mixture: Mixture, positions: Sequence[SourcePosition], *, columns: bool) -> None:
+    def __init__(self, mixture: Mixture, positions: Sequence[SourcePosition]) -> None:
         self._mixture = mixture
         self._readers = [
-            SourceReader(mixture.passes, source, position, columns=columns, restart=mixture.recipe.stop == "restart")
+            SourceReader(mixture.passes, source, position, restart=mixture.recipe.stop == "restart")
             for source, position in enumerate(positions)
         ]
         self._lengths: list[list[int]] = [[] for _ in self._readers]  # of the next rows, as far as they are known

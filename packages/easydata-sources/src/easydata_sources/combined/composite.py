@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, final
 from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.errors import DataError
 from easydata_sources.identity import Identity
-from easydata_sources.rows import Row
-from easydata_sources.source import ShardedDataSource, ShardInfo, check_batch_size, shard_index
-from easydata_sources.streams import BatchStream, Place, RowStream, State, beyond_the_end
+from easydata_sources.rows import Row, Rows
+from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
+from easydata_sources.streams import Place, RowStream, State, beyond_the_end
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from easydata_sources.shuffling.access import RowAccess
     from easydata_sources.storage.files import DataFile
 
@@ -91,11 +89,7 @@ class CompositeShardedSource(ShardedDataSource):
 
     def rows(self, state: State | None = None) -> RowStream:
         self._check(state)
-        return _CompositeRows(self.sources, state)
-
-    def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
-        self._check(state)
-        return _CompositeBatches(self.sources, check_batch_size(rows), state)
+        return _CompositeStream(self.sources, state)
 
     def access(self) -> RowAccess | None:
         from easydata_sources.shuffling.access import ConcatenatedAccess
@@ -116,7 +110,7 @@ class CompositeShardedSource(ShardedDataSource):
 
 
 @final
-class _CompositeRows(RowStream):
+class _CompositeStream(RowStream):
     def __init__(self, sources: Sequence[ShardedDataSource], state: State | None) -> None:
         self._sources = sources
         self._part = state["part"] if state else 0
@@ -130,6 +124,14 @@ class _CompositeRows(RowStream):
                 return row
             self._next_part()
         raise StopIteration
+
+    def take(self, rows: int) -> Rows | None:
+        stream = self._current()
+        run = None if stream is None else stream.take(rows)
+        if run is None and stream is not None:
+            self._next_part()
+            return []
+        return run
 
     def skip(self, rows: int) -> int:
         skipped = 0
@@ -145,6 +147,9 @@ class _CompositeRows(RowStream):
     def origin(self) -> Place:
         return super().origin() if self._stream is None else self._stream.origin()
 
+    def origin_of_run(self, rows: int) -> Place:
+        return super().origin_of_run(rows) if self._stream is None else self._stream.origin_of_run(rows)
+
     def _current(self) -> RowStream | None:
         if self._stream is None and self._part < len(self._sources):
             self._stream = self._sources[self._part].rows(self._start)
@@ -152,29 +157,6 @@ class _CompositeRows(RowStream):
 
     def _next_part(self) -> None:
         self._part, self._start, self._stream = self._part + 1, None, None
-
-
-@final
-class _CompositeBatches(BatchStream):
-    def __init__(self, sources: Sequence[ShardedDataSource], rows: int, state: State | None) -> None:
-        self._sources = sources
-        self._rows = rows
-        self._part = state["part"] if state else 0
-        self._start = state["state"] if state else None
-        self._stream: BatchStream | None = None
-
-    def __next__(self) -> pa.RecordBatch:
-        while self._part < len(self._sources):
-            if self._stream is None:
-                self._stream = self._sources[self._part].batches(self._rows, self._start)
-            batch = next(self._stream, None)
-            if batch is not None:
-                return batch
-            self._part, self._start, self._stream = self._part + 1, None, None
-        raise StopIteration
-
-    def state(self) -> State:
-        return {"part": self._part, "state": self._start if self._stream is None else self._stream.state()}
 
 
 def _unique(names: Sequence[str]) -> list[str]:

@@ -65,11 +65,11 @@ class GuardedSource(ShardedDataSource):
     def rows(self, state: State | None = None) -> RowStream:
         if type(self._source).rows is ShardedDataSource.rows:
             return super().rows(state)
-        return _GuardedRows(self._source, state)
+        return _GuardedStream(self._source, state)
 
 
 @final
-class _GuardedRows(RowStream):
+class _GuardedStream(RowStream):
     def __init__(self, source: ShardedDataSource, state: State | None) -> None:
         self._failed = bool(state and state["failed"])
         self._stream = source.rows(state and state["source"])
@@ -88,3 +88,6 @@ class _GuardedRows(RowStream):
 
     def origin(self) -> Place:
         return self._stream.origin()
+
+    def origin_of_run(self, rows: int) -> Place:
+        return self._stream.origin_of_run(rows)

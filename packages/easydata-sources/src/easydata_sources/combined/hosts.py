@@ -7,21 +7,19 @@ there. It works with fewer files than hosts, because windows count rows, not fil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, final
+from typing import TYPE_CHECKING, final
 
 from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.combined.single_shard import SingleShardSource
 from easydata_sources.errors import DataError
 from easydata_sources.identity import Identity
-from easydata_sources.rows import Row, Rows, batch_of
-from easydata_sources.source import ShardedDataSource, check_batch_size
-from easydata_sources.streams import BatchStream, ChunkBatchStream, Place, RowStream, State, beyond_the_end
+from easydata_sources.rows import Row, Rows
+from easydata_sources.source import ShardedDataSource
+from easydata_sources.streams import Place, RowStream, State, beyond_the_end
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from easydata_sources.storage.files import DataFile
 
 
@@ -95,14 +93,7 @@ class HostShardedSource(SingleShardSource):
             DataError: If `state` lies within a round of another number of hosts.
         """
         self._check(state)
-        return _HostRows(self, state)
-
-    def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
-        """Start reading the same rows as record batches."""
-        self._check(state)
-        if self.source.reader() is None:
-            return super().batches(rows, state)
-        return _HostBatches(self, check_batch_size(rows), state)
+        return _HostStream(self, state)
 
     def _check(self, state: State | None) -> None:
         if state and state["emitted"] and state["hosts"] != self.count:
@@ -160,41 +151,60 @@ def _most_rows(source: ShardedDataSource) -> int | None:
         return None
 
 
-class _Skips(Protocol):
-    """What the deal needs of a stream of the source."""
-
-    def skip(self, rows: int) -> int: ...
-
-    def state(self) -> State: ...
-
-
-StreamT = TypeVar("StreamT", bound=_Skips)
-
-
-class _Deal(Generic[StreamT]):
+@final
+class _HostStream(RowStream):
     """A stream of the source, kept at the next row of this host's windows.
 
     Args:
         owner: The share.
-        open_at: Begins a stream of the source at a position; None = at its start.
         state: Where to begin; None = at the start.
     """
 
-    def __init__(
-        self, owner: HostShardedSource, open_at: Callable[[State | None], StreamT], state: State | None
-    ) -> None:
+    def __init__(self, owner: HostShardedSource, state: State | None) -> None:
         self._owner = owner
-        self._open_at = open_at
         self._round: State | None = state["source"] if state else None
         self._emitted: int = state["emitted"] if state else 0
-        self._stream: StreamT | None = None
-        self.stream()
+        self._stream: RowStream | None = None
+        self._at_own_row()
 
-    def stream(self) -> StreamT:
+    def __next__(self) -> Row:
+        row = next(self._at_own_row())
+        self._emitted += 1
+        return row
+
+    def take(self, rows: int) -> Rows | None:
+        stream = self._at_own_row()
+        run = stream.take(min(rows, self._owner.window - self._emitted))
+        self._emitted += 0 if run is None else len(run)
+        return run
+
+    def skip(self, rows: int) -> int:
+        skipped = 0
+        while skipped < rows:
+            stream = self._at_own_row()
+            wanted = min(rows - skipped, self._owner.window - self._emitted)
+            found = stream.skip(wanted)
+            self._emitted += found
+            skipped += found
+            if found < wanted:
+                break
+        return skipped
+
+    def state(self) -> State:
+        self._at_own_row()
+        return {"source": self._round, "emitted": self._emitted, "hosts": self._owner.count}
+
+    def origin(self) -> Place:
+        return super().origin() if self._stream is None else self._stream.origin()
+
+    def origin_of_run(self, rows: int) -> Place:
+        return super().origin_of_run(rows) if self._stream is None else self._stream.origin_of_run(rows)
+
+    def _at_own_row(self) -> RowStream:
         """Return the stream at the next own row; where the own window is complete, that is one of the next round."""
         owner = self._owner
         try:
-            stream = self._open() if self._stream is None else self._stream
+            stream = self._opened() if self._stream is None else self._stream
             if self._emitted == owner.window:
                 # Over the windows of the hosts behind this one, and in the next round of those before it.
                 stream.skip((owner.count - 1 - owner.index) * owner.window)
@@ -206,94 +216,11 @@ class _Deal(Generic[StreamT]):
         self._stream = stream
         return stream
 
-    @property
-    def left(self) -> int:
-        """Rows of the present window that are still to be given."""
-        return self._owner.window - self._emitted
-
-    def count(self, rows: int) -> None:
-        """Take note that rows of the window were given."""
-        self._emitted += rows
-
-    def state(self) -> State:
-        self.stream()
-        return {"source": self._round, "emitted": self._emitted, "hosts": self._owner.count}
-
-    def _open(self) -> StreamT:
-        stream = self._open_at(self._round)
+    def _opened(self) -> RowStream:
+        stream = self._owner.source.rows(self._round)
         self._round = stream.state()
         stream.skip(self._owner.index * self._owner.window)
         found = stream.skip(self._emitted)
         if found < self._emitted:
             raise beyond_the_end(f"{self._emitted} rows of a window were given that has {found}")
         return stream
-
-
-@final
-class _HostRows(RowStream):
-    def __init__(self, owner: HostShardedSource, state: State | None) -> None:
-        self._deal = _Deal(owner, owner.source.rows, state)
-
-    def __next__(self) -> Row:
-        row = next(self._deal.stream())
-        self._deal.count(1)
-        return row
-
-    def skip(self, rows: int) -> int:
-        skipped = 0
-        while skipped < rows:
-            stream = self._deal.stream()
-            wanted = min(rows - skipped, self._deal.left)
-            found = stream.skip(wanted)
-            self._deal.count(found)
-            skipped += found
-            if found < wanted:
-                break
-        return skipped
-
-    def state(self) -> State:
-        return self._deal.state()
-
-    def origin(self) -> Place:
-        return self._deal.stream().origin()
-
-
-@final
-class _HostBatches(BatchStream):
-    """The same rows as record batches, which stay columns where the source has columns."""
-
-    def __init__(self, owner: HostShardedSource, rows: int, state: State | None) -> None:
-        reader = owner.source.reader()
-        assert reader is not None
-        start = owner.source.rows().state() if state is None else None
-
-        def open_at(at: State | None) -> ChunkBatchStream:
-            position = start if at is None else at
-            assert position is not None
-            return ChunkBatchStream(reader, position, owner.window)
-
-        self._deal = _Deal(owner, open_at, state)
-        self._size = rows
-
-    def __next__(self) -> pa.RecordBatch:
-        runs: list[Rows] = []
-        where, missing = "", self._size
-        while missing:
-            try:
-                taken, where = self._deal.stream().take(min(missing, self._deal.left))
-            except Exception:
-                if not runs:
-                    raise
-                break  # asked again, the stream fails again: the rows read before are given first
-            if not taken:
-                break
-            runs += taken
-            count = sum(map(len, taken))
-            self._deal.count(count)
-            missing -= count
-        if not runs:
-            raise StopIteration
-        return batch_of(runs, where=where)
-
-    def state(self) -> State:
-        return self._deal.state()

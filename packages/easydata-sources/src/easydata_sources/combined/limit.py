@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, final
 from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.errors import DataError
 from easydata_sources.identity import Identity
-from easydata_sources.rows import Row
-from easydata_sources.source import ShardedDataSource, ShardInfo, check_batch_size, shard_index
-from easydata_sources.streams import BatchStream, Place, RowStream, State
+from easydata_sources.rows import Row, Rows
+from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
+from easydata_sources.streams import Place, RowStream, State
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from easydata_sources.shuffling.access import RowAccess
     from easydata_sources.storage.files import DataFile
 
@@ -70,10 +68,7 @@ class LimitedShardedSource(ShardedDataSource):
         return ShardInfo(shard_id=info.shard_id, shard_name=name, num_rows=rows, url=info.url)
 
     def rows(self, state: State | None = None) -> RowStream:
-        return _LimitedRows(self, state)
-
-    def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
-        return _LimitedBatches(self, check_batch_size(rows), state)
+        return _LimitedStream(self, state)
 
     def with_care(self, care: Care) -> ShardedDataSource:
         return LimitedShardedSource(self.source.with_care(care), self.max_rows)
@@ -103,7 +98,7 @@ class LimitedShardedSource(ShardedDataSource):
 
 
 @final
-class _LimitedRows(RowStream):
+class _LimitedStream(RowStream):
     def __init__(self, owner: LimitedShardedSource, state: State | None) -> None:
         self._stream = owner.source.rows(state["source"] if state else None)
         self._taken = state["taken"] if state else 0
@@ -116,6 +111,12 @@ class _LimitedRows(RowStream):
         self._taken += 1
         return row
 
+    def take(self, rows: int) -> Rows | None:
+        left = min(rows, self._limit - self._taken)
+        run = self._stream.take(left) if left else None
+        self._taken += 0 if run is None else len(run)
+        return run
+
     def state(self) -> State:
         return {"source": self._stream.state(), "taken": self._taken}
 
@@ -127,26 +128,5 @@ class _LimitedRows(RowStream):
     def origin(self) -> Place:
         return self._stream.origin()
 
-
-@final
-class _LimitedBatches(BatchStream):
-    def __init__(self, owner: LimitedShardedSource, rows: int, state: State | None) -> None:
-        self._taken = state["taken"] if state else 0
-        self._limit = owner.max_rows
-        self._owner = owner
-        self._rows = rows
-        self._stream = owner.source.batches(rows, state["source"] if state else None)
-
-    def __next__(self) -> pa.RecordBatch:
-        left = self._limit - self._taken
-        if left <= 0:
-            raise StopIteration
-        if left < self._rows:  # the last batch: read no further than the limit, so the position is exact
-            self._rows = left
-            self._stream = self._owner.source.batches(left, self._stream.state())
-        batch = next(self._stream)
-        self._taken += batch.num_rows
-        return batch
-
-    def state(self) -> State:
-        return {"source": self._stream.state(), "taken": self._taken}
+    def origin_of_run(self, rows: int) -> Place:
+        return self._stream.origin_of_run(rows)

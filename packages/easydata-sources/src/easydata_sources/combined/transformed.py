@@ -20,9 +20,9 @@ from easydata_sources.combined.stacked import StackedTransform, Stage, locate, r
 from easydata_sources.errors import DataError, RowError
 from easydata_sources.identity import Identity, function_identity
 from easydata_sources.report import DataReport
-from easydata_sources.rows import Row
+from easydata_sources.rows import Row, Rows
 from easydata_sources.source import ShardedDataSource, ShardInfo
-from easydata_sources.streams import BatchStream, Place, RowsAsBatches, RowStream, State, read_with_places, step_over
+from easydata_sources.streams import Place, RowStream, State, read_with_places, step_over
 from easydata_sources.transforms.fields import FieldTransform
 from easydata_sources.transforms.transform import (
     TransformLike,
@@ -34,8 +34,6 @@ from easydata_sources.transforms.transform import (
 )
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from easydata_sources.storage.files import DataFile
 
 Counted: TypeAlias = list[dict[str, Any]]
@@ -180,12 +178,6 @@ class TransformedShardedSource(ShardedDataSource):
         if batch:
             self.apply(batch)
 
-    def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
-        # Columns are moved as they are; from a position in the middle of a batch of rows only rows() can go on.
-        if isinstance(self.transform_applied, FieldTransform) and not (state and state["emitted"]):
-            return _ColumnStream(self, self.transform_applied, rows, state)
-        return super().batches(rows, state)
-
     def __len__(self) -> int:
         return len(self.source) if keeps_every_row(self.transform_applied) else super().__len__()
 
@@ -240,6 +232,28 @@ class _RowByRowStream(RowStream):
                 return outputs[0]
         raise StopIteration
 
+    def take(self, rows: int) -> Rows | None:
+        if not isinstance(self._transform, FieldTransform):
+            return super().take(rows)
+        run = self._stream.take(rows)
+        if run is None or not len(run):
+            return run
+        try:
+            changed = self._changed(run, self._transform)
+        except DataError:
+            # Rows of unlike columns meet in the run, and what cannot be done to all its columns may well be done to
+            # those of each row; if not, the row that shows it is named.
+            self._step_back()
+            return super().take(len(run))
+        self._read += len(run)
+        return changed
+
+    def _changed(self, run: Rows, transform: FieldTransform) -> Rows:
+        """Return a run with its fields changed, in columns where it is columns."""
+        if not isinstance(run, list):
+            return transform.transform_columns(run)
+        return [row for outputs in self._owner.apply(run, lambda _: self._stream.origin()) for row in outputs]
+
     def skip(self, rows: int) -> int:
         if not keeps_every_row(self._transform):
             return super().skip(rows)
@@ -258,39 +272,8 @@ class _RowByRowStream(RowStream):
     def origin(self) -> Place:
         return self._stream.origin()
 
-
-@final
-class _ColumnStream(BatchStream):
-    """Record batches whose columns are chosen and renamed."""
-
-    def __init__(
-        self, owner: TransformedShardedSource, transform: FieldTransform, rows: int, state: State | None
-    ) -> None:
-        self._owner = owner
-        self._transform = transform
-        self._rows = rows
-        self._stream = owner.source.batches(rows, state and state["source"])
-
-    def __next__(self) -> pa.RecordBatch:
-        before = self._stream.state()
-        batch = next(self._stream)
-        try:
-            return self._transform.transform_columns(batch)
-        except DataError:
-            # Rows of unlike columns meet in the batch, and what cannot be done to all its columns may well be done to
-            # those of each row; if not, the row that shows it is named.
-            return self._row_by_row(before)
-
-    def state(self) -> State:
-        return {"source": self._stream.state(), "emitted": 0}
-
-    def _row_by_row(self, before: State) -> pa.RecordBatch:
-        source = self._owner.source
-        self._stream = source.batches(self._rows, before)
-        rows = RowsAsBatches(self._owner.rows({"source": before, "emitted": 0}), self._rows)
-        batch = next(rows)
-        self._stream = source.batches(self._rows, rows.state()["source"])
-        return batch
+    def origin_of_run(self, rows: int) -> Place:
+        return self._stream.origin_of_run(rows) if keeps_every_row(self._transform) else super().origin_of_run(rows)
 
 
 @final

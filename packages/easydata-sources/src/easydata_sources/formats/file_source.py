@@ -17,6 +17,7 @@ from easydata_sources.formats.cells import Fault, faulty_rows, good_runs
 from easydata_sources.identity import Identity, file_identity
 from easydata_sources.rows import Row, Rows, rows_as_dicts
 from easydata_sources.source import ShardInfo, shard_index
+from easydata_sources.storage.compression import compression_of
 from easydata_sources.storage.files import DataFile, DataFilesLike, expand_data_files
 from easydata_sources.storage.partitions import Partition, add_partition, partitions_of
 from easydata_sources.storage.retry import RetryPolicy, call_resiliently, read_resiliently
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 from easydata_sources.chunked import ChunkedSource
 
 _GATHERED_ROWS = 256
+_NEAR_ROWS = 64
+_DECOMPRESSED_ROWS = 16_384  # a position in a compressed file is come to by decompressing all in front of it
 
 
 class FileSource(ChunkedSource):
@@ -116,6 +119,10 @@ class FileSource(ChunkedSource):
                 chunks = self.read_shard(shard, {"shard": shard, "row": 0})
                 self._lengths[shard] = sum(len(chunk.rows) for chunk in chunks)
         return self._lengths[shard]
+
+    def near_rows(self, start: State) -> int:
+        compressed = start["shard"] < len(self.files) and compression_of(self.files[start["shard"]]) is not None
+        return _DECOMPRESSED_ROWS if compressed else _NEAR_ROWS
 
     @abstractmethod
     def count_rows(self, shard: int) -> int:

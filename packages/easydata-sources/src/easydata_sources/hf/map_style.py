@@ -62,6 +62,9 @@ class MapStyleSource(ChunkedSource):
             stop = min(start + _CHUNK_ROWS, len(self._dataset))
             yield self.chunk(shard, start, self._as_rows(self._dataset[start:stop], stop - start, start))
 
+    def near_rows(self, start: State) -> int:
+        return 0
+
     def access(self) -> RowAccess:
         from easydata_sources.shuffling.access import ExactAccess
 

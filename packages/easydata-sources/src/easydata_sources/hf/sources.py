@@ -19,7 +19,7 @@ from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo
 from easydata_sources.storage.files import DataFile
 from easydata_sources.storage.server_faults import told_in_our_words
-from easydata_sources.streams import BatchStream, ChunkReader, RowStream, State
+from easydata_sources.streams import RowStream, State
 
 if TYPE_CHECKING:
     import datasets
@@ -97,14 +97,8 @@ class HFDatasetShardedSource(ShardedDataSource):
     def rows(self, state: State | None = None) -> RowStream:
         return self._source.rows(state)
 
-    def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
-        return self._source.batches(rows, state)
-
     def with_care(self, care: Care) -> ShardedDataSource:
         return self._over(self._source.with_care(care))
-
-    def reader(self) -> ChunkReader | None:
-        return self._source.reader()
 
     def access(self) -> RowAccess | None:
         return self._source.access()
@@ -181,16 +175,10 @@ class HuggingFaceShardedSource(ShardedDataSource):
     def rows(self, state: State | None = None) -> RowStream:
         return self._source().rows(state)
 
-    def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
-        return self._source().batches(rows, state)
-
     def with_care(self, care: Care) -> ShardedDataSource:
         careful = copy.copy(self)
         careful._care, careful._loaded = care, None
         return careful
-
-    def reader(self) -> ChunkReader | None:
-        return self._source().reader()
 
     def access(self) -> RowAccess | None:
         return self._source().access()

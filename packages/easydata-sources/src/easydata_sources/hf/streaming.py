@@ -133,6 +133,9 @@ class _StreamingRows(RowStream):
     def origin(self) -> Place:
         return self._shard, self._row - 1
 
+    def origin_of_run(self, rows: int) -> Place:
+        return self._shard, self._row - rows
+
     def _read_on(self) -> None:
         if self._failure is not None:
             failure, self._failure = self._failure, None

@@ -27,16 +27,13 @@ from easydata_sources.identity import Identity
 from easydata_sources.rows import concat_rows, take_rows
 from easydata_sources.shuffling.access import RowAccess
 from easydata_sources.shuffling.permutation import mix_key, permute
-from easydata_sources.source import ShardedDataSource, check_batch_size
+from easydata_sources.source import ShardedDataSource
 from easydata_sources.storage.files import DataFile
 from easydata_sources.streams import (
-    BatchStream,
     Chunk,
-    ChunkBatchStream,
     ChunkReader,
-    ChunkRowStream,
+    ChunkStream,
     Place,
-    RowsAsBatches,
     RowStream,
     State,
 )
@@ -88,19 +85,10 @@ class ShuffledShardedSource(SingleShardSource):
     def rows(self, state: State | None = None) -> RowStream:
         reader = self._reader
         if reader is not None:
-            return ChunkRowStream(reader, reader.start(state))
+            return ChunkStream(reader, reader.start(state))
         from easydata_sources.shuffling.shuffle_in_order import InOrderShuffle
 
         return InOrderShuffle(self.source, self._key, self._window_rows, state)
-
-    def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
-        reader = self._reader
-        if reader is None:
-            return RowsAsBatches(self.rows(state), check_batch_size(rows))
-        return ChunkBatchStream(reader, reader.start(state), check_batch_size(rows))
-
-    def reader(self) -> ChunkReader | None:
-        return self._reader
 
     def with_care(self, care: Care) -> ShardedDataSource:
         return self._over(self.source.with_care(care))
@@ -173,6 +161,9 @@ class _SingleRows(_ShuffledReader):
                 place=place,
             )
 
+    def near_rows(self, start: State) -> int:
+        return 0
+
     def _runs(self, first: int) -> Iterator[tuple[int, list[int]]]:
         """Yield (position, numbers of the rows from there on), computed for more rows at a time the longer it goes."""
         import numpy as np
@@ -201,6 +192,9 @@ class _Windows(_ShuffledReader):
             first = self._ends[number - 1] if number else 0
             yield from self._read_window(number, first, position - first)
             position = self._ends[number]
+
+    def near_rows(self, start: State) -> int:
+        return self.window_rows  # to open a position reads its window
 
     def _read_window(self, number: int, first: int, begin: int) -> Iterator[Chunk]:
         import numpy as np

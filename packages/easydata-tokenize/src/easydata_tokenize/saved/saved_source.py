@@ -13,7 +13,7 @@ from easydata_sources.errors import DataError
 from easydata_sources.formats.parquet import ParquetShardedSource
 from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
-from easydata_sources.streams import BatchStream, RowStream, State
+from easydata_sources.streams import RowStream, State
 from numpy.typing import NDArray
 
 from easydata_tokenize.saved.folder import SetFolder, checksum
@@ -118,9 +118,6 @@ class SavedShardedSource(ShardedDataSource):
 
     def rows(self, state: State | None = None) -> RowStream:
         return self._rows.rows(state)
-
-    def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
-        return self._rows.batches(rows, state)
 
     def access(self) -> RowAccess | None:
         return self._rows.access()

@@ -138,6 +138,9 @@ class _SomeFiles(ChunkedSource):
         for chunk in self._source.read_shard(index, {**position, "shard": index}):
             yield replace(chunk, state_after=partial(_numbered, shard, chunk.state_after))
 
+    def near_rows(self, start: State) -> int:
+        return self._source.near_rows({**start, "shard": self._first + start["shard"]})
+
     def shard_length(self, shard: int) -> int:
         return self._source.shard_length(self._first + shard)
 
