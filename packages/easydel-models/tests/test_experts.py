@@ -43,6 +43,24 @@ def test_grouped_products_and_their_gradients_are_those_of_each_row_alone(sizes)
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+def test_bfloat16_products_lose_only_their_factors_rounding():
+    sizes = jnp.asarray([9, 0, 20, 3], jnp.int32)
+    keys = jax.random.split(jax.random.key(4), 3)
+    rows = jax.random.normal(keys[0], (32, 600)).astype(jnp.bfloat16)
+    kernels = jax.random.normal(keys[1], (4, 600, 8))
+    weight = jax.random.normal(keys[2], (32, 8)).astype(jnp.bfloat16)
+    found, back = jax.vjp(lambda r, k: grouped_dot(r, k, sizes), rows, kernels)
+    of_rows, of_kernels = back(weight)
+    assert (found.dtype, of_rows.dtype, of_kernels.dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.float32)
+    r, k, w = (np.asarray(array.astype(jnp.bfloat16), np.float64) for array in (rows, kernels, weight))
+    own = k[np.repeat(np.arange(4), sizes)]
+    # One rounding of a sum of 600 products; added up in bfloat16 it would have hundreds.
+    np.testing.assert_allclose(np.asarray(found, np.float64), np.einsum("ni,nio->no", r, own), rtol=2**-8, atol=1e-3)
+    np.testing.assert_allclose(np.asarray(of_rows, np.float64), np.einsum("no,nio->ni", w, own), rtol=2**-8, atol=1e-3)
+    first = r[:9].T @ w[:9]
+    np.testing.assert_allclose(np.asarray(of_kernels[0], np.float64), first, rtol=1e-5, atol=1e-4)
+
+
 def test_blocks_longer_and_shorter_than_groups_give_the_same():
     sizes = [130, 1, 0, 69, 300]  # 500 rows of 5 groups: blocks of 128
     rows = jax.random.normal(jax.random.key(2), (500, 3))

@@ -74,7 +74,9 @@ def _blocked_product(rows: Array, kernels: Array, sizes: Array) -> Array:
         block = jax.lax.dynamic_slice_in_dim(padded, start, size)
         kernel = jax.lax.dynamic_index_in_dim(kernels, group, keepdims=False)
         # A block may reach into the next group; that group's own first block comes later and writes over it.
-        return jax.lax.dynamic_update_slice_in_dim(result, block @ kernel, start, axis=0)
+        # Added up in float32, as `easydel_models.layers.linear.product` does it.
+        product = jnp.matmul(block, kernel, preferred_element_type=jnp.float32).astype(block.dtype)
+        return jax.lax.dynamic_update_slice_in_dim(result, product, start, axis=0)
 
     zeros = jnp.zeros((count + size, kernels.shape[2]), rows.dtype)
     product = _over_blocks(one, sizes, count, size, zeros)[:count]
