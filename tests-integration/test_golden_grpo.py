@@ -22,7 +22,7 @@ from easydel_models.parameters import split_params
 from easydel_trainers import GRPOConfig, GRPOTrainer
 from easydel_trainers.algorithms.grpo.advantages import advantages_of, mean_and_deviation
 from easydel_trainers.algorithms.grpo.objective import GRPOObjective
-from easydel_trainers.data.groups import Group, GroupLayout
+from easydel_trainers.data.step_rows import SequenceLayout, StepRow
 from easydel_trainers.step.metrics import means
 from easydel_trainers.step.step import TrainState, make_train_step
 
@@ -49,9 +49,9 @@ def real(ids: list[int], mask: list[int]) -> list[int]:
     return [token for token, there in zip(ids, mask, strict=True) if there]
 
 
-def groups_of(batch: dict) -> list[Group]:
+def step_rows_of(batch: dict) -> list[StepRow]:
     """The rows of a padded batch; a completion that TRL masked as a whole has only labels of -100."""
-    base, groups = inputs("base"), []
+    base, step_rows = inputs("base"), []
     for row, advantage in enumerate(batch["advantages"]):
         prompt = real(batch["prompt_ids"][row], batch["prompt_mask"][row])
         there = batch["completion_mask"][row]
@@ -65,8 +65,8 @@ def groups_of(batch: dict) -> list[Group]:
                 # At the places that predict: one before the completion's tokens.
                 known = batch[theirs][row][: len(answer)]
                 sequence[ours] = np.asarray([0.0] * (len(prompt) - 1) + known + [0.0], np.float32)
-        groups.append(Group(sequences=(sequence,), values={"advantages": advantage}, prompt=len(prompt) - 1))
-    return groups
+        step_rows.append(StepRow(sequences=(sequence,), values={"advantages": advantage}, prompt=len(prompt) - 1))
+    return step_rows
 
 
 def config_of(case: dict, **more) -> GRPOConfig:
@@ -81,15 +81,15 @@ def config_of(case: dict, **more) -> GRPOConfig:
 
 
 def arranged(case: dict, *, micro_batches: int) -> dict:
-    layout = GroupLayout(
+    layout = SequenceLayout(
         micro_batches=micro_batches,
         rows=8 // micro_batches,
         sequences=1,
         padding_free=True,
         share_prompts=True,
-        group=lambda rows: rows,
+        to_step_rows=lambda rows: rows,
     )
-    return layout.arrange_groups(groups_of(inputs(case["inputs"])))
+    return layout.arrange_step_rows(step_rows_of(inputs(case["inputs"])))
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from easydel_models.mesh import MESH_AXES
 from easydel_trainers import ConfigError, SFTConfig, join_processes
-from easydel_trainers.data.groups import Group, GroupLayout
 from easydel_trainers.data.layout import StepLayout
 from easydel_trainers.data.row_exchange import decoded, encoded
+from easydel_trainers.data.step_rows import SequenceLayout, StepRow
 from easydel_trainers.step.device_mesh import check_batches
 from jax.sharding import AbstractMesh, AxisType
 
@@ -67,10 +67,10 @@ def test_a_micro_batch_keeps_its_rows_when_bins_are_added_for_the_devices():
 @pytest.mark.parametrize("padding_free", [True, False])
 def test_pairs_keep_their_numbers_wherever_they_lie(padding_free):
     pairs = [
-        Group(sequences=({"input_ids": [1] * (n + 1)}, {"input_ids": [2] * 3}), values={"margin": float(n)})
+        StepRow(sequences=({"input_ids": [1] * (n + 1)}, {"input_ids": [2] * 3}), values={"margin": float(n)})
         for n in range(4)
     ]
-    layout = GroupLayout(micro_batches=1, rows=4, sequences=2, padding_free=padding_free, group=list, parts=3)
+    layout = SequenceLayout(micro_batches=1, rows=4, sequences=2, padding_free=padding_free, to_step_rows=list, parts=3)
     arrays = layout.arrange(pairs)
     assert arrays["input_ids"].shape[1] == (3 if padding_free else 9)
     ids, numbers = arrays["input_ids"].reshape(-1), arrays["segment_ids"].reshape(-1)

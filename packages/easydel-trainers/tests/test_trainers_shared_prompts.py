@@ -10,7 +10,7 @@ import pytest
 from easydel_models.parameters import split_params
 from easydel_trainers import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, KTOConfig, KTOTrainer
 from easydel_trainers.data.bins import Bin, Piece, spread
-from easydel_trainers.data.groups import Group, GroupLayout
+from easydel_trainers.data.step_rows import SequenceLayout, StepRow
 from easydel_trainers.data.steps import count_attended, count_held, count_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 PROMPTS = ([7, 8, 9, 10, 11], [7, 8, 9, 10, 12], [7], list(range(20, 60)))
 
 
-def group(prompt: list[int], *answers: list[int]) -> Group:
+def step_row(prompt: list[int], *answers: list[int]) -> StepRow:
     sequences = tuple(
         {
             "input_ids": np.asarray([*prompt, *answer], np.int32),
@@ -27,12 +27,19 @@ def group(prompt: list[int], *answers: list[int]) -> Group:
         }
         for answer in answers
     )
-    return Group(sequences=sequences, values={}, prompt=len(prompt) - 1)
+    return StepRow(sequences=sequences, values={}, prompt=len(prompt) - 1)
 
 
-def layout(*, rows: int, share_prompts: bool = True, **options) -> GroupLayout:
-    return GroupLayout(
-        **{"micro_batches": 1, "rows": rows, "sequences": 2, "padding_free": True, "group": list, "buckets": (8,)}
+def layout(*, rows: int, share_prompts: bool = True, **options) -> SequenceLayout:
+    return SequenceLayout(
+        **{
+            "micro_batches": 1,
+            "rows": rows,
+            "sequences": 2,
+            "padding_free": True,
+            "to_step_rows": list,
+            "buckets": (8,),
+        }
         | options,
         share_prompts=share_prompts,
     )
@@ -68,15 +75,15 @@ rows = st.lists(st.tuples(st.sampled_from(PROMPTS), answers, answers), min_size=
 @given(rows=rows, micro_batches=st.integers(1, 3), parts=st.integers(1, 3))
 @settings(max_examples=150, deadline=None)
 def test_every_sequence_is_there_once_and_whole(rows, micro_batches, parts):
-    groups = [group(prompt, chosen, rejected) for prompt, chosen, rejected in rows]
-    most = -(-len(groups) // micro_batches)
+    step_rows = [step_row(prompt, chosen, rejected) for prompt, chosen, rejected in rows]
+    most = -(-len(step_rows) // micro_batches)
     options = {"rows": most, "micro_batches": micro_batches, "parts": parts}
-    arrays = layout(**options).arrange_groups(groups)
-    expected = [tokens_of(one) for one_group in groups for one in one_group.sequences]
+    arrays = layout(**options).arrange_step_rows(step_rows)
+    expected = [tokens_of(one) for one_row in step_rows for one in one_row.sequences]
     assert sorted(sequences_in(arrays)) == sorted(expected)
     assert count_tokens(arrays) == sum(map(len, expected))
     assert count_attended(arrays) == twice_the_pairs(arrays)
-    apart = layout(**options, share_prompts=False).arrange_groups(groups)
+    apart = layout(**options, share_prompts=False).arrange_step_rows(step_rows)
     assert count_held(arrays) <= count_held(apart) == count_tokens(apart) == count_tokens(arrays)
 
 
@@ -89,8 +96,8 @@ def twice_the_pairs(arrays: dict) -> int:
 
 
 def test_a_line_holds_a_prompt_once():
-    groups = [group(PROMPTS[0], [1, 2], [3]), group(PROMPTS[1], [4], [5, 6])]
-    arrays = layout(rows=2).arrange_groups(groups)
+    step_rows = [step_row(PROMPTS[0], [1, 2], [3]), step_row(PROMPTS[1], [4], [5, 6])]
+    arrays = layout(rows=2).arrange_step_rows(step_rows)
     # Two prompts that differ in their last token have the rest in common.
     assert arrays["input_ids"][0, 0].tolist() == [7, 8, 9, 10, 11, 1, 2, 12, 4, 11, 3, 12, 5, 6, 0, 0]
     assert arrays["segment_ids"][0, 0].tolist() == [5, 5, 5, 5, 1, 1, 1, 2, 2, 3, 3, 4, 4, 4, 0, 0]
@@ -103,15 +110,17 @@ def test_a_copy_too_far_away_is_not_shared():
     prompt, answer = [*range(9)], [1] * 1000
     long, short = Bin(), Bin()
     for number in range(1, 11):
-        long.add(number, group(prompt, answer).sequences[0], prompt=8)
-        short.add(number, group(prompt, answer[:30]).sequences[0], prompt=8)
+        long.add(number, step_row(prompt, answer).sequences[0], prompt=8)
+        short.add(number, step_row(prompt, answer[:30]).sequences[0], prompt=8)
     assert len(long.families) == 10
     assert len(short.families) == 1
 
 
 def test_answers_are_spread_so_that_most_find_their_prompt():
-    pieces = [Piece(group(prompt, [n] * 5).sequences, len(prompt) - 1) for n in (1, 2, 3, 4) for prompt in PROMPTS[:1]]
-    pieces += [Piece(group([30, 31, 32, 33, 34], [n] * 5).sequences, 4) for n in (1, 2, 3, 4)]
+    pieces = [
+        Piece(step_row(prompt, [n] * 5).sequences, len(prompt) - 1) for n in (1, 2, 3, 4) for prompt in PROMPTS[:1]
+    ]
+    pieces += [Piece(step_row([30, 31, 32, 33, 34], [n] * 5).sequences, 4) for n in (1, 2, 3, 4)]
     assert [sorted(indices) for indices in spread(pieces, count=2)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert [len(indices) for indices in spread(pieces, count=2, most=4)] == [4, 4]
 

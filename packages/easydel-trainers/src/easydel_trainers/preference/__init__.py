@@ -1,1 +1,1 @@
-"""What the trainers on preferences share: rows as groups of sequences, their scores, the reference's scores."""
+"""What the trainers on preferences share: rows as sequences, their scores, the reference's scores."""

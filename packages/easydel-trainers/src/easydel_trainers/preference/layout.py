@@ -8,10 +8,10 @@ from typing import Any
 from easydel_models.attention import honours_prefixes
 
 from easydel_trainers.data.batch_rules import counting
-from easydel_trainers.data.groups import Group, GroupLayout
+from easydel_trainers.data.step_rows import SequenceLayout, StepRow
 from easydel_trainers.preference.config import PreferenceConfig
 
-Groups = Callable[[Sequence[Any]], Sequence[Group]]
+MakeStepRows = Callable[[Sequence[Any]], Sequence[StepRow]]
 
 
 def preference_layout(
@@ -20,31 +20,31 @@ def preference_layout(
     *,
     rows: int,
     sequences: int,
-    group: Groups,
+    to_step_rows: MakeStepRows,
     micro_batches: int = 1,
     parts: int = 1,
-    complete: Groups | None = None,
-) -> GroupLayout:
-    """How groups of sequences are arranged.
+    complete: MakeStepRows | None = None,
+) -> SequenceLayout:
+    """How the sequences of rows are arranged.
 
     Args:
         config: names padding, lengths and attention.
         tokenizer: knows a pad token, maybe.
         rows: the most of one micro-batch.
         sequences: of each row.
-        group: a step's transformed rows as groups.
+        to_step_rows: a step's transformed rows as step rows.
         micro_batches: how many there are.
         parts: devices that share the rows of a micro-batch.
-        complete: adds to the groups what only training needs.
+        complete: adds to the step rows what only training needs.
     """
-    return GroupLayout(
+    return SequenceLayout(
         micro_batches=micro_batches,
         rows=rows,
         sequences=sequences,
         padding_free=config.padding_free,
         share_prompts=honours_prefixes(config.attention),
         parts=parts,
-        group=group,
+        to_step_rows=to_step_rows,
         complete=complete,
         buckets=config.length_buckets,
         multiple_of=config.pad_to_multiple_of,

@@ -16,7 +16,7 @@ def pooled_scores(model: Any, batch: Batch, *, sequences: int, **how: Any) -> Fl
 
     Args:
         model: a `SequenceClassifier`.
-        batch: `input_ids` and `segment_ids` `[bins, length]`, as `GroupLayout` arranged them, and `rows`.
+        batch: `input_ids` and `segment_ids` `[bins, length]`, as `SequenceLayout` arranged them, and `rows`.
         sequences: S, sequences of a row.
         how: further options of `model.hidden`.
     """

@@ -14,7 +14,7 @@ from easydel_models.decoder import Decoded
 from easydel_models.lm_loss import IGNORE_INDEX, token_logps, token_stats
 from jaxtyping import Array, Float
 
-from easydel_trainers.data.groups import PROMPT, TAIL
+from easydel_trainers.data.step_rows import PROMPT, TAIL
 from easydel_trainers.step.forward import segments_of, sequence_numbers
 from easydel_trainers.step.objective import Batch, Scores
 from easydel_trainers.step.targets import next_labels, of_next
@@ -30,7 +30,7 @@ def sequence_scores(
     router: Callable[[Decoded], Scores] = lambda decoded: {},
     **how: Any,
 ) -> Scores:
-    """Scores of a micro-batch that `GroupLayout` arranged.
+    """Scores of a micro-batch that `SequenceLayout` arranged.
 
     Args:
         model: a `CausalLM`.

@@ -1,4 +1,4 @@
-"""A prompt and a completion as one sequence of tokens, and rows of preferences as groups of them."""
+"""A prompt and a completion as one sequence of tokens, and rows of preferences made of such."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 from easydel_transforms import IGNORE_INDEX
 
-from easydel_trainers.data.groups import COMPLETION, PROMPT, TAIL, Group
+from easydel_trainers.data.step_rows import COMPLETION, PROMPT, TAIL, StepRow
 
 PairRow = Mapping[str, Any]
 
 
-def pair_groups(rows: Sequence[PairRow], *, train_prompt: bool = False) -> list[Group]:
-    """Rows of `prompt_ids`, `chosen_ids`, `rejected_ids` (and perhaps `margin`) as groups (chosen, rejected).
+def pair_step_rows(rows: Sequence[PairRow], *, train_prompt: bool = False) -> list[StepRow]:
+    """Rows of `prompt_ids`, `chosen_ids`, `rejected_ids` (and perhaps `margin`) as step rows (chosen, rejected).
 
     Args:
         rows: a step's.
         train_prompt: whether the prompt's tokens are labels too, before the chosen answer.
     """
-    return [_pair_group(row, train_prompt) for row in rows]
+    return [_pair_step_row(row, train_prompt) for row in rows]
 
 
 def completion_sequence(
@@ -51,10 +51,10 @@ def shareable(prompt_ids: Any) -> int:
     return max(len(prompt_ids) - 1, 0)
 
 
-def _pair_group(row: PairRow, train_prompt: bool) -> Group:
+def _pair_step_row(row: PairRow, train_prompt: bool) -> StepRow:
     prompt, chosen, rejected = row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]
     shared, margin = min(len(chosen), len(rejected)), row.get("margin")
-    return Group(
+    return StepRow(
         sequences=(
             completion_sequence(prompt, chosen, shared=shared, train_prompt=train_prompt),
             completion_sequence(prompt, rejected, shared=shared),

@@ -19,7 +19,7 @@ import numpy as np
 from easydel_models.mesh.sharding import to_host
 from easydel_models.parameters import flattened
 
-from easydel_trainers.data.groups import Group
+from easydel_trainers.data.step_rows import StepRow
 from easydel_trainers.errors import ConfigError
 
 _DIGEST_BYTES = 16
@@ -43,29 +43,29 @@ class ReferenceCache:
         """Sequences known."""
         return len(self._known)
 
-    def lacks(self, group: Group) -> bool:
+    def lacks(self, step_row: StepRow) -> bool:
         """Whether any of its sequences is unknown."""
-        return any(sequence_key(sequence) not in self._known for sequence in group.sequences)
+        return any(sequence_key(sequence) not in self._known for sequence in step_row.sequences)
 
-    def add(self, groups: Sequence[Group], logps: np.ndarray) -> None:
-        """Take in the log-probabilities `[groups, sequences]` of some groups, in memory and in the folder."""
-        keys = [sequence_key(sequence) for group in groups for sequence in group.sequences]
+    def add(self, step_rows: Sequence[StepRow], logps: np.ndarray) -> None:
+        """Take in the log-probabilities `[rows, sequences]` of some rows, in memory and in the folder."""
+        keys = [sequence_key(sequence) for step_row in step_rows for sequence in step_row.sequences]
         values = np.asarray(logps, np.float32).reshape(-1)
         self._known.update(zip(keys, values.tolist(), strict=True))
         if self._folder is not None:
             _write(self._folder, keys, values)
 
-    def annotated(self, groups: Iterable[Group]) -> list[Group]:
-        """The groups with `reference_logps` among their values.
+    def annotated(self, step_rows: Iterable[StepRow]) -> list[StepRow]:
+        """The step rows with `reference_logps` among their values.
 
         Raises:
             ConfigError: if a row was never scored.
         """
-        return [replace(group, values={**group.values, "reference_logps": self._of(group)}) for group in groups]
+        return [replace(row, values={**row.values, "reference_logps": self._of(row)}) for row in step_rows]
 
-    def _of(self, group: Group) -> list[float]:
+    def _of(self, step_row: StepRow) -> list[float]:
         try:
-            return [self._known[sequence_key(sequence)] for sequence in group.sequences]
+            return [self._known[sequence_key(sequence)] for sequence in step_row.sequences]
         except KeyError:
             raise ConfigError(
                 "precompute_ref_log_probs",

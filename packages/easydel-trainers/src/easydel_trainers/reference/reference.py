@@ -18,7 +18,7 @@ import numpy as np
 from easydel_models.parameters import split_params
 
 from easydel_trainers.checkpoints.params_digest import params_digest
-from easydel_trainers.data.groups import Group, GroupLayout
+from easydel_trainers.data.step_rows import SequenceLayout, StepRow
 from easydel_trainers.data.training_data import TrainingData
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.preference.config import ReferenceConfig
@@ -39,16 +39,16 @@ class ScoredRows:
     """Which sequences of the rows the reference scores.
 
     Attributes:
-        sequences: of a group.
-        groups: every group of a step's rows that needs scores.
+        sequences: of a step row.
+        step_rows: from a step's rows to all that need scores.
         ordered: whether these depend on the rows that a row shares a step with.
         ld_alpha: see `sequence_scores`.
-        layout: how so many groups, on so many devices, are arranged to be scored beforehand.
+        layout: how so many step rows, on so many devices, are arranged to be scored beforehand.
     """
 
     sequences: int
-    groups: Callable[[Sequence[Any]], Sequence[Group]]
-    layout: Callable[[int, int], GroupLayout]
+    step_rows: Callable[[Sequence[Any]], Sequence[StepRow]]
+    layout: Callable[[int, int], SequenceLayout]
     ordered: bool = False
     ld_alpha: float | None = None
 
@@ -116,9 +116,9 @@ class Reference:
         batch = self._held.annotate(batch)
         return {**batch, "partners": self._held.annotate(batch["partners"])} if "partners" in batch else batch
 
-    def complete(self, groups: Sequence[Group]) -> Sequence[Group]:
-        """Groups with the log-probabilities that were computed beforehand."""
-        return groups if self._cache is None else self._cache.annotated(groups)
+    def complete(self, step_rows: Sequence[StepRow]) -> Sequence[StepRow]:
+        """Step rows with the log-probabilities that were computed beforehand."""
+        return step_rows if self._cache is None else self._cache.annotated(step_rows)
 
     def score_beforehand(self, data: TrainingData) -> None:
         """Score every row of the run and of its evaluations, if that is asked for and was not done."""
@@ -126,7 +126,7 @@ class Reference:
             return
         before = len(self._cache)
         for rows in self._rows_to_score(data):
-            missing = [group for group in self._scored.groups(rows) if self._cache.lacks(group)]
+            missing = [step_row for step_row in self._scored.step_rows(rows) if self._cache.lacks(step_row)]
             if missing:
                 self._cache.add(missing, self._unscored.logps(missing, self._scored))
         _LOG.info("Reference scores: %d sequences scored, %d known before.", len(self._cache) - before, before)
@@ -181,13 +181,13 @@ class _Unscored:
     step: Compiled
     program: Program
 
-    def logps(self, groups: Sequence[Group], scored: ScoredRows) -> np.ndarray:
-        """Log-probabilities `[groups, sequences]`."""
-        numbered = [replace(group, values={"number": number}) for number, group in enumerate(groups)]
-        arrays = scored.layout(len(groups), row_parts(self.program.mesh)).arrange_groups(numbered)
+    def logps(self, step_rows: Sequence[StepRow], scored: ScoredRows) -> np.ndarray:
+        """Log-probabilities `[rows, sequences]`."""
+        numbered = [replace(step_row, values={"number": number}) for number, step_row in enumerate(step_rows)]
+        arrays = scored.layout(len(step_rows), row_parts(self.program.mesh)).arrange_step_rows(numbered)
         params = split_params(self.model)[1]
         found = jax.device_get(self.step(params, put_batch(arrays, self.program.mesh)))[0]
         order = arrays["rows"]["number"][0].astype(int)
-        logps = np.empty((len(groups), scored.sequences), np.float32)
+        logps = np.empty((len(step_rows), scored.sequences), np.float32)
         logps[order] = found.T
         return logps

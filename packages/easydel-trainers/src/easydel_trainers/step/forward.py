@@ -37,7 +37,7 @@ def sequence_numbers(batch: Batch, *, count: int) -> Int[Array, "bins length"]:
     """The number of the sequence that each position belongs to, from 1; 0 = none, as in copies of shared prompts.
 
     Args:
-        batch: as `GroupLayout` arranged it.
+        batch: as `SequenceLayout` arranged it.
         count: sequences that it has room for.
     """
     numbers = batch["segment_ids"]

@@ -15,12 +15,12 @@ from easydel_trainers.algorithms.bco.config import BCOConfig
 from easydel_trainers.algorithms.bco.density import Embed, PromptDensity
 from easydel_trainers.algorithms.bco.loss import RunningMean, bco_losses, moved
 from easydel_trainers.data.batch_rules import RowUse
-from easydel_trainers.data.groups import Group, GroupLayout
+from easydel_trainers.data.step_rows import SequenceLayout, StepRow
 from easydel_trainers.data.training_data import TrainingData
 from easydel_trainers.model.loading import load_causal_lm
 from easydel_trainers.preference.layout import preference_layout, row_options
 from easydel_trainers.preference.objective import CausalObjective, unpaired_metrics
-from easydel_trainers.preference.unpaired import unpaired_groups
+from easydel_trainers.preference.unpaired import unpaired_step_rows
 from easydel_trainers.reference.reference import Reference, ScoredRows
 from easydel_trainers.row_steps import RowSteps
 from easydel_trainers.step.metrics import Ratios, Terms
@@ -47,7 +47,9 @@ class BCO(Algorithm[BCOConfig]):
     ):
         super().__init__(config, tokenizer)
         scored = ScoredRows(
-            sequences=1, groups=unpaired_groups, layout=lambda rows, parts: self._groups(rows=rows, parts=parts)
+            sequences=1,
+            step_rows=unpaired_step_rows,
+            layout=lambda rows, parts: self._layout(rows=rows, parts=parts),
         )
         self._reference = Reference(config, reference_model, scored)
         self.density: PromptDensity | None = None
@@ -60,9 +62,9 @@ class BCO(Algorithm[BCOConfig]):
         """Rows of `prompt_ids`, `completion_ids` and `label`."""
         return BCOPreprocessTransform(tokenizer=self.tokenizer, **row_options(self.config))
 
-    def layout(self, *, rows: int, micro_batches: int, parts: int) -> GroupLayout:
+    def layout(self, *, rows: int, micro_batches: int, parts: int) -> SequenceLayout:
         """One sequence a row."""
-        return self._groups(rows=rows, micro_batches=micro_batches, parts=parts, complete=self._reference.complete)
+        return self._layout(rows=rows, micro_batches=micro_batches, parts=parts, complete=self._reference.complete)
 
     def load_model(self, model: Any) -> Any:
         """A causal language model."""
@@ -84,17 +86,17 @@ class BCO(Algorithm[BCOConfig]):
             rows = data.once(data.train, data.training_transform(), shuffle_seed=data.shuffle_seed)
             self.density.fit(rows, per_class=self.config.prompt_sample_size)
 
-    def _groups(self, **how: Any) -> GroupLayout:
-        return preference_layout(self.config, self.tokenizer, sequences=1, group=self._weighted_groups, **how)
+    def _layout(self, **how: Any) -> SequenceLayout:
+        return preference_layout(self.config, self.tokenizer, sequences=1, to_step_rows=self._weighted_step_rows, **how)
 
-    def _weighted_groups(self, rows: Sequence[Any]) -> list[Group]:
-        groups = unpaired_groups(rows)
+    def _weighted_step_rows(self, rows: Sequence[Any]) -> list[StepRow]:
+        step_rows = unpaired_step_rows(rows)
         if self.density is None or not self.density.fitted:
-            return groups
+            return step_rows
         weights = self.density.weights(rows)
         return [
-            replace(group, values={**group.values, "density_weight": float(weight)})
-            for group, weight in zip(groups, weights, strict=True)
+            replace(step_row, values={**step_row.values, "density_weight": float(weight)})
+            for step_row, weight in zip(step_rows, weights, strict=True)
         ]
 
     def _prompt_texts(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -17,7 +17,7 @@ from easydel_trainers.data.training_data import TrainingData
 from easydel_trainers.model.loading import load_causal_lm
 from easydel_trainers.preference.layout import preference_layout, row_options
 from easydel_trainers.preference.objective import CausalObjective, label_count, pair_metrics
-from easydel_trainers.preference.sequences import pair_groups
+from easydel_trainers.preference.sequences import pair_step_rows
 from easydel_trainers.row_steps import RowSteps
 from easydel_trainers.step.metrics import Ratios, Terms
 from easydel_trainers.step.objective import Batch, Extras, Scores
@@ -41,7 +41,7 @@ class CPO(Algorithm[CPOConfig]):
             self.tokenizer,
             rows=rows,
             sequences=2,
-            group=pair_groups,
+            to_step_rows=pair_step_rows,
             micro_batches=micro_batches,
             parts=parts,
         )

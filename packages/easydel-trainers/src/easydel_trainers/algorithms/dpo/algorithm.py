@@ -12,13 +12,13 @@ from easydel_trainers.algorithm import Algorithm
 from easydel_trainers.algorithms.dpo.config import DPOConfig
 from easydel_trainers.algorithms.dpo.loss import SORTING, DPOOptions, Pairs, dpo_losses, policy_weights
 from easydel_trainers.data.batch_rules import RowUse
-from easydel_trainers.data.groups import GroupLayout
 from easydel_trainers.data.layout import Layout
+from easydel_trainers.data.step_rows import SequenceLayout
 from easydel_trainers.data.training_data import TrainingData
 from easydel_trainers.model.loading import load_causal_lm
 from easydel_trainers.preference.layout import preference_layout, row_options
 from easydel_trainers.preference.objective import CausalObjective, label_count, pair_metrics
-from easydel_trainers.preference.sequences import pair_groups
+from easydel_trainers.preference.sequences import pair_step_rows
 from easydel_trainers.reference.reference import Reference, ScoredRows
 from easydel_trainers.row_steps import RowSteps
 from easydel_trainers.step.metrics import Ratios, Terms
@@ -44,9 +44,9 @@ class DPO(Algorithm[DPOConfig]):
         super().__init__(config, tokenizer)
         scored = ScoredRows(
             sequences=2,
-            groups=pair_groups,
+            step_rows=pair_step_rows,
             ld_alpha=config.ld_alpha,
-            layout=lambda rows, parts: self._groups(rows=rows, parts=parts),
+            layout=lambda rows, parts: self._layout(rows=rows, parts=parts),
         )
         # Also where the loss is `sft` alone: the rewards that are shown are differences to the reference.
         self._reference = None if config.reference_free else Reference(config, reference_model, scored)
@@ -58,7 +58,7 @@ class DPO(Algorithm[DPOConfig]):
     def layout(self, *, rows: int, micro_batches: int, parts: int) -> Layout:
         """Two sequences a row."""
         complete = None if self._reference is None else self._reference.complete
-        return self._groups(rows=rows, micro_batches=micro_batches, parts=parts, complete=complete)
+        return self._layout(rows=rows, micro_batches=micro_batches, parts=parts, complete=complete)
 
     def load_model(self, model: Any) -> Any:
         """A causal language model."""
@@ -74,8 +74,8 @@ class DPO(Algorithm[DPOConfig]):
             self._reference.load(program)
         return RowSteps(data, program, reference=self._reference)
 
-    def _groups(self, **how: Any) -> GroupLayout:
-        return preference_layout(self.config, self.tokenizer, sequences=2, group=pair_groups, **how)
+    def _layout(self, **how: Any) -> SequenceLayout:
+        return preference_layout(self.config, self.tokenizer, sequences=2, to_step_rows=pair_step_rows, **how)
 
 
 @final

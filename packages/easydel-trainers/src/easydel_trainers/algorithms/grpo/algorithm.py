@@ -1,4 +1,4 @@
-"""Group-relative policy optimisation: completions of a prompt, each judged by the others."""
+"""StepRow-relative policy optimisation: completions of a prompt, each judged by the others."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from easydel_trainers.algorithms.grpo.rewards import RewardFunction, RewardFunct
 from easydel_trainers.algorithms.grpo.rollouts import Rollouts, Sampling
 from easydel_trainers.checkpoints.params_digest import params_digest
 from easydel_trainers.data.batch_rules import RowUse, counting
-from easydel_trainers.data.groups import GroupLayout
 from easydel_trainers.data.layout import Row
+from easydel_trainers.data.step_rows import SequenceLayout
 from easydel_trainers.data.training_data import TrainingData
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.model.loading import load_causal_lm
@@ -77,14 +77,14 @@ class GRPO(Algorithm[GRPOConfig]):
     def layout(self, *, rows: int, micro_batches: int, parts: int) -> PromptLayout:
         """One completion a row."""
         config, pad = self.config, self.config.padding_value
-        completions = GroupLayout(
+        completions = SequenceLayout(
             micro_batches=micro_batches,
             rows=rows,
             sequences=1,
             padding_free=config.padding_free,
             share_prompts=honours_prefixes(config.attention),
             parts=parts,
-            group=lambda groups: groups,
+            to_step_rows=lambda step_rows: step_rows,
             buckets=config.length_buckets,
             pad_token_id=(getattr(self.tokenizer, "pad_token_id", None) or 0) if pad is None else pad,
         )

@@ -10,8 +10,8 @@ from typing import Any, final
 import numpy as np
 
 from easydel_trainers.data.epochs import EpochRows
-from easydel_trainers.data.groups import GroupLayout
 from easydel_trainers.data.layout import Arrays, Row
+from easydel_trainers.data.step_rows import SequenceLayout
 
 _NOT_COLUMNS = frozenset({"prompt", "prompt_ids", "completion", "completion_ids"})
 
@@ -73,12 +73,12 @@ class PromptLayout:
         times: how often each prompt is answered.
     """
 
-    completions: GroupLayout
+    completions: SequenceLayout
     times: int
 
     def arrange(self, rows: Sequence[Any]) -> Arrays:
-        """Completions, which are groups, as `GroupLayout` arranges them."""
-        return self.completions.arrange_groups(rows)
+        """Completions, which are step rows, as `SequenceLayout` arranges them."""
+        return self.completions.arrange_step_rows(rows)
 
     def padded(self, rows: Sequence[Row]) -> Arrays:
         """Rows of prompts, padded on the left: `input_ids` and `attention_mask`, int32 `[rows * times, length]`.

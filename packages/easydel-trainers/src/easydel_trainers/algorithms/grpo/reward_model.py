@@ -16,7 +16,7 @@ from easydel_models.parameters import join_params, split_params
 from easydel_transforms import RewardPreprocessTransform
 
 from easydel_trainers.config import TrainerConfig
-from easydel_trainers.data.groups import Group, GroupLayout
+from easydel_trainers.data.step_rows import SequenceLayout, StepRow
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.model.loading import load_reward_model
 from easydel_trainers.preference.pooled_scores import pooled_scores
@@ -57,8 +57,8 @@ class RewardModel:
             for prompt, completion in zip(prompts, completions, strict=True)
         ]
         encoded = self._transform.transform_batch(rows)
-        groups = [_group(number, row) for number, found in enumerate(encoded) for row in found]
-        largest = max((int(group.sequences[0]["input_ids"].max()) for group in groups), default=0)
+        step_rows = [_step_row(number, row) for number, found in enumerate(encoded) for row in found]
+        largest = max((int(step_row.sequences[0]["input_ids"].max()) for step_row in step_rows), default=0)
         if largest >= self._vocab_size:
             raise ConfigError(
                 "reward_funcs",
@@ -66,18 +66,18 @@ class RewardModel:
                 f"a reward model that knows the token {largest}; it knows 0 to {self._vocab_size - 1}. Give it by "
                 "name, so that it brings its own tokenizer",
             )
-        if not groups:
+        if not step_rows:
             return [None] * len(rows)
-        layout = GroupLayout(
+        layout = SequenceLayout(
             micro_batches=1,
             rows=len(rows),
             sequences=1,
             padding_free=True,
-            group=lambda rows: rows,
+            to_step_rows=lambda rows: rows,
             pad_token_id=self._pad_token_id,
         )
-        arrays = layout.arrange_groups(groups)
-        numbers = arrays["rows"]["number"][0].astype(int)[: len(groups)]
+        arrays = layout.arrange_step_rows(step_rows)
+        numbers = arrays["rows"]["number"][0].astype(int)[: len(step_rows)]
         scores = np.asarray(self._scores(self._params, jax.device_put(arrays)))[0]
         rewards: list[float | None] = [None] * len(rows)
         for place, number in enumerate(numbers):
@@ -105,6 +105,6 @@ def require_model(name: str | PathLike[str]) -> None:
     )
 
 
-def _group(number: int, row: dict[str, Any]) -> Group:
+def _step_row(number: int, row: dict[str, Any]) -> StepRow:
     ids = np.concatenate([row["prompt_ids"], row["chosen_ids"]])
-    return Group(sequences=({"input_ids": ids},), values={"number": number})
+    return StepRow(sequences=({"input_ids": ids},), values={"number": number})

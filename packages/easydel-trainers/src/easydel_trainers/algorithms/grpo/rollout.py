@@ -14,8 +14,8 @@ from typing import Any, Self
 import numpy as np
 from easydel_transforms import IGNORE_INDEX
 
-from easydel_trainers.data.groups import Group
 from easydel_trainers.data.layout import Arrays
+from easydel_trainers.data.step_rows import StepRow
 from easydel_trainers.records.sampled import Sampled
 from easydel_trainers.step.metrics import Maximum, Metrics, Minimum, Ratios, metrics_from_json, metrics_to_json
 
@@ -94,9 +94,9 @@ class Rollout:
         return cls(**plain, arrays={**tokens, _ROWS: rows})
 
 
-def completion_groups(
+def completion_step_rows(
     completions: Sequence[Completion], advantages: Sequence[float], *, mask_truncated: bool
-) -> list[Group]:
+) -> list[StepRow]:
     """Completions as single sequences with what a step needs of them.
 
     Args:
@@ -104,7 +104,7 @@ def completion_groups(
         advantages: of each.
         mask_truncated: whether completions that did not end take no part.
     """
-    groups = []
+    step_rows = []
     for completion, advantage in zip(completions, advantages, strict=True):
         prompt, answer = len(completion.prompt_ids), list(completion.token_ids)
         counts = completion.ended or not mask_truncated
@@ -115,8 +115,8 @@ def completion_groups(
             ),
             "engine_logps": np.asarray([0.0] * prompt + list(completion.logps), np.float32),
         }
-        groups.append(Group(sequences=(sequence,), values={"advantages": float(advantage)}, prompt=prompt - 1))
-    return groups
+        step_rows.append(StepRow(sequences=(sequence,), values={"advantages": float(advantage)}, prompt=prompt - 1))
+    return step_rows
 
 
 def completion_metrics(completions: Sequence[Completion]) -> Ratios:

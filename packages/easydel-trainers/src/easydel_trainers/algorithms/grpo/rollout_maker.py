@@ -23,8 +23,8 @@ from easydel_trainers.algorithms.grpo.rewards import RewardFunctions, RewardInpu
 from easydel_trainers.algorithms.grpo.rollout import (
     Completion,
     Rollout,
-    completion_groups,
     completion_metrics,
+    completion_step_rows,
 )
 from easydel_trainers.data.layout import Arrays, Row
 from easydel_trainers.records.sampled import Sampled
@@ -206,10 +206,10 @@ class RolloutMaker:
 
     def _arrays(self, completions: Sequence[Completion], found: Advantages, sampler: Sampler) -> tuple[Arrays, Ratios]:
         """What a step is given, and how far engine and model are apart."""
-        groups = completion_groups(
+        step_rows = completion_step_rows(
             completions, found.advantages.tolist(), mask_truncated=self.config.mask_truncated_completions
         )
-        arrays = self.arrange(groups)
+        arrays = self.arrange(step_rows)
         engine_logps = _of_next(arrays.pop(_ENGINE_LOGPS), fill=0.0)
         if sampler.logps is None:
             return arrays, {}

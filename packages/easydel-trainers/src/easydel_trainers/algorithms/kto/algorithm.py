@@ -16,14 +16,14 @@ from easydel_trainers.algorithms.kto.balance_advice import BalanceAdvice
 from easydel_trainers.algorithms.kto.config import KTOConfig
 from easydel_trainers.algorithms.kto.loss import kl_baseline, kto_losses
 from easydel_trainers.data.batch_rules import RowUse
-from easydel_trainers.data.groups import Group, GroupLayout
 from easydel_trainers.data.layout import Layout
+from easydel_trainers.data.step_rows import SequenceLayout, StepRow
 from easydel_trainers.data.training_data import TrainingData
 from easydel_trainers.model.loading import load_causal_lm
 from easydel_trainers.preference.layout import preference_layout, row_options
 from easydel_trainers.preference.objective import CausalObjective, unpaired_metrics
 from easydel_trainers.preference.scores import sequence_logps
-from easydel_trainers.preference.unpaired import PartneredLayout, partner_groups, unpaired_groups
+from easydel_trainers.preference.unpaired import PartneredLayout, partner_step_rows, unpaired_step_rows
 from easydel_trainers.reference.reference import Reference, ScoredRows
 from easydel_trainers.row_steps import RowSteps
 from easydel_trainers.step.forward import scoring_pass
@@ -49,9 +49,9 @@ class KTO(Algorithm[KTOConfig]):
         self._mismatches = config.loss_type == "kto"  # whether the loss needs completions that belong to other prompts
         scored = ScoredRows(
             sequences=1,
-            groups=self._scored_groups,
+            step_rows=self._scored_step_rows,
             ordered=self._mismatches,
-            layout=lambda rows, parts: self._groups(rows=rows, parts=parts),
+            layout=lambda rows, parts: self._layout(rows=rows, parts=parts),
         )
         self._reference = Reference(config, reference_model, scored)
 
@@ -62,7 +62,7 @@ class KTO(Algorithm[KTOConfig]):
     def layout(self, *, rows: int, micro_batches: int, parts: int) -> Layout:
         """One sequence a row, and the mismatched ones beside them where the loss needs those."""
         how = {"micro_batches": micro_batches, "parts": parts, "complete": self._reference.complete}
-        layout = self._groups(rows=rows, **how)
+        layout = self._layout(rows=rows, **how)
         return PartneredLayout(layout=layout, max_length=self.config.max_length) if self._mismatches else layout
 
     def load_model(self, model: Any) -> Any:
@@ -78,12 +78,12 @@ class KTO(Algorithm[KTOConfig]):
         self._reference.load(program)
         return RowSteps(data, program, reference=self._reference, callbacks=(BalanceAdvice(self.config),))
 
-    def _scored_groups(self, rows: Sequence[Any]) -> list[Group]:
-        groups = unpaired_groups(rows)
-        return [*groups, *partner_groups(rows, max_length=self.config.max_length)] if self._mismatches else groups
+    def _scored_step_rows(self, rows: Sequence[Any]) -> list[StepRow]:
+        partners = partner_step_rows(rows, max_length=self.config.max_length) if self._mismatches else []
+        return [*unpaired_step_rows(rows), *partners]
 
-    def _groups(self, **how: Any) -> GroupLayout:
-        return preference_layout(self.config, self.tokenizer, sequences=1, group=unpaired_groups, **how)
+    def _layout(self, **how: Any) -> SequenceLayout:
+        return preference_layout(self.config, self.tokenizer, sequences=1, to_step_rows=unpaired_step_rows, **how)
 
 
 @final

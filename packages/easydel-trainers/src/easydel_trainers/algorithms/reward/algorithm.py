@@ -14,12 +14,12 @@ from easydel_trainers.algorithm import Algorithm
 from easydel_trainers.algorithms.reward.config import RewardConfig
 from easydel_trainers.algorithms.reward.loss import reward_losses
 from easydel_trainers.data.batch_rules import RowUse, counting
-from easydel_trainers.data.groups import GroupLayout
 from easydel_trainers.data.layout import Layout
+from easydel_trainers.data.step_rows import SequenceLayout
 from easydel_trainers.data.training_data import TrainingData
 from easydel_trainers.model.loading import load_reward_model
 from easydel_trainers.preference.pooled_scores import pooled
-from easydel_trainers.preference.sequences import pair_groups
+from easydel_trainers.preference.sequences import pair_step_rows
 from easydel_trainers.row_steps import RowSteps
 from easydel_trainers.step.forward import training_pass
 from easydel_trainers.step.metrics import Maximum, Minimum, Ratios, Terms
@@ -41,13 +41,13 @@ class Reward(Algorithm[RewardConfig]):
 
     def layout(self, *, rows: int, micro_batches: int, parts: int) -> Layout:
         """Two sequences a row."""
-        return GroupLayout(
+        return SequenceLayout(
             micro_batches=micro_batches,
             rows=rows,
             sequences=2,
             padding_free=self.config.padding_free,
             parts=parts,
-            group=pair_groups,
+            to_step_rows=pair_step_rows,
             buckets=self.config.length_buckets,
             multiple_of=self.config.pad_to_multiple_of,
             pad_token_id=self._pad_token_id or 0,

@@ -3,10 +3,10 @@
 Every sequence of a micro-batch has a number, and its tokens carry that number as their segment: first the first
 sequences of all rows, then the second ones, and so on, whether or not a row is there. So per-sequence sums are one
 `segment_sum`, and it does not matter in which bin a sequence lies. A row's sequences always share a micro-batch.
-Copies of prompts that sequences share (`bins`) have the numbers behind those of all sequences.
+Copies of prompts that sequences share (see `bins`) have the numbers behind those of all sequences.
 
->>> pair = Group(sequences=({"input_ids": [5, 6]}, {"input_ids": [5, 7]}), values={"margin": 0.5})
->>> layout = GroupLayout(micro_batches=1, rows=1, sequences=2, padding_free=True, group=list, buckets=(5,))
+>>> pair = StepRow(sequences=({"input_ids": [5, 6]}, {"input_ids": [5, 7]}), values={"margin": 0.5})
+>>> layout = SequenceLayout(micro_batches=1, rows=1, sequences=2, padding_free=True, to_step_rows=list, buckets=(5,))
 >>> arrays = layout.arrange([pair])
 >>> arrays["segment_ids"].tolist(), arrays["rows"]["margin"].tolist()
 ([[[1, 1, 2, 2, 0]]], [[0.5]])
@@ -30,11 +30,11 @@ shorter completion of its pair."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Group:
+class StepRow:
     """One row, as a step sees it.
 
     Attributes:
-        sequences: per-token arrays of equal length by name, `input_ids` among them; all groups of a run have equally
+        sequences: per-token arrays of equal length by name, `input_ids` among them; all step rows of a run have equally
             many sequences with equal names.
         values: what is said of the row as a whole: a number, or one number for each sequence.
         prompt: how many of each sequence's first tokens may be shared with others that begin with the same: tokens
@@ -47,7 +47,7 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GroupLayout:
+class SequenceLayout:
     """How the rows of a step are arranged.
 
     Attributes:
@@ -56,8 +56,8 @@ class GroupLayout:
         sequences: sequences of each row.
         padding_free: whether bins hold several sequences; then a micro-batch is `parts` bins.
         share_prompts: whether a bin holds equal prompts once. Only where it holds several sequences.
-        group: a step's rows as groups, in their order.
-        complete: adds to the groups what only training needs; not called for people's eyes.
+        to_step_rows: a step's rows as step rows, in their order.
+        complete: adds to the step rows what only training needs; not called for people's eyes.
         buckets: lengths that bins may have; `None` = quarter-octave steps from 64.
         multiple_of: lengths of bins are raised to a multiple of this.
         pad_token_id: what empty positions hold. Never looked at, since their segment is 0.
@@ -68,9 +68,9 @@ class GroupLayout:
     rows: int
     sequences: int
     padding_free: bool
-    group: Callable[[Sequence[Any]], Sequence[Group]]
+    to_step_rows: Callable[[Sequence[Any]], Sequence[StepRow]]
     share_prompts: bool = False
-    complete: Callable[[Sequence[Group]], Sequence[Group]] | None = None
+    complete: Callable[[Sequence[StepRow]], Sequence[StepRow]] | None = None
     buckets: Sequence[int] | None = None
     multiple_of: int | None = None
     pad_token_id: int = 0
@@ -87,30 +87,30 @@ class GroupLayout:
             Arrays `[micro_batches, bins, length]` of tokens, int32 or float32: `input_ids`, `segment_ids` (0 =
             empty) and what else the sequences have (0 where empty; `labels`: -100); where prompts are shared also
             `prefix_ids` (number of the prompt's copy that a token sees; 0 = none) and `positions`. Under `rows`,
-            float32 arrays: `real` `[micro_batches, rows]` (1 = there is a row) and the groups' values,
+            float32 arrays: `real` `[micro_batches, rows]` (1 = there is a row) and the step_rows' values,
             `[micro_batches, rows]` or `[micro_batches, sequences, rows]`.
         """
-        groups = self.group(rows)
-        groups = groups if self.complete is None else self.complete(groups)
-        return self.arrange_groups(groups, at_least=at_least)
+        step_rows = self.to_step_rows(rows)
+        step_rows = step_rows if self.complete is None else self.complete(step_rows)
+        return self.arrange_step_rows(step_rows, at_least=at_least)
 
-    def arrange_groups(self, groups: Sequence[Group], *, at_least: int = 1) -> Arrays:
-        """The same for rows that are groups already.
+    def arrange_step_rows(self, step_rows: Sequence[StepRow], *, at_least: int = 1) -> Arrays:
+        """The same for rows that are step rows already.
 
         Args:
-            groups: the rows.
+            step_rows: the rows.
             at_least: bins shall be at least so long.
         """
-        shares = self._balanced(groups) if self.padding_free else self._in_order(groups)
+        shares = self._balanced(step_rows) if self.padding_free else self._in_order(step_rows)
         bins = [filled for share in shares for filled in self._bins(share)]
         longest = max(at_least, *(filled.positions for filled in bins))
         shape = (len(bins), bucket_length(longest, buckets=self.buckets, multiple_of=self.multiple_of))
-        arrays = _blank(groups[0].sequences[0], shape, self.pad_token_id, shared=self._shares)
+        arrays = _blank(step_rows[0].sequences[0], shape, self.pad_token_id, shared=self._shares)
         for number, filled in enumerate(bins):
             _write_bin({name: array[number] for name, array in arrays.items()}, filled, 1 + self.sequences * self.rows)
         split = (self.micro_batches, len(bins) // self.micro_batches, shape[1])
         tokens = {name: array.reshape(split) for name, array in arrays.items()}
-        return {**tokens, "rows": self._row_arrays(shares, groups[0].values)}
+        return {**tokens, "rows": self._row_arrays(shares, step_rows[0].values)}
 
     def padded(self, rows: Sequence[Row]) -> Arrays:
         """The same rows as a plain padded batch, for people to look at: all first sequences, all second ones, …
@@ -125,21 +125,21 @@ class GroupLayout:
         part = shown.pop("part", None)
         return shown if part is None else {**shown, "completion_mask": (part != PROMPT).astype(np.int32)}
 
-    def _in_order(self, groups: Sequence[Group]) -> list[list[Group]]:
+    def _in_order(self, step_rows: Sequence[StepRow]) -> list[list[StepRow]]:
         starts = range(0, self.micro_batches * self.rows, self.rows)
-        return [list(groups[start : start + self.rows]) for start in starts]
+        return [list(step_rows[start : start + self.rows]) for start in starts]
 
-    def _balanced(self, groups: Sequence[Group]) -> list[list[Group]]:
-        pieces = [Piece(group.sequences, self._prompt(group)) for group in groups]
+    def _balanced(self, step_rows: Sequence[StepRow]) -> list[list[StepRow]]:
+        pieces = [Piece(step_row.sequences, self._prompt(step_row)) for step_row in step_rows]
         chosen = spread(pieces, count=self.micro_batches, most=self.rows)
-        return [[groups[index] for index in indices] for indices in chosen]
+        return [[step_rows[index] for index in indices] for indices in chosen]
 
-    def _bins(self, share: Sequence[Group]) -> list[Bin]:
+    def _bins(self, share: Sequence[StepRow]) -> list[Bin]:
         """The sequences of one micro-batch, numbered and laid out."""
         numbered = [
-            (1 + kind * self.rows + row, Piece((group.sequences[kind],), self._prompt(group)))
+            (1 + kind * self.rows + row, Piece((step_row.sequences[kind],), self._prompt(step_row)))
             for kind in range(self.sequences)
-            for row, group in enumerate(share)
+            for row, step_row in enumerate(share)
         ]
         if self.padding_free:
             chosen = spread([piece for _, piece in numbered], count=self.parts)
@@ -157,18 +157,18 @@ class GroupLayout:
     def _shares(self) -> bool:
         return self.share_prompts and self.padding_free
 
-    def _prompt(self, group: Group) -> int:
-        return group.prompt if self._shares else 0
+    def _prompt(self, step_row: StepRow) -> int:
+        return step_row.prompt if self._shares else 0
 
-    def _row_arrays(self, shares: Sequence[Sequence[Group]], names: Mapping[str, Any]) -> Arrays:
+    def _row_arrays(self, shares: Sequence[Sequence[StepRow]], names: Mapping[str, Any]) -> Arrays:
         rows: Arrays = {"real": np.zeros((len(shares), self.rows), np.float32)}
         for name, example in names.items():
             per_row = () if np.ndim(example) == 0 else (self.sequences,)
             rows[name] = np.zeros((len(shares), *per_row, self.rows), np.float32)
         for number, share in enumerate(shares):
             rows["real"][number, : len(share)] = 1
-            for row, group in enumerate(share):
-                for name, value in group.values.items():
+            for row, step_row in enumerate(share):
+                for name, value in step_row.values.items():
                     rows[name][number, ..., row] = value
         return rows
 
