@@ -41,8 +41,8 @@ DEFAULTS = {
     "easydel_trainers.run.callbacks.Callback": "on_begin on_end on_evaluate on_step restore state",
     # What a reader of one format or kind does better than the general way.
     "easydata_sources.streams.RowStream": "origin origin_of_run skip take",
-    "easydata_sources.chunked.ChunkedSource": "chunk position_after",
-    "easydata_sources.formats.file_source.FileSource": "get_shard_info hints_after reading_options with_care",
+    # A limit ends, whatever is below; and what guards a source that knows nothing of bad rows hands no care on to it.
+    "easydata_sources.combined.wrapping.WrappingSource": "is_endless with_care",
     "easydata_sources.combined.transformed.TransformedShardedSource": "__len__ over",
     "easydata_sources.transforms.transform.ChainedTransform": "batch_rows transform_batch",
     "easydata_mix.plan.steps.Step": "read_before resumed_at",

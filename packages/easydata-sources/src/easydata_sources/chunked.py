@@ -81,13 +81,13 @@ class ChunkedSource(ShardedDataSource, ChunkReader):
         if row > length:
             raise beyond_the_end(f"{row} rows were given of {self.shard_names[shard]}, which has {length}")
 
+    @abstractmethod
     def position_after(self, shard: int, row: int) -> State | None:
         """Return the position after the first `row` rows of a shard as reading them would give it.
 
         A position depends on nothing but the rows before it, so that hosts which came to it in different ways save
-        equal states. `None`, the default, says that only reading tells.
+        equal states. `None` says that only reading tells.
         """
-        return None
 
     def _as_read(self, start: State, reached: State) -> State:
         """Return the position that reading from `start` on would give at the shard and row of `reached`."""

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from typing import final
 
 from easydata_sources.bad_rows.bad_row import FILE_FAULTS, BadRow, Care
+from easydata_sources.combined.wrapping import WrappingSource
 from easydata_sources.identity import Identity
 from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo
-from easydata_sources.storage.files import DataFile
 from easydata_sources.streams import Place, RowStream, State
 
 
 @final
-class GuardedSource(ShardedDataSource):
+class GuardedSource(WrappingSource):
     """A source of a class that knows nothing of bad rows; where it fails, the rest of its shard is one bad row.
 
     Args:
@@ -22,50 +22,38 @@ class GuardedSource(ShardedDataSource):
     """
 
     def __init__(self, source: ShardedDataSource) -> None:
-        self._source = source
+        self.source = source
 
     @property
     def shard_names(self) -> Sequence[str]:
-        return self._source.shard_names
-
-    def data_files(self) -> Sequence[DataFile]:
-        return self._source.data_files()
+        return self.source.shard_names
 
     def identity(self) -> Identity:
-        return self._source.identity()
+        return self.source.identity()
 
-    @property
-    def is_endless(self) -> bool:
-        return self._source.is_endless
-
-    @property
-    def has_repeatable_order(self) -> bool:
-        return self._source.has_repeatable_order
-
-    def at_epoch(self, epoch: int) -> ShardedDataSource:
-        source = self._source.at_epoch(epoch)
-        return self if source is self._source else GuardedSource(source)
+    def over(self, source: ShardedDataSource) -> GuardedSource:
+        return GuardedSource(source)
 
     def get_shard_info(self, name: str) -> ShardInfo | None:
-        info = self._source.get_shard_info(name)
+        info = self.source.get_shard_info(name)
         return info and ShardInfo(shard_id=info.shard_id, shard_name=name, byte_size=info.byte_size, url=info.url)
 
     def with_care(self, care: Care) -> ShardedDataSource:
-        return self if care.marks else self._source
+        return self if care.marks else self.source  # which knows nothing of bad rows
 
     def open_shard(self, name: str) -> Iterator[Row]:
         return self.open_shard_at_row(name, 0)
 
     def open_shard_at_row(self, name: str, row: int) -> Iterator[Row]:
         try:
-            yield from self._source.open_shard_at_row(name, row)
+            yield from self.source.open_shard_at_row(name, row)
         except FILE_FAULTS as error:
             yield BadRow(error)
 
     def rows(self, state: State | None = None) -> RowStream:
-        if type(self._source).rows is ShardedDataSource.rows:
+        if type(self.source).rows is ShardedDataSource.rows:
             return super().rows(state)
-        return _GuardedStream(self._source, state)
+        return _GuardedStream(self.source, state)
 
 
 @final

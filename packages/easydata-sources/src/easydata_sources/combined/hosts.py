@@ -7,12 +7,13 @@ there. It works with fewer files than hosts, because windows count rows, not fil
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, final
 
-from easydata_sources.bad_rows.bad_row import Care
+from easydata_sources.combined.guarded import GuardedSource
+from easydata_sources.combined.limit import LimitedShardedSource
 from easydata_sources.combined.single_shard import SingleShardSource
+from easydata_sources.combined.wrapping import WrappingSource
 from easydata_sources.errors import DataError
 from easydata_sources.identity import Identity
 from easydata_sources.rows import Row, Rows
@@ -20,7 +21,7 @@ from easydata_sources.source import ShardedDataSource
 from easydata_sources.streams import Place, RowStream, State, beyond_the_end
 
 if TYPE_CHECKING:
-    from easydata_sources.storage.files import DataFile
+    pass
 
 
 _MANY_ROWS = 1 << 40
@@ -29,7 +30,7 @@ _FEW_BYTES = 1 << 20  # rows of files that are not larger are counted in no time
 
 
 @final
-class HostShardedSource(SingleShardSource):
+class HostShardedSource(WrappingSource, SingleShardSource):
     """Windows `index`, `index + count`, `index + 2 count`, … of a source.
 
     The position is `{"source": position at the start of the round, "emitted": rows of the own window given,
@@ -67,24 +68,9 @@ class HostShardedSource(SingleShardSource):
             return self._most
         return max(1, -(-rows // self.count))
 
-    def data_files(self) -> Sequence[DataFile]:
-        return self.source.data_files()
-
     def identity(self) -> Identity:
         share = {"index": self.index, "count": self.count, "window": self.window}
         return {"rows of": self.source.identity(), "share": share}
-
-    @property
-    def is_endless(self) -> bool:
-        return self.source.is_endless
-
-    @property
-    def has_repeatable_order(self) -> bool:
-        return self.source.has_repeatable_order
-
-    def at_epoch(self, epoch: int) -> ShardedDataSource:
-        source = self.source.at_epoch(epoch)
-        return self if source is self.source else self._over(source)
 
     def rows(self, state: State | None = None) -> RowStream:
         """Start reading this host's rows.
@@ -103,10 +89,7 @@ class HostShardedSource(SingleShardSource):
                 f"(every {self.window} rows), or resume with {state['hosts']} hosts"
             )
 
-    def with_care(self, care: Care) -> ShardedDataSource:
-        return self._over(self.source.with_care(care))
-
-    def _over(self, source: ShardedDataSource) -> HostShardedSource:
+    def over(self, source: ShardedDataSource) -> HostShardedSource:
         return HostShardedSource(source, index=self.index, count=self.count, window=self._most, shrinks=self._shrinks)
 
     def __len__(self) -> int:
@@ -135,9 +118,10 @@ def check_repeatable(source: ShardedDataSource, sharers: str) -> None:
 def _most_rows(source: ShardedDataSource) -> int | None:
     """Return the rows of a source before transforms, where that is known at once and they are few; else None."""
     most = _MANY_ROWS
-    while isinstance(below := getattr(source, "source", None), ShardedDataSource):
-        most = min(most, getattr(source, "max_rows", most))
-        source = below
+    # Of a guarded source nobody knows the rows: those behind a failure are one bad row.
+    while isinstance(source, WrappingSource) and not isinstance(source, GuardedSource):
+        most = min(most, source.max_rows) if isinstance(source, LimitedShardedSource) else most
+        source = source.source
     if source.num_shards() > _FEW_SHARDS:
         return None
     infos = [source.get_shard_info(name) for name in source.shard_names]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, final
 
-from easydata_sources.bad_rows.bad_row import Care
+from easydata_sources.combined.wrapping import WrappingSource
 from easydata_sources.errors import DataError
 from easydata_sources.identity import Identity
 from easydata_sources.rows import Row, Rows
@@ -15,11 +15,10 @@ from easydata_sources.streams import Place, RowStream, State
 
 if TYPE_CHECKING:
     from easydata_sources.shuffling.access import RowAccess
-    from easydata_sources.storage.files import DataFile
 
 
 @final
-class LimitedShardedSource(ShardedDataSource):
+class LimitedShardedSource(WrappingSource):
     """The first `max_rows` rows of a source, over all its shards in order.
 
     The position is `{"source": …, "taken": n}`.
@@ -35,8 +34,8 @@ class LimitedShardedSource(ShardedDataSource):
     def shard_names(self) -> Sequence[str]:
         return self.source.shard_names
 
-    def data_files(self) -> Sequence[DataFile]:
-        return self.source.data_files()
+    def over(self, source: ShardedDataSource) -> LimitedShardedSource:
+        return LimitedShardedSource(source, self.max_rows)
 
     def identity(self) -> Identity:
         return {"rows of": self.source.identity(), "limit": self.max_rows}
@@ -44,14 +43,6 @@ class LimitedShardedSource(ShardedDataSource):
     @property
     def is_endless(self) -> bool:
         return False
-
-    @property
-    def has_repeatable_order(self) -> bool:
-        return self.source.has_repeatable_order
-
-    def at_epoch(self, epoch: int) -> ShardedDataSource:
-        source = self.source.at_epoch(epoch)
-        return self if source is self.source else LimitedShardedSource(source, self.max_rows)
 
     def open_shard(self, name: str) -> Iterator[Row]:
         return islice(self.source.open_shard(name), self._allowance(name))
@@ -69,9 +60,6 @@ class LimitedShardedSource(ShardedDataSource):
 
     def rows(self, state: State | None = None) -> RowStream:
         return _LimitedStream(self, state)
-
-    def with_care(self, care: Care) -> ShardedDataSource:
-        return LimitedShardedSource(self.source.with_care(care), self.max_rows)
 
     def access(self) -> RowAccess | None:
         from easydata_sources.shuffling.access import PrefixAccess

@@ -17,6 +17,7 @@ from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.bad_rows.policy import GoodRows, SetAside
 from easydata_sources.combined.hosts import HostShardedSource
 from easydata_sources.combined.stacked import StackedTransform, Stage, locate, reports_of
+from easydata_sources.combined.wrapping import WrappingSource
 from easydata_sources.errors import DataError, RowError
 from easydata_sources.identity import Identity, function_identity
 from easydata_sources.report import DataReport
@@ -34,13 +35,13 @@ from easydata_sources.transforms.transform import (
 )
 
 if TYPE_CHECKING:
-    from easydata_sources.storage.files import DataFile
+    pass
 
 Counted: TypeAlias = list[dict[str, Any]]
 """The counts of each report of a transform."""
 
 
-class TransformedShardedSource(ShardedDataSource):
+class TransformedShardedSource(WrappingSource):
     """The rows of a source after a transform.
 
     `shuffle` and `shard` act on the source below, so shuffled transforms keep O(1) resuming and no host
@@ -74,27 +75,12 @@ class TransformedShardedSource(ShardedDataSource):
     def shard_names(self) -> Sequence[str]:
         return self.source.shard_names
 
-    @property
-    def is_endless(self) -> bool:
-        return self.source.is_endless
-
-    @property
-    def has_repeatable_order(self) -> bool:
-        return self.source.has_repeatable_order
-
-    def at_epoch(self, epoch: int) -> ShardedDataSource:
-        source = self.source.at_epoch(epoch)
-        return self if source is self.source else self.over(source)
-
     def get_shard_info(self, name: str) -> ShardInfo | None:
         info = self.source.get_shard_info(name)
         if info is None or keeps_every_row(self.transform_applied):
             return info
         # A transform may drop or add rows, so their number is not known; the bytes are the source's.
         return ShardInfo(shard_id=info.shard_id, shard_name=name, byte_size=info.byte_size, url=info.url)
-
-    def data_files(self) -> Sequence[DataFile]:
-        return self.source.data_files()
 
     def identity(self) -> Identity:
         return {"rows of": self.source.identity(), "transform": function_identity(self.transform_applied)}

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, Self, TypeAlias, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
-from easydata_sources.bad_rows.bad_row import BadRow, Care
+from easydata_sources.bad_rows.bad_row import BadRow
 from easydata_sources.formats.arrow_input import ArrowFormat, ArrowInput, arrow_input, damage_errors
 from easydata_sources.formats.column_names import check_names
 from easydata_sources.formats.file_source import FileSource
@@ -57,10 +57,14 @@ class ArrowShardedSource(FileSource):
         super().__init__(data_files, storage_options, retries, ARROW_EXTENSIONS)
         self._ends: dict[int, list[int]] = {}
 
-    def with_care(self, care: Care) -> Self:
-        source = super().with_care(care)
-        source._ends = {}  # those of a damaged file are known only to those who mark the damage
-        return source
+    def reading_options(self) -> dict[str, Any]:
+        return {}
+
+    def forget_contents(self) -> None:
+        self._ends = {}
+
+    def rows_as_listed(self, shard: int) -> None:
+        return None
 
     def read_file(self, shard: int, position: State) -> Iterator[Chunk]:
         row = position["row"]

@@ -60,6 +60,15 @@ class CsvShardedSource(FileSource):
         begin = stepped_over(rows, skip, records.offset)
         yield from self.gathered(shard, position["row"], begin, rows)
 
+    def hints_after(self, shard: int, row: int) -> None:
+        return None
+
+    def forget_contents(self) -> None:
+        """Nothing is kept of them."""
+
+    def rows_as_listed(self, shard: int) -> None:
+        return None
+
     def count_rows(self, shard: int) -> int:
         records = self._records(shard, 0)
         if self._header(shard, records) is None:

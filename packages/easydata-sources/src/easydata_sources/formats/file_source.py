@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate, islice
 from os.path import basename
 from typing import TYPE_CHECKING, Any, Self
 
 from easydata_sources.bad_rows.bad_row import FILE_FAULTS, BadRow, Care
-from easydata_sources.errors import DataError, DataFilesNotFoundError, DataFormatError
+from easydata_sources.errors import DataFormatError
 from easydata_sources.formats.cells import Fault, faulty_rows, good_runs
 from easydata_sources.identity import Identity, file_identity
 from easydata_sources.rows import Row, Rows, rows_as_dicts
 from easydata_sources.source import ShardInfo, shard_index
+from easydata_sources.storage.as_listed import as_listed
 from easydata_sources.storage.compression import compression_of
 from easydata_sources.storage.files import DataFile, DataFilesLike, expand_data_files
 from easydata_sources.storage.partitions import Partition, add_partition, partitions_of
 from easydata_sources.storage.retry import RetryPolicy, call_resiliently, read_resiliently
-from easydata_sources.storage.server_faults import reading_failed
 from easydata_sources.streams import (
     Chunk,
     State,
@@ -68,8 +68,14 @@ class FileSource(ChunkedSource):
     def with_care(self, care: Care) -> Self:
         source = copy(self)
         source.care = care
-        source._lengths = {}  # a damaged file has a length only for those who mark the damage
+        # A damaged file has a length, and positions, only for those who mark the damage.
+        source._lengths = {}
+        source.forget_contents()
         return source
+
+    @abstractmethod
+    def forget_contents(self) -> None:
+        """Forget what was found in damaged files, or may have been; without changing what other sources know."""
 
     def data_files(self) -> Sequence[DataFile]:
         return self.files
@@ -85,9 +91,9 @@ class FileSource(ChunkedSource):
         ]
         return {"source": type(self).__qualname__, **self.reading_options(), "files": files}
 
+    @abstractmethod
     def reading_options(self) -> dict[str, Any]:
         """Return the options that decide what rows a file gives."""
-        return {}
 
     @abstractmethod
     def read_file(self, shard: int, position: State) -> Iterator[Chunk]:
@@ -105,9 +111,9 @@ class FileSource(ChunkedSource):
             return None
         return None if extra is None else {"shard": shard, "row": row, **extra}
 
+    @abstractmethod
     def hints_after(self, shard: int, row: int) -> State | None:
         """Return what a position after `row` rows of the file says besides shard and row; None = only reading tells."""
-        return None
 
     def shard_length(self, shard: int) -> int:
         if shard not in self._lengths:
@@ -135,15 +141,10 @@ class FileSource(ChunkedSource):
             DataFormatError: Among others, if the file is not the one that was listed.
         """
         file = self.files[shard]
-        with _as_listed(file):
+        with as_listed(file):
             if not file.remote:
                 return function()
             return call_resiliently(function, policy=self._retries, what=file.name)
-
-    def chunk(self, shard: int, first_row: int, rows: Rows, extra: Callable[[int], State] | None = None) -> Chunk:
-        if self.partitions[shard]:
-            rows = add_partition(rows, self.partitions[shard])
-        return super().chunk(shard, first_row, rows, extra)
 
     def columns(
         self, shard: int, row: int, batch: pa.RecordBatch, extra: Callable[[int], State] | None = None
@@ -254,9 +255,14 @@ class FileSource(ChunkedSource):
             if not self.care.marks:
                 raise
             size = None
-        # Not the rows either, even where they have been counted: what is said of a file is the same whenever asked, as
-        # it is written down and compared.
-        return ShardInfo(shard_id=shard, shard_name=name, byte_size=size, url=file.name)
+        # Rows that had to be counted are not told, even if they have been: what is said of a file is the same whenever
+        # asked, as it is written down and compared.
+        rows = self.rows_as_listed(shard)
+        return ShardInfo(shard_id=shard, shard_name=name, num_rows=rows, byte_size=size, url=file.name)
+
+    @abstractmethod
+    def rows_as_listed(self, shard: int) -> int | None:
+        """Return the file's number of rows if it says so itself; None = they must be counted."""
 
     def _marked_columns(self, batch: pa.RecordBatch, faults: Mapping[int, Fault], shard: int, row: int) -> list[Row]:
         rows: list[Row] = [{}] * batch.num_rows
@@ -290,14 +296,18 @@ class FileSource(ChunkedSource):
             chunks = self.read_file(shard, position)
         row = position["row"]
         try:
-            with _as_listed(file):
+            with as_listed(file):
                 for chunk in chunks:
-                    yield chunk
+                    yield self._with_partition(shard, chunk)
                     row += len(chunk.rows)
         except DataFormatError as error:
             if error.row is None:
                 error.row = row
             raise
+
+    def _with_partition(self, shard: int, chunk: Chunk) -> Chunk:
+        partition = self.partitions[shard]
+        return replace(chunk, rows=add_partition(chunk.rows, partition)) if partition else chunk
 
     def _marked(self, shard: int, position: State) -> Iterator[Chunk]:
         """Yield the shard's chunks; where reading fails, the rest of the shard is one bad row."""
@@ -362,32 +372,3 @@ def stepped_over(values: Iterator[tuple[Row, int]], count: int, offset: int) -> 
     for _, end in islice(values, count):
         offset = end
     return offset
-
-
-@contextmanager
-def _as_listed(file: DataFile) -> Iterator[None]:
-    """Raise if the file is not the one that was listed: before and after reading, or where reading it fails.
-
-    A remote file is asked only where reading fails, as each question is a request.
-    """
-    try:
-        if not file.remote:
-            file.check_unchanged()
-        try:
-            yield
-        except (ValueError, LookupError, OSError):
-            with suppress(OSError) if file.remote else nullcontext():
-                file.check_unchanged()
-            raise
-        if not file.remote:
-            file.check_unchanged()
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        raise DataFilesNotFoundError(
-            f"{file.name!r} was listed and is not there any more.\n  mend: bring it back, or list the files again"
-        ) from error
-    except (ValueError, LookupError) as error:
-        if not file.remote:
-            raise
-        raise reading_failed(error, file.name) from error  # what clients raise on answers that make no sense

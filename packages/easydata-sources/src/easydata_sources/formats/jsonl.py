@@ -9,9 +9,9 @@ without parsing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
-from easydata_sources.bad_rows.bad_row import BadRow, Care
+from easydata_sources.bad_rows.bad_row import BadRow
 from easydata_sources.errors import DataFormatError
 from easydata_sources.formats.file_source import FileSource, stepped_over
 from easydata_sources.formats.json_text import JsonFaultError, parse_json
@@ -74,10 +74,11 @@ class JsonShardedSource(FileSource):
             return self._read_lines(shard, position["row"], self._offset(shard, position))
         return self._read_values(shard, position["row"], position.get("offset"))
 
-    def with_care(self, care: Care) -> Self:
-        source = super().with_care(care)
-        source._indices = {}
-        return source
+    def forget_contents(self) -> None:
+        self._indices = {}
+
+    def rows_as_listed(self, shard: int) -> None:
+        return None
 
     def count_rows(self, shard: int) -> int:
         if self._layout(shard) == "lines":

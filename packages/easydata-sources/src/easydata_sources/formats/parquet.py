@@ -10,7 +10,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, final
 
@@ -20,7 +19,6 @@ from easydata_sources.formats.arrow_input import ArrowFormat, ArrowInput, arrow_
 from easydata_sources.formats.column_names import check_names
 from easydata_sources.formats.file_source import FileSource
 from easydata_sources.rows import Rows, concat_rows, table_as_batch
-from easydata_sources.source import ShardInfo
 from easydata_sources.storage.files import DataFile, DataFilesLike
 from easydata_sources.storage.retry import RetryPolicy
 from easydata_sources.streams import Chunk, State
@@ -99,9 +97,11 @@ class ParquetShardedSource(FileSource):
     def hints_after(self, shard: int, row: int) -> State:
         return {}
 
-    def get_shard_info(self, name: str) -> ShardInfo | None:
-        info = super().get_shard_info(name)
-        return info and replace(info, num_rows=self.shard_length(info.shard_id))
+    def rows_as_listed(self, shard: int) -> int:
+        return self.shard_length(shard)
+
+    def forget_contents(self) -> None:
+        """Keep footers: row groups are where they say, damaged or not."""
 
     def access(self) -> RowAccess:
         return self.block_access(self._group_sizes, self._read_group)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import TYPE_CHECKING, Any, final
 
-from easydata_sources.bad_rows.bad_row import BadRow, Care
+from easydata_sources.bad_rows.bad_row import BadRow
 from easydata_sources.errors import DataFormatError
 from easydata_sources.formats.file_source import FileSource
 from easydata_sources.formats.line_index import LineIndex
@@ -62,10 +62,11 @@ class TextShardedSource(FileSource):
                 raise broken
             row += len(rows)
 
-    def with_care(self, care: Care) -> Self:
-        source = super().with_care(care)
-        source._indices = {}
-        return source
+    def forget_contents(self) -> None:
+        self._indices = {}
+
+    def rows_as_listed(self, shard: int) -> None:
+        return None
 
     def count_rows(self, shard: int) -> int:
         return self._index(shard).rows

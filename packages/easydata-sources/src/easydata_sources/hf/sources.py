@@ -7,28 +7,25 @@ of them; rows are never fetched one by one. Streaming ones hand their own state 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 from easydata_sources.bad_rows.bad_row import Care
+from easydata_sources.combined.wrapping import SameRowsSource, WrappingSource
 from easydata_sources.errors import DataError, DataFilesNotFoundError, MissingExtraError
 from easydata_sources.hf.map_style import MapStyleSource
 from easydata_sources.hf.streaming import StreamingSource
 from easydata_sources.identity import Identity
-from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo
 from easydata_sources.storage.files import DataFile
 from easydata_sources.storage.server_faults import told_in_our_words
-from easydata_sources.streams import RowStream, State
 
 if TYPE_CHECKING:
     import datasets
 
-    from easydata_sources.shuffling.access import RowAccess
-
 
 @final
-class HFDatasetShardedSource(ShardedDataSource):
+class HFDatasetShardedSource(WrappingSource, SameRowsSource):
     """One shard holding a `datasets.Dataset` or `datasets.IterableDataset`.
 
     Map-style: rows come from Arrow. A format for another library (`with_format("torch")`) is ignored; a
@@ -50,9 +47,9 @@ class HFDatasetShardedSource(ShardedDataSource):
         given: Any = dataset
         shard = f"{name or 'hf_dataset'}:0"
         if isinstance(given, library.Dataset):
-            self._source: ShardedDataSource = MapStyleSource(given, shard)
+            self.source: ShardedDataSource = MapStyleSource(given, shard)
         elif isinstance(given, library.IterableDataset):
-            self._source = StreamingSource(given, shard)
+            self.source = StreamingSource(given, shard)
         else:
             raise DataError(
                 f"A datasets.Dataset or IterableDataset is needed; found {type(dataset).__name__}.\n"
@@ -62,60 +59,34 @@ class HFDatasetShardedSource(ShardedDataSource):
     @property
     def is_streaming(self) -> bool:
         """Whether the data set can only be read in order."""
-        return not isinstance(self._source, MapStyleSource)
+        return not isinstance(self.source, MapStyleSource)
 
     @property
     def shard_names(self) -> Sequence[str]:
-        return self._source.shard_names
+        return self.source.shard_names
 
-    @property
-    def is_endless(self) -> bool:
-        return self._source.is_endless
-
-    @property
-    def has_repeatable_order(self) -> bool:
-        return self._source.has_repeatable_order
-
-    def at_epoch(self, epoch: int) -> ShardedDataSource:
-        return self._over(self._source.at_epoch(epoch))
+    def row_source(self) -> ShardedDataSource:
+        return self.source
 
     def get_shard_info(self, name: str) -> ShardInfo | None:
-        return self._source.get_shard_info(name)
-
-    def data_files(self) -> Sequence[DataFile]:
-        return self._source.data_files()
+        return self.source.get_shard_info(name)
 
     def identity(self) -> Identity:
-        return self._source.identity()
-
-    def open_shard(self, name: str) -> Iterator[Row]:
-        return self._source.open_shard(name)
-
-    def open_shard_at_row(self, name: str, row: int) -> Iterator[Row]:
-        return self._source.open_shard_at_row(name, row)
-
-    def rows(self, state: State | None = None) -> RowStream:
-        return self._source.rows(state)
-
-    def with_care(self, care: Care) -> ShardedDataSource:
-        return self._over(self._source.with_care(care))
-
-    def access(self) -> RowAccess | None:
-        return self._source.access()
+        return self.source.identity()
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self.source)
 
-    def _over(self, source: ShardedDataSource) -> ShardedDataSource:
-        if source is self._source:
+    def over(self, source: ShardedDataSource) -> ShardedDataSource:
+        if source is self.source:
             return self
         same = copy.copy(self)
-        same._source = source
+        same.source = source
         return same
 
 
 @final
-class HuggingFaceShardedSource(ShardedDataSource):
+class HuggingFaceShardedSource(SameRowsSource):
     """A data set of the Hugging Face Hub (or a folder), loaded when its first row is read.
 
     Args:
@@ -156,37 +127,25 @@ class HuggingFaceShardedSource(ShardedDataSource):
         return (f"{self.dataset_name}:{self.split}:0",)
 
     def get_shard_info(self, name: str) -> ShardInfo | None:
-        return self._source().get_shard_info(name)
+        return self.row_source().get_shard_info(name)
 
     def data_files(self) -> Sequence[DataFile]:
-        return self._source().data_files()
+        return self.row_source().data_files()
 
     def identity(self) -> Identity:
         known = {"dataset": self.dataset_name, "split": self.split}
         known |= {key: self._arguments[key] for key in ("name", "revision") if self._arguments[key] is not None}
-        return {"source": "data set of the Hub", **known, "content": self._source().identity()}
-
-    def open_shard(self, name: str) -> Iterator[Row]:
-        return self._source().open_shard(name)
-
-    def open_shard_at_row(self, name: str, row: int) -> Iterator[Row]:
-        return self._source().open_shard_at_row(name, row)
-
-    def rows(self, state: State | None = None) -> RowStream:
-        return self._source().rows(state)
+        return {"source": "data set of the Hub", **known, "content": self.row_source().identity()}
 
     def with_care(self, care: Care) -> ShardedDataSource:
         careful = copy.copy(self)
         careful._care, careful._loaded = care, None
         return careful
 
-    def access(self) -> RowAccess | None:
-        return self._source().access()
-
     def __len__(self) -> int:
-        return len(self._source())
+        return len(self.row_source())
 
-    def _source(self) -> ShardedDataSource:
+    def row_source(self) -> ShardedDataSource:
         if self._loaded is None:
             library = _library(f"Loading the data set {self.dataset_name!r}")
             with told_in_our_words(f"hf://datasets/{self.dataset_name}"):

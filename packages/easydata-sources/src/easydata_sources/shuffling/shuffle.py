@@ -14,21 +14,20 @@ The first two know their position as one number and resume by reading one window
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from copy import copy
 from functools import cached_property
 from itertools import accumulate
 from typing import final
 
-from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.combined.single_shard import SingleShardSource
+from easydata_sources.combined.wrapping import WrappingSource
 from easydata_sources.errors import DataError
 from easydata_sources.identity import Identity
 from easydata_sources.rows import concat_rows, take_rows
 from easydata_sources.shuffling.access import RowAccess
 from easydata_sources.shuffling.permutation import mix_key, permute
 from easydata_sources.source import ShardedDataSource
-from easydata_sources.storage.files import DataFile
 from easydata_sources.streams import (
     Chunk,
     ChunkReader,
@@ -43,7 +42,7 @@ _STRETCH_ROWS = 1 << 14
 
 
 @final
-class ShuffledShardedSource(SingleShardSource):
+class ShuffledShardedSource(WrappingSource, SingleShardSource):
     """The rows of a source, each once, in an order given by seed and epoch.
 
     The position is `{"position": p, "rows": n}`, or that of `shuffle_in_order.py` if rows come only in order.
@@ -63,24 +62,9 @@ class ShuffledShardedSource(SingleShardSource):
         self._key = mix_key(seed, epoch)
         self._window_rows = window_rows
 
-    def data_files(self) -> Sequence[DataFile]:
-        return self.source.data_files()
-
     def identity(self) -> Identity:
         order = {"key": self._key, "window_rows": self._window_rows}
         return {"rows of": self.source.identity(), "shuffled": order}
-
-    @property
-    def is_endless(self) -> bool:
-        return self.source.is_endless
-
-    @property
-    def has_repeatable_order(self) -> bool:
-        return self.source.has_repeatable_order
-
-    def at_epoch(self, epoch: int) -> ShardedDataSource:
-        source = self.source.at_epoch(epoch)
-        return self if source is self.source else self._over(source)
 
     def rows(self, state: State | None = None) -> RowStream:
         reader = self._reader
@@ -90,13 +74,10 @@ class ShuffledShardedSource(SingleShardSource):
 
         return InOrderShuffle(self.source, self._key, self._window_rows, state)
 
-    def with_care(self, care: Care) -> ShardedDataSource:
-        return self._over(self.source.with_care(care))
-
     def __len__(self) -> int:
         return len(self.source)
 
-    def _over(self, source: ShardedDataSource) -> ShardedDataSource:
+    def over(self, source: ShardedDataSource) -> ShardedDataSource:
         shuffled = copy(self)  # by way of __getstate__, so without the reader
         shuffled.source = source
         return shuffled

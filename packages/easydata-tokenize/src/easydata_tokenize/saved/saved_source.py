@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
+from easydata_sources.combined.wrapping import SameRowsSource
 from easydata_sources.convert import as_sharded_source
 from easydata_sources.errors import DataError
 from easydata_sources.formats.parquet import ParquetShardedSource
-from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
-from easydata_sources.streams import RowStream, State
 from numpy.typing import NDArray
 
 from easydata_tokenize.saved.folder import SetFolder, checksum
@@ -21,7 +20,6 @@ from easydata_tokenize.saved.manifest import IncompleteSetError, Manifest
 
 if TYPE_CHECKING:
     from easydata_sources.identity import Identity
-    from easydata_sources.shuffling.access import RowAccess
     from easydata_sources.storage.files import DataFile
 
 __all__ = ["SavedShardedSource", "open_saved"]
@@ -58,7 +56,7 @@ def open_saved(
 
 
 @final
-class SavedShardedSource(ShardedDataSource):
+class SavedShardedSource(SameRowsSource):
     """The rows of a set; its lengths are known without reading any.
 
     Args:
@@ -102,25 +100,16 @@ class SavedShardedSource(ShardedDataSource):
         files = [{"rows": shard["rows"], "sha256": shard["sha256"]} for shard in self._shards]
         return {"source": "saved set", "files": files}
 
+    def row_source(self) -> ShardedDataSource:
+        return self._rows
+
     def data_files(self) -> Sequence[DataFile]:
         return self._rows.data_files()
-
-    def open_shard(self, name: str) -> Iterator[Row]:
-        return self._rows.open_shard(name)
-
-    def open_shard_at_row(self, name: str, row: int) -> Iterator[Row]:
-        return self._rows.open_shard_at_row(name, row)
 
     def get_shard_info(self, name: str) -> ShardInfo | None:
         index = shard_index(self, name)
         shard = self._shards[index]
         return ShardInfo(shard_id=index, shard_name=name, num_rows=shard["rows"], byte_size=shard["bytes"], url=name)
-
-    def rows(self, state: State | None = None) -> RowStream:
-        return self._rows.rows(state)
-
-    def access(self) -> RowAccess | None:
-        return self._rows.access()
 
     def __len__(self) -> int:
         return sum(shard["rows"] for shard in self._shards)

@@ -138,6 +138,10 @@ class _SomeFiles(ChunkedSource):
         for chunk in self._source.read_shard(index, {**position, "shard": index}):
             yield replace(chunk, state_after=partial(_numbered, shard, chunk.state_after))
 
+    def position_after(self, shard: int, row: int) -> State | None:
+        known = self._source.position_after(self._first + shard, row)
+        return None if known is None else {**known, "shard": shard}
+
     def near_rows(self, start: State) -> int:
         return self._source.near_rows({**start, "shard": self._first + start["shard"]})
 
