@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from easydel_models.errors import ConfigError
-from easydel_models.experts.grouped import grouped_dot, taken
+from easydel_models.experts.grouped import gathered, grouped_dot
 from easydel_models.experts.routing import RouterConfig, choose, load_balancing_loss, router_load
 from easydel_models.layers.feed_forward import Routing
 
@@ -75,7 +75,7 @@ def test_rows_taken_several_times_pass_their_gradients_back():
     order = jnp.array([2, 0, 1, 0, 2, 1], jnp.int32)
     back = jnp.array([[1, 3], [2, 5], [0, 4]], jnp.int32)
     weight = jnp.arange(12.0).reshape(6, 2)
-    ours = jax.grad(lambda r: (taken(r, order, back) * weight).sum())(rows)
+    ours = jax.grad(lambda r: (gathered(r, order, back) * weight).sum())(rows)
     np.testing.assert_array_equal(ours, jax.grad(lambda r: (r[order] * weight).sum())(rows))
 
 

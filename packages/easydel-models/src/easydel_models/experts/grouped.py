@@ -128,16 +128,16 @@ def _in_a_group(rows: Array, sizes: Array) -> Array:
     return (jnp.arange(rows.shape[0], dtype=jnp.int32) < sizes.sum())[:, None]
 
 
-def taken(rows: Float[Array, "N D"], order: Int[Array, " M"], back: Int[Array, "N K"]) -> Float[Array, "M D"]:
+def gathered(rows: Float[Array, "N D"], order: Int[Array, " M"], back: Int[Array, "N K"]) -> Float[Array, "M D"]:
     """Returns ``rows[order]`` for an order that takes every row K times.
 
     Args:
-        rows: What is taken from.
+        rows: What is gathered from.
         order: Row of each result.
         back: Where among the results the K copies of every row are: the gradient is then gathered and summed rather
             than scattered, which is slow on CPUs and of no fixed order on accelerators.
     """
-    return _taken(rows, order, back)
+    return _gathered(rows, order, back)
 
 
 def _rows_in_order(rows: Array, order: Array, back: Array) -> Array:
@@ -145,13 +145,13 @@ def _rows_in_order(rows: Array, order: Array, back: Array) -> Array:
     return rows[order]
 
 
-def _taken_forward(rows: Array, order: Array, back: Array) -> tuple[Array, Array]:
+def _gathered_forward(rows: Array, order: Array, back: Array) -> tuple[Array, Array]:
     return rows[order], back
 
 
-def _taken_backward(back: Array, grads: Array) -> tuple[Array, None, None]:
+def _gathered_backward(back: Array, grads: Array) -> tuple[Array, None, None]:
     return grads[back].sum(axis=1), None, None
 
 
-_taken = jax.custom_vjp(_rows_in_order)
-_taken.defvjp(_taken_forward, _taken_backward)
+_gathered = jax.custom_vjp(_rows_in_order)
+_gathered.defvjp(_gathered_forward, _gathered_backward)

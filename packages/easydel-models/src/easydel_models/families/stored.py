@@ -136,8 +136,8 @@ def renamed(tensors: Sequence[Stored], names: Mapping[str, str]) -> tuple[Stored
 
 def replaced(tensors: Sequence[Stored], *others: Stored) -> tuple[Stored, ...]:
     """Returns the list with others in place of all that hold one of their parameters."""
-    taken = {name for stored in others for name in stored.holds()}
-    return (*(stored for stored in tensors if not set(stored.holds()) & taken), *others)
+    used = {name for stored in others for name in stored.holds()}
+    return (*(stored for stored in tensors if not set(stored.holds()) & used), *others)
 
 
 def linear_tensors(names: Mapping[str, str]) -> tuple[Stored, ...]:

@@ -57,8 +57,8 @@ def read_gguf(path: str | os.PathLike[str]) -> "tuple[dict[str, Any], dict[str, 
     config = DecoderConfig.from_hf(hf)
     plain = _plain_tensors(file, name, config, hf)
     experts = {} if architecture.experts is None else dict(_expert_tensors(file, architecture.experts, config))
-    taken = {tensor.name for one in (*plain.values(), *experts.values()) for tensor in _stored(one)}
-    if unknown := [name for name in file.tensors if name not in taken and name not in NOT_WEIGHTS]:
+    used = {tensor.name for one in (*plain.values(), *experts.values()) for tensor in _stored(one)}
+    if unknown := [name for name in file.tensors if name not in used and name not in NOT_WEIGHTS]:
         raise WeightsError(f"{file.path} holds a tensor {unknown[0]}, which no model of the {name} architecture has.")
     return hf, plain | experts
 

@@ -31,10 +31,10 @@ def locate(name: str | os.PathLike[str], *, revision: str | None = None, token: 
     try:
         if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
             return path
-        taken = path.exists()
+        is_path = path.exists()
     except OSError as error:  # a name longer than the file system has, a folder that nobody may look into
         raise ModelNotFoundError(f"{quoted(str(name))} cannot be looked at: {error.strerror}.") from error
-    if taken:
+    if is_path:
         raise ModelNotFoundError(f"{path} is a file; expected a model folder or a .gguf file.")
     if isinstance(name, os.PathLike) or not looks_like_hub_id(name):
         raise ModelNotFoundError(

@@ -45,18 +45,18 @@ class PromptQueue:
 
     def take(self, count: int) -> list[tuple[Completion, Prefilled | None]]:
         """Removes the next completions, each with its prompt's keys and values (None for a prompt of one token)."""
-        taken = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
-        self._prefill_missing(taken)
-        pairs = [(one, self._prefilled.get(one.prompt.tobytes())) for one in taken]
-        for one in taken:
+        started = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
+        self._prefill_missing(started)
+        pairs = [(one, self._prefilled.get(one.prompt.tobytes())) for one in started]
+        for one in started:
             prompt = one.prompt.tobytes()
             self._still_needed[prompt] -= 1
             if not self._still_needed[prompt]:
                 self._prefilled.pop(prompt, None)
         return pairs
 
-    def _prefill_missing(self, taken: list[Completion]) -> None:
-        prompts = {one.prompt.tobytes(): one.prompt for one in taken if len(one.prompt) > 1}
+    def _prefill_missing(self, started: list[Completion]) -> None:
+        prompts = {one.prompt.tobytes(): one.prompt for one in started if len(one.prompt) > 1}
         missing = [prompt for prompt in prompts if prompt not in self._prefilled]
         results = self._prefiller([prompts[prompt] for prompt in missing])
         self._prefilled |= dict(zip(missing, results, strict=True))

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from easydel_models.errors import ConfigError
-from easydel_models.experts.grouped import grouped_dot, taken
+from easydel_models.experts.grouped import gathered, grouped_dot
 from easydel_models.experts.routing import Choice, RouterConfig, choose, router_load
 from easydel_models.layers.activations import Activation, activate
 from easydel_models.layers.feed_forward import FeedForward, Routing
@@ -239,7 +239,7 @@ def _weighted(
     back = jnp.argsort(order).astype(jnp.int32)
     groups = chosen.reshape(-1)[order]
     sizes = (groups[:, None] == jnp.arange(experts, dtype=jnp.int32)[None]).sum(axis=0, dtype=jnp.int32)
-    sent = taken(rows, order // per_token, back.reshape(count, per_token))
+    sent = gathered(rows, order // per_token, back.reshape(count, per_token))
 
     def times(name: str, x: Array) -> Array:
         product = grouped_dot(x, layer[name], sizes)
@@ -255,7 +255,7 @@ def _weighted(
         layer["expert_down_bias"] = tokens.exchange.once(layer["expert_down_bias"])
     gate, up = times("expert_gate", sent), times("expert_up", sent)
     inner = activate(gate, activation) * up if clamp is None else _clamped(gate, up, clamp)
-    out = taken(times("expert_down", inner), back, order[:, None])
+    out = gathered(times("expert_down", inner), back, order[:, None])
     out = out.reshape(count, per_token, -1)
     weighted = out.astype(jnp.float32) * weights[:, :, None]
     return weighted.sum(axis=1).astype(out.dtype)

@@ -68,11 +68,11 @@ def prepared_steps(
         skip: numbers of batches that are read and left out.
     """
     batch, position = batches_done, rows.state()
-    while taken := list(islice(rows, rows_per_step)):
+    while of_step := list(islice(rows, rows_per_step)):
         batch, before, position = batch + 1, position, rows.state()
         if batch in skip:
             continue
-        arrays = arrange(taken)
+        arrays = arrange(of_step)
         yield PreparedStep(
             arrays=put_batch(arrays, mesh),
             tokens=count_tokens(arrays),

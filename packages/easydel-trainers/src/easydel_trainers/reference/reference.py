@@ -151,15 +151,15 @@ class Reference:
         if data.train is not None:
             rows = data.in_order(data.training_transform())
             for _ in itertools.count() if steps is None else range(steps):
-                taken = list(itertools.islice(rows, config.total_batch_size))
-                if not taken or (rows.epoch > 0 and not self._scored.ordered):
-                    yield taken
+                batch = list(itertools.islice(rows, config.total_batch_size))
+                if not batch or (rows.epoch > 0 and not self._scored.ordered):
+                    yield batch
                     break
-                yield taken
+                yield batch
         for source in data.held_out.values():
             held_out = data.once(source, data.eval_transform())
-            while taken := list(itertools.islice(held_out, config.eval_batch_size)):
-                yield taken
+            while batch := list(itertools.islice(held_out, config.eval_batch_size)):
+                yield batch
 
     def _cache_folder(self, model: Any, params: Params, dtype: str) -> Path | None:
         config = self._config

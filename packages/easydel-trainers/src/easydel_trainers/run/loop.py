@@ -111,8 +111,8 @@ class Loop:
         self._unlogged: Record | None = None
         self.throughput = throughput
 
-    def taken(self, steps: Iterable[PreparedStep]) -> Generator[PreparedStep, None, None]:
-        """Take the steps one by one, each given out when it is the device's.
+    def dispatched(self, steps: Iterable[PreparedStep]) -> Generator[PreparedStep, None, None]:
+        """Dispatch the steps one by one, each yielded when it is the device's.
 
         Whoever evaluates or saves between two of them calls `settle` before and `resume_clock` behind that. To be
         closed, which ends the thread that looks at the clock.
@@ -197,27 +197,27 @@ class Loop:
             self._settle_oldest()
 
     def _settle_oldest(self) -> None:
-        taken, run = self._in_flight.popleft(), self._run
-        step, prepared = taken.step, taken.prepared
-        result = jax.device_get(taken.result)  # at once: each transfer has a price of its own
+        oldest, run = self._in_flight.popleft(), self._run
+        step, prepared = oldest.step, oldest.prepared
+        result = jax.device_get(oldest.result)  # at once: each transfer has a price of its own
         numbers = {"grad_norm": float(result.grad_norm), "learning_rate": float(result.learning_rate)}
         self._hooks.on_result(step, prepared, means(result.ratios)["loss"], numbers["grad_norm"])
         run.num_tokens += prepared.tokens
         for measured in (result.ratios, prepared.measured):
             run.window.add(measured)
             run.overall.add(measured)
-        self._time(taken)
+        self._time(oldest)
         self._unlogged = {"step": step, "epoch": prepared.epoch, **numbers}
         if self._hooks.is_logged(step):
             self._log()
 
-    def _time(self, taken: _InFlight) -> None:
-        moment, unsure = taken.ended.result()
-        if taken.compiled:
+    def _time(self, oldest: _InFlight) -> None:
+        moment, unsure = oldest.ended.result()
+        if oldest.compiled:
             self._untimed.clear()
             self._free_since = moment
             return
-        self._untimed.append(taken)
+        self._untimed.append(oldest)
         # Seen so late that its time would be made up: it shares that of the step behind it.
         if moment - self._free_since < _SURE * unsure:
             return

@@ -108,8 +108,8 @@ class Run:
         config, state, loop, recorder = self._config, self.state, self._loop, self.recorder
         began_at = state.step
         recorder.begin(self.view)
-        with closing(loop.taken(self.steps)) as taken:
-            for prepared in taken:
+        with closing(loop.dispatched(self.steps)) as dispatched:
+            for prepared in dispatched:
                 recorder.step(self.view)
                 if self._profile.ends_behind(state.step):
                     loop.settle()

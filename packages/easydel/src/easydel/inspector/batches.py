@@ -64,10 +64,10 @@ def arranged_batches(data: TrainingData, count: int) -> tuple[ArrangedBatch, ...
     size = data.config.total_batch_size
     batches = []
     for number in range(1, count + 1):
-        taken = list(itertools.islice(rows, size))
-        if not taken:
+        of_step = list(itertools.islice(rows, size))
+        if not of_step:
             break
-        batches.append(_arranged(number, data.arrange(taken)))
+        batches.append(_arranged(number, data.arrange(of_step)))
     return tuple(batches)
 
 

@@ -51,12 +51,12 @@ class PromptReader:
         """The next ones; `None` = the data ended."""
         while True:
             position = self._rows.state()
-            taken = list(itertools.islice(self._rows, self._prompts))
-            if not taken:
+            rows = list(itertools.islice(self._rows, self._prompts))
+            if not rows:
                 return None
             self._done += 1
             if self._done not in self._skip:
-                return Prompts(rows=taken, number=self._done, epoch=self._rows.epoch, position=position)
+                return Prompts(rows=rows, number=self._done, epoch=self._rows.epoch, position=position)
 
     def state(self) -> dict[str, Any]:
         """Position behind the prompts that were read last."""

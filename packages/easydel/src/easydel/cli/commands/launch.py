@@ -51,10 +51,10 @@ def run(words: Sequence[str], command: str) -> int:
     split = words.index(_SEPARATOR) if _SEPARATOR in words else len(words)
     flags = parse_flags(LaunchFlags, words[:split], command=f"easydel {command}")
     program = _program(list(words[split + 1 :]))
-    places = _places(flags)
+    environments = _environments(flags)
     with ProcessGroup(grace_seconds=_GRACE) as group:
-        for label, place in places:
-            group.start(program, label=label, environment=os.environ | place)
+        for label, environment in environments:
+            group.start(program, label=label, environment=os.environ | environment)
         return group.wait()
 
 
@@ -66,7 +66,7 @@ def _program(words: list[str]) -> list[str]:
     return [sys.executable, "-m", "easydel.cli", *words] if words[0] in COMMANDS else words
 
 
-def _places(flags: LaunchFlags) -> list[tuple[str, dict[str, str]]]:
+def _environments(flags: LaunchFlags) -> list[tuple[str, dict[str, str]]]:
     """A label for its output and the environment of every process to run here."""
     devices = flags.devices_per_process
     shared = {"PYTHONUNBUFFERED": "1"} | ({} if devices is None else {"JAX_NUM_CPU_DEVICES": str(devices)})
@@ -82,10 +82,10 @@ def _places(flags: LaunchFlags) -> list[tuple[str, dict[str, str]]]:
         raise CommandError(f"There is no process {flags.process_id} of {flags.processes}; they count from 0.")
     coordinator = flags.coordinator or f"127.0.0.1:{free_port()}"
     here = range(flags.processes) if flags.process_id is None else [flags.process_id]
-    return [(f"[{number}] ", shared | _place(coordinator, flags.processes, number)) for number in here]
+    return [(f"[{number}] ", shared | _identity(coordinator, flags.processes, number)) for number in here]
 
 
-def _place(coordinator: str, processes: int, number: int) -> dict[str, str]:
+def _identity(coordinator: str, processes: int, number: int) -> dict[str, str]:
     return {
         "EASYDEL_COORDINATOR": coordinator,
         "EASYDEL_PROCESSES": str(processes),

@@ -154,10 +154,10 @@ def _behind(rest: deque[str], annotation: Any) -> list[str]:
 
 
 def _next_words(rest: deque[str], most: int) -> list[str]:
-    taken: list[str] = []
-    while rest and len(taken) < most and not rest[0].startswith("--"):
-        taken.append(rest.popleft())
-    return taken
+    behind: list[str] = []
+    while rest and len(behind) < most and not rest[0].startswith("--"):
+        behind.append(rest.popleft())
+    return behind
 
 
 def _positional(kind: Any) -> dict[str, Any]:
