@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from easydata_mix.mixed_source import MixedShardedSource
-from easydata_mix.plan.stepper import Stop
+from easydata_mix.plan.types import Stop
 
 
 def block_mixture_interleave(

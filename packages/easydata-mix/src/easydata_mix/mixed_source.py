@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING, Any, final
 from easydata_sources import RowStream, ShardedDataSource, State
 from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.combined.single_shard import SingleShardSource
-from easydata_sources.identity import Identity
+from easydata_sources.types import Identity
 
 from easydata_mix.errors import MixtureError
-from easydata_mix.plan.block_order import Order
 from easydata_mix.plan.recipe import make_recipe
 from easydata_mix.plan.schedule import WeightScheduler
 from easydata_mix.plan.simulation import Simulation, TokenLengths, check_simulation, simulate
-from easydata_mix.plan.stepper import Stop, WeightBy
+from easydata_mix.plan.types import Order, Stop, WeightBy
 from easydata_mix.plan.weight_edits import Journal, WeightEdit
 from easydata_mix.reading.mixed_stream import MixedStream
 from easydata_mix.reading.mixture import Mixture
@@ -127,7 +126,7 @@ class MixedShardedSource(SingleShardSource):
         return all(source.has_repeatable_order for source in self._mixture.passes.sources.values())
 
     def at_epoch(self, epoch: int) -> ShardedDataSource:
-        """Return the mixture of the sources as they are read in an epoch; further passes are epochs of their own."""
+        """Returns the mixture of the sources as they are read in an epoch; further passes are epochs of their own."""
         if all(source.at_epoch(epoch) is source for source in self._mixture.passes.sources.values()):
             return self
         return self._over(replace(self._mixture.passes, epoch=epoch))
@@ -138,7 +137,7 @@ class MixedShardedSource(SingleShardSource):
         return self._mixture.journal.to_list()
 
     def rows(self, state: State | None = None) -> RowStream:
-        """Return the rows from a position on; without end under `restart`.
+        """Returns the rows from a position on; without end under `restart`.
 
         Every row has its own keys only. Batches have every column that a row of them has, so they may differ in
         columns; where a row's source lacks one the value is null, as Arrow has no other word for it.
@@ -149,7 +148,7 @@ class MixedShardedSource(SingleShardSource):
         return MixedStream(self._mixture, self._mixture.load(state))
 
     def __len__(self) -> int:
-        """Return the rows of an epoch: of an endless mixture the sources' lengths together, else exactly what is given.
+        """Returns the rows of an epoch: of an endless mixture the sources' lengths together, else what is given.
 
         Sources that never have a weight do not count.
 
@@ -160,7 +159,7 @@ class MixedShardedSource(SingleShardSource):
         return self._mixture.epoch_rows()
 
     def shuffle(self, seed: int, epoch: int = 0, *, window_rows: int = 16_384) -> MixedShardedSource:
-        """Return the mixture of the shuffled sources.
+        """Returns the mixture of the shuffled sources.
 
         Which source a row comes from stays as planned; the rows of each source come in another order in every epoch
         and in every pass over it. A schedule's clock goes on from epoch to epoch.
@@ -170,14 +169,14 @@ class MixedShardedSource(SingleShardSource):
         )
 
     def with_care(self, care: Care) -> MixedShardedSource:
-        """Return the mixture of careful sources: a bad row keeps its place, and counts as one of its source's."""
+        """Returns the mixture of careful sources: a bad row keeps its place, and counts as one of its source's."""
         return self._over(self._mixture.passes.with_care(care))
 
     def data_files(self) -> Sequence[DataFile]:
         return [file for source in self._mixture.passes.sources.values() for file in source.data_files()]
 
     def identity(self) -> Identity:
-        """Return what the rows depend on: the sources' identities, the recipe, and the edits of the weights."""
+        """Returns what the rows depend on: the sources' identities, the recipe, and the edits of the weights."""
         return self._mixture.identity()
 
     def bind(self, *, rows_per_step: int | None = None, tokens_per_row: float | None = None) -> None:
@@ -214,7 +213,7 @@ class MixedShardedSource(SingleShardSource):
         return journal.add(journal.planned_rows if from_row is None else from_row, weights)
 
     def decisions(self, rows: int) -> Iterator[Order]:
-        """Yield which source each of the first `rows` rows comes from, as arrays of indices into `names`.
+        """Yields which source each of the first `rows` rows comes from, as arrays of indices into `names`.
 
         Nothing is read; under `first_exhausted` and `all_exhausted` the sources' lengths must be known, and for shares
         of tokens those of their rows (`token_lengths()` of each source).
@@ -229,7 +228,7 @@ class MixedShardedSource(SingleShardSource):
         lengths: Mapping[str, TokenLengths] | None = None,
         points: int = 20,
     ) -> Simulation:
-        """Return the rows, tokens and epochs of every source after some steps, without reading data.
+        """Returns the rows, tokens and epochs of every source after some steps, without reading data.
 
         Args:
             steps: Optimizer steps from the start of the mixture.
@@ -255,7 +254,7 @@ class MixedShardedSource(SingleShardSource):
         )
 
     def _over(self, passes: Passes) -> MixedShardedSource:
-        """Return the same mixture of other passes; edits of the one are edits of the other."""
+        """Returns the same mixture of other passes; edits of the one are edits of the other."""
         mixture = copy(self)
         mixture._mixture = replace(self._mixture, passes=passes)
         return mixture

@@ -22,7 +22,6 @@ from easydata_sources.hf.sources import HFDatasetShardedSource as HFDatasetShard
 from easydata_sources.hf.sources import HuggingFaceShardedSource as HuggingFaceShardedSource
 from easydata_sources.memory import MemoryShardedSource as MemoryShardedSource
 from easydata_sources.report import DataReport as DataReport
-from easydata_sources.rows import Row as Row
 from easydata_sources.shuffling.shuffle import ShuffledShardedSource as ShuffledShardedSource
 from easydata_sources.source import ShardedDataSource as ShardedDataSource
 from easydata_sources.source import ShardInfo as ShardInfo
@@ -31,7 +30,6 @@ from easydata_sources.storage.files import expand_data_files as expand_data_file
 from easydata_sources.storage.retry import RetryPolicy as RetryPolicy
 from easydata_sources.streams import BatchStream as BatchStream
 from easydata_sources.streams import RowStream as RowStream
-from easydata_sources.streams import State as State
 from easydata_sources.table import TableShardedSource as TableShardedSource
 from easydata_sources.transforms.chatml import ConvertInputOutputToChatML as ConvertInputOutputToChatML
 from easydata_sources.transforms.chatml import ConvertToChatML as ConvertToChatML
@@ -51,3 +49,5 @@ from easydata_sources.transforms.transform import ExpandTransform as ExpandTrans
 from easydata_sources.transforms.transform import FilterTransform as FilterTransform
 from easydata_sources.transforms.transform import MapTransform as MapTransform
 from easydata_sources.transforms.transform import Transform as Transform
+from easydata_sources.types import Row as Row
+from easydata_sources.types import State as State

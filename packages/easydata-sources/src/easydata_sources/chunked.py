@@ -8,16 +8,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from easydata_sources.errors import DataError, DataFormatError
-from easydata_sources.rows import Row, Rows, rows_as_dicts
+from easydata_sources.rows import rows_as_dicts
 from easydata_sources.source import ShardedDataSource, shard_index
-from easydata_sources.streams import (
-    Chunk,
-    ChunkReader,
-    ChunkStream,
-    RowStream,
-    State,
-    beyond_the_end,
-)
+from easydata_sources.streams import Chunk, ChunkReader, ChunkStream, RowStream, beyond_the_end
+from easydata_sources.types import Row, Rows, State
 
 if TYPE_CHECKING:
     pass
@@ -32,7 +26,7 @@ class ChunkedSource(ShardedDataSource, ChunkReader):
 
     @abstractmethod
     def read_shard(self, shard: int, position: State) -> Iterator[Chunk]:
-        """Yield the shard's rows from `position["row"]` on; nothing at or beyond its end."""
+        """Yields the shard's rows from `position["row"]` on; nothing at or beyond its end."""
 
     def rows(self, state: State | None = None) -> RowStream:
         return ChunkStream(self, self._start(state))
@@ -76,21 +70,21 @@ class ChunkedSource(ShardedDataSource, ChunkReader):
         return self._as_read(start, reached), rows - left
 
     def _check_within(self, shard: int, row: int) -> None:
-        """Raise if a shard has fewer rows than a position says were given of it."""
+        """Raises if a shard has fewer rows than a position says were given of it."""
         length = self.shard_length(shard)
         if row > length:
             raise beyond_the_end(f"{row} rows were given of {self.shard_names[shard]}, which has {length}")
 
     @abstractmethod
     def position_after(self, shard: int, row: int) -> State | None:
-        """Return the position after the first `row` rows of a shard as reading them would give it.
+        """Returns the position after the first `row` rows of a shard as reading them would give it.
 
         A position depends on nothing but the rows before it, so that hosts which came to it in different ways save
         equal states. `None` says that only reading tells.
         """
 
     def _as_read(self, start: State, reached: State) -> State:
-        """Return the position that reading from `start` on would give at the shard and row of `reached`."""
+        """Returns the position that reading from `start` on would give at the shard and row of `reached`."""
         shard, row = reached["shard"], reached["row"]
         if reached is start:
             return start
@@ -107,13 +101,13 @@ class ChunkedSource(ShardedDataSource, ChunkReader):
 
     @abstractmethod
     def shard_length(self, shard: int) -> int:
-        """Return the shard's number of rows, without decoding them if the format allows."""
+        """Returns the shard's number of rows, without decoding them if the format allows."""
 
     def __len__(self) -> int:
         return sum(self.shard_length(shard) for shard in range(self.num_shards()))
 
     def chunk(self, shard: int, first_row: int, rows: Rows, extra: Callable[[int], State] | None = None) -> Chunk:
-        """Return a chunk whose position after k rows is (shard, first_row + k) plus `extra(k)`."""
+        """Returns a chunk whose position after k rows is (shard, first_row + k) plus `extra(k)`."""
 
         def state_after(given: int) -> State:
             return {"shard": shard, "row": first_row + given, **(extra(given) if extra else {})}

@@ -31,7 +31,7 @@ _FORMATS: Mapping[tuple[str, ...], Callable[..., ShardedDataSource]] = {
 def as_sharded_source(
     dataset: Any, *, name: str = "train", storage_options: Mapping[str, Any] | None = None
 ) -> ShardedDataSource:
-    """Return whatever a trainer accepts as a data set as a source.
+    """Returns whatever a trainer accepts as a data set as a source.
 
     Args:
         dataset: A source; a Hugging Face `Dataset` or `IterableDataset`; a list or tuple of dicts; a data frame of

@@ -115,7 +115,7 @@ class DataFormatError(DataError):
         return _rebuild, (type(self), self.__dict__.copy())
 
     def located(self, *, file: str, row: int | None = None) -> Self:
-        """Return the same error with its place filled in where it was still unknown."""
+        """Returns the same error with its place filled in where it was still unknown."""
         found = {**self.__dict__, "file": self.file or file, "row": row if self.row is None else self.row}
         return _rebuild(type(self), found)
 

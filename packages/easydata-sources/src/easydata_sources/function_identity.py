@@ -17,15 +17,14 @@ from enum import Enum
 from functools import cached_property, partial
 from pathlib import PurePath
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, TypeAlias
+from typing import Any
 
-__all__ = ["UNIDENTIFIED", "Identity", "digest", "function_identity", "settings_identity", "settings_of"]
+from easydata_sources.types import Identity
+
+__all__ = ["UNIDENTIFIED", "digest", "function_identity", "settings_identity", "settings_of"]
 
 UNIDENTIFIED = "unidentified"
 """The key of a text that says what of an identity is not known."""
-
-Identity: TypeAlias = dict[str, Any]
-"""JSON-able; it may hold identities of other things."""
 
 _DIGEST_BYTES = 16
 _MOST_VALUES = 20_000  # that one function uses; a model in its closure is not walked through
@@ -33,17 +32,17 @@ _OURS = ("easydata_", "easydel")
 
 
 def function_identity(function: Any) -> Identity:
-    """Return what identifies a callable."""
+    """Returns what identifies a callable."""
     return _Walk(texts=False).value(function)
 
 
 def settings_identity(settings: Mapping[str, Any]) -> Identity:
-    """Return the identities of the values that something was made with, by name."""
+    """Returns the identities of the values that something was made with, by name."""
     return {name.lstrip("_"): _Walk(texts=True).value(value) for name, value in sorted(settings.items())}
 
 
 def digest(parts: Any) -> str:
-    """Return a digest of some bytes in order; where one part ends counts."""
+    """Returns a digest of some bytes in order; where one part ends counts."""
     made = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     for part in parts:
         made.update(len(part).to_bytes(8, "little"))
@@ -64,7 +63,7 @@ class _Walk:
         self._known: dict[int, tuple[Any, Any]] = {}  # with the value, so that its number is not given anew
 
     def value(self, value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
-        """Return what identifies any value."""
+        """Returns what identifies any value."""
         if value is None or isinstance(value, bool | int):
             return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
         if isinstance(value, float):
@@ -183,7 +182,7 @@ class _Walk:
         }
 
     def _outside(self, function: FunctionType) -> Iterator[tuple[str, Any]]:
-        """Yield what a function uses of its module, of other modules of the user's, and of functions around it."""
+        """Yields what a function uses of its module, of other modules of the user's, and of functions around it."""
         names = _names(function.__code__)
         for name in names:
             value = function.__globals__.get(name, _ABSENT)
@@ -215,7 +214,7 @@ def _tokenizer(tokenizer: Any, backend: Any) -> Identity:
 
 
 def settings_of(value: Any) -> dict[str, Any]:
-    """Return what an object was made with; what it computes once and keeps is none of it."""
+    """Returns what an object was made with; what it computes once and keeps is none of it."""
     kind = type(value)
     held = sorted(vars(value).items())
     return {name: part for name, part in held if not isinstance(getattr(kind, name, None), cached_property)}

@@ -13,16 +13,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from easydata_sources.function_identity import (
-    UNIDENTIFIED,
-    Identity,
-    digest,
-    function_identity,
-    settings_identity,
-    settings_of,
-)
-from easydata_sources.rows import Row
+from easydata_sources.function_identity import UNIDENTIFIED, digest, function_identity, settings_identity, settings_of
 from easydata_sources.storage.server_faults import told_in_our_words
+from easydata_sources.types import Identity, Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UNIDENTIFIED",
-    "Identity",
     "file_identity",
     "function_identity",
     "identity_digest",
@@ -51,7 +43,7 @@ _VERSION_KEYS = ("etag", "ETag", "md5Hash", "content_md5", "LastModified", "last
 
 
 def unidentified(identity: Any) -> Iterator[str]:
-    """Yield what an identity says is not known."""
+    """Yields what an identity says is not known."""
     if isinstance(identity, Mapping):
         for key, value in identity.items():
             if key == UNIDENTIFIED:
@@ -64,12 +56,12 @@ def unidentified(identity: Any) -> Iterator[str]:
 
 
 def identity_digest(identity: Any) -> str:
-    """Return a short name for an identity."""
+    """Returns a short name for an identity."""
     return digest([json.dumps(identity, sort_keys=True).encode()])
 
 
 def file_identity(file: DataFile) -> Identity:
-    """Return what identifies the content of one file: a checksum, or of large and remote files what stands for one.
+    """Returns what identifies the content of one file: a checksum, or of large and remote files what stands for one.
 
     A large local file is known by its size, its time, and samples over its length; a remote one by what its server
     says.
@@ -108,12 +100,12 @@ def _whole(file: DataFile) -> Identity:
 
 
 def rows_digest(rows: Sequence[Row]) -> str:
-    """Return a digest of rows in memory: their keys and values, in order."""
+    """Returns a digest of rows in memory: their keys and values, in order."""
     return digest(json.dumps(row, default=_as_plain).encode() for row in rows)
 
 
 def table_identity(rows: int, take: Callable[[int, int], pa.Table], *, nbytes: int) -> Identity:
-    """Return what identifies the content of a table.
+    """Returns what identifies the content of a table.
 
     Args:
         rows: Its length.
@@ -133,7 +125,7 @@ def table_identity(rows: int, take: Callable[[int, int], pa.Table], *, nbytes: i
 
 
 def _as_plain(value: Any) -> str:
-    """Return text for a value of a row that JSON has no word for."""
+    """Returns text for a value of a row that JSON has no word for."""
     if hasattr(value, "tobytes"):
         return f"{value.dtype}{list(value.shape)}{value.tobytes().hex()}"
     return value.hex() if isinstance(value, bytes) else f"{type(value).__qualname__} {value!r}"

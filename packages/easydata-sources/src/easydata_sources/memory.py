@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, final
 from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.chunked import ChunkedSource
 from easydata_sources.errors import DataFormatError
-from easydata_sources.identity import Identity, rows_digest
-from easydata_sources.rows import Row, Rows
+from easydata_sources.identity import rows_digest
 from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
-from easydata_sources.streams import Chunk, State
+from easydata_sources.streams import Chunk
+from easydata_sources.types import Identity, Row, Rows, State
 
 if TYPE_CHECKING:
     from easydata_sources.shuffling.access import RowAccess

@@ -76,11 +76,11 @@ class DataReport:
             return dict(self._counts)
 
     def limit(self, reason: str) -> float | None:
-        """Return the largest share of the rows that may have this reason; `None` = it is only reported."""
+        """Returns the largest share of the rows that may have this reason; `None` = it is only reported."""
         return self.thresholds.get(reason, self.thresholds.get(_family(reason)))
 
     def identity(self) -> dict[str, Any]:
-        """Return what rows depend on: nothing of a report."""
+        """Returns what rows depend on: nothing of a report."""
         return {}
 
     def saw(self, n_rows: int) -> None:
@@ -102,7 +102,7 @@ class DataReport:
                 self._examples[reason] = str(example)
 
     def check(self, final: bool = False) -> None:
-        """Raise if a reason has passed its threshold.
+        """Raises if a reason has passed its threshold.
 
         A threshold of 0 is judged at once; a share only on 200 rows or more, or when `final` says that no
         more come.
@@ -120,7 +120,7 @@ class DataReport:
                     raise DataQualityError(self._message(reason, count, limit))
 
     def joined(self, other: DataReport) -> DataReport:
-        """Return the rows seen by this report with the counts of both; thresholds are this one's."""
+        """Returns the rows seen by this report with the counts of both; thresholds are this one's."""
         both, more = DataReport(self.thresholds), other.to_dict()
         both.load_dict(self.to_dict())
         for reason, n in more["counts"].items():
@@ -128,7 +128,7 @@ class DataReport:
         return both
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the counts as a JSON-able dict."""
+        """Returns the counts as a JSON-able dict."""
         with self._lock:
             return {"rows": self._rows, "counts": dict(self._counts), "examples": dict(self._examples)}
 

@@ -8,20 +8,15 @@ lacks with nulls. The functions here are the only places where one becomes the o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from easydata_sources.errors import DataFormatError
+from easydata_sources.types import Row, Rows
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
-
-Row: TypeAlias = dict[str, Any]
-"""One row at the user's edge."""
-
-Rows: TypeAlias = "list[Row] | pa.RecordBatch"
-"""A run of consecutive rows."""
 
 
 class ArrowStruct(dict[str, Any]):
@@ -32,7 +27,7 @@ class ArrowStruct(dict[str, Any]):
 
 
 def rows_as_dicts(rows: Rows) -> list[Row]:
-    """Return the run as a list of dicts (the same list if it already is one), structs in them as `ArrowStruct`."""
+    """Returns the run as a list of dicts (the same list if it already is one), structs in them as `ArrowStruct`."""
     if isinstance(rows, list):
         return rows
     dicts = rows.to_pylist()
@@ -44,7 +39,7 @@ def rows_as_dicts(rows: Rows) -> list[Row]:
 
 
 def as_arrow_structs(value: Any) -> Any:
-    """Return a value of a row with every dict in it as an `ArrowStruct`."""
+    """Returns a value of a row with every dict in it as an `ArrowStruct`."""
     if isinstance(value, dict):
         return ArrowStruct({key: as_arrow_structs(item) for key, item in value.items()})
     if isinstance(value, list):
@@ -53,7 +48,7 @@ def as_arrow_structs(value: Any) -> Any:
 
 
 def without_padding(value: Any) -> Any:
-    """Return a value with the nulls that Arrow may have padded in left out, in plain dicts and lists.
+    """Returns a value with the nulls that Arrow may have padded in left out, in plain dicts and lists.
 
     >>> without_padding([{"unit": None}, ArrowStruct(unit=None)])
     [{'unit': None}, {}]
@@ -67,7 +62,7 @@ def without_padding(value: Any) -> Any:
 
 
 def rows_as_batch(rows: Rows, *, where: str) -> pa.RecordBatch:
-    """Return the run as one record batch; columns are the union of the rows' keys in order of appearance.
+    """Returns the run as one record batch; columns are the union of the rows' keys in order of appearance.
 
     Args:
         rows: The run.
@@ -87,12 +82,12 @@ def rows_as_batch(rows: Rows, *, where: str) -> pa.RecordBatch:
 
 
 def slice_rows(rows: Rows, start: int, stop: int) -> Rows:
-    """Return rows `start` to `stop` of the run, without copying values."""
+    """Returns rows `start` to `stop` of the run, without copying values."""
     return rows[start:stop] if isinstance(rows, list) else rows.slice(start, stop - start)
 
 
 def take_rows(rows: Rows, indices: Sequence[int] | NDArray[np.integer]) -> Rows:
-    """Return the rows at `indices`, in that order."""
+    """Returns the rows at `indices`, in that order."""
     import pyarrow as pa
 
     if isinstance(rows, list):
@@ -117,7 +112,7 @@ def concat_rows(runs: Sequence[Rows]) -> Rows:
 
 
 def batch_of(runs: Sequence[Rows], *, where: str) -> pa.RecordBatch:
-    """Return runs as one record batch with the union of their columns, null where a row lacks one.
+    """Returns runs as one record batch with the union of their columns, null where a row lacks one.
 
     Args:
         runs: At least one.
@@ -133,7 +128,7 @@ def batch_of(runs: Sequence[Rows], *, where: str) -> pa.RecordBatch:
 
 
 def table_as_batch(table: pa.Table) -> pa.RecordBatch:
-    """Return a table as one record batch; columns of more than 2 GiB get the large twin of their type."""
+    """Returns a table as one record batch; columns of more than 2 GiB get the large twin of their type."""
     import pyarrow as pa
 
     if table.num_columns == 0:
@@ -146,7 +141,7 @@ def table_as_batch(table: pa.Table) -> pa.RecordBatch:
 
 
 def widened(table: pa.Table) -> pa.Table:
-    """Return a table whose columns of several chunks have types that count in 63 bits."""
+    """Returns a table whose columns of several chunks have types that count in 63 bits."""
     for index, column in enumerate(table.columns):
         if column.num_chunks > 1:
             field = table.schema.field(index)
@@ -231,7 +226,7 @@ def _have_like_columns(batches: Sequence[pa.RecordBatch]) -> bool:
 
 
 def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    """Return batches with like columns as one."""
+    """Returns batches with like columns as one."""
     import pyarrow as pa
 
     if not any(batch.num_columns for batch in batches):
@@ -246,7 +241,7 @@ def _as_table(batch: pa.RecordBatch) -> pa.Table:
 
 
 def _take_singly(batch: pa.RecordBatch, indices: Sequence[int] | NDArray[np.integer]) -> list[Row]:
-    """Return some rows as dicts, value by value."""
+    """Returns some rows as dicts, value by value."""
     wanted = [int(index) for index in indices]
     columns = [[column[index].as_py() for index in wanted] for column in batch.columns]
     names = batch.schema.names

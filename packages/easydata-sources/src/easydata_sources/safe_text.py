@@ -37,7 +37,7 @@ _VARIABLE = re.compile(r"(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|(?:API|ACCES
 
 
 def without_secrets(text: str) -> str:
-    """Return the text with users and passwords, signatures and tokens replaced by `…`.
+    """Returns the text with users and passwords, signatures and tokens replaced by `…`.
 
     Known are: the user's part of an address; its parameters whose names speak of a key, token, signature or password;
     tokens of well-known forms; and the values of this process' environment variables that are named like secrets.
@@ -52,19 +52,19 @@ def without_secrets(text: str) -> str:
 
 
 def without_secrets_of_addresses(text: str) -> str:
-    """Return the text without the users and signed queries of its addresses: the same whenever one is signed anew."""
+    """Returns the text without the users and signed queries of its addresses: the same whenever one is signed anew."""
     if "://" not in text:
         return text
     return _QUERY.sub(_without_signature, _USER.sub(f"{_HIDDEN}@", text))
 
 
 def printable(text: str) -> str:
-    """Return the text with every character escaped that moves a cursor, or hides or reverses what is written."""
+    """Returns the text with every character escaped that moves a cursor, or hides or reverses what is written."""
     return _UNUSUAL.sub(lambda match: match[0] if _is_plain(match[0]) else _escaped(match[0]), text)
 
 
 def readable(text: str) -> str:
-    """Return the text as an error shows it: both of the above, endless words cut, and no longer than a screen."""
+    """Returns the text as an error shows it: both of the above, endless words cut, and no longer than a screen."""
     lines = [" ".join(map(_shortened, line.split(" "))) for line in without_secrets(text).split("\n")]
     if len(lines) > _LINES:
         lines = [*lines[: _LINES - 2], f"… {len(lines) - _LINES + 1} more lines …", lines[-1]]

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, final
 
 from easydata_sources.bad_rows.bad_row import LARGEST_ROW_BYTES, Care
 from easydata_sources.errors import DataError
-from easydata_sources.identity import UNIDENTIFIED, Identity
-from easydata_sources.rows import Row
-from easydata_sources.streams import BatchStream, Place, RowStream, State, beyond_the_end
+from easydata_sources.identity import UNIDENTIFIED
+from easydata_sources.streams import BatchStream, RowStream, beyond_the_end
+from easydata_sources.types import Identity, Place, Row, State
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,7 +72,7 @@ class ShardedDataSource(ABC):
         return True
 
     def at_epoch(self, epoch: int) -> ShardedDataSource:
-        """Return the source as it is read in an epoch: itself, unless it has an order of its own for each.
+        """Returns the source as it is read in an epoch: itself, unless it has an order of its own for each.
 
         Args:
             epoch: From 0, which is the order that the source has by itself.
@@ -81,22 +81,22 @@ class ShardedDataSource(ABC):
 
     @abstractmethod
     def open_shard(self, name: str) -> Iterator[Row]:
-        """Return a fresh iterator over one shard's rows."""
+        """Returns a fresh iterator over one shard's rows."""
 
     def open_shard_at_row(self, name: str, row: int) -> Iterator[Row]:
-        """Return the shard's rows from `row` on; none if `row` is the shard's length. Override to seek."""
+        """Returns the shard's rows from `row` on; none if `row` is the shard's length. Override to seek."""
         return islice(self.open_shard(name), row, None)
 
     def num_shards(self) -> int:
-        """Return the number of shards."""
+        """Returns the number of shards."""
         return len(self.shard_names)
 
     def get_shard_info(self, name: str) -> ShardInfo | None:
-        """Return what is known about a shard without reading its rows; None = nothing."""
+        """Returns what is known about a shard without reading its rows; None = nothing."""
         return None
 
     def rows(self, state: State | None = None) -> RowStream:
-        """Return the rows from a position on; `None` = from the start.
+        """Returns the rows from a position on; `None` = from the start.
 
         Args:
             state: A `.state()` of a row or batch stream of this source or an equal one.
@@ -105,7 +105,7 @@ class ShardedDataSource(ABC):
 
     @final
     def batches(self, rows: int = 1024, state: State | None = None) -> BatchStream:
-        """Return the same rows as Arrow record batches of at most `rows` rows.
+        """Returns the same rows as Arrow record batches of at most `rows` rows.
 
         A batch has every column that a row of it has; a key that a row lacks is null there. Where sources of different
         columns meet it may also have those of rows before or behind it, null throughout.
@@ -115,7 +115,7 @@ class ShardedDataSource(ABC):
         return BatchStream(self.rows(state), rows)
 
     def identity(self) -> Identity:
-        """Return what the rows depend on, as plain JSON-able values: of equal ones, the rows are equal.
+        """Returns what the rows depend on, as plain JSON-able values: of equal ones, the rows are equal.
 
         Override where the content can be known; see `easydata_sources.identity`. This default knows shards by name.
         """
@@ -128,19 +128,19 @@ class ShardedDataSource(ABC):
         }
 
     def data_files(self) -> Sequence[DataFile]:
-        """Return the files that the rows are read from; none where they come from elsewhere, or it is not known."""
+        """Returns the files that the rows are read from; none where they come from elsewhere, or it is not known."""
         return ()
 
     def token_lengths(self) -> NDArray[np.integer] | None:
-        """Return the tokens of every row in order, if they are known without reading rows; None = they are not."""
+        """Returns the tokens of every row in order, if they are known without reading rows; None = they are not."""
         return None
 
     def access(self) -> RowAccess | None:
-        """Return random access to the rows, by blocks; None = the source can only be read in order."""
+        """Returns random access to the rows, by blocks; None = the source can only be read in order."""
         return None
 
     def with_care(self, care: Care) -> ShardedDataSource:
-        """Return the same source reading with care: `on_bad_rows` asks for it.
+        """Returns the same source reading with care: `on_bad_rows` asks for it.
 
         This default does what can be done from outside: the rest of a shard that fails becomes one bad row. Sources
         that are made of others hand it on to them.
@@ -150,7 +150,7 @@ class ShardedDataSource(ABC):
         return GuardedSource(self) if care.marks else self
 
     def __len__(self) -> int:
-        """Return the number of rows, without decoding them.
+        """Returns the number of rows, without decoding them.
 
         Raises:
             TypeError: If only reading the data would tell.
@@ -258,7 +258,7 @@ class ShardedDataSource(ABC):
         return ShuffledShardedSource(self, seed=seed, epoch=epoch, window_rows=window_rows)
 
     def shard(self, index: int, count: int, *, window: int = 256) -> ShardedDataSource:
-        """Return host `index`'s share of `count`: every `count`-th window of `window` rows.
+        """Returns host `index`'s share of `count`: every `count`-th window of `window` rows.
 
         The hosts' windows, dealt round in host order, are the global order, however many hosts and files
         there are. Where rows are known to be so few that some hosts would have none, windows are smaller.
@@ -269,7 +269,7 @@ class ShardedDataSource(ABC):
 
 
 def shard_index(source: ShardedDataSource, name: str) -> int:
-    """Return the index of a shard name, or raise an error that lists the names."""
+    """Returns the index of a shard name, or raise an error that lists the names."""
     try:
         return source.shard_names.index(name)
     except ValueError:
@@ -317,7 +317,7 @@ class _ShardRowStream(RowStream):
         return {"shard": self._shard, "row": self._row}
 
     def _check_within(self, name: str) -> None:
-        """Raise if a shard has fewer rows than the position says were given of it."""
+        """Raises if a shard has fewer rows than the position says were given of it."""
         info = self._source.get_shard_info(name)
         known = None if info is None else info.num_rows
         rows = sum(1 for _ in islice(self._source.open_shard(name), self._row)) if known is None else known

@@ -11,20 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, final
+from typing import TYPE_CHECKING, Self, final
 
 from easydata_sources.errors import DataError
-from easydata_sources.rows import Row, Rows, batch_of, rows_as_dicts, slice_rows
+from easydata_sources.rows import batch_of, rows_as_dicts, slice_rows
+from easydata_sources.types import Place, Row, Rows, State
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-State: TypeAlias = dict[str, Any]
-"""A position: plain dicts, lists, strings, numbers; a few hundred bytes at most."""
-
-
-Place: TypeAlias = tuple[str, int | None]
-"""Where a row came from: shard, and row in it (None = unknown)."""
 
 _NEAR_ROWS = 16_384  # of columns
 _DICT_ROWS = 256
@@ -43,14 +37,14 @@ class RowStream(ABC):
 
     @abstractmethod
     def __next__(self) -> Row:
-        """Return the next row."""
+        """Returns the next row."""
 
     @abstractmethod
     def state(self) -> State:
-        """Return the position after the rows returned so far, as a fresh JSON-able dict."""
+        """Returns the position after the rows returned so far, as a fresh JSON-able dict."""
 
     def take(self, rows: int) -> Rows | None:
-        """Return the next run, at most `rows` rows; None at the end. Override where the data is columns.
+        """Returns the next run, at most `rows` rows; None at the end. Override where the data is columns.
 
         An empty run says that the columns may be others from here on.
         """
@@ -74,11 +68,11 @@ class RowStream(ABC):
         return sum(1 for _ in islice(self, rows))
 
     def origin(self) -> Place:
-        """Return the shard and row that the last row came from, for error messages."""
+        """Returns the shard and row that the last row came from, for error messages."""
         return f"position {self.state()}", None
 
     def origin_of_run(self, rows: int) -> Place:
-        """Return where the first of the last `rows` rows came from, if they lie there one behind the other.
+        """Returns where the first of the last `rows` rows came from, if they lie there one behind the other.
 
         Override where it is known; None as the row says that it is not.
         """
@@ -108,7 +102,7 @@ def step_over(stream: RowStream, rows: int) -> None:
 
 
 def beyond_the_end(found: str) -> DataError:
-    """Return the error for a position that lies behind the end of the data.
+    """Returns the error for a position that lies behind the end of the data.
 
     Args:
         found: What shows it.
@@ -138,7 +132,7 @@ class BatchStream:
         return self
 
     def __next__(self) -> pa.RecordBatch:
-        """Return the next batch; never an empty one."""
+        """Returns the next batch; never an empty one."""
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
@@ -162,7 +156,7 @@ class BatchStream:
         return batch_of(runs, where=self._stream.origin()[0])
 
     def state(self) -> State:
-        """Return the position after the batches returned so far, as a fresh JSON-able dict."""
+        """Returns the position after the batches returned so far, as a fresh JSON-able dict."""
         return self._stream.state()
 
 
@@ -183,15 +177,15 @@ class ChunkReader(ABC):
 
     @abstractmethod
     def chunks(self, start: State) -> Iterator[Chunk]:
-        """Yield the runs of rows from a position on."""
+        """Yields the runs of rows from a position on."""
 
     @abstractmethod
     def seek(self, start: State, rows: int) -> tuple[State, int]:
-        """Return the position `rows` rows further on, and how many there were up to it."""
+        """Returns the position `rows` rows further on, and how many there were up to it."""
 
     @abstractmethod
     def near_rows(self, start: State) -> int:
-        """Return how many dict rows from a position on are read sooner than the position behind them is opened."""
+        """Returns how many dict rows from a position on are read sooner than the position behind them is opened."""
 
 
 @final
@@ -208,39 +202,39 @@ class ChunkStream(RowStream):
         self._start = start
         self._chunks = reader.chunks(start)
         self._chunk: Chunk | None = None
-        self._given = 0  # rows of the chunk returned or stepped over
+        self._consumed = 0  # rows of the chunk returned or stepped over
         self._dicts: list[Row] = []  # some of its rows as dicts
         self._first_dict = 0
 
     def __next__(self) -> Row:
-        while self._chunk is None or self._given == len(self._chunk.rows):
+        while self._chunk is None or self._consumed == len(self._chunk.rows):
             self._next_chunk()
-        if self._given >= self._first_dict + len(self._dicts):
-            self._first_dict = self._given
-            self._dicts = rows_as_dicts(slice_rows(self._chunk.rows, self._given, self._given + _DICT_ROWS))
-        row = self._dicts[self._given - self._first_dict]
-        self._given += 1
+        if self._consumed >= self._first_dict + len(self._dicts):
+            self._first_dict = self._consumed
+            self._dicts = rows_as_dicts(slice_rows(self._chunk.rows, self._consumed, self._consumed + _DICT_ROWS))
+        row = self._dicts[self._consumed - self._first_dict]
+        self._consumed += 1
         return row
 
     def take(self, rows: int) -> Rows | None:
         try:
-            while self._chunk is None or self._given == len(self._chunk.rows):
+            while self._chunk is None or self._consumed == len(self._chunk.rows):
                 self._next_chunk()
         except StopIteration:
             return None
-        first, self._given = self._given, min(self._given + rows, len(self._chunk.rows))
-        return slice_rows(self._chunk.rows, first, self._given)
+        first, self._consumed = self._consumed, min(self._consumed + rows, len(self._chunk.rows))
+        return slice_rows(self._chunk.rows, first, self._consumed)
 
     def state(self) -> State:
-        return dict(self._start) if self._chunk is None else self._chunk.state_after(self._given)
+        return dict(self._start) if self._chunk is None else self._chunk.state_after(self._consumed)
 
     def skip(self, rows: int) -> int:
         skipped = 0
         while skipped < rows:
-            left = 0 if self._chunk is None else len(self._chunk.rows) - self._given
+            left = 0 if self._chunk is None else len(self._chunk.rows) - self._consumed
             if left:
                 here = min(rows - skipped, left)
-                self._given += here
+                self._consumed += here
                 skipped += here
             elif self._is_far(rows - skipped):
                 self._start, more = self._reader.seek(self.state(), rows - skipped)
@@ -254,15 +248,15 @@ class ChunkStream(RowStream):
         return skipped
 
     def origin(self) -> Place:
-        if self._chunk is None or not self._given:
+        if self._chunk is None or not self._consumed:
             return super().origin()
-        return self._chunk.place(self._given - 1)
+        return self._chunk.place(self._consumed - 1)
 
     def origin_of_run(self, rows: int) -> Place:
-        if self._chunk is None or not 0 < rows <= self._given:
+        if self._chunk is None or not 0 < rows <= self._consumed:
             return super().origin_of_run(rows)
-        shard, row = self._chunk.place(self._given - rows)
-        consecutive = row is not None and self._chunk.place(self._given - 1) == (shard, row + rows - 1)
+        shard, row = self._chunk.place(self._consumed - rows)
+        consecutive = row is not None and self._chunk.place(self._consumed - 1) == (shard, row + rows - 1)
         return shard, row if consecutive else None
 
     def _is_far(self, rows: int) -> bool:
@@ -284,4 +278,4 @@ class ChunkStream(RowStream):
             # A generator that has raised looks exhausted ever after; asked again, it must fail again.
             self._chunks = self._reader.chunks(self.state())
             raise
-        self._given, self._dicts, self._first_dict = 0, [], 0
+        self._consumed, self._dicts, self._first_dict = 0, [], 0

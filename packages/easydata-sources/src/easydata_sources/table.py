@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, final
 from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.chunked import ChunkedSource
 from easydata_sources.errors import DataError, DataFormatError
-from easydata_sources.identity import Identity, table_identity
+from easydata_sources.identity import table_identity
 from easydata_sources.rows import table_as_batch
 from easydata_sources.shuffling.gather import Gather
 from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
-from easydata_sources.streams import Chunk, State
+from easydata_sources.streams import Chunk
+from easydata_sources.types import Identity, State
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -43,7 +43,7 @@ class BatchTokenizer:
         self._tokenizer = tokenizer
 
     def encode(self, texts: Sequence[str], *, offsets: bool = False) -> list[Tokens]:
-        """Return the tokens of every text; offsets cost time, so only if they are asked for."""
+        """Returns the tokens of every text; offsets cost time, so only if they are asked for."""
         if self._special_pattern is None or self._backend.encode_special_tokens:
             return self._encode_whole(texts, offsets)
         # A prompt comes once with each of its answers.
@@ -56,11 +56,11 @@ class BatchTokenizer:
         return [joined[text] for text in texts]
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        """Return the text of every row of ids, special tokens included; half a letter shows as �."""
+        """Returns the text of every row of ids, special tokens included; half a letter shows as �."""
         return self._backend.decode_batch([list(row) for row in rows], skip_special_tokens=False)
 
     def normalized(self, text: str) -> str:
-        """Return the text as the tokenizer reads it (in Unicode form NFC, say)."""
+        """Returns the text as the tokenizer reads it (in Unicode form NFC, say)."""
         normalizer = self._backend.normalizer
         return text if normalizer is None else normalizer.normalize_str(text)
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 from easydata_sources.errors import DataFormatError
-from easydata_sources.rows import Row
 from easydata_sources.transforms.transform import Transform
+from easydata_sources.types import Row
 
 from easydata_tokenize.conversation import read_messages, read_tools
 from easydata_tokenize.rendering.chat_templates import ChatTemplates
@@ -136,7 +136,7 @@ def render(
     tools: list[Any] | None,
     template_kwargs: Mapping[str, Any],
 ) -> str:
-    """Return a conversation as the template writes it."""
+    """Returns a conversation as the template writes it."""
     template = templates.choose(tools)
     kwargs = dict(template_kwargs)
     prompting = bool(kwargs.pop("add_generation_prompt", False))

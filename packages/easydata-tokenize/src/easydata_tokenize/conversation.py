@@ -45,7 +45,7 @@ _MEDIA = {"image": "an image", "video": "a video", "audio": "a sound"}
 
 
 def read_messages(value: Any, *, column: str) -> list[Message]:
-    """Return a row's conversation as `{role, content}` messages.
+    """Returns a row's conversation as `{role, content}` messages.
 
     Args:
         value: The column's value: a list of `{role, content, …}` or of `{from, value, …}`.
@@ -72,7 +72,7 @@ def read_messages(value: Any, *, column: str) -> list[Message]:
 
 
 def read_tools(value: Any) -> list[Any] | None:
-    """Return the `tools` of a row: a list, or a JSON string of one. No tools, and an empty list, are None.
+    """Returns the `tools` of a row: a list, or a JSON string of one. No tools, and an empty list, are None.
 
     None and not `[]`, because several templates print their tool instructions for an empty list too.
 
@@ -95,7 +95,7 @@ def read_tools(value: Any) -> list[Any] | None:
 
 
 def read_template_kwargs(value: Any) -> dict[str, Any]:
-    """Return a row's `chat_template_kwargs`: extra variables of the chat template, for this row only.
+    """Returns a row's `chat_template_kwargs`: extra variables of the chat template, for this row only.
 
     Raises:
         DataFormatError: If they are no dict.
@@ -114,7 +114,7 @@ def read_template_kwargs(value: Any) -> dict[str, Any]:
 
 
 def with_arguments_as(messages: list[Message], kind: type[dict] | type[str]) -> list[Message]:
-    """Return the messages with the arguments of every tool call as dicts or as JSON strings.
+    """Returns the messages with the arguments of every tool call as dicts or as JSON strings.
 
     Data sets hold either; a template can print only one of them. A string that is not JSON stays as it is.
     """

@@ -74,7 +74,7 @@ class RowEncoder:
         return self._renderer.has_template
 
     def encode(self, examples: Sequence[TextExample | ChatExample]) -> list[EncodedRow]:
-        """Return the tokens of every example, in order.
+        """Returns the tokens of every example, in order.
 
         Raises:
             RowError: If an example cannot be rendered or masked; `row_in_batch` is its index.
@@ -99,7 +99,7 @@ class RowEncoder:
         return self._verified(row_texts, rows) if self._assistant_masks and self._batch.decodes_exactly else rows
 
     def encode_prompts(self, examples: Sequence[TextExample | ChatExample]) -> list[EncodedRow]:
-        """Return the tokens of every example as a prompt to be continued, in order.
+        """Returns the tokens of every example as a prompt to be continued, in order.
 
         Raises:
             RowError: If an example cannot be rendered; `row_in_batch` is its index.
@@ -112,7 +112,7 @@ class RowEncoder:
         ]
 
     def encode_opening(self, example: ChatExample) -> NDArray[np.int32]:
-        """Return the tokens that a prompt begins with whatever is asked: its system messages, or its first header.
+        """Returns the tokens that a prompt begins with whatever is asked: its system messages, or its first header.
 
         Raises:
             DataFormatError: If the example cannot be rendered.
@@ -120,7 +120,7 @@ class RowEncoder:
         return self._batch.encode([self._renderer.opening(example)])[0].ids
 
     def decode_each(self, token_ids: Sequence[int]) -> list[str]:
-        """Return the text of every token by itself; half a letter shows as �."""
+        """Returns the text of every token by itself; half a letter shows as �."""
         return self._batch.decode([[int(token)] for token in token_ids])
 
     def _finish(self, row_text: RowText, tokens: Tokens, prompt: Ids | None, specials: Specials) -> EncodedRow:
@@ -189,7 +189,7 @@ def _special_token_notes(row_text: RowText, ids: Ids, specials: Specials) -> lis
 
 
 def located(row_in_batch: int, function: Callable[..., Result], *arguments: object) -> Result:
-    """Return `function(*arguments)`, with a `DataFormatError` in it raised as the `RowError` of that row.
+    """Returns `function(*arguments)`, with a `DataFormatError` in it raised as the `RowError` of that row.
 
     Raises:
         RowError: If the function raised a `DataFormatError`.

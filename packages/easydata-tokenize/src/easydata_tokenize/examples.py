@@ -54,7 +54,7 @@ Example: TypeAlias = TextExample | ChatExample | TokenExample
 def read_example(
     row: Mapping[str, Any], accepted: Sequence[Layout], *, has_template: bool, text_field: str | None = None
 ) -> Example:
-    """Return what a row asks to be trained on.
+    """Returns what a row asks to be trained on.
 
     Args:
         row: One row of any layout.

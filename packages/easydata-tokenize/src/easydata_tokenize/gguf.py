@@ -37,7 +37,7 @@ class MissingGGUFError(DataError, ImportError):
 
 
 def read_gguf_tokenizer(path: str | os.PathLike[str]) -> PreTrainedTokenizerFast:
-    """Return the byte-level BPE tokenizer of a GGUF file, with its special tokens and chat template.
+    """Returns the byte-level BPE tokenizer of a GGUF file, with its special tokens and chat template.
 
     Raises:
         MissingGGUFError: If the extra `gguf` is not installed. (An `ImportError`.)

@@ -83,7 +83,7 @@ _LIKELY_PAIRS = (
 
 
 def detect_layout(row: Mapping[str, Any], accepted: Sequence[Layout]) -> Layout:
-    """Return the first of `accepted` whose columns the row has (null counts as absent).
+    """Returns the first of `accepted` whose columns the row has (null counts as absent).
 
     Args:
         row: One row.
@@ -104,7 +104,7 @@ def detect_layout(row: Mapping[str, Any], accepted: Sequence[Layout]) -> Layout:
 
 
 def describe_columns(row: Mapping[str, Any]) -> str:
-    """Return the row's columns and the types of their values, for an error message."""
+    """Returns the row's columns and the types of their values, for an error message."""
     if not row:
         return "no columns at all"
     return "columns " + ", ".join(

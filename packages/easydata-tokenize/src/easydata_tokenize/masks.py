@@ -22,7 +22,7 @@ Offsets = NDArray[np.int32]
 def mask_spans(
     offsets: Offsets, spans: Sequence[tuple[int, int]], *, swallowed: bool = False
 ) -> NDArray[np.bool_] | None:
-    """Return which tokens lie in the spans, or None if no selection of tokens covers exactly the spans.
+    """Returns which tokens lie in the spans, or None if no selection of tokens covers exactly the spans.
 
     >>> offsets = np.array([[0, 4], [4, 5], [5, 8], [8, 9]], np.int32)
     >>> mask_spans(offsets, [(5, 9)]).tolist()
@@ -53,7 +53,7 @@ def mask_spans(
 
 
 def moved_over_space(text: str, offsets: Offsets, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the spans with edges moved over white space to where a token begins or ends.
+    """Returns the spans with edges moved over white space to where a token begins or ends.
 
     SentencePiece has the space before a word in the word's own token; such a token is the word's.
 
@@ -72,7 +72,7 @@ def moved_over_space(text: str, offsets: Offsets, spans: Sequence[tuple[int, int
 
 
 def cut_at_spans(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[str, bool]]:
-    """Return the text in pieces, cut at the edges of the spans, each with whether it lies in a span.
+    """Returns the text in pieces, cut at the edges of the spans, each with whether it lies in a span.
 
     >>> cut_at_spans("ask: yes. bye", [(5, 9)])
     [('ask: ', False), ('yes.', True), (' bye', False)]
@@ -86,7 +86,7 @@ def cut_at_spans(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[str,
 
 
 def common_prefix(left: str | Sequence[int] | NDArray[Any], right: str | Sequence[int] | NDArray[Any]) -> int:
-    """Return how many elements at the start of two sequences (tokens, letters) are the same.
+    """Returns how many elements at the start of two sequences (tokens, letters) are the same.
 
     On the tokens of a prompt and of the whole row this is where the completion starts. The prompt's own length would
     be wrong wherever the prompt's last token merges with the completion's first letters: it would leave out a token

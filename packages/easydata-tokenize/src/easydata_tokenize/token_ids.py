@@ -17,7 +17,7 @@ _LIMITS = np.iinfo(np.int32)
 
 
 def as_int32(values: NDArray[Any], column: str, *, least: int = _LIMITS.min) -> NDArray[np.int32]:
-    """Return whole numbers as int32, each the number that was given.
+    """Returns whole numbers as int32, each the number that was given.
 
     >>> as_int32(np.array([5, -100]), "labels").tolist()
     [5, -100]

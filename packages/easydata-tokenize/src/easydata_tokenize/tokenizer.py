@@ -51,12 +51,12 @@ class ChatTokenizer(Protocol):
     def special_tokens_map(self) -> Mapping[str, Any]: ...
 
     def get_chat_template(self, chat_template: str | None = None, tools: Sequence[Any] | None = None) -> str:
-        """Return the template that is used for these arguments; see `transformers`."""
+        """Returns the template that is used for these arguments; see `transformers`."""
         ...
 
 
 def load_tokenizer(name_or_path: str | os.PathLike[str], *, revision: str | None = None) -> ChatTokenizer:
-    """Return the tokenizer of a folder, a Hub repository or a `.gguf` file, with a pad token.
+    """Returns the tokenizer of a folder, a Hub repository or a `.gguf` file, with a pad token.
 
     Code that a repository brings along is never run.
 

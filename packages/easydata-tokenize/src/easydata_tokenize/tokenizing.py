@@ -51,7 +51,7 @@ class TokenizeTransform(CountingTransform):
         self._encoder = RowEncoder(tokenizer)
 
     def transform_batch(self, rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-        """Return the tokenized row for every row.
+        """Returns the tokenized row for every row.
 
         Raises:
             RowError: If a row has no known layout or cannot be rendered.

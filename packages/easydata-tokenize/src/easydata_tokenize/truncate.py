@@ -11,7 +11,7 @@ TruncationMode: TypeAlias = Literal["keep_start", "keep_end"]
 
 
 def kept_tokens(length: int, max_length: int | None, mode: TruncationMode = "keep_start") -> slice:
-    """Return which tokens of a row stay; apply it to the ids and to everything aligned with them.
+    """Returns which tokens of a row stay; apply it to the ids and to everything aligned with them.
 
     The stop token of a row cut at its end is gone, and none is put back: a model trained on a stop token in the
     middle of a sentence learns to stop there. The cut is counted instead.

@@ -9,22 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from easydata_mix.errors import MixtureError
+from easydata_mix.plan.types import Order
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-Order: TypeAlias = "NDArray[np.intp]"
-"""Source index of every row of a block, shape [rows]."""
+    pass
 
 _PURPOSE = 0x6D69782D6F726465  # separates these words from other users of the same seed
 
 
 def check_seed(seed: int) -> int:
-    """Return the seed, or raise if it is not a whole number that fits the cipher's key."""
+    """Returns the seed, or raise if it is not a whole number that fits the cipher's key."""
     if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 1 << 64:
         raise MixtureError(
             f"`seed` must be a whole number from 0 to 2**64 - 1; found {seed!r}. "
@@ -34,7 +31,7 @@ def check_seed(seed: int) -> int:
 
 
 def block_order(quotas: Sequence[int], *, seed: int, row: int) -> Order:
-    """Return the sources of a block's rows, each source as often as its quota says.
+    """Returns the sources of a block's rows, each source as often as its quota says.
 
     Args:
         quotas: Rows of each source in the block.
@@ -53,21 +50,21 @@ def block_order(quotas: Sequence[int], *, seed: int, row: int) -> Order:
 
 
 def counts_of(order: Order, sources: int) -> list[int]:
-    """Return how often each source occurs in an order."""
+    """Returns how often each source occurs in an order."""
     import numpy as np
 
     return np.bincount(order, minlength=sources).tolist()
 
 
 def concatenate(orders: Sequence[Order]) -> Order:
-    """Return one order after the other."""
+    """Returns one order after the other."""
     import numpy as np
 
     return np.concatenate(orders)
 
 
 def first_unserved(order: Order, available: Sequence[int]) -> tuple[int, int] | None:
-    """Return (position, source) of the first draw that finds its source empty; None if all can be served.
+    """Returns (position, source) of the first draw that finds its source empty; None if all can be served.
 
     Args:
         order: Sources of the draws.

@@ -27,7 +27,7 @@ class Clock:
     """Mean tokens of a row; None = not bound yet."""
 
     def bound(self, *, rows_per_step: int | None = None, tokens_per_row: float | Fraction | None = None) -> Clock:
-        """Return the clock with one or both rates bound.
+        """Returns the clock with one or both rates bound.
 
         Raises:
             MixtureError: If a rate is not positive, or was bound to another number before.
@@ -43,12 +43,12 @@ class Clock:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the rates as plain JSON types."""
+        """Returns the rates as plain JSON types."""
         tokens = self.tokens_per_row
         return {"rows_per_step": self.rows_per_step, "tokens_per_row": None if tokens is None else str(tokens)}
 
     def restored(self, entry: Mapping[str, Any]) -> Clock:
-        """Return the clock with the rates of a saved state bound."""
+        """Returns the clock with the rates of a saved state bound."""
         tokens = entry["tokens_per_row"]
         return self.bound(
             rows_per_step=entry["rows_per_step"], tokens_per_row=None if tokens is None else Fraction(tokens)

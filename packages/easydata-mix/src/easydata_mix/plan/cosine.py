@@ -22,7 +22,7 @@ _ONE = 1 << _BITS
 
 
 def ramp_sum(ticks: int, span: int) -> int:
-    """Return F(ticks)·2^PRECISION, rounded, for 0 <= ticks <= span <= MAX_SPAN."""
+    """Returns F(ticks)·2^PRECISION, rounded, for 0 <= ticks <= span <= MAX_SPAN."""
     if ticks == 0:
         return 0
     half_angle = _pi() // (2 * span)
@@ -34,7 +34,7 @@ def ramp_sum(ticks: int, span: int) -> int:
 
 
 def _sine(angle: int) -> int:
-    """Return sin(angle), both scaled by 2^256, for 0 <= angle <= π/2, by its Taylor series."""
+    """Returns sin(angle), both scaled by 2^256, for 0 <= angle <= π/2, by its Taylor series."""
     square = angle * angle >> _BITS
     term = total = angle
     order = 1
@@ -47,7 +47,7 @@ def _sine(angle: int) -> int:
 
 @cache
 def _pi() -> int:
-    """Return π·2^256, by Machin's formula π = 16 atan(1/5) − 4 atan(1/239)."""
+    """Returns π·2^256, by Machin's formula π = 16 atan(1/5) − 4 atan(1/239)."""
     return 16 * _arctan_inverse(5) - 4 * _arctan_inverse(239)
 
 

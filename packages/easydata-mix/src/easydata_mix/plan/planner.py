@@ -22,10 +22,11 @@ from math import lcm
 from typing import final
 
 from easydata_mix.plan.quotas import EvenOrder, next_totals
-from easydata_mix.plan.schedule import Live, ShareCurves, static_curves
+from easydata_mix.plan.schedule import ShareCurves, static_curves
 from easydata_mix.plan.share_curve import HORIZON, ShareCurve
 from easydata_mix.plan.steps import Block, BlockStart, EvenStep, PlanPosition
 from easydata_mix.plan.token_quotas import Upcoming, token_quotas
+from easydata_mix.plan.types import Live
 from easydata_mix.plan.weight_edits import Journal
 
 
@@ -62,7 +63,7 @@ class Planner:
         self._phase: _Phase | None = None
 
     def start(self) -> BlockStart:
-        """Return the start of the first block."""
+        """Returns the start of the first block."""
         return self._new_phase(0, tuple(range(self._sources)))
 
     def settle(self, row: int) -> None:
@@ -74,12 +75,12 @@ class Planner:
         self.settle(position.begin.row + (self._block_size if position.offset else 0))
 
     def in_force(self, begin: BlockStart) -> BlockStart:
-        """Return where a block begins by the edits of now: behind a block that was planned before, one may begin."""
+        """Returns where a block begins by the edits of now: behind a block that was planned before, one may begin."""
         edited = self._next_edit(begin.row - 1) == begin.row
         return self._new_phase(begin.row, begin.live) if edited and begin.phase != begin.row else begin
 
     def block(self, begin: BlockStart) -> Block | None:
-        """Return the block that begins there; None if no live source has a weight any more."""
+        """Returns the block that begins there; None if no live source has a weight any more."""
         phase = self._phase_of(begin)
         if phase.curve is None:
             return None
@@ -88,7 +89,7 @@ class Planner:
         return Block(begin=begin, stop=stop, totals=totals, seed=self._seed)
 
     def token_block(self, begin: BlockStart, upcoming: Upcoming) -> tuple[Block, int | None] | None:
-        """Return the block there by shares of tokens, and the source that ran out in it; None as for `block`.
+        """Returns the block there by shares of tokens, and the source that ran out in it; None as for `block`.
 
         Args:
             begin: Start of the block.
@@ -107,7 +108,7 @@ class Planner:
         return block, planned.exhausted
 
     def even_step(self, begin: BlockStart, rows: int) -> EvenStep | None:
-        """Return up to `rows` blocks of one row at once; None where only `block` can plan."""
+        """Returns up to `rows` blocks of one row at once; None where only `block` can plan."""
         even = self._phase_of(begin).even if self._block_size == 1 else None
         if even is None or rows < 1:
             return None
@@ -118,18 +119,18 @@ class Planner:
         return EvenStep(begin=begin, sources=order, end=end)
 
     def after(self, block: Block) -> BlockStart:
-        """Return where the block after one that was given in full begins."""
+        """Returns where the block after one that was given in full begins."""
         if self._next_edit(block.begin.row) == block.stop:
             return self._new_phase(block.stop, block.begin.live)
         return replace(block.begin, row=block.stop, given=block.totals, credit=block.credit)
 
     def without(self, begin: BlockStart, source: int, row: int) -> BlockStart:
-        """Return where a block begins from which a source that ran out at `row` is left out."""
+        """Returns where a block begins from which a source that ran out at `row` is left out."""
         live = tuple(index for index in begin.live if index != source)
         return self._new_phase(row, live)
 
     def jump(self, begin: BlockStart, row: int) -> BlockStart:
-        """Return a later block's start, at or before `row`, that can be computed without planning the blocks between.
+        """Returns a later block's start, at or before `row`, that can be computed without planning the blocks between.
 
         With constant shares there is a block boundary now and then at which every integral is whole, so that the
         totals follow from the row alone. Returns `begin` itself where there is none.
@@ -176,7 +177,7 @@ class _Phase:
         self._latest: tuple[int, list[int]] = (-1, [])
 
     def integral(self, row: int) -> list[int]:
-        """Return the integral from the phase's start to `row`, in 1/unit rows."""
+        """Returns the integral from the phase's start to `row`, in 1/unit rows."""
         assert self.curve is not None
         # Deadlines look one block ahead, so the next block's integral is usually known when it is planned.
         if self._latest[0] != row:
@@ -185,7 +186,7 @@ class _Phase:
         return self._latest[1]
 
     def totals(self, given: Sequence[int], start: int, stop: int, block_size: int) -> tuple[int, ...]:
-        """Return each source's rows since the phase began at the end of the block from `start` to `stop`."""
+        """Returns each source's rows since the phase began at the end of the block from `start` to `stop`."""
         curve = self.curve
         assert curve is not None
         # An edit may cut the block short; deadlines stay on the grid of whole blocks, whoever asks and when.

@@ -23,7 +23,7 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from easydata_mix.plan.block_order import Order
+    from easydata_mix.plan.types import Order
 
 _LONGEST_PATTERN = 1 << 14
 
@@ -36,7 +36,7 @@ def next_totals(
     rows: int,
     deadline: Callable[[int, int], int],
 ) -> list[int]:
-    """Return how many rows each source has given at the end of the next block.
+    """Returns how many rows each source has given at the end of the next block.
 
     Args:
         given: Rows given so far per source, as returned for the previous block; zeros where the integral starts.
@@ -73,7 +73,7 @@ class EvenOrder:
         self._pattern: Order | None = None
 
     def rows(self, given: Sequence[int], start: int, count: int) -> Order:
-        """Return the sources of `count` rows.
+        """Returns the sources of `count` rows.
 
         Args:
             given: Rows of each source since the phase began.
@@ -111,7 +111,7 @@ class EvenOrder:
     def _most_owed(
         self, ready: list[tuple[int, int]], deadline: int, source: int, row: int, done: Sequence[int]
     ) -> int:
-        """Return the one of the sources due at the same row that is owed most, and put the others back."""
+        """Returns the one of the sources due at the same row that is owed most, and put the others back."""
         tied = [source]
         while ready and ready[0][0] == deadline:
             tied.append(heappop(ready)[1])

@@ -10,10 +10,9 @@ from typing import Any, get_args
 from easydata_mix.errors import MixtureError
 from easydata_mix.plan.block_order import check_seed
 from easydata_mix.plan.clock import Clock
-from easydata_mix.plan.schedule import ShareCurves, Unit, WeightScheduler
-from easydata_mix.plan.share_curve import Interpolation
-from easydata_mix.plan.stepper import Stop, WeightBy
-from easydata_mix.plan.weights import Shares, exact_shares
+from easydata_mix.plan.schedule import ShareCurves, WeightScheduler
+from easydata_mix.plan.types import Interpolation, Shares, Stop, Unit, WeightBy
+from easydata_mix.plan.weights import exact_shares
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,15 +41,15 @@ class Recipe:
         return [index for index in range(len(self.names)) if any(shares[index] for _, shares in self.points)]
 
     def curves(self, clock: Clock) -> ShareCurves:
-        """Return the share curves on a clock."""
+        """Returns the share curves on a clock."""
         return ShareCurves(points=self.points, interpolation=self.interpolation, unit=self.unit, clock=clock)
 
     def require_clock(self, clock: Clock) -> None:
-        """Raise if the schedule counts in a unit whose rate is not bound."""
+        """Raises if the schedule counts in a unit whose rate is not bound."""
         self.curves(clock).among(tuple(range(len(self.names))))
 
     def identity(self) -> dict[str, Any]:
-        """Return what a saved state says about its mixture, as plain JSON types."""
+        """Returns what a saved state says about its mixture, as plain JSON types."""
         shares = repr((self.names, self.points, self.interpolation, self.unit))
         return {
             "seed": self.seed,

@@ -22,18 +22,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
 from easydata_mix.errors import MixtureError
 from easydata_mix.plan import cosine
 from easydata_mix.plan.clock import Clock
-from easydata_mix.plan.share_curve import Interpolation, ShareCurve
-from easydata_mix.plan.weights import Shares, exact_shares, exact_weight, listed
-
-Unit: TypeAlias = Literal["step", "sample", "token"]
-
-Live: TypeAlias = tuple[int, ...]
-"""Indices of the sources that still have rows."""
+from easydata_mix.plan.share_curve import ShareCurve
+from easydata_mix.plan.types import Interpolation, Live, Shares, Unit
+from easydata_mix.plan.weights import exact_shares, exact_weight, listed
 
 _SUM_TOLERANCE = Fraction(1, 10**6)
 
@@ -105,7 +101,7 @@ class WeightScheduler:
         return list(self.schedule[0].weights)
 
     def get_weights(self, step: float) -> dict[str, float]:
-        """Return the weights at a moment, in the scheduler's unit; they sum to 1."""
+        """Returns the weights at a moment, in the scheduler's unit; they sum to 1."""
         names = self.dataset_names
         after = next((i for i, point in enumerate(self.schedule) if point.step > step), len(self.schedule))
         left = self._shares(max(after - 1, 0), names)
@@ -119,7 +115,7 @@ class WeightScheduler:
         return {name: float(a) * (1 - way) + float(b) * way for name, a, b in zip(names, left, right, strict=True)}
 
     def points_for(self, names: Sequence[str]) -> list[tuple[int, Shares]]:
-        """Return (step, shares) with the shares in the order of a mixture's sources, or raise if names differ."""
+        """Returns (step, shares) with the shares in the order of a mixture's sources, or raise if names differ."""
         self._check_names(names)
         return [(point.step, self._shares(index, names)) for index, point in enumerate(self.schedule)]
 
@@ -158,7 +154,7 @@ class ShareCurves:
     clock: Clock = field(default_factory=Clock)
 
     def among(self, live: Live) -> ShareCurve | None:
-        """Return the share curve over some of the sources; None if their weights are 0 for ever.
+        """Returns the share curve over some of the sources; None if their weights are 0 for ever.
 
         Args:
             live: Indices of the sources that still have rows.
@@ -184,7 +180,7 @@ class ShareCurves:
 
 
 def static_curves(shares: Shares) -> ShareCurves:
-    """Return the curves of shares that never change."""
+    """Returns the curves of shares that never change."""
     return ShareCurves(points=((0, shares),))
 
 
@@ -196,7 +192,7 @@ def schedule_curve(
     rows_per_step: int | None,
     tokens_per_row: Fraction | None,
 ) -> ShareCurve:
-    """Return the share curve of schedule points on the clock of rows.
+    """Returns the share curve of schedule points on the clock of rows.
 
     Raises:
         MixtureError: If the unit needs a number that nobody has bound.

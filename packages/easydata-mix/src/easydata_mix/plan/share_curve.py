@@ -16,12 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import lcm
-from typing import Literal, TypeAlias
 
 from easydata_mix.plan import cosine
-from easydata_mix.plan.weights import Shares
-
-Interpolation: TypeAlias = Literal["step", "linear", "cosine"]
+from easydata_mix.plan.types import Interpolation, Shares
 
 HORIZON = 1 << 62
 """A row no run reaches: the answer to "when?" for what never happens."""
@@ -82,7 +79,7 @@ class ShareCurve:
         self.period = share_unit if len(points) == 1 else None
 
     def cumulative(self, row: int) -> list[int]:
-        """Return every source's integral over the rows before `row`, in 1/`unit` rows."""
+        """Returns every source's integral over the rows before `row`, in 1/`unit` rows."""
         stage, flat, ramp = self._locate(row)
         if not ramp:
             return [base + share * flat for base, share in zip(stage.base, stage.share, strict=True)]
@@ -92,7 +89,7 @@ class ShareCurve:
         ]
 
     def cumulative_of(self, source: int, row: int) -> int:
-        """Return one source's integral over the rows before `row`, in 1/`unit` rows."""
+        """Returns one source's integral over the rows before `row`, in 1/`unit` rows."""
         stage, flat, ramp = self._locate(row)
         return stage.base[source] + stage.share[source] * flat + stage.change[source] * ramp
 
@@ -102,7 +99,7 @@ class ShareCurve:
         return tuple(share * self._scale for share in self._stages[-1].share)
 
     def reaches(self, source: int, target: int, *, start: int, stride: int) -> int:
-        """Return the smallest j >= 0 with `cumulative_of(source, start + j·stride) >= target`; `HORIZON` if never."""
+        """Returns the smallest j >= 0 with `cumulative_of(source, start + j·stride) >= target`; `HORIZON` if never."""
         if self.cumulative_of(source, start) >= target:
             return 0
         high = 1
@@ -137,7 +134,7 @@ class ShareCurve:
         return stages
 
     def _locate(self, row: int) -> tuple[_Stage, int, int]:
-        """Return the stage of a row and the factors of its shares and of their change, scaled."""
+        """Returns the stage of a row and the factors of its shares and of their change, scaled."""
         tick, part = divmod(row, self._rows_per_tick)
         stage = self._stages[bisect_right(self._starts, tick) - 1]
         ticks = tick - stage.start

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from easydata_mix.errors import MixtureError
-from easydata_mix.plan.stepper import Stop
+from easydata_mix.plan.types import Stop
 from easydata_mix.plan.walk import Walk
 from easydata_mix.plan.weights import listed
 
@@ -41,7 +41,7 @@ class Simulation:
     """(step, rows of each source so far) at evenly spaced moments."""
 
     def plot(self, width: int = 60) -> str:
-        """Return a chart of the shares over time: one line per moment, one glyph per source."""
+        """Returns a chart of the shares over time: one line per moment, one glyph per source."""
         import numpy as np
 
         lines = [f"{_glyph(index)} {name}" for index, name in enumerate(self.rows)]
@@ -58,7 +58,7 @@ class Simulation:
 def check_simulation(
     names: Sequence[str], rows: Sequence[int | None], *, stop: Stop, steps: int, rows_per_step: int, points: int
 ) -> None:
-    """Raise unless a simulation can be made.
+    """Raises unless a simulation can be made.
 
     Args:
         names: Names of the sources.
@@ -94,7 +94,7 @@ def simulate(
     token_lengths: Mapping[str, TokenLengths] | None,
     points: int,
 ) -> Simulation:
-    """Return what a walk from the start of a mixture gives; see `MixedShardedSource.simulate`."""
+    """Returns what a walk from the start of a mixture gives; see `MixedShardedSource.simulate`."""
     moments = [steps * point // points for point in range(1, points + 1)]
     drawn = walk.drawn_at([step * rows_per_step for step in moments])
     timeline = [(step, dict(zip(names, counts, strict=True))) for step, counts in zip(moments, drawn, strict=True)]
@@ -114,7 +114,7 @@ def simulate(
 
 
 def lengths_told(lengths: Mapping[str, TokenLengths], name: str) -> NDArray[np.integer] | None:
-    """Return what a user said of a source's rows as an array: of one number, or of one per row; None if nothing."""
+    """Returns what a user said of a source's rows as an array: of one number, or of one per row; None if nothing."""
     import numpy as np
 
     return np.asarray(lengths[name]).astype(np.int64) if name in lengths else None
@@ -134,7 +134,7 @@ def _tokens(rows: dict[str, int], lengths: Mapping[str, TokenLengths] | None) ->
 
 
 def _tokens_of(rows: int, lengths: np.ndarray) -> int:
-    """Return the tokens of the first `rows` rows of a source that starts over at its end."""
+    """Returns the tokens of the first `rows` rows of a source that starts over at its end."""
     if lengths.ndim == 0:
         return round(rows * float(lengths))
     if not len(lengths):

@@ -11,15 +11,12 @@ Stop policies, all phrased by the first draw that finds its source empty:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, TypeAlias, final
+from typing import Protocol, final
 
 from easydata_mix.plan.block_order import first_unserved
 from easydata_mix.plan.planner import Planner
 from easydata_mix.plan.steps import BlockStep, EvenStep, Piece, PlanPosition, Step, TokenStep
-
-Stop: TypeAlias = Literal["restart", "first_exhausted", "all_exhausted"]
-
-WeightBy: TypeAlias = Literal["row", "token"]
+from easydata_mix.plan.types import Stop, WeightBy
 
 _GATHERED_ROWS = 256  # small blocks are planned together up to this, for speed
 
@@ -28,11 +25,11 @@ class Supply(Protocol):
     """What deciding asks of the sources at the present position: all that it knows of reading."""
 
     def available(self, wanted: Sequence[int]) -> Sequence[int]:
-        """Return how many of so many next rows each source can give."""
+        """Returns how many of so many next rows each source can give."""
         ...
 
     def tokens(self, source: int, ahead: int) -> int | None:
-        """Return the tokens of a source's next row but `ahead`; None if it has no more."""
+        """Returns the tokens of a source's next row but `ahead`; None if it has no more."""
         ...
 
 
@@ -60,7 +57,7 @@ class Stepper:
         """Global index of the row up to which the order is in use once the step planned last is."""
 
     def next(self, most: int) -> Step | None:
-        """Return the rows behind the position that the sources can serve, at least one; None at the mixture's end.
+        """Returns the rows behind the position that the sources can serve, at least one; None at the mixture's end.
 
         Asked again without `advance`, it returns the same.
 
@@ -96,7 +93,7 @@ class Stepper:
             self.position = PlanPosition(begin=self._planner.in_force(self.position.begin))
 
     def _next_rows(self, most: int) -> tuple[Step | None, int | None]:
-        """Return what can be served of the next rows, and the source that has none for the very first of them."""
+        """Returns what can be served of the next rows, and the source that has none for the very first of them."""
         step = self._planned(most)
         if step is None:
             return None, None

@@ -9,8 +9,8 @@ from fractions import Fraction
 from functools import cached_property
 from typing import final
 
-from easydata_mix.plan.block_order import Order, block_order, concatenate, counts_of
-from easydata_mix.plan.schedule import Live
+from easydata_mix.plan.block_order import block_order, concatenate, counts_of
+from easydata_mix.plan.types import Live, Order
 
 
 @final
@@ -90,10 +90,10 @@ class Step(ABC):
 
     @abstractmethod
     def position_after(self, rows: int) -> PlanPosition:
-        """Return the position after the first `rows` rows of `order`."""
+        """Returns the position after the first `rows` rows of `order`."""
 
     def read_before(self, rows: int) -> int:
-        """Return how many rows of `order` the sources have given where `position_after(rows)` is gone on from."""
+        """Returns how many rows of `order` the sources have given where `position_after(rows)` is gone on from."""
         return rows
 
 
@@ -116,7 +116,7 @@ class EvenStep(Step):
         return counts_of(self.sources, len(self.begin.given))
 
     def first(self, rows: int) -> EvenStep:
-        """Return the step that ends after the first `rows` rows."""
+        """Returns the step that ends after the first `rows` rows."""
         return self if rows == len(self.sources) else replace(self, sources=self.sources[:rows], end=None)
 
     def position_after(self, rows: int) -> PlanPosition:
@@ -175,7 +175,7 @@ class BlockStep(Step):
         return counts[0] if len(counts) == 1 else list(map(sum, zip(*counts, strict=True)))
 
     def first(self, rows: int) -> BlockStep:
-        """Return the step that ends after the first `rows` rows."""
+        """Returns the step that ends after the first `rows` rows."""
         kept: list[Piece] = []
         left = rows
         for piece in self.pieces:

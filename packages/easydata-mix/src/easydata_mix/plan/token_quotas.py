@@ -33,7 +33,7 @@ class TokenQuotas:
 
 
 def token_quotas(shares: Sequence[int], credit: Sequence[Fraction], rows: int, upcoming: Upcoming) -> TokenQuotas:
-    """Return how many rows each source gives in a block of `rows` rows.
+    """Returns how many rows each source gives in a block of `rows` rows.
 
     Args:
         shares: Share of each source in the block's tokens, up to a common factor.
@@ -78,7 +78,7 @@ class _Turns:
         return tuple(Fraction(part, self._scale) for part in self._owed)
 
     def _next(self) -> int:
-        """Return the source, among those with no negative credit, whose credit reaches its next row's length first."""
+        """Returns the source, among those with no negative credit, whose credit reaches its next row's length first."""
         best, best_way, best_rate = self._drawn[0], None, 1
         for source in self._drawn:
             if self._owed[source] < 0:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, final
 
-from easydata_mix.plan.block_order import Order, counts_of
+from easydata_mix.plan.block_order import counts_of
 from easydata_mix.plan.planner import Planner
 from easydata_mix.plan.share_curve import HORIZON
-from easydata_mix.plan.stepper import Stepper, Stop, WeightBy
+from easydata_mix.plan.stepper import Stepper
 from easydata_mix.plan.steps import PlanPosition
+from easydata_mix.plan.types import Order, Stop, WeightBy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,11 +43,11 @@ class KnownSources:
         self.drawn = list(drawn or [0] * len(rows))
 
     def available(self, wanted: Sequence[int]) -> Sequence[int]:
-        """Return how many of so many next rows each source can give."""
+        """Returns how many of so many next rows each source can give."""
         return [min(rows, limit - used) for rows, limit, used in zip(wanted, self._limits, self.drawn, strict=True)]
 
     def tokens(self, source: int, ahead: int) -> int | None:
-        """Return the tokens of a source's next row but `ahead`; None if it has no more."""
+        """Returns the tokens of a source's next row but `ahead`; None if it has no more."""
         row, known = self.drawn[source] + ahead, self._tokens[source]
         return None if row >= self._limits[source] else int(known[row % len(known)])
 
@@ -55,7 +56,7 @@ class KnownSources:
         self.drawn = [used + more for used, more in zip(self.drawn, counts, strict=True)]
 
     def left(self, source: int) -> int:
-        """Return the rows that a source can still give."""
+        """Returns the rows that a source can still give."""
         return self._limits[source] - self.drawn[source]
 
 
@@ -108,7 +109,7 @@ class Walk:
         return self.position.row - start
 
     def orders(self, rows: int) -> Iterator[Order]:
-        """Yield the sources of the next `rows` rows; fewer only if the mixture ends before."""
+        """Yields the sources of the next `rows` rows; fewer only if the mixture ends before."""
         while rows > 0 and (step := self._stepper.next(min(rows, _MOST_ROWS))) is not None:
             yield step.order[:rows]
             rows -= len(step.order)
@@ -116,7 +117,7 @@ class Walk:
             self._stepper.advance(step)
 
     def drawn_at(self, ends: Sequence[int]) -> Iterator[list[int]]:
-        """Yield the rows of each source up to each of some rows of the mixture, in ascending order."""
+        """Yields the rows of each source up to each of some rows of the mixture, in ascending order."""
         import numpy as np
 
         if not self._by_tokens:

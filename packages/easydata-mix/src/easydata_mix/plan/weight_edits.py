@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from easydata_mix.errors import MixtureError
-from easydata_mix.plan.weights import Shares, exact_shares, named
+from easydata_mix.plan.types import Shares
+from easydata_mix.plan.weights import exact_shares, named
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +26,7 @@ class WeightEdit:
     """One weight per source, as the user gave them."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the edit as plain JSON types."""
+        """Returns the edit as plain JSON types."""
         return {"from_row": self.from_row, "weights": dict(self.weights)}
 
 
@@ -54,20 +55,20 @@ class Journal:
         return self._insert(from_row, weights)
 
     def edits_before(self, row: int) -> int:
-        """Return how many edits are in force at a row."""
+        """Returns how many edits are in force at a row."""
         return bisect_right(self._rows, row)
 
     def next_row(self, row: int) -> int | None:
-        """Return the row of the first edit after `row`; None if there is none."""
+        """Returns the row of the first edit after `row`; None if there is none."""
         index = bisect_right(self._rows, row)
         return self._rows[index] if index < len(self._rows) else None
 
     def shares(self, edits: int) -> Shares:
-        """Return the shares set by the last of the first `edits` edits (>= 1)."""
+        """Returns the shares set by the last of the first `edits` edits (>= 1)."""
         return exact_shares(self._edits[edits - 1].weights, self._names)
 
     def to_list(self) -> list[dict[str, Any]]:
-        """Return the edits as plain JSON types."""
+        """Returns the edits as plain JSON types."""
         return [edit.to_dict() for edit in self._edits]
 
     def replay(self, entries: Sequence[Mapping[str, Any]], row: int) -> None:

@@ -14,18 +14,15 @@ import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from numbers import Rational, Real
-from typing import TypeAlias
 
 from easydata_mix.errors import MixtureError
-
-Shares: TypeAlias = tuple[Fraction, ...]
-"""One share per source, in the sources' order; they sum to exactly 1."""
+from easydata_mix.plan.types import Shares
 
 
 def exact_shares(
     weights: Mapping[str, float] | Sequence[float] | None, names: Sequence[str], *, what: str = "weights"
 ) -> Shares:
-    """Return the share of each source.
+    """Returns the share of each source.
 
     Args:
         weights: One non-negative weight per source, by name or in the sources' order; they need not sum to 1.
@@ -50,7 +47,7 @@ def exact_shares(
 def named(
     weights: Mapping[str, float] | Sequence[float], names: Sequence[str], what: str = "weights"
 ) -> dict[str, float]:
-    """Return the weights by name in the sources' order, or raise if the names do not match."""
+    """Returns the weights by name in the sources' order, or raise if the names do not match."""
     if isinstance(weights, str) or not isinstance(weights, Mapping | Sequence):
         raise MixtureError(f"`{what}` must map source names to numbers; found {type(weights).__name__}.")
     if not isinstance(weights, Mapping):
@@ -69,7 +66,7 @@ def named(
 
 
 def exact_weight(value: float | Fraction, where: str) -> Fraction:
-    """Return a weight as the decimal it was written as, or raise if it is not a finite number >= 0."""
+    """Returns a weight as the decimal it was written as, or raise if it is not a finite number >= 0."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise MixtureError(f"{where} must be a number; found {value!r}.")
     if not math.isfinite(value):
@@ -80,5 +77,5 @@ def exact_weight(value: float | Fraction, where: str) -> Fraction:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names for an error message, cut when there are many."""
+    """Returns names for an error message, cut when there are many."""
     return ", ".join(map(repr, names[:8])) + (f", … ({len(names)} in all)" if len(names) > 8 else "")

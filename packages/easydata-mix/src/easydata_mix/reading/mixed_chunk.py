@@ -8,12 +8,13 @@ from typing import final
 
 from easydata_sources import State
 from easydata_sources.bad_rows.bad_row import BadRow
-from easydata_sources.rows import Row, Rows, concat_rows, rows_as_dicts, slice_rows, take_rows
-from easydata_sources.streams import Place
+from easydata_sources.rows import concat_rows, rows_as_dicts, slice_rows, take_rows
+from easydata_sources.types import Place, Row, Rows
 
 from easydata_mix.errors import MixtureError
-from easydata_mix.plan.block_order import Order, counts_of
+from easydata_mix.plan.block_order import counts_of
 from easydata_mix.plan.steps import Step
+from easydata_mix.plan.types import Order
 from easydata_mix.reading.mixture import Mixture
 from easydata_mix.reading.position import MixturePosition, SourcePosition
 from easydata_mix.reading.source_reader import Run
@@ -40,30 +41,30 @@ class MixedChunk:
     def of(
         cls, mixture: Mixture, step: Step, before: tuple[SourcePosition, ...], runs: Sequence[Sequence[Run]]
     ) -> MixedChunk:
-        """Return the chunk of a step and its rows of each source."""
+        """Returns the chunk of a step and its rows of each source."""
         rows = _interleaved(step.order, runs, mixture)
         rows = slice_rows(rows, step.resumed_at, len(rows)) if step.resumed_at else rows
         return cls(mixture=mixture, step=step, before=before, runs=runs, rows=rows)
 
     def position_after(self, rows: int) -> MixturePosition:
-        """Return the position after the first `rows` rows."""
+        """Returns the position after the first `rows` rows."""
         row = self.step.resumed_at + rows
         counts = counts_of(self.step.order[: self.step.read_before(row)], len(self.before))
         sources = tuple(map(_position_inside, self.before, self.runs, counts))
         return MixturePosition(plan=self.step.position_after(row), sources=sources)
 
     def state_after(self, rows: int) -> State:
-        """Return the same as it is saved."""
+        """Returns the same as it is saved."""
         return self.mixture.save(self.position_after(rows))
 
     def place_of_run(self, start: int, rows: int) -> Place:
-        """Return where row `start` came from, if the `rows` rows from there on lie there one behind the other."""
+        """Returns where row `start` came from, if the `rows` rows from there on lie there one behind the other."""
         shard, row = self.place(start)
         consecutive = row is not None and self.place(start + rows - 1) == (shard, row + rows - 1)
         return shard, row if consecutive else None
 
     def place(self, row: int) -> Place:
-        """Return where a row came from."""
+        """Returns where a row came from."""
         order, row = self.step.order, self.step.resumed_at + row
         source = int(order[row])
         name = self.mixture.names[source]
@@ -77,7 +78,7 @@ class MixedChunk:
 
 
 def _interleaved(order: Order, runs: Sequence[Sequence[Run]], mixture: Mixture) -> Rows:
-    """Return the rows of all runs in the order of the plan."""
+    """Returns the rows of all runs in the order of the plan."""
     names = mixture.names
     parts = [run.rows for source in runs for run in source]
     if all(isinstance(part, list) for part in parts):
@@ -116,7 +117,7 @@ def _with_source(rows: Rows, order: Order, names: Sequence[str]) -> Rows:
 
 
 def _position_inside(start: SourcePosition, runs: Sequence[Run], rows: int) -> SourcePosition:
-    """Return the position after the first `rows` rows of a source's runs."""
+    """Returns the position after the first `rows` rows of a source's runs."""
     position = start
     for run in runs:
         if not rows:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import final
 
 from easydata_sources import RowStream, State
-from easydata_sources.rows import Row, Rows, rows_as_dicts, slice_rows
-from easydata_sources.streams import Place
+from easydata_sources.rows import rows_as_dicts, slice_rows
+from easydata_sources.types import Place, Row, Rows
 
 from easydata_mix.reading.mixed_chunk import MixedChunk
 from easydata_mix.reading.mixer import Mixer
@@ -30,7 +30,7 @@ class MixedStream(RowStream):
         self._mixture = mixture
         self._mixer = Mixer(mixture, planner, mixture.start(planner) if position is None else position)
         self._chunk: MixedChunk | None = None
-        self._given = 0
+        self._consumed = 0
         self._dicts: list[Row] = []
         self._first_dict = 0
 
@@ -38,48 +38,48 @@ class MixedStream(RowStream):
         chunk = self._unread()
         if chunk is None:
             raise StopIteration
-        if self._given >= self._first_dict + len(self._dicts):
-            self._first_dict = self._given
-            self._dicts = rows_as_dicts(slice_rows(chunk.rows, self._given, self._given + _DICT_ROWS))
-        row = self._dicts[self._given - self._first_dict]
-        self._given += 1
+        if self._consumed >= self._first_dict + len(self._dicts):
+            self._first_dict = self._consumed
+            self._dicts = rows_as_dicts(slice_rows(chunk.rows, self._consumed, self._consumed + _DICT_ROWS))
+        row = self._dicts[self._consumed - self._first_dict]
+        self._consumed += 1
         return row
 
     def take(self, rows: int) -> Rows | None:
         chunk = self._unread()
         if chunk is None:
             return None
-        first, self._given = self._given, min(self._given + rows, len(chunk.rows))
-        return slice_rows(chunk.rows, first, self._given)
+        first, self._consumed = self._consumed, min(self._consumed + rows, len(chunk.rows))
+        return slice_rows(chunk.rows, first, self._consumed)
 
     def state(self) -> State:
         if self._chunk is None:
             return self._mixture.save(self._mixer.position)
-        return self._chunk.state_after(self._given)
+        return self._chunk.state_after(self._consumed)
 
     def skip(self, rows: int) -> int:
-        here = 0 if self._chunk is None else min(rows, len(self._chunk.rows) - self._given)
-        self._given += here
+        here = 0 if self._chunk is None else min(rows, len(self._chunk.rows) - self._consumed)
+        self._consumed += here
         if here == rows:
             return rows
         self._chunk = None
         return here + self._mixer.skip(rows - here)
 
     def origin(self) -> Place:
-        if self._chunk is None or not self._given:
+        if self._chunk is None or not self._consumed:
             return super().origin()
-        return self._chunk.place(self._given - 1)
+        return self._chunk.place(self._consumed - 1)
 
     def origin_of_run(self, rows: int) -> Place:
-        if self._chunk is None or not 0 < rows <= self._given:
+        if self._chunk is None or not 0 < rows <= self._consumed:
             return super().origin_of_run(rows)
-        return self._chunk.place_of_run(self._given - rows, rows)
+        return self._chunk.place_of_run(self._consumed - rows, rows)
 
     def _unread(self) -> MixedChunk | None:
-        """Return the chunk that the next row is in; None at the end."""
-        if self._chunk is None or self._given == len(self._chunk.rows):
+        """Returns the chunk that the next row is in; None at the end."""
+        if self._chunk is None or self._consumed == len(self._chunk.rows):
             chunk = self._mixer.read()
             if chunk is None:
                 return None
-            self._chunk, self._given, self._dicts, self._first_dict = chunk, 0, [], 0
+            self._chunk, self._consumed, self._dicts, self._first_dict = chunk, 0, [], 0
         return self._chunk

@@ -37,7 +37,7 @@ class Mixer:
         return MixturePosition(plan=self._stepper.position, sources=self._sources.positions)
 
     def read(self, most: int = CHUNK_ROWS) -> MixedChunk | None:
-        """Return the next chunk, of at most `most` rows; None at the end of the mixture."""
+        """Returns the next chunk, of at most `most` rows; None at the end of the mixture."""
         while (step := self._stepper.next(most)) is not None:
             self._planner.settle(self._stepper.planned_rows)
             before = self.position

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, final
 
 from easydata_sources import State
-from easydata_sources.identity import Identity
+from easydata_sources.types import Identity
 
 from easydata_mix.errors import MixtureError
 from easydata_mix.plan.clock import Clock
@@ -53,7 +53,7 @@ class Mixture:
         return any(endless) if self.recipe.stop == "all_exhausted" else all(endless)
 
     def planner(self) -> Planner:
-        """Return the plan of this epoch.
+        """Returns the plan of this epoch.
 
         Raises:
             MixtureError: If the schedule counts in a unit whose rate is not bound.
@@ -62,7 +62,7 @@ class Mixture:
         return self._planner_from(self._clock_start())
 
     def known_walk(self, lengths: Mapping[str, TokenLengths] | None = None) -> Walk:
-        """Return a walk through the plan from its start; under `restart`, shares of rows need no lengths for it.
+        """Returns a walk through the plan from its start; under `restart`, shares of rows need no lengths for it.
 
         Args:
             lengths: Tokens of the rows of each source, for shares of tokens; None = what the sources say of them.
@@ -82,7 +82,7 @@ class Mixture:
         return Walk(self.planner(), KnownSources(rows, stop=stop), stop=stop)
 
     def epoch_rows(self) -> int:
-        """Return the rows of an epoch: of an endless mixture the sources' lengths together, else exactly what is given.
+        """Returns the rows of an epoch: of an endless mixture the sources' lengths together, else what is given.
 
         Raises:
             TypeError: If the length of a source is unknown.
@@ -91,7 +91,7 @@ class Mixture:
         return self._epoch_rows(self._clock_start())
 
     def token_lengths(self, lengths: Mapping[str, TokenLengths] | None = None) -> list[NDArray[np.integer]]:
-        """Return the tokens of every row of each source.
+        """Returns the tokens of every row of each source.
 
         Args:
             lengths: What a user said of them; None = what the sources say.
@@ -111,7 +111,7 @@ class Mixture:
         return known
 
     def identity(self) -> Identity:
-        """Return what the rows depend on: the sources' identities, the recipe, and the edits of the weights."""
+        """Returns what the rows depend on: the sources' identities, the recipe, and the edits of the weights."""
         sources = {name: source.identity() for name, source in self.passes.sources.items()}
         order = self.passes.shuffle
         shuffle = order and {"seed": order.seed, "epoch": self.passes.epoch, "window_rows": order.window_rows}
@@ -119,12 +119,12 @@ class Mixture:
         return {"mixture of": sources, **self.recipe.identity(), "shuffle": shuffle, "edits": edits}
 
     def start(self, planner: Planner) -> MixturePosition:
-        """Return the position before the first row."""
+        """Returns the position before the first row."""
         sources = (SourcePosition(),) * len(self.names)
         return MixturePosition(plan=PlanPosition(begin=planner.start()), sources=sources)
 
     def save(self, position: MixturePosition) -> State:
-        """Return a position as it is saved."""
+        """Returns a position as it is saved."""
         return {
             "mixture": self._order_identity(),
             **position_to_dict(position, self.names),
@@ -133,11 +133,11 @@ class Mixture:
         }
 
     def load(self, state: State) -> MixturePosition:
-        """Return the position of a saved state."""
+        """Returns the position of a saved state."""
         return position_from_dict(state, self.names)
 
     def restored(self, state: State) -> Mixture:
-        """Return the mixture with the clock of a saved state bound, its edits taken over into the journal.
+        """Returns the mixture with the clock of a saved state bound, its edits taken over into the journal.
 
         Raises:
             MixtureError: If the state is one of another mixture, or contradicts the edits or the clock.
@@ -165,7 +165,7 @@ class Mixture:
         )
 
     def _clock_start(self) -> int:
-        """Return the rows of the epochs before this one; schedules and edits count them too."""
+        """Returns the rows of the epochs before this one; schedules and edits count them too."""
         rows = 0
         # Without lengths the rows of an epoch are unknown; only a schedule cannot do without them.
         if self.passes.shuffle and (self.recipe.scheduled or None not in self.passes.epoch_rows):

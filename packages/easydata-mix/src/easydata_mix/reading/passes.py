@@ -41,11 +41,11 @@ class Passes:
         return tuple(self.sources)
 
     def source(self, index: int) -> ShardedDataSource:
-        """Return a source as it was given."""
+        """Returns a source as it was given."""
         return self.sources[self.names[index]]
 
     def open(self, index: int, number: int) -> ShardedDataSource:
-        """Return a source as it is read in the pass of that number, from 0."""
+        """Returns a source as it is read in the pass of that number, from 0."""
         epoch = (self.epoch << _PASS_BITS) + number  # no two passes of any epochs have the same
         source = self.source(index).at_epoch(epoch)
         if self.shuffle is None:
@@ -55,7 +55,7 @@ class Passes:
         return source.shuffle(int.from_bytes(digest, "big"), epoch, window_rows=self.shuffle.window_rows)
 
     def with_care(self, care: Care) -> Passes:
-        """Return the passes over the careful sources."""
+        """Returns the passes over the careful sources."""
         return replace(self, sources={name: source.with_care(care) for name, source in self.sources.items()})
 
     @property
@@ -80,12 +80,12 @@ class Passes:
         return [HORIZON if never else length for never, length in zip(endless, self.epoch_rows, strict=True)]
 
     def known_epoch_rows(self, index: int) -> int:
-        """Return the rows of a source in an epoch, or raise its own error if they are unknown."""
+        """Returns the rows of a source in an epoch, or raise its own error if they are unknown."""
         length = self.epoch_rows[index]
         return len(self.source(index)) if length is None else length
 
     def known_rows(self, index: int) -> int:
-        """Return the rows of a source in a pass, or raise its own error if they are unknown."""
+        """Returns the rows of a source in a pass, or raise its own error if they are unknown."""
         return HORIZON if self.source(index).is_endless else self.known_epoch_rows(index)
 
 
@@ -97,7 +97,7 @@ def _length(source: ShardedDataSource) -> int | None:
 
 
 def named_sources(sources: Mapping[str, Any] | Sequence[Any]) -> dict[str, ShardedDataSource]:
-    """Return the sources by name; a list's are named `source_0`, `source_1`, …
+    """Returns the sources by name; a list's are named `source_0`, `source_1`, …
 
     Raises:
         MixtureError: If there are none, one is known to be empty, or they are neither a mapping nor a list.
@@ -125,7 +125,7 @@ def named_sources(sources: Mapping[str, Any] | Sequence[Any]) -> dict[str, Shard
 
 
 def _refuse_empty(name: str, source: ShardedDataSource) -> None:
-    """Raise if a source says of itself, without being read, that it holds nothing."""
+    """Raises if a source says of itself, without being read, that it holds nothing."""
     # A generator: the first shard that holds something spares asking the others.
     infos = (source.get_shard_info(shard) for shard in source.shard_names)
     if all(info is not None and 0 in (info.num_rows, info.byte_size) for info in infos):

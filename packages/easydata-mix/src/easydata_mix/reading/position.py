@@ -36,20 +36,20 @@ class SourcePosition:
         return (self.skip // CELL_ROWS + 1) * CELL_ROWS
 
     def moved(self, rows: int) -> SourcePosition:
-        """Return the position `rows` rows further on in the same cell."""
+        """Returns the position `rows` rows further on in the same cell."""
         return replace(self, row=self.row + rows, skip=self.skip + rows)
 
     def crossed(self, rows: int, at: dict[str, Any]) -> SourcePosition:
-        """Return the position `rows` rows further on, where a cell begins that the source calls `at`."""
+        """Returns the position `rows` rows further on, where a cell begins that the source calls `at`."""
         return SourcePosition(turn=self.turn, row=self.row + rows, at=at)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the position as plain JSON types."""
+        """Returns the position as plain JSON types."""
         return {"pass": self.turn, "row": self.row, "at": self.at, "skip": self.skip}
 
     @classmethod
     def from_dict(cls, entry: dict[str, Any]) -> SourcePosition:
-        """Return the position of a saved state."""
+        """Returns the position of a saved state."""
         return cls(turn=entry["pass"], row=entry["row"], at=entry["at"], skip=entry["skip"])
 
 

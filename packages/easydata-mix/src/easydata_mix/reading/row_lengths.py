@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from easydata_sources.bad_rows.bad_row import BadRow
-from easydata_sources.rows import Rows
+from easydata_sources.types import Rows
 
 from easydata_mix.errors import MixtureError
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def row_lengths(rows: Rows, source: str, length_field: str | None) -> list[int]:
-    """Return the tokens of each row: the values of the field of lengths, or the lengths of `input_ids`.
+    """Returns the tokens of each row: the values of the field of lengths, or the lengths of `input_ids`.
 
     Args:
         rows: The rows.

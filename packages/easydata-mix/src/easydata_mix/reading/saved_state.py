@@ -23,7 +23,7 @@ from easydata_mix.reading.position import MixturePosition, SourcePosition
 
 
 def position_to_dict(position: MixturePosition, names: Sequence[str]) -> dict[str, Any]:
-    """Return a position as plain JSON types."""
+    """Returns a position as plain JSON types."""
     begin = position.plan.begin
     sources = {
         name: {"given": begin.given[index], "live": index in begin.live, **position.sources[index].to_dict()}
@@ -35,7 +35,7 @@ def position_to_dict(position: MixturePosition, names: Sequence[str]) -> dict[st
 
 
 def position_from_dict(state: Mapping[str, Any], names: Sequence[str]) -> MixturePosition:
-    """Return the position of a saved state, or raise if it speaks of other sources."""
+    """Returns the position of a saved state, or raise if it speaks of other sources."""
     if "sources" not in state or "block" not in state:
         raise MixtureError(
             f"This is not the state of a mixture: it has the keys {listed(sorted(state))}. "
@@ -59,7 +59,7 @@ def position_from_dict(state: Mapping[str, Any], names: Sequence[str]) -> Mixtur
 
 
 def check_mixture(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
-    """Raise if a state was saved by a mixture that orders its rows differently."""
+    """Raises if a state was saved by a mixture that orders its rows differently."""
     differing = [key for key in present if saved.get(key) != present[key]]
     if not differing:
         return

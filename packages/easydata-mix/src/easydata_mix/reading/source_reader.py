@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import final
 
 from easydata_sources import RowStream
-from easydata_sources.rows import Rows, slice_rows
-from easydata_sources.streams import Place
+from easydata_sources.rows import slice_rows
+from easydata_sources.types import Place, Rows
 
 from easydata_mix.errors import MixtureError
 from easydata_mix.reading.passes import Passes
@@ -31,11 +31,11 @@ class Run:
     """Where the first of them lies, if the run is consecutive rows of one shard; None = unknown."""
 
     def after(self, rows: int) -> SourcePosition:
-        """Return the position behind the first `rows` rows."""
+        """Returns the position behind the first `rows` rows."""
         return self.end if rows == len(self.rows) else self.start.moved(rows)
 
     def sliced(self, start: int, stop: int) -> Run:
-        """Return rows `start` to `stop` of the run."""
+        """Returns rows `start` to `stop` of the run."""
         return Run(
             start=self.start.moved(start),
             rows=slice_rows(self.rows, start, stop),
@@ -61,7 +61,7 @@ class SourceReader:
         self._source = source
         self._name = passes.names[source]
         self._restart = restart
-        self._given = position
+        self._consumed = position
         self._end = position  # behind the rows that wait to be taken
         self._stream: RowStream | None = None  # at `_end`
         self._waiting: deque[Run] = deque()
@@ -70,7 +70,7 @@ class SourceReader:
     @property
     def position(self) -> SourcePosition:
         """Position after the rows taken so far."""
-        return self._given
+        return self._consumed
 
     def fill(self, rows: int) -> int:
         """Read ahead until `rows` rows are waiting; return how many are, fewer only if the source has ended.
@@ -88,11 +88,11 @@ class SourceReader:
         return min(rows, self._ready)
 
     def waiting(self) -> Iterator[Rows]:
-        """Yield the runs of rows that are waiting, in order."""
+        """Yields the runs of rows that are waiting, in order."""
         return (run.rows for run in self._waiting)
 
     def take(self, rows: int) -> list[Run]:
-        """Return the next `rows` rows, which must be waiting."""
+        """Returns the next `rows` rows, which must be waiting."""
         taken: list[Run] = []
         self._ready -= rows
         while rows:
@@ -101,7 +101,7 @@ class SourceReader:
                 self._waiting.appendleft(run.sliced(rows, len(run.rows)))
                 run = run.sliced(0, rows)
             taken.append(run)
-            self._given = run.end
+            self._consumed = run.end
             rows -= len(run.rows)
         return taken
 
@@ -122,10 +122,10 @@ class SourceReader:
             rows -= self._leap(rows)
             if rows and not self._start_over():
                 break
-        self._given = self._end
+        self._consumed = self._end
 
     def _read(self, wanted: int) -> Run | None:
-        """Return the next run, at most to the end of the cell; None at the end of the pass."""
+        """Returns the next run, at most to the end of the cell; None at the end of the pass."""
         self._name_start()
         stream, start = self._opened(), self._end
         try:
@@ -144,7 +144,7 @@ class SourceReader:
         return Run(start=start, rows=rows, end=self._end, first_place=None if place[1] is None else place)
 
     def _opened(self) -> RowStream:
-        """Return the rows of the present pass from the present position on."""
+        """Returns the rows of the present pass from the present position on."""
         if self._stream is None:
             self._stream = self._passes.open(self._source, self._end.turn).rows(self._end.at)
             if self._stream.skip(self._end.skip) < self._end.skip:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
-from easydata_sources.rows import Rows, slice_rows
+from easydata_sources.rows import slice_rows
+from easydata_sources.types import Rows
 
 from easydata_mix.reading.mixture import Mixture
 from easydata_mix.reading.position import SourcePosition
@@ -39,11 +40,11 @@ class SourceReaders:
         return tuple(reader.position for reader in self._readers)
 
     def available(self, wanted: Sequence[int]) -> list[int]:
-        """Return how many of so many next rows each source can give; they are read, and wait to be taken."""
+        """Returns how many of so many next rows each source can give; they are read, and wait to be taken."""
         return [reader.fill(rows) for reader, rows in zip(self._readers, wanted, strict=True)]
 
     def tokens(self, source: int, ahead: int) -> int | None:
-        """Return the tokens of a source's next row but `ahead`; None if it has no more."""
+        """Returns the tokens of a source's next row but `ahead`; None if it has no more."""
         lengths, reader = self._lengths[source], self._readers[source]
         while ahead >= len(lengths):
             known = len(lengths)
@@ -56,7 +57,7 @@ class SourceReaders:
         return lengths[ahead]
 
     def take(self, counts: Sequence[int]) -> list[list[Run]]:
-        """Return so many next rows of each source, which must be available."""
+        """Returns so many next rows of each source, which must be available."""
         runs = [reader.take(count) for reader, count in zip(self._readers, counts, strict=True)]
         for lengths, count in zip(self._lengths, counts, strict=True):
             del lengths[:count]
@@ -69,7 +70,7 @@ class SourceReaders:
 
 
 def _rows_between(reader: SourceReader, start: int, stop: int) -> list[Rows]:
-    """Return the rows `start` to `stop` of those that wait to be taken."""
+    """Returns the rows `start` to `stop` of those that wait to be taken."""
     parts: list[Rows] = []
     for rows in reader.waiting():
         if start < len(rows):

@@ -40,7 +40,7 @@ class BadRow(dict[str, Any]):
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the short name under which an error is counted."""
+    """Returns the short name under which an error is counted."""
     if isinstance(error, DataFormatError) and error.reason:
         return error.reason
     if isinstance(error, FileNotFoundError):

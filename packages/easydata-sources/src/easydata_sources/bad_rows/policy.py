@@ -20,11 +20,10 @@ from typing import Any, Literal, TypeAlias, final, get_args
 from easydata_sources.bad_rows.bad_row import LARGEST_ROW_BYTES, BadRow, reason_of
 from easydata_sources.bad_rows.quarantine import Quarantine
 from easydata_sources.errors import DataError, DataQualityError, RowError
-from easydata_sources.identity import Identity
 from easydata_sources.report import DataReport
-from easydata_sources.rows import Row
-from easydata_sources.streams import Place, RowStream, State
+from easydata_sources.streams import RowStream
 from easydata_sources.transforms.transform import Transform, TransformLike, apply_transform, transform_name
+from easydata_sources.types import Identity, Place, Row, State
 
 Policy: TypeAlias = Literal["raise", "skip", "quarantine"]
 
@@ -115,7 +114,7 @@ class SetAside(Transform):
 
 
 def apply_marking(transform: TransformLike, rows: Sequence[Row], reports: Sequence[DataReport]) -> list[list[Row]]:
-    """Return the outputs of a transform with a `BadRow` for every row it cannot handle; bad rows pass by it.
+    """Returns the outputs of a transform with a `BadRow` for every row it cannot handle; bad rows pass by it.
 
     Args:
         transform: Any kind of transform.
@@ -151,7 +150,7 @@ def apply_marking(transform: TransformLike, rows: Sequence[Row], reports: Sequen
 def _probe(
     transform: TransformLike, rows: Sequence[Row], good: Sequence[int], first: Exception
 ) -> dict[int, Exception]:
-    """Return the rows that the transform cannot handle, each tried by itself."""
+    """Returns the rows that the transform cannot handle, each tried by itself."""
     faults: dict[int, Exception] = {good[first.row_in_batch]: first} if isinstance(first, RowError) else {}
     for index in good:
         try:

@@ -65,7 +65,7 @@ class Quarantine:
         self._known.add((file, row, reason))
 
     def _read(self) -> set[_Key]:
-        """Return the rows written by earlier runs; an entry that a kill cut short is removed."""
+        """Returns the rows written by earlier runs; an entry that a kill cut short is removed."""
         entries, rest = self._entries()
         if not os.path.exists(self._path):
             os.makedirs(os.path.dirname(self._path) or ".", exist_ok=True)
@@ -76,7 +76,7 @@ class Quarantine:
         return {(entry["file"], entry["row"], entry["reason"]) for entry in entries}
 
     def _entries(self) -> tuple[list[dict[str, Any]], bytes]:
-        """Return the entries of the file, and what stands behind its last line's end; none if it does not exist.
+        """Returns the entries of the file, and what stands behind its last line's end; none if it does not exist.
 
         Raises:
             DataError: If it holds a line that is no entry.
@@ -126,7 +126,7 @@ class Quarantine:
 
 
 def _entry_in(line: bytes) -> dict[str, Any] | None:
-    """Return the entry that a line holds; None if it holds none, or a part of one."""
+    """Returns the entry that a line holds; None if it holds none, or a part of one."""
     try:
         entry = json.loads(line)
     except ValueError:

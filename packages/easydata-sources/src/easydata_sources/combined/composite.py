@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, final
 
 from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.errors import DataError
-from easydata_sources.identity import Identity
-from easydata_sources.rows import Row, Rows
 from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
-from easydata_sources.streams import Place, RowStream, State, beyond_the_end
+from easydata_sources.streams import RowStream, beyond_the_end
+from easydata_sources.types import Identity, Place, Row, Rows, State
 
 if TYPE_CHECKING:
     from easydata_sources.shuffling.access import RowAccess

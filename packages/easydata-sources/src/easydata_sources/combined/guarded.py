@@ -7,10 +7,9 @@ from typing import final
 
 from easydata_sources.bad_rows.bad_row import FILE_FAULTS, BadRow, Care
 from easydata_sources.combined.wrapping import WrappingSource
-from easydata_sources.identity import Identity
-from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo
-from easydata_sources.streams import Place, RowStream, State
+from easydata_sources.streams import RowStream
+from easydata_sources.types import Identity, Place, Row, State
 
 
 @final

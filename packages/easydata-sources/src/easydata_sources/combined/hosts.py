@@ -15,10 +15,9 @@ from easydata_sources.combined.limit import LimitedShardedSource
 from easydata_sources.combined.single_shard import SingleShardSource
 from easydata_sources.combined.wrapping import WrappingSource
 from easydata_sources.errors import DataError
-from easydata_sources.identity import Identity
-from easydata_sources.rows import Row, Rows
 from easydata_sources.source import ShardedDataSource
-from easydata_sources.streams import Place, RowStream, State, beyond_the_end
+from easydata_sources.streams import RowStream, beyond_the_end
+from easydata_sources.types import Identity, Place, Row, Rows, State
 
 if TYPE_CHECKING:
     pass
@@ -98,7 +97,7 @@ class HostShardedSource(WrappingSource, SingleShardSource):
 
 
 def check_repeatable(source: ShardedDataSource, sharers: str) -> None:
-    """Raise if those who share a source would each see another order.
+    """Raises if those who share a source would each see another order.
 
     Args:
         source: The source.
@@ -116,7 +115,7 @@ def check_repeatable(source: ShardedDataSource, sharers: str) -> None:
 
 
 def _most_rows(source: ShardedDataSource) -> int | None:
-    """Return the rows of a source before transforms, where that is known at once and they are few; else None."""
+    """Returns the rows of a source before transforms, where that is known at once and they are few; else None."""
     most = _MANY_ROWS
     # Of a guarded source nobody knows the rows: those behind a failure are one bad row.
     while isinstance(source, WrappingSource) and not isinstance(source, GuardedSource):
@@ -147,28 +146,28 @@ class _HostStream(RowStream):
     def __init__(self, owner: HostShardedSource, state: State | None) -> None:
         self._owner = owner
         self._round: State | None = state["source"] if state else None
-        self._emitted: int = state["emitted"] if state else 0
+        self._consumed: int = state["emitted"] if state else 0
         self._stream: RowStream | None = None
         self._at_own_row()
 
     def __next__(self) -> Row:
         row = next(self._at_own_row())
-        self._emitted += 1
+        self._consumed += 1
         return row
 
     def take(self, rows: int) -> Rows | None:
         stream = self._at_own_row()
-        run = stream.take(min(rows, self._owner.window - self._emitted))
-        self._emitted += 0 if run is None else len(run)
+        run = stream.take(min(rows, self._owner.window - self._consumed))
+        self._consumed += 0 if run is None else len(run)
         return run
 
     def skip(self, rows: int) -> int:
         skipped = 0
         while skipped < rows:
             stream = self._at_own_row()
-            wanted = min(rows - skipped, self._owner.window - self._emitted)
+            wanted = min(rows - skipped, self._owner.window - self._consumed)
             found = stream.skip(wanted)
-            self._emitted += found
+            self._consumed += found
             skipped += found
             if found < wanted:
                 break
@@ -176,7 +175,7 @@ class _HostStream(RowStream):
 
     def state(self) -> State:
         self._at_own_row()
-        return {"source": self._round, "emitted": self._emitted, "hosts": self._owner.count}
+        return {"source": self._round, "emitted": self._consumed, "hosts": self._owner.count}
 
     def origin(self) -> Place:
         return super().origin() if self._stream is None else self._stream.origin()
@@ -185,14 +184,14 @@ class _HostStream(RowStream):
         return super().origin_of_run(rows) if self._stream is None else self._stream.origin_of_run(rows)
 
     def _at_own_row(self) -> RowStream:
-        """Return the stream at the next own row; where the own window is complete, that is one of the next round."""
+        """Returns the stream at the next own row; where the own window is complete, that is one of the next round."""
         owner = self._owner
         try:
             stream = self._opened() if self._stream is None else self._stream
-            if self._emitted == owner.window:
+            if self._consumed == owner.window:
                 # Over the windows of the hosts behind this one, and in the next round of those before it.
                 stream.skip((owner.count - 1 - owner.index) * owner.window)
-                self._round, self._emitted = stream.state(), 0
+                self._round, self._consumed = stream.state(), 0
                 stream.skip(owner.index * owner.window)
         except Exception:
             self._stream = None  # it may be anywhere between two windows: asked again, begin at the round's start
@@ -204,7 +203,7 @@ class _HostStream(RowStream):
         stream = self._owner.source.rows(self._round)
         self._round = stream.state()
         stream.skip(self._owner.index * self._owner.window)
-        found = stream.skip(self._emitted)
-        if found < self._emitted:
-            raise beyond_the_end(f"{self._emitted} rows of a window were given that has {found}")
+        found = stream.skip(self._consumed)
+        if found < self._consumed:
+            raise beyond_the_end(f"{self._consumed} rows of a window were given that has {found}")
         return stream

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, final
 
 from easydata_sources.combined.wrapping import WrappingSource
 from easydata_sources.errors import DataError
-from easydata_sources.identity import Identity
-from easydata_sources.rows import Row, Rows
 from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
-from easydata_sources.streams import Place, RowStream, State
+from easydata_sources.streams import RowStream
+from easydata_sources.types import Identity, Place, Row, Rows, State
 
 if TYPE_CHECKING:
     from easydata_sources.shuffling.access import RowAccess
@@ -72,7 +71,7 @@ class LimitedShardedSource(WrappingSource):
         return self.max_rows if self.source.is_endless else min(self.max_rows, len(self.source))
 
     def _allowance(self, name: str) -> int:
-        """Return how many rows the shards before leave for this one."""
+        """Returns how many rows the shards before leave for this one."""
         left = self.max_rows
         for earlier in self.shard_names[: shard_index(self, name)]:
             info = self.source.get_shard_info(earlier)
@@ -89,28 +88,28 @@ class LimitedShardedSource(WrappingSource):
 class _LimitedStream(RowStream):
     def __init__(self, owner: LimitedShardedSource, state: State | None) -> None:
         self._stream = owner.source.rows(state["source"] if state else None)
-        self._taken = state["taken"] if state else 0
+        self._consumed = state["taken"] if state else 0
         self._limit = owner.max_rows
 
     def __next__(self) -> Row:
-        if self._taken >= self._limit:
+        if self._consumed >= self._limit:
             raise StopIteration
         row = next(self._stream)
-        self._taken += 1
+        self._consumed += 1
         return row
 
     def take(self, rows: int) -> Rows | None:
-        left = min(rows, self._limit - self._taken)
+        left = min(rows, self._limit - self._consumed)
         run = self._stream.take(left) if left else None
-        self._taken += 0 if run is None else len(run)
+        self._consumed += 0 if run is None else len(run)
         return run
 
     def state(self) -> State:
-        return {"source": self._stream.state(), "taken": self._taken}
+        return {"source": self._stream.state(), "taken": self._consumed}
 
     def skip(self, rows: int) -> int:
-        skipped = self._stream.skip(min(rows, self._limit - self._taken))
-        self._taken += skipped
+        skipped = self._stream.skip(min(rows, self._limit - self._consumed))
+        self._consumed += skipped
         return skipped
 
     def origin(self) -> Place:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
+from easydata_sources.types import Row
 
 
 class SingleShardSource(ShardedDataSource):

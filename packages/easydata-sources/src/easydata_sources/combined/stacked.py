@@ -16,8 +16,6 @@ from easydata_sources.bad_rows.bad_row import BadRow
 from easydata_sources.bad_rows.policy import SetAside, apply_marking
 from easydata_sources.errors import RowError
 from easydata_sources.report import DataReport
-from easydata_sources.rows import Row
-from easydata_sources.streams import Place
 from easydata_sources.transforms.transform import (
     ChainedTransform,
     CountingTransform,
@@ -27,6 +25,7 @@ from easydata_sources.transforms.transform import (
     batch_rows,
     mixes_rows,
 )
+from easydata_sources.types import Place, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class Stage:
     marks: bool
 
     def apply(self, rows: Sequence[Row]) -> list[list[Row]]:
-        """Return the outputs for some rows."""
+        """Returns the outputs for some rows."""
         # What takes the bad rows out must see them; with it the stage is whole, and its errors are meant for the user.
         first = self.transform.transforms[0] if isinstance(self.transform, ChainedTransform) else self.transform
         if not self.marks or isinstance(first, SetAside):
@@ -63,14 +62,14 @@ class StackedTransform(ChainedTransform):
         return max(window for window in self._windows if window is not None)
 
     def marking(self) -> StackedTransform:
-        """Return the same with a `BadRow` for each row that any of the stages cannot handle."""
+        """Returns the same with a `BadRow` for each row that any of the stages cannot handle."""
         return StackedTransform([replace(stage, marks=True) for stage in self.stages])
 
     def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
         return self.apply(rows)
 
     def apply(self, rows: Sequence[Row], place: Callable[[int], Place] | None = None) -> list[list[Row]]:
-        """Return the outputs for a window of rows.
+        """Returns the outputs for a window of rows.
 
         Args:
             rows: The window.
@@ -85,7 +84,7 @@ class StackedTransform(ChainedTransform):
 
 
 def _windows(stages: Sequence[Stage]) -> list[int | None]:
-    """Return the rows below them all that make a window of each stage; None where a stage has no windows."""
+    """Returns the rows below them all that make a window of each stage; None where a stage has no windows."""
     windows: list[int | None] = []
     largest = 1
     for stage in stages:
@@ -108,7 +107,7 @@ def _apply_by_windows(stage: Stage, groups: list[list[Row]], window: int) -> lis
 
 
 def reports_of(transform: TransformLike) -> list[DataReport]:
-    """Return the reports that a transform or the parts of a chain count in, each once."""
+    """Returns the reports that a transform or the parts of a chain count in, each once."""
     parts = transform.transforms if isinstance(transform, ChainedTransform) else (transform,)
     reports = [part.report for part in parts if isinstance(part, CountingTransform | SetAside)]
     return list({id(report): report for report in reports}.values())

@@ -19,11 +19,10 @@ from easydata_sources.combined.hosts import HostShardedSource
 from easydata_sources.combined.stacked import StackedTransform, Stage, locate, reports_of
 from easydata_sources.combined.wrapping import WrappingSource
 from easydata_sources.errors import DataError, RowError
-from easydata_sources.identity import Identity, function_identity
+from easydata_sources.identity import function_identity
 from easydata_sources.report import DataReport
-from easydata_sources.rows import Row, Rows
 from easydata_sources.source import ShardedDataSource, ShardInfo
-from easydata_sources.streams import Place, RowStream, State, read_with_places, step_over
+from easydata_sources.streams import RowStream, read_with_places, step_over
 from easydata_sources.transforms.fields import FieldTransform
 from easydata_sources.transforms.transform import (
     TransformLike,
@@ -33,6 +32,7 @@ from easydata_sources.transforms.transform import (
     mixes_rows,
     transform_name,
 )
+from easydata_sources.types import Identity, Place, Row, Rows, State
 
 if TYPE_CHECKING:
     pass
@@ -101,13 +101,13 @@ class TransformedShardedSource(WrappingSource):
         return self.over(self.source.with_care(care)).marking(care.marks)
 
     def marking(self, marks: bool = True) -> TransformedShardedSource:
-        """Return the stage with a `BadRow` for each row that it cannot handle; the source below is left as it is."""
+        """Returns the stage with a `BadRow` for each row that it cannot handle; the source below is left as it is."""
         stage = copy(self)
         stage._marks = marks
         return stage
 
     def apply(self, rows: Sequence[Row], place: Callable[[int], Place] | None = None) -> list[list[Row]]:
-        """Return the outputs for some rows.
+        """Returns the outputs for some rows.
 
         Args:
             rows: The rows; a whole window where the transform mixes rows.
@@ -122,7 +122,7 @@ class TransformedShardedSource(WrappingSource):
         return outputs
 
     def reports(self) -> list[DataReport]:
-        """Return the reports that the transform or the parts of a chain count in, each once."""
+        """Returns the reports that the transform or the parts of a chain count in, each once."""
         return reports_of(self.transform_applied)
 
     def rows(self, state: State | None = None) -> RowStream:
@@ -158,7 +158,7 @@ class TransformedShardedSource(WrappingSource):
         emitted, size = state["emitted"], batch_rows(self.transform_applied)
         batch = list(islice(self.source.rows(state["source"]), size)) if emitted else []
         if batch and not mixes_rows(self.transform_applied):
-            batch = batch[: _groups_given(self.apply(batch), emitted)]
+            batch = batch[: _groups_consumed(self.apply(batch), emitted)]
         for report, counts in zip(reports, state["reports"], strict=True):
             report.load_dict(counts)
         if batch:
@@ -185,7 +185,7 @@ class TransformedShardedSource(WrappingSource):
         return list(stacked.stages)
 
     def over(self, source: ShardedDataSource) -> TransformedShardedSource:
-        """Return the same stage over another source."""
+        """Returns the same stage over another source."""
         stage = copy(self)
         stage.source = source
         return stage
@@ -235,7 +235,7 @@ class _RowByRowStream(RowStream):
         return changed
 
     def _changed(self, run: Rows, transform: FieldTransform) -> Rows:
-        """Return a run with its fields changed, in columns where it is columns."""
+        """Returns a run with its fields changed, in columns where it is columns."""
         if not isinstance(run, list):
             return transform.transform_columns(run)
         return [row for outputs in self._owner.apply(run, lambda _: self._stream.origin()) for row in outputs]
@@ -279,7 +279,7 @@ class _BatchedStream(RowStream):
         self._outputs: list[list[Row]] = []
         self._group = 0  # input row of the batch whose outputs are being given
         self._in_group = 0
-        self._emitted = 0
+        self._consumed = 0
 
     def __next__(self) -> Row:
         while True:
@@ -288,16 +288,16 @@ class _BatchedStream(RowStream):
                 if self._in_group < len(group):
                     row = group[self._in_group]
                     self._in_group += 1
-                    self._emitted += 1
+                    self._consumed += 1
                     return row
                 self._group, self._in_group = self._group + 1, 0
             self._transform_next_batch()
 
     def state(self) -> State:
-        given_all = bool(self._outputs) and self._emitted == sum(map(len, self._outputs))
+        given_all = bool(self._outputs) and self._consumed == sum(map(len, self._outputs))
         # Behind the last output nothing of the batch is needed again.
         before, counted = (self._stream.state(), self._count()) if given_all else (self._before, self._counted)
-        state: State = {"source": before, "emitted": 0 if given_all else self._emitted}
+        state: State = {"source": before, "emitted": 0 if given_all else self._consumed}
         if counted:
             state["reports"] = counted
         return state
@@ -321,7 +321,7 @@ class _BatchedStream(RowStream):
                 raise
             self._failure = error  # what the rows read before it become is given first
         self._counted, self._places = counted, places
-        self._before, self._outputs, self._group, self._in_group, self._emitted = before, [], 0, 0, 0
+        self._before, self._outputs, self._group, self._in_group, self._consumed = before, [], 0, 0, 0
         if not batch:
             raise StopIteration
         try:
@@ -344,8 +344,8 @@ class _BatchedStream(RowStream):
         return self._places[row_in_batch] if row_in_batch < len(self._places) else super().origin()
 
 
-def _groups_given(groups: Sequence[Sequence[Row]], outputs: int) -> int:
-    """Return how many groups it took to give so many outputs."""
+def _groups_consumed(groups: Sequence[Sequence[Row]], outputs: int) -> int:
+    """Returns how many groups it took to give so many outputs."""
     given = 0
     for number, group in enumerate(groups):
         given += len(group)

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from easydata_sources.bad_rows.bad_row import Care
-from easydata_sources.rows import Row
 from easydata_sources.source import ShardedDataSource
-from easydata_sources.streams import RowStream, State
+from easydata_sources.streams import RowStream
+from easydata_sources.types import Row, State
 
 if TYPE_CHECKING:
     from easydata_sources.shuffling.access import RowAccess
@@ -27,7 +27,7 @@ class WrappingSource(ShardedDataSource):
 
     @abstractmethod
     def over(self, source: ShardedDataSource) -> ShardedDataSource:
-        """Return the same over another source."""
+        """Returns the same over another source."""
 
     @property
     def is_endless(self) -> bool:
@@ -53,7 +53,7 @@ class SameRowsSource(ShardedDataSource):
 
     @abstractmethod
     def row_source(self) -> ShardedDataSource:
-        """Return the other one."""
+        """Returns the other one."""
 
     def rows(self, state: State | None = None) -> RowStream:
         return self.row_source().rows(state)

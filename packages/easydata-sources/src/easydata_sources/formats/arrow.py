@@ -13,10 +13,10 @@ from easydata_sources.bad_rows.bad_row import BadRow
 from easydata_sources.formats.arrow_input import ArrowFormat, ArrowInput, arrow_input, damage_errors
 from easydata_sources.formats.column_names import check_names
 from easydata_sources.formats.file_source import FileSource
-from easydata_sources.rows import Rows
 from easydata_sources.storage.files import DataFilesLike
 from easydata_sources.storage.retry import RetryPolicy
-from easydata_sources.streams import Chunk, State
+from easydata_sources.streams import Chunk
+from easydata_sources.types import Rows, State
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -108,7 +108,7 @@ class ArrowShardedSource(FileSource):
         return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
     def _batches(self, opened: ArrowInput, reader: _Reader, first: int = 0) -> Iterator[Rows]:
-        """Yield the batches from number `first` on; it must be 0 for a stream."""
+        """Yields the batches from number `first` on; it must be 0 for a stream."""
         import pyarrow as pa
 
         if isinstance(reader, pa.RecordBatchFileReader):
@@ -116,7 +116,7 @@ class ArrowShardedSource(FileSource):
         return iter(reader)
 
     def _batch(self, opened: ArrowInput, reader: _Reader, number: int) -> Rows:
-        """Return a batch, or one bad row if it cannot be read: how many it held, nobody knows."""
+        """Returns a batch, or one bad row if it cannot be read: how many it held, nobody knows."""
         try:
             return reader.get_batch(number)
         except damage_errors() as error:
@@ -126,7 +126,7 @@ class ArrowShardedSource(FileSource):
             return [BadRow(damage)]
 
     def _first_batch(self, shard: int, position: State) -> tuple[int, int]:
-        """Return the number of the batch that holds the position, and of its first row."""
+        """Returns the number of the batch that holds the position, and of its first row."""
         if "batch" in position:
             return position["batch"], position["batch_row"]
         if position["row"] == 0:
@@ -143,7 +143,7 @@ class ArrowShardedSource(FileSource):
         return batch if isinstance(batch, list) else self.checked_columns(shard, row, batch)
 
     def _batch_ends(self, shard: int) -> list[int]:
-        """Return the row number after each record batch."""
+        """Returns the row number after each record batch."""
         if shard not in self._ends:
             with self._open(shard) as (opened, reader):
                 self._ends[shard] = list(accumulate(len(batch) for batch in self._batches(opened, reader)))
@@ -172,7 +172,7 @@ def _is_indexed(reader: _Reader) -> bool:
 
 
 def _batch_at(number: int, start: int, row: int, end: int) -> State:
-    """Return where `row` lies, which is in batch `number`, of the rows `start` to `end`, or the first one behind it."""
+    """Returns where `row` lies, which is in batch `number`, of the rows `start` to `end`, or the first behind it."""
     return {"batch": number, "batch_row": start} if row < end else {"batch": number + 1, "batch_row": end}
 
 

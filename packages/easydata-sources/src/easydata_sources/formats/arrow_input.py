@@ -31,7 +31,7 @@ class WatchedFile:
         return self._raw.closed
 
     def read(self, size: int = -1) -> bytes:
-        """Return up to `size` bytes."""
+        """Returns up to `size` bytes."""
         return self._noted(self._raw.read, size)
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -39,7 +39,7 @@ class WatchedFile:
         return self._noted(self._raw.seek, offset, whence)
 
     def tell(self) -> int:
-        """Return the number of the next byte."""
+        """Returns the number of the next byte."""
         return self._raw.tell()
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class ArrowInput:
         self._watched = watched
 
     def damage(self, error: Exception) -> DataFormatError | None:
-        """Return the error for bytes that make no sense; None if they could not be got."""
+        """Returns the error for bytes that make no sense; None if they could not be got."""
         if getattr(error, "errno", None) is not None or (self._watched is not None and self._watched.failed):
             return None
         size = self._file.size()
@@ -127,7 +127,7 @@ def arrow_input(file: DataFile, expected: ArrowFormat, *, in_ranges: bool = Fals
 
 
 def damage_errors() -> tuple[type[Exception], ...]:
-    """Return what Arrow raises on bytes that make no sense."""
+    """Returns what Arrow raises on bytes that make no sense."""
     import pyarrow as pa
 
     return (pa.ArrowException, OSError, UnicodeError, OverflowError, MemoryError, LookupError)

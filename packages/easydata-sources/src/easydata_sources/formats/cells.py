@@ -29,7 +29,7 @@ class Fault:
 
 
 def faulty_rows(batch: pa.RecordBatch, largest: int) -> Mapping[int, Fault]:
-    """Return the rows of a batch that are damaged, that Python cannot hold, or that have more than `largest` bytes."""
+    """Returns the rows of a batch that are damaged, that Python cannot hold, or that have more than `largest` bytes."""
     found: dict[int, Fault] = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         for index, said in _faulty_cells(column):
@@ -42,7 +42,7 @@ def faulty_rows(batch: pa.RecordBatch, largest: int) -> Mapping[int, Fault]:
 
 
 def good_runs(faults: Mapping[int, Fault], rows: int) -> Iterator[tuple[int, int]]:
-    """Yield (first, behind the last) of every run of rows between the faulty ones."""
+    """Yields (first, behind the last) of every run of rows between the faulty ones."""
     start = 0
     for index in [*sorted(faults), rows]:
         if start < index:
@@ -68,7 +68,7 @@ def _faulty_cells(column: pa.Array) -> Iterator[tuple[int, str]]:
 
 
 def _by_itself(column: pa.Array) -> pa.Array:
-    """Return a slice without the values inside lists and dictionaries that belong to other rows, which are checked too.
+    """Returns a slice without the values inside lists and dictionaries of other rows, which are checked too.
 
     Unsound slices come back as they are.
     """
@@ -96,7 +96,7 @@ def _by_itself(column: pa.Array) -> pa.Array:
 
 
 def _own_offsets(column: pa.Array) -> tuple[tuple[int, int], pa.Array]:
-    """Return (first value, how many) of the lists of a slice, and their offsets counted from there."""
+    """Returns (first value, how many) of the lists of a slice, and their offsets counted from there."""
     import pyarrow as pa
 
     offsets = column.offsets.to_numpy()
@@ -105,7 +105,7 @@ def _own_offsets(column: pa.Array) -> tuple[tuple[int, int], pa.Array]:
 
 
 def _validate(column: pa.Array) -> str | None:
-    """Return what is wrong with a column, if anything."""
+    """Returns what is wrong with a column, if anything."""
     import pyarrow as pa
 
     try:
@@ -153,7 +153,7 @@ def _fields(kind: pa.DataType) -> list[pa.Field]:
 
 
 def _too_large(batch: pa.RecordBatch, start: int, stop: int, largest: int) -> Iterator[tuple[int, int]]:
-    """Yield (row, its bytes), looking closer only at parts that are large enough to hold such a row."""
+    """Yields (row, its bytes), looking closer only at parts that are large enough to hold such a row."""
     stack = [(start, stop)]
     measure: Callable[[pa.RecordBatch], int] = _bytes
     while stack:

@@ -9,13 +9,13 @@ from easydata_sources.storage.files import DataFile
 
 
 def repeated_names(names: Sequence[str]) -> list[str]:
-    """Return the names that occur more than once, in order."""
+    """Returns the names that occur more than once, in order."""
     seen: set[str] = set()
     return list(dict.fromkeys(name for name in names if name in seen or seen.add(name)))
 
 
 def check_names(file: DataFile, names: Sequence[str]) -> None:
-    """Raise if columns of a file share a name.
+    """Raises if columns of a file share a name.
 
     Raises:
         DataFormatError: Naming them; reason `duplicate_names`.

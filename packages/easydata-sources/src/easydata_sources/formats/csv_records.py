@@ -41,7 +41,7 @@ class CsvRecords:
         self._begin(offset)
 
     def next_record(self) -> list[str] | None:
-        """Return the values of the next record; None at the end.
+        """Returns the values of the next record; None at the end.
 
         Raises:
             DataFormatError: If it cannot be read; reading may go on behind it, unless the reason is `damaged_file`.
@@ -125,7 +125,7 @@ class CsvRecords:
         return self._broken(f"a quote that is not closed within {size:,} bytes", "broken_csv")
 
     def too_large(self, size: int) -> DataFormatError:
-        """Return the error for a record of `size` bytes."""
+        """Returns the error for a record of `size` bytes."""
         return DataFormatError(
             "A row is larger than rows may be.",
             file=self._file.name,
@@ -208,7 +208,7 @@ class _Lines:
             return line.text.decode(errors="surrogateescape") + "\n"
 
     def next_line(self, *, hold: bool = True) -> _Line | None:
-        """Return the next line as it is; None at the end, or where the file cannot be read on.
+        """Returns the next line as it is; None at the end, or where the file cannot be read on.
 
         Args:
             hold: Whether it may be given back.

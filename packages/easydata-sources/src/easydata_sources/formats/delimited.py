@@ -10,11 +10,11 @@ from easydata_sources.errors import DataFormatError
 from easydata_sources.formats.column_names import check_names
 from easydata_sources.formats.csv_records import CsvRecords
 from easydata_sources.formats.file_source import FileSource, stepped_over
-from easydata_sources.rows import Row
 from easydata_sources.storage.compression import with_compressions
 from easydata_sources.storage.files import DataFile, DataFilesLike
 from easydata_sources.storage.retry import RetryPolicy
-from easydata_sources.streams import Chunk, State
+from easydata_sources.streams import Chunk
+from easydata_sources.types import Row, State
 
 CSV_EXTENSIONS = with_compressions((".csv",))
 TSV_EXTENSIONS = with_compressions((".tsv",))
@@ -90,7 +90,7 @@ class CsvShardedSource(FileSource):
         return names
 
     def _rows(self, shard: int, row: int, names: list[str], records: CsvRecords) -> Iterator[tuple[Row, int]]:
-        """Yield (row, byte behind it) from row number `row` on, which is the next record."""
+        """Yields (row, byte behind it) from row number `row` on, which is the next record."""
         while True:
             begin = records.offset
             values = None

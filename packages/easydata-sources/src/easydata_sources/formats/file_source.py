@@ -14,18 +14,16 @@ from typing import TYPE_CHECKING, Any, Self
 from easydata_sources.bad_rows.bad_row import FILE_FAULTS, BadRow, Care
 from easydata_sources.errors import DataFormatError
 from easydata_sources.formats.cells import Fault, faulty_rows, good_runs
-from easydata_sources.identity import Identity, file_identity
-from easydata_sources.rows import Row, Rows, rows_as_dicts
+from easydata_sources.identity import file_identity
+from easydata_sources.rows import rows_as_dicts
 from easydata_sources.source import ShardInfo, shard_index
 from easydata_sources.storage.as_listed import as_listed
 from easydata_sources.storage.compression import compression_of
 from easydata_sources.storage.files import DataFile, DataFilesLike, expand_data_files
 from easydata_sources.storage.partitions import Partition, add_partition, partitions_of
 from easydata_sources.storage.retry import RetryPolicy, call_resiliently, read_resiliently
-from easydata_sources.streams import (
-    Chunk,
-    State,
-)
+from easydata_sources.streams import Chunk
+from easydata_sources.types import Identity, Row, Rows, State
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,11 +91,11 @@ class FileSource(ChunkedSource):
 
     @abstractmethod
     def reading_options(self) -> dict[str, Any]:
-        """Return the options that decide what rows a file gives."""
+        """Returns the options that decide what rows a file gives."""
 
     @abstractmethod
     def read_file(self, shard: int, position: State) -> Iterator[Chunk]:
-        """Yield the file's rows from the position on, in one try."""
+        """Yields the file's rows from the position on, in one try."""
 
     def position_after(self, shard: int, row: int) -> State | None:
         if self.care.marks and row == self.shard_length(shard):
@@ -113,7 +111,7 @@ class FileSource(ChunkedSource):
 
     @abstractmethod
     def hints_after(self, shard: int, row: int) -> State | None:
-        """Return what a position after `row` rows of the file says besides shard and row; None = only reading tells."""
+        """Returns what a position after `row` rows of the file says beside shard and row; None = only reading tells."""
 
     def shard_length(self, shard: int) -> int:
         if shard not in self._lengths:
@@ -132,10 +130,10 @@ class FileSource(ChunkedSource):
 
     @abstractmethod
     def count_rows(self, shard: int) -> int:
-        """Return the file's number of rows, in one try."""
+        """Returns the file's number of rows, in one try."""
 
     def resiliently(self, shard: int, function: Callable[[], Any]) -> Any:
-        """Return `function()`, repeated after network failures if the file is remote.
+        """Returns `function()`, repeated after network failures if the file is remote.
 
         Raises:
             DataFormatError: Among others, if the file is not the one that was listed.
@@ -149,7 +147,7 @@ class FileSource(ChunkedSource):
     def columns(
         self, shard: int, row: int, batch: pa.RecordBatch, extra: Callable[[int], State] | None = None
     ) -> Iterator[Chunk]:
-        """Yield a run of columns as a chunk, unless it holds rows that are too large.
+        """Yields a run of columns as a chunk, unless it holds rows that are too large.
 
         Args:
             shard: Where it comes from.
@@ -170,7 +168,7 @@ class FileSource(ChunkedSource):
         raise self._fault(shard, row + first, faults[first])
 
     def checked_columns(self, shard: int, row: int, batch: pa.RecordBatch) -> Rows:
-        """Return a run of columns with bad rows in place of those that cannot be used, or raise."""
+        """Returns a run of columns with bad rows in place of those that cannot be used, or raise."""
         faults = faulty_rows(batch, self.care.largest_row_bytes)
         if not faults:
             return batch
@@ -180,7 +178,7 @@ class FileSource(ChunkedSource):
         raise self._fault(shard, row + first, faults[first])
 
     def gathered(self, shard: int, row: int, offset: int, values: Iterator[tuple[Row, int]]) -> Iterator[Chunk]:
-        """Yield chunks of rows whose position also holds a byte offset; rows in front of a failure are given before it.
+        """Yields chunks of rows whose position also holds a byte offset; rows in front of a failure come before it.
 
         Args:
             shard: Where they come from.
@@ -207,7 +205,7 @@ class FileSource(ChunkedSource):
             row, offset = row + len(rows), offsets[-1]
 
     def too_large(self, shard: int, row: int, size: int) -> DataFormatError:
-        """Return the error for a row of `size` bytes."""
+        """Returns the error for a row of `size` bytes."""
         return DataFormatError(
             "A row is larger than rows may be.",
             file=self.files[shard].name,
@@ -219,7 +217,7 @@ class FileSource(ChunkedSource):
         )
 
     def block_access(self, block_sizes: Callable[[int], Sequence[int]], read: Callable[[int, int], Rows]) -> RowAccess:
-        """Return random access by blocks that never reach over a file.
+        """Returns random access by blocks that never reach over a file.
 
         Args:
             block_sizes: Rows in each block of a shard, in one try.
@@ -262,7 +260,7 @@ class FileSource(ChunkedSource):
 
     @abstractmethod
     def rows_as_listed(self, shard: int) -> int | None:
-        """Return the file's number of rows if it says so itself; None = they must be counted."""
+        """Returns the file's number of rows if it says so itself; None = they must be counted."""
 
     def _marked_columns(self, batch: pa.RecordBatch, faults: Mapping[int, Fault], shard: int, row: int) -> list[Row]:
         rows: list[Row] = [{}] * batch.num_rows
@@ -310,7 +308,7 @@ class FileSource(ChunkedSource):
         return replace(chunk, rows=add_partition(chunk.rows, partition)) if partition else chunk
 
     def _marked(self, shard: int, position: State) -> Iterator[Chunk]:
-        """Yield the shard's chunks; where reading fails, the rest of the shard is one bad row."""
+        """Yields the shard's chunks; where reading fails, the rest of the shard is one bad row."""
         if position.get("broken"):
             return
         at = position

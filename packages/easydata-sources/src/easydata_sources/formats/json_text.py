@@ -34,7 +34,7 @@ class JsonFaultError(ValueError):
 
 
 def parse_json(text: str) -> Any:
-    """Return the value that a text is.
+    """Returns the value that a text is.
 
     Raises:
         JsonFaultError: If it is none.
@@ -47,7 +47,7 @@ def parse_json(text: str) -> Any:
 
 
 def parse_json_at(text: str, at: int) -> tuple[Any, int]:
-    """Return the value that begins at a character, which must not be white space, and the character behind it.
+    """Returns the value that begins at a character, which must not be white space, and the character behind it.
 
     Raises:
         JsonFaultError: If there is none, or it does not end.

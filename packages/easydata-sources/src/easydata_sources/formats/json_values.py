@@ -14,9 +14,9 @@ from typing import BinaryIO
 from easydata_sources.bad_rows.bad_row import BadRow, Care
 from easydata_sources.errors import DataFormatError
 from easydata_sources.formats.json_text import JsonFaultError, parse_json_at
-from easydata_sources.rows import Row
 from easydata_sources.storage.compression import open_at
 from easydata_sources.storage.files import DataFile
+from easydata_sources.types import Row
 
 _BLOCK_BYTES = 1 << 18
 _SHOWN = 1 << 12
@@ -28,7 +28,7 @@ PLAIN = Care()
 def read_json_values(
     file: DataFile, *, offset: int, row: int, array: bool, care: Care = PLAIN
 ) -> Iterator[tuple[Row, int]]:
-    """Yield (object, byte after it).
+    """Yields (object, byte after it).
 
     Args:
         file: The file.
@@ -86,7 +86,7 @@ class _Reader:
         return True
 
     def value(self) -> tuple[Row, int]:
-        """Return the object that comes next, or the mark of a bad row, and the byte after it."""
+        """Returns the object that comes next, or the mark of a bad row, and the byte after it."""
         self._peek()
         begin = self._offset
         found, end = self._parse()
@@ -109,7 +109,7 @@ class _Reader:
         return found, self._offset
 
     def _parse(self) -> tuple[Row | DataFormatError, int | None]:
-        """Return the next object or why it is none, and the character behind it if that is known."""
+        """Returns the next object or why it is none, and the character behind it if that is known."""
         while True:
             try:
                 value, end = parse_json_at(self._text, self._at)
@@ -225,7 +225,7 @@ class _Reader:
 
 
 def _match_end(pattern: re.Pattern[str], text: str, at: int) -> int:
-    """Return where the match of a pattern ends that matches nothing at least."""
+    """Returns where the match of a pattern ends that matches nothing at least."""
     match = pattern.match(text, at)
     assert match is not None
     return match.end()

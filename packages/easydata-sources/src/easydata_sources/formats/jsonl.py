@@ -18,11 +18,11 @@ from easydata_sources.formats.json_text import JsonFaultError, parse_json
 from easydata_sources.formats.json_values import read_json_values
 from easydata_sources.formats.line_index import LineIndex
 from easydata_sources.formats.lines import BOM, LineRun, read_line_runs
-from easydata_sources.rows import Row, Rows
 from easydata_sources.storage.compression import compression_of, open_at, with_compressions
 from easydata_sources.storage.files import DataFilesLike
 from easydata_sources.storage.retry import RetryPolicy
-from easydata_sources.streams import Chunk, State
+from easydata_sources.streams import Chunk
+from easydata_sources.types import Row, Rows, State
 
 if TYPE_CHECKING:
     from easydata_sources.shuffling.access import RowAccess
@@ -124,7 +124,7 @@ class JsonShardedSource(FileSource):
         return "documents" if first_line == b"{" else "lines"
 
     def _offset(self, shard: int, position: State) -> int:
-        """Return the byte after the line of the row before, without parsing."""
+        """Returns the byte after the line of the row before, without parsing."""
         if "offset" in position:
             return position["offset"]
         return self._index(shard).offset_after(position["row"]) if position["row"] else 0

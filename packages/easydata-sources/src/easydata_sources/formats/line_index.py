@@ -77,12 +77,12 @@ class LineIndex:
         return self.first_rows[-1]
 
     def runs(self, number: int) -> Iterator[LineRun]:
-        """Yield the lines of a span."""
+        """Yields the lines of a span."""
         span = self.spans[number]
         return read_line_runs(self.file, span.offset, stop=span.offset + span.bytes, longest=self.longest)
 
     def offset_after(self, rows: int) -> int:
-        """Return the byte after the line of the last of the first `rows` rows, reading at most one span."""
+        """Returns the byte after the line of the last of the first `rows` rows, reading at most one span."""
         last = min(rows, self.first_rows[-1]) - 1
         if last < 0:
             return 0
@@ -92,7 +92,7 @@ class LineIndex:
 
 
 def _spans(file: DataFile, blank_lines_count: bool, longest: int) -> Iterator[Span]:
-    """Yield the spans of a file, and those in front of a failure before raising it."""
+    """Yields the spans of a file, and those in front of a failure before raising it."""
     begin, end, rows = 0, 0, 0
     failure = None
     try:
@@ -110,7 +110,7 @@ def _spans(file: DataFile, blank_lines_count: bool, longest: int) -> Iterator[Sp
 
 
 def _row_bounds(file: DataFile, blank_lines_count: bool, longest: int) -> Iterator[tuple[int, int]]:
-    """Yield (first byte, byte after the newline) of every row."""
+    """Yields (first byte, byte after the newline) of every row."""
     for run in read_line_runs(file, longest=longest):
         yield from _bounds(run, blank_lines_count)
 

@@ -28,13 +28,13 @@ class LineRun:
     """Bytes of the one line, if it is longer than lines may be."""
 
     def starts(self) -> list[int]:
-        """Return the byte at which each line begins, and at the end the byte after the run."""
+        """Returns the byte at which each line begins, and at the end the byte after the run."""
         if self.too_long is not None:
             return [self.offset, self.offset + self.too_long + 1]
         return list(accumulate((len(line) + 1 for line in self.lines), initial=self.offset))
 
     def rows(self, *, blank_lines_count: bool) -> list[int]:
-        """Return the indices of the lines that are rows.
+        """Returns the indices of the lines that are rows.
 
         Args:
             blank_lines_count: Whether a line of nothing but white space is one. One that is too long always is.
@@ -47,7 +47,7 @@ class LineRun:
 def read_line_runs(
     file: DataFile, offset: int = 0, *, stop: int | None = None, longest: int = LARGEST_ROW_BYTES
 ) -> Iterator[LineRun]:
-    """Yield the file's lines from byte `offset` on, which must be the beginning of a line.
+    """Yields the file's lines from byte `offset` on, which must be the beginning of a line.
 
     The last line counts whether or not a newline ends it; no line of zero bytes is made up after a final
     newline. No more is held in memory than a line of the longest length and a block.

@@ -18,10 +18,11 @@ from easydata_sources.errors import DataFormatError
 from easydata_sources.formats.arrow_input import ArrowFormat, ArrowInput, arrow_input, damage_errors
 from easydata_sources.formats.column_names import check_names
 from easydata_sources.formats.file_source import FileSource
-from easydata_sources.rows import Rows, concat_rows, table_as_batch
+from easydata_sources.rows import concat_rows, table_as_batch
 from easydata_sources.storage.files import DataFile, DataFilesLike
 from easydata_sources.storage.retry import RetryPolicy
-from easydata_sources.streams import Chunk, State
+from easydata_sources.streams import Chunk
+from easydata_sources.types import Rows, State
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -130,7 +131,7 @@ class ParquetShardedSource(FileSource):
             return concat_rows(runs)
 
     def _group_runs(self, shard: int, opened: ArrowInput, file: pq.ParquetFile, group: int) -> Iterator[Rows]:
-        """Yield the rows of a row group in order; behind a damage bad rows, if those are marked."""
+        """Yields the rows of a row group in order; behind a damage bad rows, if those are marked."""
         ends = self._group_ends_of(shard, opened, file)
         first = ends[group - 1] if group else 0
         rows, given = ends[group] - first, 0
@@ -168,14 +169,14 @@ class ParquetShardedSource(FileSource):
             yield batch if names is None else batch.select(names)
 
     def _names_in(self, file: pq.ParquetFile) -> list[str] | None:
-        """Return the columns to read of a file; None = all."""
+        """Returns the columns to read of a file; None = all."""
         if self._columns is None:
             return None
         names = set(file.schema_arrow.names)
         return [name for name in self._columns if name in names]  # others are named by its folders
 
     def _group_ends(self, shard: int) -> list[int]:
-        """Return the row number after each row group, from the footer."""
+        """Returns the row number after each row group, from the footer."""
         if shard not in self._ends:
             with self._open(shard) as (opened, file):
                 self._group_ends_of(shard, opened, file)

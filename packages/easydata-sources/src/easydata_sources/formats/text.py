@@ -10,11 +10,11 @@ from easydata_sources.errors import DataFormatError
 from easydata_sources.formats.file_source import FileSource
 from easydata_sources.formats.line_index import LineIndex
 from easydata_sources.formats.lines import LineRun, read_line_runs
-from easydata_sources.rows import Row, Rows
 from easydata_sources.storage.compression import compression_of, with_compressions
 from easydata_sources.storage.files import DataFilesLike
 from easydata_sources.storage.retry import RetryPolicy
-from easydata_sources.streams import Chunk, State
+from easydata_sources.streams import Chunk
+from easydata_sources.types import Row, Rows, State
 
 if TYPE_CHECKING:
     from easydata_sources.shuffling.access import RowAccess

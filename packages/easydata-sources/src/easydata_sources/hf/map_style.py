@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, final
 from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.chunked import ChunkedSource
 from easydata_sources.errors import DataFormatError
-from easydata_sources.identity import Identity, function_identity, table_identity
-from easydata_sources.rows import Row, Rows, as_arrow_structs, table_as_batch
+from easydata_sources.identity import function_identity, table_identity
+from easydata_sources.rows import as_arrow_structs, table_as_batch
 from easydata_sources.shuffling.gather import Gather
 from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
 from easydata_sources.storage.files import DataFile
-from easydata_sources.streams import Chunk, State
+from easydata_sources.streams import Chunk
+from easydata_sources.types import Identity, Row, Rows, State
 
 if TYPE_CHECKING:
     import datasets
@@ -77,7 +78,7 @@ class MapStyleSource(ChunkedSource):
         return self._as_rows(self._dataset[wanted], len(indices), indices[0] if indices else 0)
 
     def _as_rows(self, read: Any, wanted: int, first: int) -> Rows:
-        """Return what the library gave for some rows.
+        """Returns what the library gave for some rows.
 
         Args:
             read: An Arrow table, or lists by column.
@@ -113,7 +114,7 @@ class MapStyleSource(ChunkedSource):
 
 
 def _formatted(dataset: datasets.Dataset) -> datasets.Dataset:
-    """Return the data set set to hand out Arrow tables, or dicts of lists where the library must compute values."""
+    """Returns the data set set to hand out Arrow tables, or dicts of lists where the library must compute values."""
     from datasets.features import features
 
     if dataset.format["type"] == "custom":
@@ -124,7 +125,7 @@ def _formatted(dataset: datasets.Dataset) -> datasets.Dataset:
 
 
 def with_structs(row: Mapping[str, Any], features: Mapping[str, Any] | None) -> Row:
-    """Return the row with what the library decoded from Arrow structs marked as such; JSON that it decoded is exact."""
+    """Returns the row with what the library decoded from Arrow structs marked as such; JSON it decoded is exact."""
     return {
         name: value if _holds_json((features or {}).get(name)) else as_arrow_structs(value)
         for name, value in row.items()

@@ -34,7 +34,7 @@ class StreamOrder:
 
 
 def stream_order(dataset: datasets.IterableDataset) -> StreamOrder:
-    """Return what is known of the order of a data set."""
+    """Returns what is known of the order of a data set."""
     stages = list(_stages(dataset))
     generators = [stage.generator for stage in stages if hasattr(stage, "generator")]
     states = repr([generator.bit_generator.state for generator in generators])
@@ -47,7 +47,7 @@ def stream_order(dataset: datasets.IterableDataset) -> StreamOrder:
 
 
 def _stages(dataset: datasets.IterableDataset) -> Iterator[Any]:
-    """Yield the stages of a stream; they hold the stages before them, and the library has no public way to ask."""
+    """Yields the stages of a stream; they hold the stages before them, and the library has no public way to ask."""
     waiting, seen = [dataset._ex_iterable], set()
     while waiting:
         stage = waiting.pop(0)

@@ -15,7 +15,7 @@ _SPLITS = "dataset_dict.json"
 
 
 def saved_files(filesystem: AbstractFileSystem, folder: str) -> list[str] | None:
-    """Return the Arrow files of a data set that was saved with `save_to_disk`, in order; None if it is no such folder.
+    """Returns the Arrow files of a data set that was saved with `save_to_disk`, in order; None if it is no such folder.
 
     Other Arrow files may lie beside them: those of an earlier, longer data set, or caches of `map`.
 

@@ -15,10 +15,10 @@ from easydata_sources.combined.wrapping import SameRowsSource, WrappingSource
 from easydata_sources.errors import DataError, DataFilesNotFoundError, MissingExtraError
 from easydata_sources.hf.map_style import MapStyleSource
 from easydata_sources.hf.streaming import StreamingSource
-from easydata_sources.identity import Identity
 from easydata_sources.source import ShardedDataSource, ShardInfo
 from easydata_sources.storage.files import DataFile
 from easydata_sources.storage.server_faults import told_in_our_words
+from easydata_sources.types import Identity
 
 if TYPE_CHECKING:
     import datasets

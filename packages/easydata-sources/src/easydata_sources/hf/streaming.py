@@ -15,10 +15,10 @@ from easydata_sources.combined.single_shard import SingleShardSource
 from easydata_sources.errors import DataError, DataFormatError
 from easydata_sources.hf.map_style import with_structs
 from easydata_sources.hf.order import StreamOrder, stream_order
-from easydata_sources.identity import UNIDENTIFIED, Identity, rows_digest
-from easydata_sources.rows import Row
+from easydata_sources.identity import UNIDENTIFIED, rows_digest
 from easydata_sources.shuffling.permutation import mix_key
-from easydata_sources.streams import Place, RowStream, State, beyond_the_end
+from easydata_sources.streams import RowStream, beyond_the_end
+from easydata_sources.types import Identity, Place, Row, State
 
 if TYPE_CHECKING:
     import datasets
@@ -107,7 +107,7 @@ class _StreamingRows(RowStream):
             raise _other_order(shard, order)
         self._epoch = epoch if state is None else state.get("epoch", 0)
         self._before: State | None = state["stream"] if state else None
-        self._emitted: int = state["emitted"] if state else 0  # since `_before`; with a buffer, since the start
+        self._consumed: int = state["emitted"] if state else 0  # since `_before`; with a buffer, since the start
         self._row: int = state["row"] if state else 0
         self._waiting: deque[Row] = deque()
         self._dataset: datasets.IterableDataset | None = None
@@ -118,12 +118,12 @@ class _StreamingRows(RowStream):
         if not self._waiting:
             self._read_on()
         row = self._waiting.popleft()
-        self._emitted += 1
+        self._consumed += 1
         self._row += 1
         return row
 
     def state(self) -> State:
-        state: State = {"stream": copy.deepcopy(self._before), "emitted": self._emitted, "row": self._row}
+        state: State = {"stream": copy.deepcopy(self._before), "emitted": self._consumed, "row": self._row}
         if self._order.digest is not None:
             state["order"] = self._order.digest
         if self._epoch:
@@ -143,10 +143,10 @@ class _StreamingRows(RowStream):
         rows: list[Row] = []
         try:
             dataset, iterator = self._opened()
-            if self._emitted == _RUN_ROWS and not self._order.buffered:
-                self._before, self._emitted = dataset.state_dict(), 0
+            if self._consumed == _RUN_ROWS and not self._order.buffered:
+                self._before, self._consumed = dataset.state_dict(), 0
             # Runs begin at every 256th row, wherever reading began: equal positions are told in equal words.
-            wanted = _RUN_ROWS if self._order.buffered else _RUN_ROWS - self._emitted
+            wanted = _RUN_ROWS if self._order.buffered else _RUN_ROWS - self._consumed
             features = dataset.features
             rows.extend(with_structs(row, features) for row in islice(iterator, wanted))
         except BaseException as error:
@@ -163,7 +163,7 @@ class _StreamingRows(RowStream):
         self._waiting.extend(rows)
 
     def _opened(self) -> tuple[datasets.IterableDataset, Iterator[Mapping[str, Any]]]:
-        """Return a data set and its iterator at the present position."""
+        """Returns a data set and its iterator at the present position."""
         if self._iterator is None:
             self._open()
         assert self._dataset is not None
@@ -177,13 +177,13 @@ class _StreamingRows(RowStream):
         if self._before is not None:
             dataset.load_state_dict(self._before)
         iterator = iter(dataset)
-        found = sum(1 for _ in islice(iterator, self._emitted))
-        if found < self._emitted:
-            raise beyond_the_end(f"{self._shard} ends {self._emitted - found} rows before row {self._row}")
+        found = sum(1 for _ in islice(iterator, self._consumed))
+        if found < self._consumed:
+            raise beyond_the_end(f"{self._shard} ends {self._consumed - found} rows before row {self._row}")
         self._dataset, self._iterator = dataset, iterator
 
     def _told(self, error: Exception, row: int | None) -> Exception:
-        """Return the error that says where reading failed: of data it cannot read, else the one that was raised."""
+        """Returns the error that says where reading failed: of data it cannot read, else the one that was raised."""
         if isinstance(error, DataError) or not isinstance(error, _UNREADABLE):
             return error
         failure = DataFormatError(
@@ -199,7 +199,7 @@ class _StreamingRows(RowStream):
 
 
 def _file_systems_by_class() -> dict[int, Any]:
-    """Return what a copy shares with its original, as `copy.deepcopy` takes it: fsspec's tables of file systems.
+    """Returns what a copy shares with its original, as `copy.deepcopy` takes it: fsspec's tables of file systems.
 
     A data set may hold one, by way of the file system it reads from. To copy it would make a file system for this
     thread, which enters the very table that is being gone through.

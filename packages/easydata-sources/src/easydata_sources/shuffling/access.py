@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import final
 
-from easydata_sources.rows import Rows, concat_rows, slice_rows, take_rows
-from easydata_sources.streams import Place
+from easydata_sources.rows import concat_rows, slice_rows, take_rows
+from easydata_sources.types import Place, Rows
 
 _SLICE_ROWS = 1024
 
@@ -33,15 +33,15 @@ class RowAccess(ABC):
 
     @abstractmethod
     def read(self, block: int) -> Rows:
-        """Return the rows of one block."""
+        """Returns the rows of one block."""
 
     @abstractmethod
     def place(self, block: int, row: int) -> Place:
-        """Return the shard and row that row `row` of a block is."""
+        """Returns the shard and row that row `row` of a block is."""
 
     @abstractmethod
     def take(self, indices: Sequence[int]) -> Rows:
-        """Return the rows with these numbers in the source's order; only if `exact`."""
+        """Returns the rows with these numbers in the source's order; only if `exact`."""
 
 
 @final

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from easydata_sources.rows import Rows, concat_rows, take_rows
+from easydata_sources.rows import concat_rows, take_rows
+from easydata_sources.types import Rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +29,7 @@ class Gather:
         self._ends = np.cumsum([batch.num_rows for batch in self._batches])
 
     def __call__(self, indices: Sequence[int]) -> Rows:
-        """Return the rows with these numbers, in that order."""
+        """Returns the rows with these numbers, in that order."""
         import numpy as np
 
         wanted = np.asarray(indices, np.int64)

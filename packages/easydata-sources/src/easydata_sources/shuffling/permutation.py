@@ -31,7 +31,7 @@ _BELOW_ZERO = 0x8CB92BA72F3D8DD7
 
 
 def permute(positions: np.ndarray, size: int, key: int) -> np.ndarray:
-    """Return where the positions are sent by the permutation of 0…size-1 with this key.
+    """Returns where the positions are sent by the permutation of 0…size-1 with this key.
 
     Args:
         positions: int64[n], each in 0…size-1.
@@ -48,7 +48,7 @@ def permute(positions: np.ndarray, size: int, key: int) -> np.ndarray:
 
 @lru_cache(maxsize=32)
 def _whole(size: int, key: int) -> np.ndarray:
-    """Return where all of 0…size-1 are sent: walking a table costs less than encrypting again and again."""
+    """Returns where all of 0…size-1 are sent: walking a table costs less than encrypting again and again."""
     import numpy as np
 
     half, keys = _cipher(size, key)
@@ -65,7 +65,7 @@ def _permute(positions: np.ndarray, size: int, key: int) -> np.ndarray:
 
 
 def _cipher(size: int, key: int) -> tuple[np.uint64, list[np.uint64]]:
-    """Return the bits of half a number, and the keys of the rounds."""
+    """Returns the bits of half a number, and the keys of the rounds."""
     import numpy as np
 
     half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
@@ -84,7 +84,7 @@ def _walked(values: np.ndarray, size: int, encrypt: Callable[[np.ndarray], np.nd
 
 
 def mix_key(*parts: int) -> int:
-    """Return one 64-bit key from several integers of any size and sign; order matters, and every bit counts.
+    """Returns one 64-bit key from several integers of any size and sign; order matters, and every bit counts.
 
     Raises:
         DataError: If one of them is no integer.

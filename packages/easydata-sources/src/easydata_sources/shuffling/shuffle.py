@@ -23,19 +23,12 @@ from typing import final
 from easydata_sources.combined.single_shard import SingleShardSource
 from easydata_sources.combined.wrapping import WrappingSource
 from easydata_sources.errors import DataError
-from easydata_sources.identity import Identity
 from easydata_sources.rows import concat_rows, take_rows
 from easydata_sources.shuffling.access import RowAccess
 from easydata_sources.shuffling.permutation import mix_key, permute
 from easydata_sources.source import ShardedDataSource
-from easydata_sources.streams import (
-    Chunk,
-    ChunkReader,
-    ChunkStream,
-    Place,
-    RowStream,
-    State,
-)
+from easydata_sources.streams import Chunk, ChunkReader, ChunkStream, RowStream
+from easydata_sources.types import Identity, Place, State
 
 _CHUNK_ROWS = 1024
 _STRETCH_ROWS = 1 << 14
@@ -105,7 +98,7 @@ class _ShuffledReader(ChunkReader):
         self.total = sum(access.block_rows)
 
     def start(self, state: State | None) -> State:
-        """Return the position to begin at, or raise if it is one of other data."""
+        """Returns the position to begin at, or raise if it is one of other data."""
         if state is None:
             return self.position(0)
         if state.get("rows") != self.total:
@@ -116,7 +109,7 @@ class _ShuffledReader(ChunkReader):
         return state
 
     def position(self, position: int) -> State:
-        """Return a position as a state."""
+        """Returns a position as a state."""
         return {"position": position, "rows": self.total}
 
     def seek(self, start: State, rows: int) -> tuple[State, int]:
@@ -146,7 +139,7 @@ class _SingleRows(_ShuffledReader):
         return 0
 
     def _runs(self, first: int) -> Iterator[tuple[int, list[int]]]:
-        """Yield (position, numbers of the rows from there on), computed for more rows at a time the longer it goes."""
+        """Yields (position, numbers of the rows from there on), computed for more rows at a time the longer it goes."""
         import numpy as np
 
         stretch = _CHUNK_ROWS
@@ -200,7 +193,7 @@ class _Windows(_ShuffledReader):
             )
 
     def _plan(self) -> list[list[int]]:
-        """Return the blocks of each window: permuted blocks, as many as it takes to fill the window."""
+        """Returns the blocks of each window: permuted blocks, as many as it takes to fill the window."""
         import numpy as np
 
         sizes = self.access.block_rows

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import final
 
-from easydata_sources.rows import Row
 from easydata_sources.shuffling.permutation import mix_key, permute
 from easydata_sources.source import ShardedDataSource
-from easydata_sources.streams import Place, RowStream, State, beyond_the_end, read_with_places
+from easydata_sources.streams import RowStream, beyond_the_end, read_with_places
+from easydata_sources.types import Place, Row, State
 
 
 @final
@@ -38,29 +38,29 @@ class InOrderShuffle(RowStream):
         self._rows: list[Row] = []
         self._places: list[Place] = []
         self._order: list[int] = []
-        self._given = 0
+        self._consumed = 0
         if state and state["emitted"]:
             self._read_window()
             if state["emitted"] > len(self._rows):
                 raise beyond_the_end(f"{state['emitted']} rows of a shuffled window of {len(self._rows)} were given")
-            self._given = state["emitted"]
+            self._consumed = state["emitted"]
 
     def __next__(self) -> Row:
-        if self._given == len(self._rows):
+        if self._consumed == len(self._rows):
             self._read_window()
-        row = self._rows[self._order[self._given]]
-        self._given += 1
+        row = self._rows[self._order[self._consumed]]
+        self._consumed += 1
         return row
 
     def state(self) -> State:
-        if self._given == len(self._rows):
+        if self._consumed == len(self._rows):
             return {"window": self._window + 1, "source": self._stream.state(), "emitted": 0}
-        return {"window": self._window, "source": self._before, "emitted": self._given}
+        return {"window": self._window, "source": self._before, "emitted": self._consumed}
 
     def origin(self) -> Place:
-        if not self._given:
+        if not self._consumed:
             return super().origin()
-        return self._places[self._order[self._given - 1]]
+        return self._places[self._order[self._consumed - 1]]
 
     def _read_window(self) -> None:
         import numpy as np
@@ -75,7 +75,7 @@ class InOrderShuffle(RowStream):
             raise
         if not rows:
             raise StopIteration
-        self._window, self._before, self._given = self._window + 1, before, 0
+        self._window, self._before, self._consumed = self._window + 1, before, 0
         self._rows, self._places = rows, places
         self._order = permute(np.arange(len(rows)), len(rows), mix_key(self._key, self._window)).tolist()
 

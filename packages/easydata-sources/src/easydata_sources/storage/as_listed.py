@@ -12,7 +12,7 @@ from easydata_sources.storage.server_faults import reading_failed
 
 @contextmanager
 def as_listed(file: DataFile) -> Iterator[None]:
-    """Raise if the file is not the one that was listed: before and after reading, or where reading it fails.
+    """Raises if the file is not the one that was listed: before and after reading, or where reading it fails.
 
     A remote file is asked only where reading fails, as each question is a request.
     """

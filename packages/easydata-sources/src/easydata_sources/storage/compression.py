@@ -23,12 +23,12 @@ _SKIP_BYTES = 1 << 20
 
 
 def compression_of(file: DataFile) -> str | None:
-    """Return the codec that the file's extension names; None = plain."""
+    """Returns the codec that the file's extension names; None = plain."""
     return next((codec for ending, codec in COMPRESSIONS.items() if file.filename.endswith(ending)), None)
 
 
 def with_compressions(extensions: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the extensions, each also followed by every compression's."""
+    """Returns the extensions, each also followed by every compression's."""
     return tuple(extension + ending for ending in ("", *COMPRESSIONS) for extension in extensions)
 
 
@@ -63,7 +63,7 @@ class _Decompressed:
         self._failure: Exception | None = None
 
     def read(self, size: int) -> bytes:
-        """Return `size` bytes, fewer only at the end or in front of a failure, which the next call raises."""
+        """Returns `size` bytes, fewer only at the end or in front of a failure, which the next call raises."""
         parts = [self._rest]
         held = len(self._rest)
         while held < size and self._failure is None:

@@ -34,7 +34,7 @@ class Pieces(ABC):
 
     @abstractmethod
     def next_piece(self) -> bytes:
-        """Return some bytes; none at the end.
+        """Returns some bytes; none at the end.
 
         Raises:
             DamageError: If the file is damaged or cut off.

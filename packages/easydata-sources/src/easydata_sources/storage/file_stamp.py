@@ -37,7 +37,7 @@ class FileStamp:
 
 
 def stamp_of_local(path: str) -> FileStamp:
-    """Return the stamp of a file on the local disk."""
+    """Returns the stamp of a file on the local disk."""
     with open(path, "rb") as file:
         status = os.fstat(file.fileno())
         last = max(0, status.st_size - _SAMPLE_BYTES)
@@ -50,6 +50,6 @@ def stamp_of_local(path: str) -> FileStamp:
 
 
 def stamp_of_remote(info: Mapping[str, Any]) -> FileStamp:
-    """Return the stamp of a file by what its server says of it."""
+    """Returns the stamp of a file by what its server says of it."""
     version = next((str(info[tag]) for tag in _TAGS if info.get(tag)), None)
     return FileStamp(size=info.get("size"), version=version)

@@ -124,16 +124,16 @@ class DataFile:
         return cast(BinaryIO, filesystem.open(path, "rb", **how))
 
     def located(self) -> tuple[AbstractFileSystem, str]:
-        """Return the file system that the file is on, and its path there."""
+        """Returns the file system that the file is on, and its path there."""
         return _filesystem(self.url, self.storage_options)
 
     def size(self) -> int | None:
-        """Return the size in bytes; None if the server does not tell."""
+        """Returns the size in bytes; None if the server does not tell."""
         filesystem, path = _filesystem(self.url, self.storage_options)
         return filesystem.size(path)
 
     def check_unchanged(self) -> None:
-        """Raise if the file is not the one that was listed.
+        """Raises if the file is not the one that was listed.
 
         Raises:
             DataFormatError: If it was changed or replaced; reason `file_changed`.
@@ -166,7 +166,7 @@ def expand_data_files(
     storage_options: Mapping[str, Any] | None = None,
     extensions: Sequence[str],
 ) -> list[DataFile]:
-    """Return the files meant by paths, globs, folders and URLs.
+    """Returns the files meant by paths, globs, folders and URLs.
 
     The order given is kept; each glob's and folder's files are sorted; a file named twice counts once.
     Folders are searched at any depth for files with one of the extensions; names that start with `.` or `_`
@@ -288,7 +288,7 @@ def _some(extensions: Sequence[str]) -> str:
 
 
 def _refuse_unfinished(filesystem: AbstractFileSystem, searched: str, paths: Sequence[str]) -> None:
-    """Raise if a glob or a folder found files of a set that its writer has not finished."""
+    """Raises if a glob or a folder found files of a set that its writer has not finished."""
     top = _fixed_folder(searched) if _is_glob(searched) else searched
     folders = {top}
     for path in paths:
@@ -313,18 +313,18 @@ def _is_unfinished(filesystem: AbstractFileSystem, manifest: str) -> bool:
 
 
 def _raise_refusal(filesystem: AbstractFileSystem, path: str) -> None:
-    """Raise what the server says to listing the folder of a glob: globbing takes wrong credentials for no files."""
+    """Raises what the server says to listing the folder of a glob: globbing takes wrong credentials for no files."""
     with contextlib.suppress(FileNotFoundError):
         filesystem.ls(_fixed_folder(path))
 
 
 def _fixed_folder(pattern: str) -> str:
-    """Return the folder that all matches of a glob are in, at whatever depth."""
+    """Returns the folder that all matches of a glob are in, at whatever depth."""
     return re.split(r"[*?[]", pattern, maxsplit=1)[0].rpartition("/")[0]
 
 
 def _fetch_whole(filesystem: AbstractFileSystem, path: str) -> BinaryIO:
-    """Return a temporary copy of a file whose server cannot read from the middle."""
+    """Returns a temporary copy of a file whose server cannot read from the middle."""
     with contextlib.ExitStack() as on_failure:
         copy = on_failure.enter_context(tempfile.SpooledTemporaryFile(_MEMORY_BYTES))
         with filesystem.open(path, "rb", block_size=0) as stream:
@@ -391,7 +391,7 @@ def _is_local(filesystem: AbstractFileSystem) -> bool:
 
 
 def locate(url: PathLike, storage_options: Mapping[str, Any] | None = None) -> tuple[AbstractFileSystem, str, bool]:
-    """Return the file system that a path or URL is on, its path there, and whether that is over a network.
+    """Returns the file system that a path or URL is on, its path there, and whether that is over a network.
 
     Raises:
         MissingExtraError: If the protocol needs a package that is not installed.

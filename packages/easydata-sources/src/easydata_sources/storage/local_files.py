@@ -19,7 +19,7 @@ _Way = frozenset[tuple[int, int]]
 
 
 def files_below(folder: str) -> Iterator[str]:
-    """Yield the files of a folder at any depth; those whose own name or folder begins with `.` or `_` are left out.
+    """Yields the files of a folder at any depth; those whose own name or folder begins with `.` or `_` are left out.
 
     Raises:
         DataFilesNotFoundError: If a link leads nowhere.
@@ -28,7 +28,7 @@ def files_below(folder: str) -> Iterator[str]:
 
 
 def matching_files(pattern: str) -> Iterator[str]:
-    """Yield the files that match an absolute glob pattern, once each.
+    """Yields the files that match an absolute glob pattern, once each.
 
     `**` stands for any number of folders, none included. Names that begin with `.` match only what begins so too.
 
@@ -100,7 +100,7 @@ def _begin(folder: str) -> _Way:
 
 
 def _step(way: _Way, folder: str) -> _Way | None:
-    """Return the way with one folder more; None if it is on it already."""
+    """Returns the way with one folder more; None if it is on it already."""
     status = os.stat(folder)
     here = (status.st_dev, status.st_ino)
     return None if here in way else way | {here}

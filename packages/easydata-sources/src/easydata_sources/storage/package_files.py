@@ -15,7 +15,7 @@ SCHEME = "package://"
 
 
 def resolved(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """Return the path behind `package://PACKAGE/FILE`, a file in an installed Python package; any other name as it is.
+    """Returns the path behind `package://PACKAGE/FILE`, a file in an installed Python package; any other name as it is.
 
     Raises:
         PackageFileError: If the package is not installed or has no such file.
@@ -27,7 +27,7 @@ def resolved(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
 
 
 def package_file(package: str, file: str) -> Path:
-    """Return a file in an installed package, found without importing the package.
+    """Returns a file in an installed package, found without importing the package.
 
     Its import may run code, or need things that nobody wants installed for the sake of one file.
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from easydata_sources.bad_rows.bad_row import BadRow
-from easydata_sources.rows import Rows
 from easydata_sources.storage.files import DataFile
+from easydata_sources.types import Rows
 
 Partition: TypeAlias = Mapping[str, "int | str | None"]
 """The value that each of the columns has in all rows of one file."""
@@ -18,7 +18,7 @@ _WHOLE_NUMBER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 
 def partitions_of(files: Sequence[DataFile]) -> list[Partition]:
-    """Return the columns that the folders of each file name.
+    """Returns the columns that the folders of each file name.
 
     A column whose values are whole numbers in all files holds numbers; any other holds text.
     """
@@ -35,7 +35,7 @@ def partitions_of(files: Sequence[DataFile]) -> list[Partition]:
 
 
 def add_partition(rows: Rows, partition: Partition) -> Rows:
-    """Return the rows with these columns behind their own; a column that they have themselves stays as it is."""
+    """Returns the rows with these columns behind their own; a column that they have themselves stays as it is."""
     import pyarrow as pa
 
     if isinstance(rows, list):

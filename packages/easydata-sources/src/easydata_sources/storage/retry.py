@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from easydata_sources.errors import DataError
 from easydata_sources.storage.server_faults import in_our_words, reading_failed, transient_errors
-from easydata_sources.streams import Chunk, State
+from easydata_sources.streams import Chunk
+from easydata_sources.types import State
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class RetryPolicy:
 def read_resiliently(
     open_at: Callable[[State], Iterator[Chunk]], state: State, *, policy: RetryPolicy, what: str
 ) -> Iterator[Chunk]:
-    """Yield the chunks of `open_at(state)`; after a transient error reopen at the position reached.
+    """Yields the chunks of `open_at(state)`; after a transient error reopen at the position reached.
 
     Raises:
         DataUnreachableError: For the last failure, once `policy.attempts` tries in a row have given nothing.
@@ -79,7 +80,7 @@ def read_resiliently(
 
 
 def call_resiliently(function: Callable[[], T], *, policy: RetryPolicy, what: str) -> T:
-    """Return `function()`, repeating it after a transient error as the policy says."""
+    """Returns `function()`, repeating it after a transient error as the policy says."""
     failures = 0
     while True:
         try:

@@ -19,7 +19,7 @@ given what follows `SCHEME://`, and returns what `as_sharded_source` takes."""
 
 
 def opened(name: str) -> Any:
-    """Return what stands behind the name of a data set, for `as_sharded_source`; a path or URL of files as it is.
+    """Returns what stands behind the name of a data set, for `as_sharded_source`; a path or URL of files as it is.
 
     Raises:
         DataError: If the scheme is `demo` and what makes such rows was not imported.

@@ -62,13 +62,13 @@ _SAME = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "adl": "az"}
 
 
 def transient_errors() -> tuple[type[Exception], ...]:
-    """Return the errors that may go away: the system's, and those of the clients that are in use."""
+    """Returns the errors that may go away: the system's, and those of the clients that are in use."""
     clients = [(sys.modules.get(module), name) for module, name in _TRANSIENT]
     return (OSError, *(getattr(module, name) for module, name in clients if hasattr(module, name)))
 
 
 def in_our_words(error: BaseException, url: str, options: Mapping[str, Any] | None = None) -> DataError | None:
-    """Return an error of ours for one of a cloud's library; None if it says something else.
+    """Returns an error of ours for one of a cloud's library; None if it says something else.
 
     Args:
         error: What the library raised.
@@ -112,7 +112,7 @@ def _told_by_status(status: Any, url: str) -> DataError:
 
 
 def reading_failed(error: BaseException, url: str, options: Mapping[str, Any] | None = None) -> DataUnreachableError:
-    """Return the error for a server that does not give what was asked for."""
+    """Returns the error for a server that does not give what was asked for."""
     said = _said(error, options)
     return DataUnreachableError(
         f"Reading {url!r} failed: {type(error).__name__}{said and f': {said}'}\n"

@@ -22,7 +22,7 @@ _WITH_SECRETS = {"headers", "auth", "cookies"}
 
 
 def web_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the arguments of an HTTP file system with a time limit, and with a guard where secrets are among them.
+    """Returns the arguments of an HTTP file system with a time limit, and with a guard where secrets are among them.
 
     Args:
         options: As the user gave them; a `timeout` in their `client_kwargs` is kept. With headers, cookies or

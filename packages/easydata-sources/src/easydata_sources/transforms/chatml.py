@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 from easydata_sources.errors import DataFormatError
-from easydata_sources.rows import Row
 from easydata_sources.transforms.transform import Transform
+from easydata_sources.types import Row
 
 DEFAULT_ROLES: Mapping[str, str] = {
     "human": "user",

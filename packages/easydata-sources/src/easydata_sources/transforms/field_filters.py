@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
-from easydata_sources.rows import Row
 from easydata_sources.transforms.field_values import either, field_names
 from easydata_sources.transforms.transform import Transform
+from easydata_sources.types import Row
 
 
 @final

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 from easydata_sources.errors import DataError
-from easydata_sources.rows import Row
 from easydata_sources.transforms.transform import Transform
+from easydata_sources.types import Row
 
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(-?\d+)\]")
 
@@ -144,7 +144,7 @@ class CombineFields(_RowForRow):
 
 
 def either(owner: str, **spellings: Any) -> Any:
-    """Return the one argument that was given under one of its names.
+    """Returns the one argument that was given under one of its names.
 
     Raises:
         DataError: If it was given under none of them, or under several.
@@ -158,7 +158,7 @@ def either(owner: str, **spellings: Any) -> Any:
 
 
 def field_names(fields: Sequence[str]) -> tuple[str, ...]:
-    """Return the names as a tuple, or raise if a text was given in place of a list."""
+    """Returns the names as a tuple, or raise if a text was given in place of a list."""
     if isinstance(fields, str):
         raise DataError(f"A list of field names is needed; found the text {fields!r}. mend: [{fields!r}]")
     return tuple(fields)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, final
 
 from easydata_sources.errors import DataError
-from easydata_sources.rows import Row
 from easydata_sources.transforms.transform import Transform
+from easydata_sources.types import Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,7 +23,7 @@ class FieldTransform(Transform):
 
     @abstractmethod
     def select(self, names: Sequence[str]) -> dict[str, str]:
-        """Return new name -> old name of the fields to keep, given the names of those there."""
+        """Returns new name -> old name of the fields to keep, given the names of those there."""
 
     def __call__(self, row: Row) -> Row:
         return {new: row[old] for new, old in self.select(list(row)).items()}

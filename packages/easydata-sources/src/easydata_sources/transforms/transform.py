@@ -20,9 +20,9 @@ from functools import partial
 from typing import Any, TypeAlias, final
 
 from easydata_sources.errors import DataFormatError, RowError
-from easydata_sources.identity import Identity, function_identity, settings_identity, settings_of
+from easydata_sources.identity import function_identity, settings_identity, settings_of
 from easydata_sources.report import DataReport
-from easydata_sources.rows import Row
+from easydata_sources.types import Identity, Row
 
 BATCH_ROWS = 256
 """Rows that a batch transform is given at a time."""
@@ -41,7 +41,7 @@ class RowTransform(ABC):
         """Transform one row."""
 
     def identity(self) -> Identity:
-        """Return what the outputs depend on, in plain values: the class, and what it was made with."""
+        """Returns what the outputs depend on, in plain values: the class, and what it was made with."""
         kind = settings_identity({"class": type(self)})["class"]
         code = {"code": kind["code"]} if "code" in kind else {}
         return {"transform": type(self).__qualname__, **code, **settings_identity(settings_of(self))}
@@ -58,7 +58,7 @@ class Transform(RowTransform):
 
     @abstractmethod
     def __call__(self, row: Row) -> Row | None:
-        """Return the new row; `None` drops it."""
+        """Returns the new row; `None` drops it."""
 
 
 class ExpandTransform(RowTransform):
@@ -66,7 +66,7 @@ class ExpandTransform(RowTransform):
 
     @abstractmethod
     def __call__(self, row: Row) -> Iterable[Row]:
-        """Return the rows that take the row's place."""
+        """Returns the rows that take the row's place."""
 
 
 class BatchTransform(RowTransform):
@@ -84,14 +84,14 @@ class BatchTransform(RowTransform):
 
     @abstractmethod
     def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
-        """Return one list of outputs per input row; an empty list drops the row.
+        """Returns one list of outputs per input row; an empty list drops the row.
 
         Raises:
             RowError: If a row cannot be handled; `row_in_batch` says which.
         """
 
     def __call__(self, row: Row) -> Row | None:
-        """Return the first output for a single row."""
+        """Returns the first output for a single row."""
         outputs = self.transform_batch([row])[0]
         return outputs[0] if outputs else None
 
@@ -206,7 +206,7 @@ def keeps_every_row(transform: TransformLike) -> bool:
 
 
 def apply_transform(transform: TransformLike, rows: Sequence[Row]) -> list[list[Row]]:
-    """Return the outputs of any kind of transform, one list per input row.
+    """Returns the outputs of any kind of transform, one list per input row.
 
     Raises:
         RowError: If the transform raises it, or returns something that is no row.
@@ -220,7 +220,7 @@ def apply_transform(transform: TransformLike, rows: Sequence[Row]) -> list[list[
 
 
 def transform_name(transform: TransformLike) -> str:
-    """Return a name for error messages: the function's, or the class's."""
+    """Returns a name for error messages: the function's, or the class's."""
     if isinstance(transform, MapTransform):
         return transform_name(transform._function)
     if isinstance(transform, RowTransform):
@@ -278,7 +278,7 @@ def _checked_batch(transform: BatchTransform, outputs: list[list[Row]], rows: in
 
 
 def apply_to_groups(apply: Callable[[Sequence[Row]], list[list[Row]]], groups: list[list[Row]]) -> list[list[Row]]:
-    """Return the outputs for groups of rows, one group each; a `RowError` says which group its row is in."""
+    """Returns the outputs for groups of rows, one group each; a `RowError` says which group its row is in."""
     owners = [index for index, group in enumerate(groups) for _ in group]
     try:
         outputs = apply([row for group in groups for row in group])

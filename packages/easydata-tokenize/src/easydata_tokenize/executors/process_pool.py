@@ -109,7 +109,7 @@ class _Worker:
             self.pipe.send_bytes(content)
 
     def receive(self) -> tuple[int, Progress | WrittenUnit | OSError | str]:
-        """Return the unit at work and its message, which may be a failure; raise what another try would raise again."""
+        """Returns the unit at work and its message, maybe a failure; raises what another try would raise again."""
         unit = cast(int, self._unit)
         try:
             message = self.pipe.recv()

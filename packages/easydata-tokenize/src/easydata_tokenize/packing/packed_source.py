@@ -59,7 +59,7 @@ class PackedShardedSource(TransformedShardedSource):
         return int(self._packs_before[-1])
 
     def packed_row(self, index: int) -> dict[str, Any]:
-        """Return one packed row, reading the window of source rows that it is in and no other.
+        """Returns one packed row, reading the window of source rows that it is in and no other.
 
         Raises:
             TypeError: If the lengths of the source's rows are not known.

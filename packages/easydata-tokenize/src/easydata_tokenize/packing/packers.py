@@ -56,7 +56,7 @@ class PackedSequence:
     columns: Mapping[str, Column] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Column]:
-        """Return the columns of the row as trainers read them."""
+        """Returns the columns of the row as trainers read them."""
         named = {"input_ids": self.input_ids, "attention_mask": self.attention_mask, "position_ids": self.position_ids}
         segments = {} if self.segment_ids is None else {"segment_ids": self.segment_ids}
         return {**named, **segments, **self.columns}
@@ -91,7 +91,7 @@ class _Form:
         self.length, self._eos, self._pad, self._segments = seq_length, eos_token_id, pad_token_id, include_segment_ids
 
     def document(self, tokens: ArrayLike, source: Any, columns: Mapping[str, ArrayLike]) -> _Document:
-        """Return a document that ends in the end-of-text token; what it adds continues the last value of a column."""
+        """Returns a document that ends in the end-of-text token; what it adds continues the last value of a column."""
         ids = np.asarray(tokens)
         ids = as_int32(ids if ids.size else ids.astype(np.int32), "input_ids", least=0)
         arrays = {"input_ids": ids, **{name: np.asarray(col) for name, col in columns.items()}}
@@ -108,7 +108,7 @@ class _Form:
         )
 
     def row(self, documents: Sequence[_Document]) -> PackedSequence:
-        """Return a row of documents that fit."""
+        """Returns a row of documents that fit."""
         lengths = np.array([len(document) for document in documents])
         used, empty = int(lengths.sum()), self.length - int(lengths.sum())
         names = documents[0].columns.keys()
@@ -175,7 +175,7 @@ class GreedyPacker:
         return self._ready.popleft() if self._ready else None
 
     def flush_all(self) -> list[PackedSequence]:
-        """Return the rows that are left, the last one padded."""
+        """Returns the rows that are left, the last one padded."""
         if self._open:
             self._ready.append(self._form.row(self._open))
             self._open = []
@@ -184,7 +184,7 @@ class GreedyPacker:
         return rows
 
     def flush_final(self) -> PackedSequence | None:
-        """Return the next row that is left, the last one padded; None when there is none.
+        """Returns the next row that is left, the last one padded; None when there is none.
 
         Of documents longer than a row several may be left: call it until it returns None, or take `flush_all()`. A
         packer that is dropped in between says how many rows are lost with it.
@@ -237,7 +237,7 @@ class PoolPacker:
         return [row for piece in document.pieces(self._form.length) for row in self._place(piece)]
 
     def flush_all(self) -> list[PackedSequence]:
-        """Return the rows that are left, padded."""
+        """Returns the rows that are left, padded."""
         rows = [self._form.row(documents) for documents in self._open]
         self._open = []
         return rows
@@ -292,7 +292,7 @@ class FirstFitPacker:
         return self.flush_all() if len(self._held) >= self._most else []
 
     def flush_all(self) -> list[PackedSequence]:
-        """Return the rows of all documents held."""
+        """Returns the rows of all documents held."""
         held, self._held = self._held, []
         lengths = np.array([len(document) for document in held], np.int64)
         longest_first = np.argsort(-lengths, kind="stable")

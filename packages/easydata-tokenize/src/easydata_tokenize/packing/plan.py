@@ -38,7 +38,7 @@ class PackPlan:
 
 
 def plan_packs(lengths: Counts, capacity: int, strategy: Literal["best_fit", "first_fit", "greedy"]) -> PackPlan:
-    """Return which rows share a pack.
+    """Returns which rows share a pack.
 
     Args:
         lengths: tokens of each row, 1 to `capacity`.

@@ -95,7 +95,7 @@ class PackTransform(CountingTransform):
         return True
 
     def transform_batch(self, rows: Sequence[Row]) -> list[list[dict[str, Any]]]:
-        """Return the packs in the place of the first row.
+        """Returns the packs in the place of the first row.
 
         Raises:
             RowError: If a row has no tokens column, or one that is too long where that is an error.
@@ -121,7 +121,7 @@ class PackTransform(CountingTransform):
         ]
 
     def count_packs(self, lengths: ArrayLike) -> int:
-        """Return how many packs rows of these lengths make; no row is needed.
+        """Returns how many packs rows of these lengths make; no row is needed.
 
         Args:
             lengths: tokens of the rows of one window.
@@ -138,7 +138,7 @@ class PackTransform(CountingTransform):
         return len(plan_packs(kept, self.seq_length, self.strategy).starts) - 1
 
     def counting_in(self, report: DataReport) -> PackTransform:
-        """Return the same transform with another counter."""
+        """Returns the same transform with another counter."""
         return PackTransform(
             self.seq_length,
             self.strategy,

@@ -36,7 +36,7 @@ class ChatTemplates:
         return bool(self._tokenizer.chat_template)
 
     def choose(self, tools: Sequence[Any] | None = None) -> ChatTemplate:
-        """Return the template for a row with these tools.
+        """Returns the template for a row with these tools.
 
         Raises:
             MissingChatTemplateError: If the tokenizer has none.
@@ -70,7 +70,7 @@ class ChatTemplates:
 
 
 def special_token_texts(tokenizer: ChatTokenizer) -> frozenset[str]:
-    """Return the texts of the tokenizer's special tokens."""
+    """Returns the texts of the tokenizer's special tokens."""
     added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
     named = [token for token in (tokenizer.eos_token,) if token]
     return frozenset([token.content for token in added if token.special and token.content] + named)

@@ -52,7 +52,7 @@ _MAKING_TEXT = ("capitalize", "lower", "replace", "string", "trim", "upper")
 
 @cache
 def compile_template(source: str) -> Any:
-    """Return the compiled template.
+    """Returns the compiled template.
 
     Raises:
         jinja2.TemplateError: If it is no template.

@@ -17,7 +17,7 @@ __all__ = ["forms_of"]
 
 
 def forms_of(messages: Sequence[Message]) -> Iterator[list[Message]]:
-    """Yield the messages in every form, the likeliest first: objects as arguments, the rest as the row has it."""
+    """Yields the messages in every form, the likeliest first: objects as arguments, the rest as the row has it."""
     called = any(message.get("tool_calls") or message.get("function_call") for message in messages)
     silent = any(_is_silent(message) for message in messages)
     arguments = (dict, str) if called else (dict,)

@@ -31,7 +31,7 @@ class Marks:
         self._part = re.compile(rf"{known}|{_TAGS}|\w+")
 
     def common(self, text: str, other: str) -> int:
-        """Return how many letters two texts share at their beginnings, in whole marks.
+        """Returns how many letters two texts share at their beginnings, in whole marks.
 
         Args:
             text: What is looked at.
@@ -43,7 +43,7 @@ class Marks:
         return min(self._snapped(pattern, text, end), self._snapped(pattern, other, end))
 
     def common_end(self, text: str, other: str) -> int:
-        """Return how many letters two texts share at their ends, in whole marks."""
+        """Returns how many letters two texts share at their ends, in whole marks."""
         shorter = min(len(text), len(other))
         shared = next((n for n in range(shorter) if text[-1 - n] != other[-1 - n]), shorter)
         for whole in (text, other):
@@ -53,7 +53,7 @@ class Marks:
         return shared
 
     def last_special(self, text: str) -> int:
-        """Return where the last special token ends; 0 if there is none."""
+        """Returns where the last special token ends; 0 if there is none."""
         return max((match.end() for match in self.special.finditer(text)), default=0)
 
     @staticmethod

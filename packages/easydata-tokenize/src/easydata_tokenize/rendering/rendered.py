@@ -79,7 +79,7 @@ class RenderedConversation:
         return list(accumulate(run.length for run in self.runs))
 
     def leaf_at(self, position: int) -> int | None:
-        """Return the leaf whose first letter stands there; None if there is none such."""
+        """Returns the leaf whose first letter stands there; None if there is none such."""
         start = 0
         for length, sources, offset, _ in self.runs:
             if start == position and length:

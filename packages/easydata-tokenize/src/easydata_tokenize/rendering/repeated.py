@@ -55,7 +55,7 @@ class RepeatedRenderings:
         self._known: dict[Hashable, list[_Pattern]] = {}
 
     def find(self, shape: Hashable, messages: Sequence[Message], render: Callable[[], str]) -> Repeated | None:
-        """Return the conversation as it would be rendered; None if only the template can tell.
+        """Returns the conversation as it would be rendered; None if only the template can tell.
 
         Args:
             shape: What `shape_of` says of it, with all else that its rendering depends on.
@@ -115,7 +115,7 @@ class RepeatedRenderings:
 
 
 def shape_of(messages: Sequence[Message], tools: Any, variables: Any) -> Hashable | None:
-    """Return what conversations have in common that may be rendered alike; None if this one is like no other.
+    """Returns what conversations have in common that may be rendered alike; None if this one is like no other.
 
     Args:
         messages: The conversation.

@@ -51,13 +51,13 @@ class RowParts:
         return [self._own, *(part.trace for part in self._parts.values() if part is not None)]
 
     def role(self, index: int) -> str:
-        """Return the role of message `index`."""
+        """Returns the role of message `index`."""
         return self.messages[index]["role"]
 
     # Renderings of parts.
 
     def part(self, count: int, prompted: bool, *, asked: bool = False) -> RenderedConversation | None:
-        """Return the first messages rendered; None if the template refuses them.
+        """Returns the first messages rendered; None if the template refuses them.
 
         Args:
             count: How many.
@@ -67,7 +67,7 @@ class RowParts:
         return self._rendered_part(count, prompted, (), asked)
 
     def around_sample(self, count: int, role: str) -> tuple[str, str] | None:
-        """Return what stands before and behind the words of a made-up message that follows the first ones.
+        """Returns what stands before and behind the words of a made-up message that follows the first ones.
 
         Args:
             count: How many messages stand before it.
@@ -101,7 +101,7 @@ class RowParts:
         return max((prompt for prompt in known if prompt is not None), key=len, default=None)
 
     def added(self, count: int) -> str:
-        """Return what the template adds to the first messages to ask for an answer; "" if nothing can be told."""
+        """Returns what the template adds to the first messages to ask for an answer; "" if nothing can be told."""
         return self._added(count) or ""
 
     def _added(self, count: int, extra: Sequence[Message] = ()) -> str | None:
@@ -133,18 +133,18 @@ class RowParts:
     # Places in the row.
 
     def blocks_of(self, index: int) -> list[Block]:
-        """Return where the words of message `index` stand."""
+        """Returns where the words of message `index` stand."""
         return [block for block in self.rendered.blocks if block.message == index]
 
     def next_start(self, index: int, position: int) -> int:
-        """Return where the first words of a message behind `index` begin, from `position` on; else the text's end."""
+        """Returns where the first words of a message behind `index` begin, from `position` on; else the text's end."""
         later = (
             block.start for block in self.rendered.blocks if block.start >= position and (block.message or 0) > index
         )
         return min(later, default=len(self.text))
 
     def anchor(self, index: int, limit: int) -> int:
-        """Return where the last word of somebody else before message `index` ends; 0 if there is none."""
+        """Returns where the last word of somebody else before message `index` ends; 0 if there is none."""
         earlier = (block.end for block in self.rendered.blocks if block.end <= limit and block.message != index)
         return max(earlier, default=0)
 
@@ -160,7 +160,7 @@ class RowParts:
     # The same places in a part.
 
     def gap_after(self, part: RenderedConversation | None, anchor: int) -> str | None:
-        """Return what a part has behind the word that ends at `anchor` in the row; None unless that is its last."""
+        """Returns what a part has behind the word that ends at `anchor` in the row; None unless that is its last."""
         if part is None:
             return None
         ours = next((block.last for block in self.rendered.blocks if block.end == anchor), None)
@@ -170,7 +170,7 @@ class RowParts:
         return part.text[theirs.end if theirs else 0 :]
 
     def tail(self, part: RenderedConversation | None, block: Block | None, behind: int) -> str | None:
-        """Return what stands in a part behind the last word of a turn.
+        """Returns what stands in a part behind the last word of a turn.
 
         Args:
             part: The rendering.
@@ -189,7 +189,7 @@ class RowParts:
 
 
 def doubt(index: int, reason: str) -> DataFormatError:
-    """Return the error of a row of which it is not certain what the assistant said in message `index`."""
+    """Returns the error of a row of which it is not certain what the assistant said in message `index`."""
     return DataFormatError(
         "Cannot tell exactly which letters of this conversation the assistant wrote.",
         column=f"messages[{index}]",

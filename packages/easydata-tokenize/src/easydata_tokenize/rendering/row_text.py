@@ -78,7 +78,7 @@ class RowRenderer:
         return self._templates.available
 
     def row(self, example: TextExample | ChatExample) -> RowText:
-        """Return the example as text.
+        """Returns the example as text.
 
         Raises:
             DataFormatError: If the template refuses it, or the spans asked for cannot be found.
@@ -95,7 +95,7 @@ class RowRenderer:
         return self._text(example)
 
     def prompt(self, example: TextExample | ChatExample) -> RowText:
-        """Return the example as a text to be continued: with the header of the assistant's turn, without an end.
+        """Returns the example as a text to be continued: with the header of the assistant's turn, without an end.
 
         A conversation whose last turn is the assistant's is continued within that turn.
 
@@ -120,7 +120,7 @@ class RowRenderer:
         return RowText(text=text[:end], notes=notes)
 
     def opening(self, example: ChatExample) -> str:
-        """Return what a rendered prompt begins with whatever is asked: its system messages, or the header before it.
+        """Returns what a rendered prompt begins with whatever is asked: its system messages, or the header before it.
 
         Raises:
             DataFormatError: If the template refuses it.

@@ -23,7 +23,7 @@ class StopFinder:
         self._parts, self._marks = parts, parts.marks
 
     def length(self, index: int, between: str, block: Block | None, behind: int) -> int:
-        """Return how many of the letters behind a turn belong to it: its stop tokens and what stands before them.
+        """Returns how many of the letters behind a turn belong to it: its stop tokens and what stands before them.
 
         Args:
             index: The turn's message.

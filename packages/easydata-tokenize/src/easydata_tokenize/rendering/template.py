@@ -69,7 +69,7 @@ class ChatTemplate:
         template_kwargs: Mapping[str, Any] | None = None,
         add_generation_prompt: bool = False,
     ) -> str:
-        """Return the conversation as text, in the form in which most of it is printed.
+        """Returns the conversation as text, in the form in which most of it is printed.
 
         Args:
             messages: With `role` and `content`, and what else the template reads.
@@ -84,7 +84,7 @@ class ChatTemplate:
         return self.rendered(Conversation(messages, tools, kwargs))[1].text
 
     def rendered(self, conversation: Conversation) -> tuple[TracedConversation, RenderedConversation]:
-        """Return the conversation in the form in which most of it is printed, and what comes out.
+        """Returns the conversation in the form in which most of it is printed, and what comes out.
 
         Raises:
             DataFormatError: If the template refuses every form of it.
@@ -112,7 +112,7 @@ class ChatTemplate:
     def rendered_part(
         self, traced: TracedConversation, messages: Sequence[Message], template_kwargs: Mapping[str, Any]
     ) -> RenderedConversation | None:
-        """Return what some messages of a traced conversation are rendered to; None if the template refuses them.
+        """Returns what some messages of a traced conversation are rendered to; None if the template refuses them.
 
         Args:
             traced: The conversation.

@@ -69,7 +69,7 @@ def unrepeatable() -> None:
 
 
 def answers_alike(answers: Iterable[Answer], texts: Sequence[str | None]) -> bool:
-    """Return whether other texts give the same answers.
+    """Returns whether other texts give the same answers.
 
     Args:
         answers: What a template asked, and was told.

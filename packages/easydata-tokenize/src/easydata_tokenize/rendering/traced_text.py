@@ -67,7 +67,7 @@ class TracedText(str):
     # What is cut stays exact.
 
     def cut(self, start: int, stop: int) -> TracedText:
-        """Return the letters `[start, stop)`; asks nothing of the text."""
+        """Returns the letters `[start, stop)`; asks nothing of the text."""
         return TracedText(self.plain[start:stop], tuple(_cut(self.runs, start, stop)))
 
     def __getitem__(self, key: Any) -> TracedText:
@@ -239,7 +239,7 @@ class TracedFloat(float):
 
 
 def joined(pieces: Iterable[str]) -> str:
-    """Return the texts behind each other; a plain string if the template wrote all of them."""
+    """Returns the texts behind each other; a plain string if the template wrote all of them."""
     texts = list(pieces)
     whole = "".join(texts)
     if not any(type(text) is TracedText for text in texts):
@@ -254,7 +254,7 @@ def joined(pieces: Iterable[str]) -> str:
 
 
 def changed(text: str, given: Iterable[TracedText]) -> TracedText:
-    """Return a text that a template made out of others: its letters come from all of their leaves."""
+    """Returns a text that a template made out of others: its letters come from all of their leaves."""
     unrepeatable()
     runs = [run for one in given for run in one.runs]
     sources = tuple(dict.fromkeys(source for run in runs for source in run.sources))

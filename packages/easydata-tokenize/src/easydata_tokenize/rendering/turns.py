@@ -48,7 +48,7 @@ class TurnFinder:
         return self._parts.traces
 
     def turns(self, first: int = 0) -> list[Turn]:
-        """Return the assistant's turns from message `first` on that are printed, in order.
+        """Returns the assistant's turns from message `first` on that are printed, in order.
 
         Raises:
             DataFormatError: If a turn cannot be found for certain.
@@ -61,7 +61,7 @@ class TurnFinder:
         return found
 
     def start(self, index: int) -> int:
-        """Return where message `index` begins: behind the generation prompt if it is the assistant's.
+        """Returns where message `index` begins: behind the generation prompt if it is the assistant's.
 
         Raises:
             DataFormatError: If that is not certain.
@@ -84,26 +84,26 @@ class TurnFinder:
         return anchor + header
 
     def continues_prompt(self, index: int) -> bool:
-        """Return whether the messages before `index`, rendered with the generation prompt, begin the row."""
+        """Returns whether the messages before `index`, rendered with the generation prompt, begin the row."""
         part = self._parts.part(index, self._is_spoken(index))
         return part is not None and self._parts.text.startswith(part.text)
 
     def text(self, start: int, end: int) -> str:
-        """Return letters of the rendered conversation."""
+        """Returns letters of the rendered conversation."""
         return self._parts.text[start:end]
 
     def text_start(self, index: int) -> int:
-        """Return where the first letter of message `index` stands; the end of the text if it has none."""
+        """Returns where the first letter of message `index` stands; the end of the text if it has none."""
         blocks = self._parts.blocks_of(index)
         return blocks[0].start if blocks else len(self._parts.text)
 
     def text_end(self, index: int) -> int:
-        """Return where the last letter of message `index` ends; where it begins if it has none."""
+        """Returns where the last letter of message `index` ends; where it begins if it has none."""
         blocks = self._parts.blocks_of(index)
         return blocks[-1].end if blocks else self.start(index)
 
     def ends_untold(self) -> str | None:
-        """Return a note if the last turn ends without a stop: `missing_stop_token` if others like it would have one."""
+        """Returns a note if the last turn ends without a stop: `missing_stop_token` if others like it have one."""
         parts = self._parts
         tail = parts.text[parts.rendered.blocks[-1].end if parts.rendered.blocks else 0 :]
         if self._marks.last_special(tail) or tail.strip():

@@ -37,7 +37,7 @@ _PLACEHOLDER = re.compile('("?)\ue0a8([0-9]+)\ue0a9("?)')
 
 
 def printable(value: Any) -> Any:
-    """Return what Jinja prints of a value; None, lists and dicts have no text of their own, and Python's is noted."""
+    """Returns what Jinja prints of a value; None, lists and dicts have no text of their own, and Python's is noted."""
     if isinstance(value, str):
         return value
     if value is None or isinstance(value, list | tuple | dict):
@@ -51,7 +51,7 @@ def printable(value: Any) -> Any:
 
 
 def concatenated(values: list[Any]) -> str:
-    """Return values behind each other: `a ~ b`."""
+    """Returns values behind each other: `a ~ b`."""
     texts = [str(printable(value)) for value in values]
     spend_characters(sum(map(str.__len__, texts)))
     return joined(texts)
@@ -59,7 +59,7 @@ def concatenated(values: list[Any]) -> str:
 
 @pass_eval_context
 def joined_values(_: nodes.EvalContext, values: Any, d: str = "", attribute: str | None = None) -> str:
-    """Return values with a text between them: Jinja's `join`."""
+    """Returns values with a text between them: Jinja's `join`."""
     if attribute is not None:
         values = [value.get(attribute) if isinstance(value, Mapping) else getattr(value, attribute) for value in values]
     separator = d if type(d) is TracedText else TracedText(str(d))
@@ -71,7 +71,7 @@ def joined_values(_: nodes.EvalContext, values: Any, d: str = "", attribute: str
 def to_json(
     x: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
 ) -> str:
-    """Return a value as JSON, as `transformers` has `tojson`; a list of content parts is noted, being no text."""
+    """Returns a value as JSON, as `transformers` has `tojson`; a list of content parts is noted, being no text."""
 
     def dumped(value: Any) -> str:
         return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
@@ -104,7 +104,7 @@ def to_json(
 
 
 def filled(fill: Callable[[str, Any], str], form: str, values: Any) -> str:
-    """Return `fill(form, values)`, with the origins of the values that are traced texts."""
+    """Returns `fill(form, values)`, with the origins of the values that are traced texts."""
     plain_form = str.__str__(form)
     given = list(_traced_in(values))
     note_raw_values(values)
@@ -152,7 +152,7 @@ def call_string_method(method: Any, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def on_plain(filter_: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a filter that is given plain strings; what it makes of traced ones comes from all of them."""
+    """Returns a filter that is given plain strings; what it makes of traced ones comes from all of them."""
 
     @wraps(filter_)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -174,7 +174,7 @@ def on_plain(filter_: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def on_text(filter_: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a filter of texts to which lists and dicts are given as they would be printed, with their origins."""
+    """Returns a filter of texts to which lists and dicts are given as they would be printed, with their origins."""
 
     @wraps(filter_)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -194,7 +194,7 @@ def check_widths(form: str) -> None:
 
 
 def size_of(value: Any) -> int:
-    """Return how many letters or items a value has; of a number, itself."""
+    """Returns how many letters or items a value has; of a number, itself."""
     if isinstance(value, str):
         return str.__len__(value)
     if isinstance(value, int):

@@ -12,7 +12,7 @@ __all__ = ["add_counts", "count_afresh", "counts_of", "reports_of"]
 
 
 def reports_of(source: Any) -> list[DataReport]:
-    """Return the reports that the transforms of a source count in, each once, in the order of their application."""
+    """Returns the reports that the transforms of a source count in, each once, in the order of their application."""
     reports: list[DataReport] = []
     while isinstance(source, TransformedShardedSource):
         reports = source.reports() + reports
@@ -21,7 +21,7 @@ def reports_of(source: Any) -> list[DataReport]:
 
 
 def counts_of(source: Any) -> list[dict[str, Any]]:
-    """Return what every report of the source holds, as JSON-able dicts."""
+    """Returns what every report of the source holds, as JSON-able dicts."""
     return [report.to_dict() for report in reports_of(source)]
 
 
@@ -32,7 +32,7 @@ def count_afresh(source: Any) -> None:
 
 
 def add_counts(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the sum of what one report counted in several stretches of a source."""
+    """Returns the sum of what one report counted in several stretches of a source."""
     counts: dict[str, int] = {}
     examples: dict[str, str] = {}
     for report in reports:

@@ -42,7 +42,7 @@ class Difference:
 
 
 def differences(then: Any, now: Any, where: str = "", *, declarable: bool = False) -> Iterator[Difference]:
-    """Yield what differs between two identities."""
+    """Yields what differs between two identities."""
     if isinstance(then, Mapping) and isinstance(now, Mapping):
         for key in sorted((then.keys() | now.keys()) - _NAMES):
             inner = f"{where}.{key}" if where else key
@@ -56,7 +56,7 @@ def differences(then: Any, now: Any, where: str = "", *, declarable: bool = Fals
 
 
 def not_comparable(identity: Mapping[str, Any]) -> list[str]:
-    """Return what of an identity is not known, each once."""
+    """Returns what of an identity is not known, each once."""
     return list(dict.fromkeys(unidentified(identity)))
 
 

@@ -77,18 +77,18 @@ class SetFolder:
             self._filesystem.makedirs(self._path, exist_ok=True)
 
     def address(self, name: str) -> str:
-        """Return the path or URL of a file in the folder."""
+        """Returns the path or URL of a file in the folder."""
         return f"{self.url}/{name}" if self._remote else os.path.join(self.url, name)
 
     def size(self, name: str) -> int | None:
-        """Return a file's size in bytes; None if it does not exist."""
+        """Returns a file's size in bytes; None if it does not exist."""
         try:
             return self._filesystem.size(self._at(name))
         except FileNotFoundError:
             return None
 
     def read(self, name: str) -> bytes | None:
-        """Return a file's content; None if it does not exist."""
+        """Returns a file's content; None if it does not exist."""
         self._filesystem.invalidate_cache()  # what a client remembers of a bucket, another may have changed
         try:
             with self.open(name) as file:
@@ -101,7 +101,7 @@ class SetFolder:
         return cast(BinaryIO, self._filesystem.open(self._at(name), "rb"))
 
     def entries(self, subfolder: str = "") -> dict[str, str]:
-        """Return the names in the folder, or a folder in it, each with its kind: `file`, `directory` or `link`."""
+        """Returns the names in the folder, or a folder in it, each with its kind: `file`, `directory` or `link`."""
         if not self._remote:
             try:
                 with os.scandir(os.path.join(self._path, subfolder) if subfolder else self._path) as found:
@@ -122,7 +122,7 @@ class SetFolder:
         }
 
     def names(self, subfolder: str = "") -> list[str]:
-        """Return the names of the files in the folder or a folder in it, sorted; none if there is no such folder."""
+        """Returns the names of the files in the folder or a folder in it, sorted; none if there is no such folder."""
         kinds = self.entries(subfolder).items()
         return sorted(name for name, kind in kinds if kind == "file" and not name.startswith(_TEMPORARY))
 
@@ -133,7 +133,7 @@ class SetFolder:
 
     @contextlib.contextmanager
     def writing(self, name: str, *, synced: bool = True) -> Iterator[Path]:
-        """Yield a path on this machine to write a file at; it takes its place when the block ends without an error.
+        """Yields a path on this machine to write a file at; it takes its place when the block ends without an error.
 
         Args:
             name: Of the file.
@@ -227,7 +227,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 
 def checksum(file: BinaryIO) -> str:
-    """Return the SHA-256 of a file's content, as 64 hexadecimal digits."""
+    """Returns the SHA-256 of a file's content, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     while block := file.read(1 << 20):
         digest.update(block)
@@ -235,7 +235,7 @@ def checksum(file: BinaryIO) -> str:
 
 
 def check_file(folder: SetFolder, file: Mapping[str, Any], *, verify: bool) -> None:
-    """Raise unless a file is there as it was written.
+    """Raises unless a file is there as it was written.
 
     Args:
         folder: of the set.

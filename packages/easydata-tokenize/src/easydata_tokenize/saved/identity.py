@@ -16,12 +16,12 @@ __all__ = ["describe_rows", "tokenizer_fingerprint"]
 
 
 def tokenizer_fingerprint(tokenizer: ChatTokenizer) -> dict[str, Any]:
-    """Return what a tokenizer's output depends on: digests of its rules and its template, its special tokens."""
+    """Returns what a tokenizer's output depends on: digests of its rules and its template, its special tokens."""
     return function_identity(tokenizer)["tokenizer"]
 
 
 def describe_rows(source: ShardedDataSource) -> dict[str, Any]:
-    """Return the identity of what is read (`source`), and of every transform over it in order (`transforms`)."""
+    """Returns the identity of what is read (`source`), and of every transform over it in order (`transforms`)."""
     transforms: list[TransformLike] = []
     while isinstance(source, TransformedShardedSource):
         applied = source.transform_applied

@@ -70,7 +70,7 @@ def one_writer(folder: SetFolder) -> Iterator[None]:
 
 
 def _open_locked(folder: SetFolder, path: str) -> int | None:
-    """Return the lock's file, locked; None where files cannot be locked."""
+    """Returns the lock's file, locked; None where files cannot be locked."""
     try:
         import fcntl
     except ImportError:

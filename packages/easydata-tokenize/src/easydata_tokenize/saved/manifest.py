@@ -56,7 +56,7 @@ class Manifest:
 
     @classmethod
     def find(cls, folder: SetFolder) -> Manifest | None:
-        """Return a folder's manifest; None if there is none."""
+        """Returns a folder's manifest; None if there is none."""
         content = folder.read(MANIFEST)
         if content is None:
             return None
@@ -98,7 +98,7 @@ class Manifest:
         return manifest
 
     def owned(self) -> set[str]:
-        """Return the files of the set that are there, or were, as paths within the folder."""
+        """Returns the files of the set that are there, or were, as paths within the folder."""
         return owned_files(self._folder, _listed(self._content))
 
     def disown(self) -> None:
@@ -107,7 +107,7 @@ class Manifest:
         self.write()
 
     def refuse_foreign(self) -> None:
-        """Raise if the folder holds files of others.
+        """Raises if the folder holds files of others.
 
         Raises:
             ForeignFilesError: names them.
@@ -141,7 +141,7 @@ class Manifest:
         return [add_counts(reports) for reports in zip(*units, strict=False)]
 
     def check_files(self, *, verify: bool = False) -> None:
-        """Raise unless the files of the units that are finished are there.
+        """Raises unless the files of the units that are finished are there.
 
         Args:
             verify: whether to read each and compare its checksum, and not only its size.
@@ -175,7 +175,7 @@ class Manifest:
         self._folder.write(MANIFEST, (json.dumps(self._content, indent=1) + "\n").encode())
 
     def refuse_other(self, expected: Mapping[str, Any], *, assume_same: bool) -> None:
-        """Raise unless the set was made of what is `expected`.
+        """Raises unless the set was made of what is `expected`.
 
         Args:
             expected: the identity of what is given now.

@@ -28,7 +28,7 @@ class OverlapError(DataError):
 def refuse_overlap(
     folder: SetFolder, given: Any, files: Sequence[DataFile], extension: str, options: Mapping[str, Any] | None
 ) -> None:
-    """Raise if the folder holds a file of the input, or lies where the input is looked for.
+    """Raises if the folder holds a file of the input, or lies where the input is looked for.
 
     Args:
         folder: to write to.

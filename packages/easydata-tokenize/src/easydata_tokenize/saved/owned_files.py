@@ -36,7 +36,7 @@ def is_set_file(name: Any) -> bool:
 
 
 def owned_files(folder: SetFolder, listed: Iterable[str]) -> set[str]:
-    """Return the files of a set in its folder, the manifest left out.
+    """Returns the files of a set in its folder, the manifest left out.
 
     Args:
         folder: of the set.
@@ -48,7 +48,7 @@ def owned_files(folder: SetFolder, listed: Iterable[str]) -> set[str]:
 
 
 def refuse_foreign(folder: SetFolder, owned: Iterable[str], manifest: str | None) -> None:
-    """Raise if the folder holds anything but a set.
+    """Raises if the folder holds anything but a set.
 
     Args:
         folder: to write to.

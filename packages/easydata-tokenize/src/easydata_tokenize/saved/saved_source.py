@@ -19,8 +19,8 @@ from easydata_tokenize.saved.folder import SetFolder, checksum
 from easydata_tokenize.saved.manifest import IncompleteSetError, Manifest
 
 if TYPE_CHECKING:
-    from easydata_sources.identity import Identity
     from easydata_sources.storage.files import DataFile
+    from easydata_sources.types import Identity
 
 __all__ = ["SavedShardedSource", "open_saved"]
 
@@ -85,7 +85,7 @@ class SavedShardedSource(SameRowsSource):
         return sum(shard["tokens"] for shard in self._shards)
 
     def token_lengths(self) -> NDArray[np.uint32] | None:
-        """Return the tokens of every row, in order, from the files of lengths: uint32 `[rows]`; no row is read.
+        """Returns the tokens of every row, in order, from the files of lengths: uint32 `[rows]`; no row is read.
 
         None if rows hold no tokens.
 

@@ -31,7 +31,7 @@ class SetTokenizer:
 
 
 def set_tokenizers(source: ShardedDataSource) -> list[SetTokenizer]:
-    """Return the tokenizers of the sets that a source reads, through whatever lies above them; no row is read.
+    """Returns the tokenizers of the sets that a source reads, through whatever lies above them; no row is read.
 
     Files without a manifest beside them, or with one of another program, are no set.
     """

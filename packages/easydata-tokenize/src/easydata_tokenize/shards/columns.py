@@ -13,7 +13,7 @@ __all__ = ["joined_schema", "retyped", "with_columns"]
 
 
 def joined_schema(before: pa.Schema, new: pa.Schema, *, where: str) -> pa.Schema:
-    """Return the columns of both; where types differ, the one that holds the values of both.
+    """Returns the columns of both; where types differ, the one that holds the values of both.
 
     Raises:
         DataFormatError: If there is no such type; names the column.
@@ -35,7 +35,7 @@ def retyped(before: pa.Schema, joined: pa.Schema) -> bool:
 
 
 def with_columns(rows: pa.Table | pa.RecordBatch, schema: pa.Schema, *, where: str) -> pa.Table:
-    """Return rows with all columns of their shard, nulls where they have none.
+    """Returns rows with all columns of their shard, nulls where they have none.
 
     Raises:
         DataFormatError: If a value cannot be kept exactly in its column's type; names the column.

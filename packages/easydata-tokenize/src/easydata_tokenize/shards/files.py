@@ -25,7 +25,7 @@ _COMPRESSIONS: Mapping[str, tuple[str | None, ...]] = {
 
 
 def check_format(format: str, compression: str | None) -> None:
-    """Raise if a format, or its compression, is not known.
+    """Raises if a format, or its compression, is not known.
 
     Raises:
         DataError: names what is.
@@ -38,7 +38,7 @@ def check_format(format: str, compression: str | None) -> None:
 
 
 def extension(format: str, compression: str | None) -> str:
-    """Return the ending of a format's file names.
+    """Returns the ending of a format's file names.
 
     >>> extension("parquet", "zstd"), extension("jsonl", "gzip")
     ('parquet', 'jsonl.gz')
@@ -47,7 +47,7 @@ def extension(format: str, compression: str | None) -> str:
 
 
 def check_columns(schema: pa.Schema, format: str, compression: str | None, *, where: str) -> None:
-    """Raise if a format cannot hold columns of these types, before there is a file of many rows to write.
+    """Raises if a format cannot hold columns of these types, before there is a file of many rows to write.
 
     Raises:
         DataFormatError: names the column.

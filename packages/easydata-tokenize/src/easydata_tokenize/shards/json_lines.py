@@ -19,7 +19,7 @@ LINE, TOKENS = "line", "tokens"
 
 
 def rows_as_lines(rows: Sequence[Mapping[str, Any]], *, where: str, first_row: int) -> pa.RecordBatch:
-    """Return a batch of `line` (text without its end) and `tokens` (uint32: tokens of the row; null if it has none).
+    """Returns a batch of `line` (text without its end) and `tokens` (uint32: tokens of the row; null if it has none).
 
     Args:
         rows: the rows.

@@ -38,7 +38,7 @@ OnCommit: TypeAlias = Callable[[Progress], None]
 def progress_bar(
     title: str, source_rows: int | None, *, shown: bool, console: Console | None = None
 ) -> Iterator[OnCommit]:
-    """Yield what is to be called at every commit.
+    """Yields what is to be called at every commit.
 
     Args:
         title: What is done.

@@ -65,7 +65,7 @@ def read_group(
     where: str,
     lines: bool = False,
 ) -> RowGroup:
-    """Return the next group of rows; one without rows if the source had none.
+    """Returns the next group of rows; one without rows if the source had none.
 
     Args:
         rows: the source.
@@ -100,7 +100,7 @@ def read_group(
 
 
 def token_lengths(batch: pa.RecordBatch) -> NDArray[np.uint32] | None:
-    """Return the tokens of every row: of `input_ids`, or else of all list columns whose names end in `_ids`.
+    """Returns the tokens of every row: of `input_ids`, or else of all list columns whose names end in `_ids`.
 
     None if there is no such column.
     """
@@ -123,7 +123,7 @@ def token_lengths(batch: pa.RecordBatch) -> NDArray[np.uint32] | None:
 
 
 def parse_size(size: int | str) -> int:
-    """Return a number of bytes.
+    """Returns a number of bytes.
 
     >>> parse_size("500MB"), parse_size("1.5 GB"), parse_size(1000)
     (524288000, 1610612736, 1000)

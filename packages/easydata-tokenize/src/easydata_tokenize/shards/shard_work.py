@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from easydata_sources.errors import DataError
 from easydata_sources.source import ShardedDataSource
-from easydata_sources.streams import RowStream, State
+from easydata_sources.streams import RowStream
+from easydata_sources.types import State
 from numpy.typing import NDArray
 
 from easydata_tokenize.saved.counts import count_afresh, counts_of, reports_of
@@ -97,7 +98,7 @@ class ShardWork:
         return WrittenUnit(shards=[entry["shard"] for entry in entries], counted=counted)
 
     def commits(self) -> tuple[int, int]:
-        """Return how many shards and how many parts of the next one are committed: it grows as the work gets on."""
+        """Returns how many shards and how many parts of the next one are committed: it grows as the work gets on."""
         shards = len(self._entries())
         return shards, len(self.folder.names(f"{self.work_folder}/{shards:05d}"))
 
@@ -107,7 +108,7 @@ class ShardWork:
         return f"{WORK}/{self.prefix}"
 
     def shard_name(self, number: int) -> str:
-        """Return the name of one of its shards, without the ending."""
+        """Returns the name of one of its shards, without the ending."""
         return f"{self.prefix}-{number:05d}" if self.numbered else self.prefix
 
     def _rows(self, state: State | None) -> Iterator[Mapping[str, Any]]:

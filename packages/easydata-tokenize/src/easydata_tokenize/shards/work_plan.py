@@ -14,8 +14,9 @@ from easydata_sources.combined.transformed import TransformedShardedSource
 from easydata_sources.errors import DataError
 from easydata_sources.formats.file_source import FileSource
 from easydata_sources.source import ShardedDataSource, shard_index
-from easydata_sources.streams import Chunk, State
+from easydata_sources.streams import Chunk
 from easydata_sources.transforms.transform import batch_rows, mixes_rows
+from easydata_sources.types import State
 
 from easydata_tokenize.saved.folder import SetFolder
 from easydata_tokenize.shards.shard_work import ShardLayout, ShardWork
@@ -29,7 +30,7 @@ _JOINED_BYTES = 2**24
 def divide(
     source: ShardedDataSource, folder: SetFolder, layout: ShardLayout, num_shards: int | None
 ) -> list[ShardWork]:
-    """Return the units of work that together write the source's rows in order.
+    """Returns the units of work that together write the source's rows in order.
 
     With `num_shards` so many stretches of equal source rows, each one shard. Otherwise each file of the source is a
     unit of its own, or many small files in a row are (16 MiB, where there are more than 8), and everything that is no
@@ -55,7 +56,7 @@ def divide(
 
 
 def source_below(source: ShardedDataSource) -> ShardedDataSource:
-    """Return what is read before any transform."""
+    """Returns what is read before any transform."""
     while isinstance(source, TransformedShardedSource):
         source = source.source
     return source

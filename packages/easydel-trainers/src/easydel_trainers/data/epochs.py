@@ -17,7 +17,7 @@ import numpy as np
 from easydata_sources import CountingTransform, DataError, RowStream, ShardedDataSource, TransformedShardedSource
 from easydata_sources.bad_rows.policy import SetAside
 from easydata_sources.combined.hosts import check_repeatable
-from easydata_sources.streams import Place
+from easydata_sources.types import Place
 from easydel_transforms import IGNORE_INDEX
 
 from easydel_trainers.data.row_exchange import RowExchange

@@ -16,8 +16,8 @@ from typing import Any, final
 
 import jax
 from easydata_sources import DataError, RowStream, TransformedShardedSource
-from easydata_sources.streams import Place
 from easydata_sources.transforms.transform import apply_transform, batch_rows
+from easydata_sources.types import Place
 
 from easydel_trainers.data.row_exchange import RowExchange
 
