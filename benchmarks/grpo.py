@@ -86,6 +86,7 @@ def measured(options: argparse.Namespace, model, tokenizer) -> dict[str, float]:
             max_training_steps=2 + options.steps,
             importance_sampling_correction=False,
             gradient_checkpointing=options.remat,
+            dtype=options.dtype,
             scheduler="constant",
             shuffle_train_dataset=False,
             log_steps=1,
@@ -114,7 +115,12 @@ def measured_peer(options: argparse.Namespace, folder: Path) -> dict[str, float]
     rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in arithmetic_rows("train")))
     script = Path(__file__).parent / "peers" / "trl_grpo.py"
-    numbers = {"steps": options.steps, "completions": options.completions, "length": options.length}
+    numbers = {
+        "precision": options.precision,
+        "steps": options.steps,
+        "completions": options.completions,
+        "length": options.length,
+    }
     flags = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
     command = [options.peer, str(script), "--model", str(folder), "--rows", str(rows), *flags]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""})
@@ -128,6 +134,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--completions", type=int, default=8, help="of a step, half to each of two prompts")
     parser.add_argument("--length", type=int, default=64, help="tokens of a completion")
     parser.add_argument("--remat", default="dots", choices=("none", "dots", "full"))
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="compute type of ours")
+    parser.add_argument(
+        "--precision", default="float32", choices=("float32", "default"), help="default: TRL's bf16=True"
+    )
     return parser.parse_args()
 
 

@@ -63,6 +63,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=4, help="pairs of a step")
     parser.add_argument("--prepared", type=int, default=2000, help="rows to prepare")
     parser.add_argument("--remat", default="full", choices=("none", "dots", "full"))
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="compute type of ours")
+    parser.add_argument(
+        "--precision", default="float32", choices=("float32", "default"), help="default: TRL's bf16=True"
+    )
     for internal in ("--part", "--model", "--cache"):
         parser.add_argument(internal, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -73,7 +77,9 @@ def measure(command: list[str], options: argparse.Namespace) -> dict[str, float]
     names = ("model", "rows", "steps", "batch", "prepared")
     arguments = [word for name in names for word in (f"--{name}", str(getattr(options, name)))]
     if "trl" not in command[-1]:
-        arguments += ["--remat", options.remat]
+        arguments += ["--remat", options.remat, "--dtype", options.dtype]
+    else:
+        arguments += ["--precision", options.precision]
     done = subprocess.run([*command, *arguments], stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
@@ -91,6 +97,7 @@ def training(options: argparse.Namespace) -> dict[str, float]:
             max_length=MAX_LENGTH,
             max_training_steps=options.steps + 1,
             gradient_checkpointing=options.remat,
+            dtype=options.dtype,
             scheduler="constant",
             shuffle_train_dataset=False,
             log_steps=1,

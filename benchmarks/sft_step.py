@@ -36,6 +36,7 @@ def main() -> None:
             max_training_steps=options.steps,
             padding_free=not options.padded,
             gradient_checkpointing=options.remat,
+            dtype=options.dtype,
             scheduler="constant",
             log_steps=1,
             progress_bar=True,
@@ -71,6 +72,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", help="chat rows, for example a .jsonl file of `messages`")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="compute type of ours")
     parser.add_argument("--padded", action="store_true", help="pad every row instead of laying rows end to end")
     parser.add_argument("--remat", default="full", choices=("none", "dots", "full"))
     return parser.parse_args()

@@ -22,8 +22,11 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, required=True)
     parser.add_argument("--sample", action="store_true")
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--precision", default="float32", choices=("float32", "default"))
     options = parser.parse_args()
-    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
+    # By default transformers loads a model in the type that it is published in, for SmolLM2 bfloat16.
+    dtype = torch.float32 if options.precision == "float32" else torch.bfloat16
+    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype)
     model.generation_config.eos_token_id = None
     for prompts in json.loads(Path(options.prompts).read_text()).values():
         width = max(map(len, prompts))

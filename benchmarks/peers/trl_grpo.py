@@ -41,6 +41,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--completions", type=int, required=True)
     parser.add_argument("--length", type=int, required=True)
+    parser.add_argument(
+        "--precision", default="float32", choices=("float32", "default"), help="default: TRL's bf16=True"
+    )
     options = parser.parse_args()
     clock = Clock()
     with tempfile.TemporaryDirectory() as output:
@@ -58,7 +61,7 @@ def main() -> None:
                 lr_scheduler_type="constant",
                 shuffle_dataset=False,
                 gradient_checkpointing=False,
-                bf16=False,
+                bf16=options.precision == "default",
                 use_cpu=True,
                 report_to=[],
                 save_strategy="no",

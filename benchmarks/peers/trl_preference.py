@@ -38,6 +38,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--prepared", type=int, default=2000)
+    parser.add_argument(
+        "--precision", default="float32", choices=("float32", "default"), help="default: TRL's bf16=True"
+    )
     options = parser.parse_args()
     disable_caching()  # a second run must prepare its rows too
     rows = load_dataset("json", data_files=options.rows, split="train").select_columns(["prompt", "chosen", "rejected"])
@@ -67,7 +70,7 @@ def make(options: argparse.Namespace, rows, folder: str) -> tuple[DPOTrainer, Cl
             max_steps=options.steps + 1,
             lr_scheduler_type="constant",
             train_sampling_strategy="sequential",
-            bf16=False,
+            bf16=options.precision == "default",
             report_to=[],
             save_strategy="no",
             logging_steps=1,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import tempfile
 import time
 
 from datasets import load_dataset
@@ -37,28 +38,32 @@ def main() -> None:
     parser.add_argument("--rows", required=True)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument(
+        "--precision", default="float32", choices=("float32", "default"), help="default: TRL's bf16=True"
+    )
     options = parser.parse_args()
     rows = load_dataset("json", data_files=options.rows, split="train").select_columns(["messages"])
     clock = Clock()
-    trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(options.model, dtype="float32"),
-        processing_class=AutoTokenizer.from_pretrained(options.model),
-        args=SFTConfig(
-            output_dir="trl-output",
-            per_device_train_batch_size=options.batch,
-            max_length=512,
-            max_steps=options.steps,
-            bf16=False,
-            report_to=[],
-            save_strategy="no",
-            logging_steps=1,
-            use_cpu=True,
-            packing=False,
-        ),
-        train_dataset=rows,
-        callbacks=[clock],
-    )
-    trainer.train()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = SFTTrainer(
+            model=AutoModelForCausalLM.from_pretrained(options.model, dtype="float32"),
+            processing_class=AutoTokenizer.from_pretrained(options.model),
+            args=SFTConfig(
+                output_dir=folder,
+                per_device_train_batch_size=options.batch,
+                max_length=512,
+                max_steps=options.steps,
+                bf16=options.precision == "default",
+                report_to=[],
+                save_strategy="no",
+                logging_steps=1,
+                use_cpu=True,
+                packing=False,
+            ),
+            train_dataset=rows,
+            callbacks=[clock],
+        )
+        trainer.train()
     counts = [entry["num_tokens"] for entry in trainer.state.log_history if "num_tokens" in entry]
     print(
         json.dumps(
