@@ -100,6 +100,11 @@ class TransformedShardedSource(WrappingSource):
     def with_care(self, care: Care) -> ShardedDataSource:
         return self.over(self.source.with_care(care)).marking(care.marks)
 
+    @property
+    def marks_bad_rows(self) -> bool:
+        """Whether there is a `BadRow` for each row that it cannot handle."""
+        return self._marks
+
     def marking(self, marks: bool = True) -> TransformedShardedSource:
         """Returns the stage with a `BadRow` for each row that it cannot handle; the source below is left as it is."""
         stage = copy(self)
@@ -198,6 +203,7 @@ class _RowByRowStream(RowStream):
     def __init__(self, owner: TransformedShardedSource, start: State | None) -> None:
         self._owner = owner
         self._transform = owner.transform_applied
+        self._marked = owner.marks_bad_rows
         self._start = start
         self._read = 0  # since then
         self._stream = owner.source.rows(start)
@@ -238,6 +244,8 @@ class _RowByRowStream(RowStream):
         """Returns a run with its fields changed, in columns where it is columns."""
         if not isinstance(run, list):
             return transform.transform_columns(run)
+        if not self._marked:
+            return transform.transform_rows(run)
         return [row for outputs in self._owner.apply(run, lambda _: self._stream.origin()) for row in outputs]
 
     def skip(self, rows: int) -> int:
