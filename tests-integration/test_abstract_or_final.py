@@ -47,7 +47,6 @@ DEFAULTS = {
     "easydata_sources.transforms.transform.ChainedTransform": "batch_rows transform_batch",
     "easydata_mix.plan.steps.Step": "read_before resumed_at",
     # What few families and losses need, so that others need not speak of it.
-    "easydel_models.families.stored.Stored": "outputs",
     "easydel_trainers.preference.objective.CausalObjective": "coupled score_options",
     "easydel_trainers.step.objective.ScoredObjective": "initial_extras prepare",
 }

@@ -1,8 +1,8 @@
 """Every family: what we write of it is loaded by `transformers`, adapters by `peft`, with the same numbers under torch.
 
 Runs in an environment of its own (`nox -s parity`). Each case begins with a model that transformers made, which is
-read, changed and written here. In families with experts adapters of attention are compared: peft takes those of a
-module called `gate_proj` for the experts' there, also where a layer without experts has one.
+read, changed and written here. In families with experts adapters of attention, experts and routers are compared: peft
+takes those of a module called `gate_proj` for the experts' there, also where a layer without experts has one.
 """
 
 import json
@@ -24,6 +24,8 @@ from transformers.pytorch_utils import Conv1D
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
     pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False:UserWarning"),  # GPT-2's, and set by peft then
+    # peft obeys it for parameters too, and looks for it among modules alone.
+    pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys:RuntimeWarning"),
 ]
 
 TOLERANCE = 2e-4
@@ -34,9 +36,24 @@ ROWS = [np.random.default_rng(length).integers(3, 300, size=(1, length)).astype(
 @pytest.fixture(params=CONFIGS, scope="module")
 def made(request, tmp_path_factory):
     """A folder that transformers wrote, and the class of its model."""
-    folder = tmp_path_factory.mktemp(request.param)
-    (folder / "config.json").write_text(json.dumps(CONFIGS[request.param]))
-    kind = getattr(transformers, CONFIGS[request.param]["architectures"][0])
+    return made_by_transformers(CONFIGS[request.param], tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(
+    params=[
+        name for name, config in CONFIGS.items() if re.search(r"'(num|num_local|n_routed)_experts': \d", str(config))
+    ]
+)
+def with_experts(request, tmp_path):
+    """The same of those with experts."""
+    folder = tmp_path / "base"
+    folder.mkdir()
+    return made_by_transformers(CONFIGS[request.param], folder)
+
+
+def made_by_transformers(config, folder):
+    (folder / "config.json").write_text(json.dumps(config))
+    kind = getattr(transformers, config["architectures"][0])
     torch.manual_seed(0)
     model = kind._from_config(transformers.AutoConfig.from_pretrained(folder), dtype=torch.float32)
     with torch.no_grad():
@@ -96,6 +113,43 @@ def test_our_adapters_in_peft(made, tmp_path):
     theirs = loaded(kind, folder)
     before = torch_logits(theirs)[0]
     expected = torch_logits(peft.PeftModel.from_pretrained(theirs, tmp_path).eval())
+    assert np.abs(expected[0] - before).max() > 0.01, "the adapters do nothing: the comparison would be empty"
+    assert_equal(ours, expected)
+
+
+IN_EXPERTS = ("experts.gate_up_proj", "experts.down_proj")
+
+
+def test_our_adapters_of_experts_in_peft(with_experts, tmp_path):
+    kind, folder = with_experts
+    base = AutoEasyDeLModelForCausalLM.from_pretrained(folder, dtype="float32")
+    rng = np.random.default_rng(5)
+    ours = changed(
+        with_lora(base, LoraConfig(rank=3, alpha=9, targets=["o_proj"], target_parameters=IN_EXPERTS), seed=3),
+        LORA_B,
+        lambda one: jax.numpy.asarray(rng.standard_normal(one.shape) * 0.1, one.dtype),
+    )
+    save_adapter(tmp_path, ours, base_model=str(folder))
+    theirs = loaded(kind, folder)
+    expected = torch_logits(peft.PeftModel.from_pretrained(theirs, tmp_path).eval())
+    assert_equal(ours, expected)
+
+
+def test_pefts_adapters_of_experts_here(with_experts, tmp_path):
+    kind, folder = with_experts
+    theirs = loaded(kind, folder)
+    before = torch_logits(theirs)[0]
+    routers = [name for name, _ in theirs.named_parameters() if re.search(r"mlp\.(gate|router)\.weight$", name)]
+    parameters = [*IN_EXPERTS, *(".".join(name.split(".")[-3:]) for name in routers[:1])]
+    config = peft.LoraConfig(r=3, lora_alpha=6, target_modules=[], target_parameters=parameters, task_type="CAUSAL_LM")
+    adapted = peft.get_peft_model(theirs, config).eval()
+    torch.manual_seed(0)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    adapted.save_pretrained(tmp_path)
+    ours = load_adapter(tmp_path, AutoEasyDeLModelForCausalLM.from_pretrained(folder, dtype="float32"))
+    expected = torch_logits(adapted)
     assert np.abs(expected[0] - before).max() > 0.01, "the adapters do nothing: the comparison would be empty"
     assert_equal(ours, expected)
 

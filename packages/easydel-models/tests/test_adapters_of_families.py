@@ -9,6 +9,7 @@ from easydel_models import (
     AutoEasyDeLModelForCausalLM,
     LoraConfig,
     load_adapter,
+    merge_lora,
     save_adapter,
     split_params,
     with_lora,
@@ -104,6 +105,89 @@ def test_an_adapter_in_a_file_adds_to_its_module_what_it_adds_here(config, tmp_p
         np.testing.assert_allclose(
             merged[f"{module}.weight"] - base[f"{module}.weight"], added, atol=1e-5, err_msg=module
         )
+
+
+EXPERTS = {
+    **COMMON,
+    "model_type": "qwen3_moe",
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 6,
+}
+MIXTRAL = {**COMMON, "model_type": "mixtral", "num_key_value_heads": 1, "num_local_experts": 4}
+GPT_OSS = {**COMMON, "model_type": "gpt_oss", "num_key_value_heads": 1, "head_dim": 8, "num_local_experts": 4}
+GPT_OSS |= {"num_experts_per_tok": 2}
+IN_EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+IDS = jnp.asarray(np.random.default_rng(0).integers(3, 31, size=(2, 9)), jnp.int32)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [EXPERTS, MIXTRAL, GPT_OSS, {**DEEPSEEK, "first_k_dense_replace": 1}],
+    ids=lambda config: config["model_type"],
+)
+def test_experts_are_adapted_where_asked_and_come_back_as_they_were(config, tmp_path):
+    base = AutoEasyDeLModelForCausalLM.from_config(config)
+    unasked = [path for path in flattened(split_params(adapted(config))[1]) if "_lora_" in path]
+    assert unasked
+    assert not any("expert_" in path or "router" in path for path in unasked)
+    model = adapted(config, targets=["q_proj"], target_parameters=IN_EXPERTS)
+    np.testing.assert_allclose(model(IDS), merge_lora(model)(IDS), atol=1e-5)
+    assert np.abs(model(IDS) - without_lora(model)(IDS)).max() > 1e-3
+    save_adapter(tmp_path, model)
+    again = flattened(split_params(load_adapter(tmp_path, base))[1])
+    ours = {path: array for path, array in flattened(split_params(model)[1]).items() if "_lora_" in path}
+    assert {path.rpartition(".")[2].partition("_lora")[0] for path in ours} >= {
+        "expert_gate",
+        "expert_up",
+        "expert_down",
+    }
+    for path, array in ours.items():
+        np.testing.assert_array_equal(again[path], array, err_msg=path)
+
+
+@pytest.mark.parametrize("config", [EXPERTS, GPT_OSS], ids=lambda config: config["model_type"])
+def test_an_adapter_of_experts_adds_to_each_what_it_adds_here(config, tmp_path):
+    model = adapted(config, targets=[], target_parameters=IN_EXPERTS)
+    save_adapter(tmp_path / "adapter", model)
+    tensors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    merged, base = (flattened(split_params(one)[1]) for one in (merge_lora(model), without_lora(model)))
+    # One after the other, the parameters of a module wrap each other; both kinds of outputs share one inside.
+    for wrapped, names, rank in ((".base_layer", ["gate", "up"], 4), ("", ["down"], 2)):
+        a, b = (
+            tensors[f"base_model.model.model.layers.0.mlp.experts{wrapped}.lora_{half}.weight"] for half in ("A", "B")
+        )
+        added = np.einsum("bre,era->eab", b.reshape(-1, rank, 4), a.reshape(4, rank, -1)) * 2.0  # alpha 4, rank 2
+        paths = [next(path for path in base if path.endswith(f"expert_{name}")) for name in names]  # of the first stack
+        ours = [np.asarray(merged[path] - base[path])[0] for path in paths]
+        in_order = np.stack(ours, axis=-1) if config is GPT_OSS else np.stack(ours, axis=-2)
+        np.testing.assert_allclose(in_order.reshape(added.shape), added, atol=1e-5)
+
+
+def test_a_router_is_adapted_by_its_parameters_name(tmp_path):
+    model = adapted(EXPERTS, targets=[], target_parameters=["mlp.gate.weight"])
+    assert model.lora is not None
+    save_adapter(tmp_path, model)
+    assert set(load_file(tmp_path / "adapter_model.safetensors")) == {
+        f"base_model.model.model.layers.{layer}.mlp.gate.lora_{half}.weight" for layer in (0, 1) for half in ("A", "B")
+    }
+
+
+@pytest.mark.parametrize(
+    ("lora", "words"),
+    [
+        ({"target_parameters": ["mlp.experts.up_proj"]}, r"no parameter of this model.*mlp\.experts\.gate_up_proj"),
+        ({"target_parameters": "mlp.experts"}, "expected a list of names"),
+        ({"target_parameters": IN_EXPERTS, "dropout": 0.1}, "whose adapters have none"),
+        ({"targets": []}, "expected a list of patterns"),
+        ({"targets": ["experts"]}, r"no linear layer.*for target_parameters .*experts\.gate_up_proj"),
+    ],
+)
+def test_targets_that_no_experts_fit_are_refused(lora, words):
+    with pytest.raises(LoraError, match=words):
+        adapted(EXPERTS, **lora)
 
 
 def test_one_of_two_modules_of_the_same_name_is_told_apart(tmp_path):

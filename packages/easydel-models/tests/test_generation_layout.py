@@ -15,6 +15,9 @@ from easydel_models.config import DecoderConfig
 from easydel_models.generation import batch, block, generate, prefill, slot_cache
 from easydel_models.generation.prefill import Prefiller
 from easydel_models.generation.shapes import at_least, cache_step, pieces
+from easydel_models.layers.attention import Attention
+from easydel_models.layers.gated import Gated
+from easydel_models.layers.layer import LayerConfig
 from easydel_models.layers.linear import blocked_kernel, times_blocked
 from easydel_models.layers.tokens import Memory
 
@@ -145,10 +148,10 @@ def test_cache_is_moved_and_never_copied(model):
     store = slot_cache.empty_store(CONFIG, rows=2, capacity=64, dtype=model.dtype)
     recent = slot_cache.empty_store(CONFIG, rows=2, capacity=4, dtype=model.dtype)
     lengths = jnp.zeros(2, jnp.int32)
-    compiled = slot_cache.settle.lower(store, recent, lengths).compile()
+    compiled = slot_cache.settle.lower(store, recent, lengths, jnp.int32(4)).compile()
     # All of the store is given back in the memory it came in.
     assert compiled.memory_analysis().alias_size_in_bytes >= 64 * 2 * slot_cache.slot_bytes(CONFIG, model.dtype)
-    slot_cache.settle(store, recent, lengths)
+    slot_cache.settle(store, recent, lengths, jnp.int32(4))
     assert all(array.is_deleted() for array in jax.tree.leaves(store))
 
 
@@ -168,6 +171,34 @@ def test_a_block_needs_no_second_cache(model):
     cache = rows * capacity * slot_cache.slot_bytes(CONFIG, model.dtype)
     # What a step may need is scores of one layer and the block's own tokens, not the cache once more.
     assert analysis.temp_size_in_bytes + analysis.output_size_in_bytes < cache / 2
+
+
+WINDOWS = DecoderConfig(
+    vocab_size=61,
+    dim=32,
+    layers=tuple(
+        LayerConfig(
+            mixer=Attention(num_heads=4, num_kv_heads=2, head_dim=8, window=window), feed_forward=Gated(width=48)
+        )
+        for window in (5, None, 70)
+    ),
+    initializer_range=0.3,
+    tie_embeddings=True,
+)
+
+
+def test_layers_with_windows_keep_only_what_they_look_at(random_model, monkeypatch):
+    stores = []
+    settled = batch.settle
+    monkeypatch.setattr(batch, "settle", lambda *given: stores.append(settled(*given)) or stores[-1])
+    model = random_model(WINDOWS, seed=1)
+    # Prompts and answers on both sides of both windows, and rows that are refilled.
+    prompts = [[5], [7, 8, 9, 10, 11, 12, 13], [9] * 40, list(range(3, 60)) * 2, [3, 4]]
+    found = generate(model, prompts, max_new_tokens=80, batch_size=2, block_size=32, **NEVER)
+    kept = {tuple(layer.by_token[0].shape[2] for layer in store.layers) for store in stores}
+    assert kept == {(5, store.capacity, min(store.capacity, 70)) for store in stores}
+    assert max(store.capacity for store in stores) >= 57 * 2 + 80
+    np.testing.assert_array_equal(logits_of_choices(model, prompts, found.token_ids).argmax(-1), found.token_ids)
 
 
 SHARDED = """

@@ -92,6 +92,20 @@ def test_defaults_are_those_of_transformers():
     )
 
 
+def test_what_a_file_says_beside_its_rope_is_taken_over_too():
+    yarn = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 32}
+    both = TINY | {"rope_parameters": yarn, "original_max_position_embeddings": 64, "max_position_embeddings": 256}
+    assert DecoderConfig.from_hf(both).rope.original_max_positions == 64
+    half = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
+    phi3 = TINY | {"model_type": "phi3", "rope_parameters": half, "partial_rotary_factor": 1.0}
+    assert DecoderConfig.from_hf(phi3).all_layers[0].mixer.rope.fraction == 0.5
+
+
+def test_a_window_that_is_switched_off_may_have_a_size():
+    smollm3 = TINY | {"model_type": "smollm3", "sliding_window": 16, "use_sliding_window": False}
+    assert DecoderConfig.from_hf(smollm3).all_layers[0].mixer.window is None
+
+
 def test_head_dim_may_differ_from_dim_over_heads():
     assert DecoderConfig.from_hf({**TINY, "head_dim": 16}).head_dim == 16
     assert DecoderConfig.from_hf(TINY).head_dim == 8

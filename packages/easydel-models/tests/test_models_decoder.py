@@ -10,7 +10,7 @@ import pytest
 from easydel_models.config import DecoderConfig
 from easydel_models.decoder import restarting_positions
 from easydel_models.generation.decode_step import decode_step
-from easydel_models.generation.slot_cache import Store, recent_store
+from easydel_models.generation.slot_cache import Store, newest_kept, recent_store, windows_of
 from easydel_models.generation.weights import decode_weights
 from easydel_models.heads import CausalLM
 from easydel_models.layers.norms import NormConfig
@@ -166,12 +166,18 @@ def test_positions_restart_in_every_run():
     assert restarting_positions(segments).tolist() == [[0, 1, 0, 1, 2, 0, 0], [0, 0, 1, 0, 1, 2, 3]]
 
 
+def kept_of(model, memories, lengths):
+    """What a cache would keep of seven slots read."""
+    windows = windows_of(model.config)
+    return Store(newest_kept(memories, windows, jnp.asarray(lengths)), windows, 7)
+
+
 @pytest.mark.parametrize("name", ["plain", "sliding window"])
 def test_steps_after_a_prompt_give_the_logits_of_the_whole_row(name):
     model = random_model(CONFIGS[name])
     ids, lengths = jnp.asarray(IDS), np.asarray([7, 4], np.int32)
     memories = model.memories(ids[:, :7], segment_ids=jnp.asarray(np.arange(7) < lengths[:, None], jnp.int32))
-    weights, store = decode_weights(model, rows=2), Store(memories)
+    weights, store = decode_weights(model, rows=2), kept_of(model, memories, lengths)
     recent = recent_store(model.config, store, 4, model.dtype)
     whole = np.asarray(model(ids))
     for step in range(4):

@@ -2,8 +2,8 @@
 
 An adapted kernel W [in, out] computes ``x W + scale * (drop(x) A) B`` with A [in, rank] and B [rank, out]. Like the
 kernels, all layers' A are one stacked array, ``layers.query_lora_a`` [layers, in, rank], and the adapted model runs
-through the same scan. Switched off, the adapter leaves exactly the base model, on the same arrays: a reference model
-that costs no memory.
+through the same scan; each expert has a pair of its own, ``layers.expert_up_lora_a`` [layers, experts, in, rank].
+Switched off, the adapter leaves exactly the base model, on the same arrays: a reference model that costs no memory.
 
     model = with_lora(model, LoraConfig(rank=16), seed=0)
     trainable, frozen = split_trainable(split_params(model)[1])  # differentiate the first, pass the second on
@@ -53,13 +53,12 @@ def with_lora(model: Model, lora: LoraConfig, *, seed: int = 0) -> Model:
     specs, root = parameter_specs(model.config), key_of_seed(seed)
     adapters = {}
     for path in adapted_kernels(model.config, lora):
-        rows, columns = specs[path].shape
-        layers = specs[path].full_shape[0]
+        *layers, rows, columns = specs[path].full_shape  # layers, and experts where it is theirs
         bound, key = 1 / math.sqrt(rows), parameter_key(root, path + LORA_A)
         adapters[path + LORA_A] = jax.random.uniform(
-            key, (layers, rows, lora.rank), jnp.float32, minval=-bound, maxval=bound
+            key, (*layers, rows, lora.rank), jnp.float32, minval=-bound, maxval=bound
         )
-        adapters[path + LORA_B] = jnp.zeros((layers, lora.rank, columns), jnp.float32)
+        adapters[path + LORA_B] = jnp.zeros((*layers, lora.rank, columns), jnp.float32)
     return with_adapters(model, lora, adapters)
 
 

@@ -18,15 +18,15 @@ import numpy as np
 from jaxtyping import Array
 
 from easydel_models.adapters.config import LoraConfig
-from easydel_models.adapters.fused import block_diagonal, split_adapter
 from easydel_models.adapters.lora import with_adapters
+from easydel_models.adapters.peft_tensors import PREFIX, lora_tensors, module_beginning, read_adapters
 from easydel_models.adapters.peft_values import read_peft_config
-from easydel_models.adapters.targets import adapted_kernels, linear_modules, linear_paths
+from easydel_models.adapters.targets import adaptable, adapted
 from easydel_models.config import DecoderConfig
 from easydel_models.errors import LoraError, ModelNotFoundError
 from easydel_models.families.wrappers import SPELLINGS
 from easydel_models.files.tensor_files import open_file, write_file
-from easydel_models.files.weights import outputs_of_module, stored_together
+from easydel_models.files.weights import HeldKernel
 from easydel_models.files.whole_folder import whole_folder
 from easydel_models.heads import DecoderModel, SequenceClassifier
 from easydel_models.layers.linear import LORA_A, LORA_B
@@ -40,8 +40,7 @@ WEIGHTS = "adapter_model.safetensors"
 
 Model = TypeVar("Model", bound=DecoderModel)
 
-_PREFIX = "base_model.model."
-_SCORE = f"{_PREFIX}score.weight"
+_SCORE = f"{PREFIX}score.weight"
 _READ = frozenset(
     {
         "alpha_pattern",
@@ -53,6 +52,7 @@ _READ = frozenset(
         "r",
         "rank_pattern",
         "target_modules",
+        "target_parameters",
         "use_rslora",
     }
 )
@@ -123,13 +123,15 @@ def load_adapter(path: str | os.PathLike[str], model: Model) -> Model:
     }
     score = tensors.pop(_SCORE, None)
     lora = _lora_config(config, tensors, model.config, folder)
-    adapters = _stacked(tensors, model.config, lora, folder)
+    adapters = read_adapters(
+        adapted(model.config, lora), tensors, parameter_specs(model.config), rank=lora.rank, file=folder / WEIGHTS
+    )
     if config.get("init_lora_weights") in _INITIAL_PARTS:
         lora, adapters = _without_initial_part(config["init_lora_weights"], lora, adapters, model)
-    adapted = with_adapters(model, lora, adapters)
+    with_them = with_adapters(model, lora, adapters)
     if score is not None:
-        _take_score(adapted, score, folder)
-    return adapted
+        _take_score(with_them, score, folder)
+    return with_them
 
 
 _F32 = np.dtype(np.float32)
@@ -138,9 +140,9 @@ _F32 = np.dtype(np.float32)
 def _named_as_today(name: str, config: DecoderConfig) -> str:
     """The tensor's name with the text model's beginning as transformers 5 has it, where that is a part of the model."""
     for spelling in SPELLINGS if config.wrapped_in else ():
-        layers = f"{_PREFIX}{spelling.model}layers."
+        layers = f"{PREFIX}{spelling.model}layers."
         if name.startswith(layers):
-            return f"{_PREFIX}{SPELLINGS[0].model}layers.{name.removeprefix(layers)}"
+            return f"{PREFIX}{SPELLINGS[0].model}layers.{name.removeprefix(layers)}"
     return name
 
 
@@ -157,33 +159,20 @@ def _write_adapter(target: Path, tensors: Mapping[str, np.ndarray], config: Mapp
 
 
 def _tensors(params: Params, config: DecoderConfig, lora: LoraConfig) -> Iterator[tuple[str, np.ndarray]]:
-    flat = flattened(params)
-    for paths in _modules(config, lora):
-        pairs = [(to_host(flat[path + LORA_A]), to_host(flat[path + LORA_B])) for path in paths]
-        order = outputs_of_module(config, paths[0])
-        for layer, module in enumerate(linear_modules(config, paths[0])):
-            # Side by side in one module, adapters of several linear layers are one of as many times the rank.
-            a = np.concatenate([a[layer].T for a, _ in pairs])
-            b = block_diagonal([b[layer].T for _, b in pairs])[order]
-            yield f"{_PREFIX}{module}.lora_A.weight", np.ascontiguousarray(a)
-            yield f"{_PREFIX}{module}.lora_B.weight", np.ascontiguousarray(b)
+    yield from lora_tensors(adapted(config, lora), flattened(params))
     if "score" in params:
         yield _SCORE, to_host(params["score"])
 
 
-def _modules(config: DecoderConfig, lora: LoraConfig) -> list[tuple[str, ...]]:
-    """The adapted kernels, those together that files hold in one tensor."""
-    return list(dict.fromkeys(stored_together(config, path) for path in adapted_kernels(config, lora)))
-
-
 def _adapter_config(model: DecoderModel, lora: LoraConfig, base_model: str | None) -> dict[str, Any]:
     classifier = isinstance(model, SequenceClassifier)
-    modules = _modules(model.config, lora)
-    words = [_word(model.config, paths[0]) for paths in modules]
-    targets: Any = sorted(set(words))
-    if model.config.wrapped_in:  # the other parts of the checkpoint have modules of the same names
+    kernels, all_kernels = adapted(model.config, lora), adaptable(model.config)
+    words = {kernel.paths: _word(kernel, all_kernels) for kernel in kernels}
+    targets: Any = sorted({words[kernel.paths] for kernel in kernels if kernel.in_linear_layer})
+    if model.config.wrapped_in and targets:  # the other parts of the checkpoint have modules of the same names
         targets = rf".*language_model\..*\.({'|'.join(map(re.escape, targets))})"
-    times = {word: len(paths) for word, paths in zip(words, modules, strict=True) if len(paths) > 1}
+    parameters = [words[kernel.paths] for kernel in kernels if not kernel.in_linear_layer]
+    times = {words[kernel.paths]: len(kernel.paths) for kernel in kernels if len(kernel.paths) > 1}
     return {
         "peft_type": "LORA",
         "task_type": "SEQ_CLS" if classifier else "CAUSAL_LM",
@@ -193,6 +182,7 @@ def _adapter_config(model: DecoderModel, lora: LoraConfig, base_model: str | Non
         "lora_dropout": lora.dropout,
         "use_rslora": lora.rslora,
         "target_modules": targets,
+        "target_parameters": sorted(set(parameters)) or None,
         "rank_pattern": {word: lora.rank * count for word, count in times.items()},
         "alpha_pattern": {word: _alpha(lora, count) for word, count in times.items()},
         "modules_to_save": ["score"] if classifier else None,
@@ -227,30 +217,37 @@ def _lora_config(
     config: Mapping[str, Any], tensors: Mapping[str, Any], model: DecoderConfig, folder: Path
 ) -> LoraConfig:
     """The targets are those that the file holds, whatever words the config chose them with."""
+    kernels, parameters = adaptable(model), config.get("target_parameters") or []
     held = [
-        name
-        for name in linear_paths(model)
-        if any(f"{_PREFIX}{module}.lora_A.weight" in tensors for module in linear_modules(model, name))
+        kernel
+        for kernel in kernels
+        if kernel.in_linear_layer and any(f"{module_beginning(name)}.lora_A.weight" in tensors for name in kernel.names)
     ]
-    if not held:
+    if not held and not parameters:
         raise LoraError(f"{folder / WEIGHTS} holds no adapter of a linear layer that this model has.")
-    words = dict.fromkeys(_word(model, path) for path in held)
     lora = LoraConfig(
         rank=config["r"],
         alpha=float(config["lora_alpha"]),
         dropout=float(config.get("lora_dropout") or 0.0),
         rslora=bool(config.get("use_rslora")),
-        targets=[rf"\.{re.escape(word)}$" for word in words],
+        targets=[rf"\.{re.escape(word)}$" for word in dict.fromkeys(_word(kernel, kernels) for kernel in held)],
+        target_parameters=parameters,
     )
-    _check_patterns(config, lora, {_word(model, path): len(stored_together(model, path)) for path in held}, folder)
+    for kernel in adapted(model, lora):
+        _check_patterns(config, lora, kernel, folder)
     return lora
 
 
-def _word(config: DecoderConfig, path: str) -> str:
-    """The end of a module's name that means it and no other: one word, or two where another module has the same."""
-    (own, *_), others = linear_modules(config, path), {linear_modules(config, one)[0] for one in linear_paths(config)}
+def _word(kernel: HeldKernel, others: Sequence[HeldKernel]) -> str:
+    """The end of a name that means it and no other: a parameter's name in its layer; a module's last word, or two
+    where another module has the same.
+    """
+    own = kernel.names[0]
+    if not kernel.in_linear_layer:
+        return re.sub(r"^.*?\.\d+\.", "", own)
     word = own.rpartition(".")[2]
-    alike = {re.sub(r"\d+", "", one) for one in others if one.endswith(f".{word}")}
+    modules = {other.names[0] for other in others if other.in_linear_layer}
+    alike = {re.sub(r"\d+", "", one) for one in modules if one.endswith(f".{word}")}
     return word if len(alike) == 1 else ".".join(own.split(".")[-2:])
 
 
@@ -259,57 +256,30 @@ def _alpha(lora: LoraConfig, times: int) -> float:
     return lora.alpha * (math.sqrt(times) if lora.rslora else times)
 
 
-def _check_patterns(config: Mapping[str, Any], lora: LoraConfig, times: Mapping[str, int], folder: Path) -> None:
-    ranks, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
-    for word in ranks.keys() | alphas.keys():
-        count = times.get(word, 0)
-        scaled = math.isclose(alphas.get(word, lora.alpha), _alpha(lora, count), rel_tol=1e-6) if count else False
-        if ranks.get(word, lora.rank) != lora.rank * count or not scaled:
+def _check_patterns(config: Mapping[str, Any], lora: LoraConfig, kernel: HeldKernel, folder: Path) -> None:
+    count = len(kernel.paths)
+    for name in kernel.names:
+        rank = _of_pattern(config.get("rank_pattern"), name, float(lora.rank))
+        alpha = _of_pattern(config.get("alpha_pattern"), name, float(lora.alpha))
+        times = rank / lora.rank
+        if times not in (1, count) or not math.isclose(alpha, _alpha(lora, int(times)), rel_tol=1e-6):
             raise LoraError(
-                f"{folder / CONFIG} gives {quoted(word)} a rank or alpha of its own (rank_pattern, alpha_pattern), "
-                "which is not computed here; merge such adapters with peft and load the result."
+                f"{folder / CONFIG} gives {name} a rank or alpha of its own, {rank} and {alpha} (rank_pattern, "
+                "alpha_pattern), which is not computed here; merge such adapters with peft and load the result."
             )
 
 
-def _stacked(
-    tensors: Mapping[str, np.ndarray], config: DecoderConfig, lora: LoraConfig, folder: Path
-) -> dict[str, Array]:
-    specs, adapters, used = parameter_specs(config), {}, set()
-    for paths in _modules(config, lora):
-        rows, columns = specs[paths[0]].shape[0], [specs[path].shape[1] for path in paths]
-        halves: list[list[tuple[np.ndarray, np.ndarray]]] = []
-        back = np.argsort(outputs_of_module(config, paths[0]))
-        for module in linear_modules(config, paths[0]):
-            keys = [f"{_PREFIX}{module}.lora_{part}.weight" for part in ("A", "B")]
-            ranks = (lora.rank, lora.rank * len(paths))
-            _check_shapes(tensors, keys, [[(rank, rows), (sum(columns), rank)] for rank in ranks], folder)
-            a, b = (tensors[key].astype(_F32) for key in keys)
-            halves.append(split_adapter(a, b[back], columns, lora.rank, f"{folder / WEIGHTS}: {module}"))
-            used.update(keys)
-        for number, path in enumerate(paths):
-            adapters[path + LORA_A] = jnp.asarray(np.stack([half[number][0].T for half in halves]))
-            adapters[path + LORA_B] = jnp.asarray(np.stack([half[number][1].T for half in halves]))
-    if left := sorted(tensors.keys() - used):
-        raise LoraError(
-            f"{folder / WEIGHTS} holds {len(left)} tensors that fit nothing in this model, first {left[0]}."
-        )
-    return adapters
-
-
-def _check_shapes(
-    tensors: Mapping[str, np.ndarray],
-    keys: Sequence[str],
-    possible: Sequence[Sequence[tuple[int, int]]],
-    folder: Path,
-) -> None:
-    found = [tensors[key].shape if key in tensors else "missing" for key in keys]
-    if found in [list(shapes) for shapes in possible]:
-        return
-    key, one, shape = next(three for three in zip(keys, found, possible[0], strict=True) if three[1] != three[2])
-    raise LoraError(
-        f"{folder / WEIGHTS}: {key} is {one}, expected {shape}; the adapters belong to another base model, or adapt it "
-        "in some layers only."
-    )
+def _of_pattern(patterns: Mapping[str, Any] | None, name: str, otherwise: float) -> float:
+    """What the first pattern says that means the whole name or its end, as PEFT reads them."""
+    for pattern, value in (patterns or {}).items():
+        try:
+            if re.fullmatch(rf"(.*\.)?({pattern})", name):
+                return float(value)
+        except re.error:
+            raise LoraError(
+                f"rank_pattern or alpha_pattern has {quoted(pattern)}, which is no regular expression."
+            ) from None
+    return otherwise
 
 
 def _without_initial_part(
@@ -321,13 +291,13 @@ def _without_initial_part(
         https://arxiv.org/abs/2406.01775, algorithm 1.
     """
     flat, wider = flattened(split_params(model)[1]), {}
-    for paths in _modules(model.config, lora):
-        if len(paths) > 1:
+    for kernel in adapted(model.config, lora):
+        if len(kernel.paths) > 1 or not kernel.in_linear_layer:
             raise LoraError(
-                f"adapters initialised by {init} of {' and '.join(paths)}, which the files of this family hold as one "
+                f"adapters initialised by {init} of {' and '.join(kernel.paths)}, which transformers holds as one "
                 "kernel, are not computed here; merge them with peft and load the result."
             )
-        path = next(iter(paths))
+        path = next(iter(kernel.paths))
         first = [_initial_part(init, kernel, lora) for kernel in to_host(flat[path]).astype(_F32)]
         a0, b0 = (jnp.asarray(np.stack(parts)) for parts in zip(*first, strict=True))
         wider[path + LORA_A] = jnp.concatenate([adapters[path + LORA_A], a0], axis=2)

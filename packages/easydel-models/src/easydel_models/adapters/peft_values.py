@@ -20,12 +20,17 @@ def _is_numbers(value: Any) -> bool:
     return isinstance(value, dict) and all(map(is_number, value.values()))
 
 
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
 _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "r": (lambda value: is_whole(value) and 1 <= value <= _MOST_RANK, f"a whole number from 1 to {_MOST_RANK:,}"),
     "lora_alpha": (is_number, "a number"),
     "lora_dropout": (is_number, "a number"),
     "rank_pattern": (_is_numbers, "an object of numbers"),
     "alpha_pattern": (_is_numbers, "an object of numbers"),
+    "target_parameters": (_is_names, "a list of names"),
     "use_rslora": (_is_flag, "true or false"),  # a text, even "false", is true to Python
 }
 _NEEDED = ("r", "lora_alpha")

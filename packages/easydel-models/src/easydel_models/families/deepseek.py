@@ -24,7 +24,7 @@ from easydel_models.safe_text import quoted
 
 _MLP, _ATTENTION = "model.layers.{layer}.mlp", "model.layers.{layer}.self_attn"
 EXPERTS: tuple[Stored, ...] = (
-    Whole("router", f"{_MLP}.gate.weight"),
+    Whole("router", f"{_MLP}.gate.weight", linear=False),
     Whole("selection_bias", f"{_MLP}.gate.e_score_correction_bias"),
     *expert_tensors(_MLP, **PROJECTIONS),
     *(Whole(f"shared_{ours}", f"{_MLP}.shared_experts.{theirs}.weight") for ours, theirs in PROJECTIONS.items()),

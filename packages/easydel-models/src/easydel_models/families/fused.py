@@ -6,7 +6,7 @@ from typing import final
 
 import numpy as np
 
-from easydel_models.families.stored import Specs, Stored, module_of, turned
+from easydel_models.families.stored import AdaptedAs, Specs, Stored, module_of, side_by_side, turned
 
 
 @final
@@ -46,11 +46,15 @@ class ByHead(Stored):
         """See `Stored`."""
         return module_of(self.name)
 
+    def adapted_as(self) -> AdaptedAs | None:
+        """See `Stored`."""
+        return "module"
+
     def outputs(self, specs: Specs) -> np.ndarray:
         """See `Stored`."""
         heads, widths = specs[self.parameters[0]].heads, [specs[name].shape[-1] for name in self.parameters]
-        places = np.split(np.arange(sum(widths)), np.cumsum(widths)[:-1].tolist())
-        return np.concatenate([part.reshape(heads, -1) for part in places], axis=1).reshape(-1)
+        behind = np.split(side_by_side(self.parameters, specs), np.cumsum(widths)[:-1].tolist())
+        return np.concatenate([part.reshape(heads, -1) for part in behind], axis=1).reshape(-1)
 
 
 @final
@@ -84,6 +88,14 @@ class Taps(Stored):
         """See `Stored`."""
         return module_of(self.name)
 
+    def adapted_as(self) -> AdaptedAs | None:
+        """See `Stored`."""
+        return None
+
+    def outputs(self, specs: Specs) -> np.ndarray:
+        """See `Stored`."""
+        return side_by_side(self.holds(), specs)
+
 
 @final
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -114,6 +126,14 @@ class PerExpert(Stored):
     def module(self, parameter: str) -> str:
         """See `Stored`."""
         return module_of(self.name)
+
+    def adapted_as(self) -> AdaptedAs | None:
+        """See `Stored`."""
+        return None
+
+    def outputs(self, specs: Specs) -> np.ndarray:
+        """See `Stored`."""
+        return side_by_side(self.holds(), specs)
 
     def _of(self, expert: int) -> str:
         return self.name.replace("{expert}", str(expert))
@@ -165,6 +185,15 @@ class AllExperts(Stored):
     def module(self, parameter: str) -> str:
         """See `Stored`."""
         return module_of(self.name)
+
+    def adapted_as(self) -> AdaptedAs | None:
+        """See `Stored`."""
+        return "parameter"
+
+    def outputs(self, specs: Specs) -> np.ndarray:
+        """See `Stored`."""
+        behind = side_by_side(self.parameters, specs)
+        return behind.reshape(len(self.parameters), -1).T.reshape(-1) if self.interleaved else behind
 
     def _outputs_last(self, tensor: np.ndarray, specs: Specs) -> np.ndarray:
         kernels = len(specs[self.parameters[0]].shape) == 3

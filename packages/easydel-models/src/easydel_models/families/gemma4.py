@@ -46,7 +46,7 @@ def _layer(keys: Keys, kinds: list[str], number: int) -> LayerConfig:
     activation = keys.activation("hidden_activation", default="gelu_pytorch_tanh")
     return LayerConfig(
         mixer=_attention(keys, kinds, number),
-        feed_forward=_feed_forward(keys, wide=reuses and keys("use_double_wide_mlp", False)),
+        feed_forward=_feed_forward(keys, wide=keys("use_double_wide_mlp", False) and reuses),
         norms="sandwich",
         own_input=keys("hidden_size_per_layer_input", 0),
         own_activation=activation,

@@ -56,7 +56,7 @@ GPT_OSS = Family(
     tensors=(
         *LLAMA_TENSORS,
         Whole("sinks", "model.layers.{layer}.self_attn.sinks"),
-        Whole("router", "model.layers.{layer}.mlp.router.weight"),
+        Whole("router", "model.layers.{layer}.mlp.router.weight", linear=False),
         Whole("router_bias", "model.layers.{layer}.mlp.router.bias"),
         AllExperts(("expert_gate", "expert_up"), f"{_EXPERTS}.gate_up_proj", as_is=True, interleaved=True),
         AllExperts(("expert_gate_bias", "expert_up_bias"), f"{_EXPERTS}.gate_up_proj_bias", interleaved=True),

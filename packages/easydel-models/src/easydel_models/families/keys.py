@@ -82,6 +82,11 @@ class Keys:
             value = self._defaults.get(name)
         return default if value is None else value
 
+    def of_file(self, name: str) -> Any:
+        """Returns the file's own value; None where it has none, whatever the family's default."""
+        self._read.add(name)
+        return self._contents.get(name)
+
     def sizes(self, *names: str) -> tuple[int, ...]:
         """Returns sizes that every model of the family has.
 

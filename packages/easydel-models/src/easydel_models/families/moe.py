@@ -22,7 +22,7 @@ from easydel_models.safe_text import quoted
 _OF_LAYER = "model.layers.{layer}.mlp"
 
 
-def expert_tensors(module: str, *, gate: str, up: str, down: str) -> tuple[Stored, ...]:
+def expert_tensors(module: str, *, gate: str, up: str, down: str, held_in: str | None = None) -> tuple[Stored, ...]:
     """Returns the experts of a layer as most files have them, and as transformers 5 holds them.
 
     Args:
@@ -30,12 +30,14 @@ def expert_tensors(module: str, *, gate: str, up: str, down: str) -> tuple[Store
         gate: What the projection is called in one expert; so are ``up`` and ``down``.
         up: See ``gate``.
         down: See ``gate``.
+        held_in: The name under which transformers holds them; None = the same.
     """
+    held_in = held_in or module
     names = {"expert_gate": gate, "expert_up": up, "expert_down": down}
     return (
         *(PerExpert(ours, f"{module}.experts.{{expert}}.{theirs}.weight") for ours, theirs in names.items()),
-        AllExperts(("expert_gate", "expert_up"), f"{module}.experts.gate_up_proj"),
-        AllExperts(("expert_down",), f"{module}.experts.down_proj"),
+        AllExperts(("expert_gate", "expert_up"), f"{held_in}.experts.gate_up_proj"),
+        AllExperts(("expert_down",), f"{held_in}.experts.down_proj"),
     )
 
 
@@ -50,7 +52,7 @@ SHARED_EXPERT: tuple[Stored, ...] = (
 
 QWEN_MOE_TENSORS: tuple[Stored, ...] = (
     *LLAMA_TENSORS,
-    Whole("router", f"{_OF_LAYER}.gate.weight"),
+    Whole("router", f"{_OF_LAYER}.gate.weight", linear=False),
     *expert_tensors(_OF_LAYER, **PROJECTIONS),
     *SHARED_EXPERT,
 )
@@ -181,8 +183,9 @@ MIXTRAL = Family(
     read=_mixtral,
     tensors=(
         *LLAMA_TENSORS,
-        Whole("router", f"{_OF_MIXTRAL}.gate.weight"),
-        *expert_tensors(_OF_MIXTRAL, gate="w1", up="w3", down="w2"),
+        Whole("router", f"{_OF_MIXTRAL}.gate.weight", linear=False),
+        Whole("router", f"{_OF_LAYER}.gate.weight", linear=False),
+        *expert_tensors(_OF_MIXTRAL, gate="w1", up="w3", down="w2", held_in=_OF_LAYER),
     ),
     defaults=MappingProxyType(
         {

@@ -60,7 +60,8 @@ def rope_of(
     named = scaling.get("rope_type", scaling.get("type", kind))
     wanted = _SAME.get(named, named)
     found_kind: RopeKind | None = next((known for known in get_args(RopeKind) if known == wanted), None)
-    fraction = scaling.get("partial_rotary_factor") or keys("partial_rotary_factor", fraction)
+    turned = keys("partial_rotary_factor", fraction)  # read in any case: transformers writes it beside the rope's own
+    fraction = scaling.get("partial_rotary_factor") or turned
     if found_kind is None:
         known = ", ".join(get_args(RopeKind))
         raise ConfigError(f"rope of kind {quoted(named)} is not computed; the kinds known are {known}.")
@@ -90,10 +91,11 @@ def _scaling(keys: Keys, layer_type: str | None) -> tuple[Mapping[str, Any], boo
 
 
 def _original(keys: Keys, scaling: Mapping[str, Any], kind: str) -> int | None:
-    own = scaling.get("original_max_position_embeddings")
+    # Beside the rope, the number goes first: as in transformers, for files that have it in both places.
+    told = keys.of_file("original_max_position_embeddings") or scaling.get("original_max_position_embeddings")
     if kind == "llama3":
-        return own
-    return own or keys("original_max_position_embeddings") or keys("max_position_embeddings")
+        return told
+    return told or keys("original_max_position_embeddings") or keys("max_position_embeddings")
 
 
 def _yarn(scaling: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,8 @@ def _read(keys: Keys) -> dict[str, Any]:
     dim, width, heads = keys.sizes("hidden_size", "intermediate_size", "num_attention_heads")
     count, interval, bias = layer_count(keys), keys("no_rope_layer_interval", 4), keys("attention_bias", False)
     turning = keys("no_rope_layers") or [int((number + 1) % interval != 0) for number in range(count)]
-    window = keys("sliding_window") if keys("use_sliding_window", False) else None
+    window, used = keys("sliding_window"), keys("use_sliding_window", False)
+    window = window if used else None
     keys.ignored("max_window_layers")
     types = layer_types(keys, lambda number: SLIDING if window is not None and not turning[number] else FULL)
     rope = rope_of(keys, theta=2_000_000.0)

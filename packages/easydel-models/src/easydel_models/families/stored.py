@@ -7,13 +7,16 @@ A family lists one `Stored` for each parameter or group of parameters that its f
 import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 
 from easydel_models.layers.parameter import ParameterSpec
 
 Specs = Mapping[str, ParameterSpec]
+
+AdaptedAs = Literal["module", "parameter"]
+"""``module``: transformers holds it as the weight of a linear layer; ``parameter``: in none, by itself."""
 
 
 class Stored(abc.ABC):
@@ -41,9 +44,13 @@ class Stored(abc.ABC):
     def module(self, parameter: str) -> str:
         """Returns the template of what transformers calls the module that holds the parameter."""
 
+    @abc.abstractmethod
+    def adapted_as(self) -> AdaptedAs | None:
+        """Returns what an adapter in a file would be one of."""
+
+    @abc.abstractmethod
     def outputs(self, specs: Specs) -> np.ndarray:
-        """Returns, for each output of the module, its index among those of the parameters behind one another."""
-        return np.arange(sum(specs[name].shape[-1] for name in self.holds()))
+        """Returns, for each output of the module, its position among those of the parameters behind one another."""
 
 
 @final
@@ -55,6 +62,8 @@ class Whole(Stored):
     name: str
     as_is: bool = False
     """Whether a kernel is [in, out] in the file too, rather than [out, in]."""
+    linear: bool = True
+    """Whether transformers holds a kernel in a linear layer."""
 
     def holds(self) -> tuple[str, ...]:
         """See `Stored`."""
@@ -76,6 +85,14 @@ class Whole(Stored):
     def module(self, parameter: str) -> str:
         """See `Stored`."""
         return module_of(self.name)
+
+    def adapted_as(self) -> AdaptedAs | None:
+        """See `Stored`."""
+        return "module" if self.linear else "parameter"
+
+    def outputs(self, specs: Specs) -> np.ndarray:
+        """See `Stored`."""
+        return side_by_side(self.holds(), specs)
 
 
 @final
@@ -117,10 +134,23 @@ class Fused(Stored):
         """See `Stored`."""
         return module_of(self.name)
 
+    def adapted_as(self) -> AdaptedAs | None:
+        """See `Stored`."""
+        return "module"
+
+    def outputs(self, specs: Specs) -> np.ndarray:
+        """See `Stored`."""
+        return side_by_side(self.parameters, specs)
+
 
 def turned(array: np.ndarray, spec: ParameterSpec, *, as_is: bool = False) -> np.ndarray:
     """Returns a kernel with its axes exchanged, [in, out] to [out, in] and back; all else as it is."""
     return array.T if spec.kind == "kernel" and not as_is else array
+
+
+def side_by_side(parameters: Sequence[str], specs: Specs) -> np.ndarray:
+    """Returns the positions of all outputs of some parameters in their order."""
+    return np.arange(sum(specs[name].shape[-1] for name in parameters))
 
 
 def module_of(name: str) -> str:

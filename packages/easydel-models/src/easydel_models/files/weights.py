@@ -166,27 +166,38 @@ def tensor_names(config: DecoderConfig, path: str) -> list[str]:
     return list(dict.fromkeys(name for name, _ in part.tensors()))
 
 
-def stored_together(config: DecoderConfig, path: str) -> tuple[str, ...]:
-    """Returns the paths of all parameters that lie in one tensor with ``path``, itself too, in the file's order."""
-    return next(part.paths for part in _parts(config) if path in part.paths)
-
-
-def outputs_of_module(config: DecoderConfig, path: str) -> np.ndarray:
-    """Returns, for each output of the module that holds ``path``, its index among those of `stored_together`."""
-    part = next(part for part in _parts(config) if path in part.paths)
-    return part.stored.outputs(part.specs)
-
-
 def expected_names(config: DecoderConfig) -> set[str]:
     """Returns the names of all tensors that the decoder reads."""
     return {name for part in _parts(config) for name, _ in part.tensors()}
 
 
-def module_names(config: DecoderConfig, path: str) -> list[str]:
-    """Returns what transformers calls the modules of which parameter ``path`` is the weight, one per layer."""
-    part = next(part for part in _parts(config) if path in part.paths)
-    template = part.stored.module(path.rpartition(".")[2])
-    return [part.name(f"{template}.", layer).removesuffix(".") for layer in part.layers]
+@dataclasses.dataclass(frozen=True, slots=True)
+class HeldKernel:
+    """What a model of transformers 5 holds as one kernel (or one of each expert), in each layer of a stack of ours."""
+
+    paths: tuple[str, ...]
+    """Of our kernels that it consists of, their outputs behind one another or as `outputs` says."""
+    names: tuple[str, ...]
+    """In each layer: of the linear layer, or of the parameter where it is none's weight."""
+    in_linear_layer: bool
+    """Whether it is the weight of a linear layer."""
+    outputs: np.ndarray
+    """For each of its outputs, its position among those of the paths behind one another."""
+
+
+def held_kernels(config: DecoderConfig) -> list[HeldKernel]:
+    """Returns all kernels of layers as transformers 5 holds them, in the family's order."""
+    found = []
+    for part in _parts(config, held=True):
+        spec = part.specs[part.paths[0].rpartition(".")[2]]
+        held_as = part.stored.adapted_as()
+        if spec.kind not in ("kernel", "kernels") or not spec.stacked or held_as is None:
+            continue
+        (tensor,) = part.stored.shapes(part.specs)
+        template = f"{part.stored.module(part.paths[0])}." if held_as == "module" else tensor
+        names = tuple(part.name(template, layer).removesuffix(".") for layer in part.layers)
+        found.append(HeldKernel(part.paths, names, held_as == "module", part.stored.outputs(part.specs)))
+    return found
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -212,11 +223,11 @@ class _Part:
         return own if self.spelling is None else self.spelling.of(own)
 
 
-def _parts(config: DecoderConfig, source: Collection[str] | None = None) -> list[_Part]:
+def _parts(config: DecoderConfig, source: Collection[str] | None = None, *, held: bool = False) -> list[_Part]:
     """What the family's list comes to for this decoder: the parameters of each stack, then those of none.
 
     Where the list has several ways for one parameter, the first whose tensors are all in ``source`` is taken, or the
-    first of all.
+    first of all; the last, which is how transformers holds it in memory, if that is asked for (``held``).
     """
     flat, parts = parameter_specs(config), []
     spelling = config.spelling if config.wrapped_in else None
@@ -232,7 +243,7 @@ def _parts(config: DecoderConfig, source: Collection[str] | None = None) -> list
                 own = {name: specs[name] for name in stored.holds()}
                 paths = tuple(f"{stack}.{name}" if stack else name for name in own)
                 candidates.append(_Part(stored, paths, own, numbers.get(stack, (None,)), spelling))
-        parts += _one_way_each(candidates, source)
+        parts += _one_way_each(candidates[::-1] if held else candidates, source)[:: -1 if held else 1]
     covered = {path for part in parts for path in part.paths}
     if nameless := [path for path in flat if path not in covered]:
         raise WeightsError(f"the family {config.model_type!r} has no name for the tensor of {nameless[0]}.")

@@ -115,7 +115,7 @@ class Batch:
             enough_done=jnp.int32(min(enough, len(self._completions))),
         )
         result = decode_block(plan, self._work.weights, self._store, self._rows(), request)
-        self._store = settle(self._store, result.recent, jnp.array(self._lengths))
+        self._store = settle(self._store, result.recent, jnp.array(self._lengths), result.steps)
         self._present = result.present
         return self._collect(busy, result)
 

@@ -3,6 +3,8 @@
 Axes: B rows, V vocabulary.
 """
 
+import dataclasses
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -55,7 +57,7 @@ def decode_step(
             shared[kind.mixer.publishes] = settled, memory
     hidden = finished(config, weights.others, x)[:, 0]
     logits = times_blocked(hidden, weights.head_blocks(), result=jnp.float32)
-    return softcapped(logits, config.logit_softcap), Store(tuple(memories))
+    return softcapped(logits, config.logit_softcap), dataclasses.replace(recent, layers=tuple(memories))
 
 
 def _stepping(mixer: Mixer, layer: Layer, settled: Memory, recent: Memory, now: Step) -> Mix:

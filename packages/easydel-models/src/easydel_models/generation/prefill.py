@@ -17,6 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Int
 
 from easydel_models.generation.shapes import pieces, power_of_two
+from easydel_models.generation.slot_cache import newest_kept, windows_of
 from easydel_models.layers.tokens import Memory
 from easydel_models.parameters import Params, join_params
 
@@ -63,7 +64,9 @@ def _prefill(
     tokens: Int[np.ndarray | Array, "P T"],
     mask: Int[np.ndarray | Array, "P T"],
 ) -> tuple[Memory, ...]:
-    return join_params(structure, params).memories(jnp.asarray(tokens), segment_ids=jnp.asarray(mask))
+    model, segments = join_params(structure, params), jnp.asarray(mask)
+    memories = model.memories(jnp.asarray(tokens), segment_ids=segments)
+    return newest_kept(memories, windows_of(model.config), segments.sum(axis=1, dtype=jnp.int32))
 
 
 def _chunks(prompts: Sequence[np.ndarray]) -> list[list[int]]:

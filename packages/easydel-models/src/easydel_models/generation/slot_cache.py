@@ -7,15 +7,19 @@ the main store. After the block, `settle` moves each row's recent tokens behind 
 update a store in place: the caller's is donated. What a layer keeps of a row as a whole, a recurrent state, is replaced
 by each step.
 
+A layer with a window keeps no more tokens than that: the token at position p lies in slot p modulo the window, once
+there are so many.
+
 One memory per layer and not one stack: a step reads a layer's keys where they lie. Keys and values keep the tokens'
 axis before the last, which is how both products of attention read them.
 
 Axes: B rows, G key/value heads, S slots, R recent slots, K head_dim; of prefill: P prompts, T tokens.
 """
 
+import dataclasses
 import functools
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -23,29 +27,37 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from easydel_models.config import DecoderConfig
-from easydel_models.layers.tokens import Memory, written
+from easydel_models.layers.tokens import Memory, newest_in_slots, written
 
 
-class Store(NamedTuple):
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("layers",), meta_fields=("windows", "capacity"))
+@dataclasses.dataclass(frozen=True, slots=True)
+class Store:
     """What the layers keep, one memory for each."""
 
     layers: tuple[Memory, ...]
+    windows: tuple[int | None, ...]
+    """Newest tokens that each layer looks at; None = all."""
+    capacity: int
+    """Tokens of each row there is room for."""
 
     @property
     def rows(self) -> int:
         """Rows."""
         return jax.tree.leaves(self.layers)[0].shape[0]
 
-    @property
-    def capacity(self) -> int:
-        """Slots of each row; without any limit where no layer keeps something of every token."""
-        sizes = [array.shape[2] for layer in self.layers for array in layer.by_token]
-        return min(sizes, default=2**31 - 1)
-
 
 def empty_store(config: DecoderConfig, *, rows: int, capacity: int, dtype: np.dtype) -> Store:
     """Returns a store of rows that have read nothing."""
-    return Store(tuple(layer.mixer.empty_memory(rows, capacity, dtype) for layer in config.all_layers))
+    windows = windows_of(config)
+    pairs = zip(config.all_layers, windows, strict=True)
+    layers = tuple(layer.mixer.empty_memory(rows, _slots(capacity, window), dtype) for layer, window in pairs)
+    return Store(layers, windows, capacity if any(layer.by_token for layer in layers) else _UNLIMITED)
+
+
+def windows_of(config: DecoderConfig) -> tuple[int | None, ...]:
+    """Returns how many of the newest tokens each layer looks at; None = all."""
+    return tuple(layer.mixer.looks_back() for layer in config.all_layers)
 
 
 def slot_bytes(config: DecoderConfig, dtype: np.dtype) -> int:
@@ -57,13 +69,37 @@ def slot_bytes(config: DecoderConfig, dtype: np.dtype) -> int:
 
 @functools.partial(jax.jit, static_argnames="capacity")
 def grow(store: Store, capacity: int) -> Store:
-    """Adds empty slots behind those there are, up to ``capacity``."""
-    more = ((0, 0), (0, 0), (0, capacity - store.capacity), (0, 0))
+    """Adds empty slots behind those there are, up to room for ``capacity`` tokens."""
 
-    def larger(layer: Memory) -> Memory:
-        return layer._replace(by_token=tuple(jnp.pad(array, more) for array in layer.by_token))
+    def larger(layer: Memory, window: int | None) -> Memory:
+        more = _slots(capacity, window) - _slots(store.capacity, window)
+        return layer._replace(by_token=tuple(jnp.pad(a, ((0, 0), (0, 0), (0, more), (0, 0))) for a in layer.by_token))
 
-    return Store(tuple(larger(layer) for layer in store.layers))
+    layers = tuple(larger(*pair) for pair in zip(store.layers, store.windows, strict=True))
+    return dataclasses.replace(store, layers=layers, capacity=capacity)
+
+
+def newest_kept(
+    memories: tuple[Memory, ...], windows: Sequence[int | None], lengths: Int[Array, " P"]
+) -> tuple[Memory, ...]:
+    """Leaves out what layers read of prompts and will not look at again.
+
+    Args:
+        memories: Of each layer, right-padded prompts side by side.
+        windows: Of each layer.
+        lengths: Tokens of each prompt.
+    """
+
+    def kept(array: Array, window: int) -> Array:
+        if array.shape[2] <= window:
+            return array
+        newest = newest_in_slots(lengths, window)
+        return jnp.take_along_axis(array, jnp.maximum(newest, 0)[:, None, :, None], axis=2)
+
+    return tuple(
+        memory if window is None else memory._replace(by_token=tuple(kept(a, window) for a in memory.by_token))
+        for memory, window in zip(memories, windows, strict=True)
+    )
 
 
 @jax.jit
@@ -86,7 +122,7 @@ def admit(
         def put(array: Array, new: Array) -> Array:
             return _write(array, jax.lax.dynamic_slice_in_dim(new, prompts[i], 1), rows[i])
 
-        return Store(jax.tree.map(put, store.layers, prefilled))
+        return dataclasses.replace(store, layers=jax.tree.map(put, store.layers, prefilled))
 
     return jax.lax.fori_loop(0, count, copy, store)
 
@@ -99,40 +135,59 @@ def forget(store: Store, rows: Int[Array, " B"], count: Int[Array, ""]) -> Store
         def put(array: Array) -> Array:
             return _write(array, jnp.zeros((1, *array.shape[1:]), array.dtype), rows[i])
 
-        return Store(
-            tuple(layer._replace(by_row=tuple(put(array) for array in layer.by_row)) for layer in store.layers)
-        )
+        layers = tuple(layer._replace(by_row=tuple(put(array) for array in layer.by_row)) for layer in store.layers)
+        return dataclasses.replace(store, layers=layers)
 
     return jax.lax.fori_loop(0, count, clear, store)
 
 
 @functools.partial(jax.jit, donate_argnames="store")
-def settle(store: Store, recent: Store, lengths: Int[Array, " B"]) -> Store:
-    """Moves every row's recent tokens behind its ``lengths`` older ones, where room for all of them must be."""
+def settle(store: Store, recent: Store, lengths: Int[Array, " B"], steps: Int[Array, ""]) -> Store:
+    """Moves every row's first ``steps`` recent tokens behind its ``lengths`` older ones.
 
-    def move(row: Array, arrays: list[Array]) -> list[Array]:
+    Where layers look at all tokens, there must be room for all slots of the recent store.
+    """
+    whole = [of_layer for of_layer, window in enumerate(store.windows) if _slots(store.capacity, window) != window]
+    held, new = ({number: one.layers[number].by_token for number in whole} for one in (store, recent))
+
+    def move(row: Array, held: dict[int, tuple[Array, ...]]) -> dict[int, tuple[Array, ...]]:
         def put(array: Array, new: Array) -> Array:
             return _write(array, jax.lax.dynamic_slice_in_dim(new, row, 1), row, lengths[row])
 
-        return [put(array, new) for array, new in zip(arrays, _by_token(recent), strict=True)]
+        return jax.tree.map(put, held, new)
 
-    moved = iter(jax.lax.fori_loop(0, store.rows, move, _by_token(store)))
-    return Store(
-        tuple(
-            Memory(by_token=tuple(next(moved) for _ in layer.by_token), by_row=layer.by_row) for layer in recent.layers
-        )
-    )
+    moved = jax.lax.fori_loop(0, store.rows, move, held)
+    layers = []
+    for number, (old, of_block, window) in enumerate(zip(store.layers, recent.layers, store.windows, strict=True)):
+        if window is not None and number not in moved:
+            pairs = zip(old.by_token, of_block.by_token, strict=True)
+            moved[number] = tuple(_settled_in_ring(*pair, lengths, steps, window) for pair in pairs)
+        layers.append(Memory(by_token=moved[number], by_row=of_block.by_row))
+    return dataclasses.replace(store, layers=tuple(layers))
 
 
 def recent_store(config: DecoderConfig, store: Store, steps: int, dtype: np.dtype) -> Store:
     """Returns the store of a block's own tokens before the first: none, and what each row keeps as a whole."""
-    empty = empty_store(config, rows=store.rows, capacity=steps, dtype=dtype)
-    pairs = zip(empty.layers, store.layers, strict=True)
-    return Store(tuple(new._replace(by_row=old.by_row) for new, old in pairs))
+    empty = [layer.mixer.empty_memory(store.rows, steps, dtype) for layer in config.all_layers]
+    pairs = zip(empty, store.layers, strict=True)
+    return Store(tuple(new._replace(by_row=old.by_row) for new, old in pairs), store.windows, steps)
 
 
-def _by_token(store: Store) -> list[Float[Array, "B G S K"]]:
-    return [array for layer in store.layers for array in layer.by_token]
+_UNLIMITED = 2**31 - 1
+"""Room for tokens where no layer keeps something of each."""
+
+
+def _slots(capacity: int, window: int | None) -> int:
+    return capacity if window is None else min(capacity, window)
+
+
+def _settled_in_ring(
+    held: Float[Array, "B G W K"], new: Float[Array, "B G R K"], lengths: Array, steps: Array, window: int
+) -> Float[Array, "B G W K"]:
+    # Every slot is written, which for slots as few as these is less work than finding those that change.
+    of_block = newest_in_slots(lengths + steps, window) - lengths[:, None]
+    taken = jnp.take_along_axis(new, jnp.maximum(of_block, 0)[:, None, :, None], axis=2)
+    return jnp.where((of_block >= 0)[:, None, :, None], taken, held)
 
 
 def _write(array: Array, new: Array, row: Array, slot: Array | None = None) -> Array:

@@ -156,6 +156,10 @@ class Attention(Mixer):
         shape = (rows, self.num_kv_heads, slots, self.head_dim)
         return Memory(by_token=(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)))
 
+    def looks_back(self) -> int | None:
+        """See `Mixer`."""
+        return self.window
+
     def step(
         self, layer: Mapping[str, Any], x: Float[Array, "B 1 D"], settled: Memory, recent: Memory, now: Step
     ) -> tuple[Float[Array, "B 1 D"], Memory]:

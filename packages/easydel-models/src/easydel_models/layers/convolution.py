@@ -97,6 +97,10 @@ class ShortConvolution(Mixer):
         """See `Mixer`."""
         return Memory(by_row=(jnp.zeros((rows, self.taps - 1, self.width), dtype),))
 
+    def looks_back(self) -> int | None:
+        """See `Mixer`."""
+        return None
+
     def step(
         self, layer: Mapping[str, Any], x: Float[Array, "B 1 D"], settled: Memory, recent: Memory, now: Step
     ) -> tuple[Float[Array, "B 1 D"], Memory]:

@@ -137,6 +137,10 @@ class DeltaNet(Mixer):
         state = jnp.zeros((rows, self.num_value_heads, self.key_dim, self.value_dim), jnp.float32)
         return Memory(by_row=(*convolutions, state))
 
+    def looks_back(self) -> int | None:
+        """See `Mixer`."""
+        return None
+
     def step(
         self, layer: Mapping[str, Any], x: Float[Array, "B 1 D"], settled: Memory, recent: Memory, now: Step
     ) -> tuple[Float[Array, "B 1 D"], Memory]:

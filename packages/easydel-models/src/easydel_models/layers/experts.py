@@ -20,7 +20,7 @@ from easydel_models.experts.grouped import gathered, grouped_dot
 from easydel_models.experts.routing import Choice, RouterConfig, choose, router_load
 from easydel_models.layers.activations import Activation, activate
 from easydel_models.layers.feed_forward import FeedForward, Routing
-from easydel_models.layers.linear import linear
+from easydel_models.layers.linear import LORA_A, LORA_B, linear
 from easydel_models.layers.norms import NormConfig, normed, rms_norm
 from easydel_models.layers.parameter import ParameterSpec, linear_parameters
 from easydel_models.layers.tokens import Tokens
@@ -243,6 +243,8 @@ def _weighted(
 
     def times(name: str, x: Array) -> Array:
         product = grouped_dot(x, layer[name], sizes)
+        if name + LORA_A in layer:
+            product = product + grouped_dot(grouped_dot(x, layer[name + LORA_A], sizes), layer[name + LORA_B], sizes)
         bias = layer.get(f"{name}_bias")
         if bias is None:
             return product

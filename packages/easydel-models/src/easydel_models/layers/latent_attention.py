@@ -154,6 +154,10 @@ class LatentAttention(Mixer):
         widths = (self.latent_dim, self.rope_dim)
         return Memory(by_token=tuple(jnp.zeros((rows, 1, slots, width), dtype) for width in widths))
 
+    def looks_back(self) -> int | None:
+        """See `Mixer`."""
+        return None
+
     def step(
         self, layer: Mapping[str, Any], x: Float[Array, "B 1 D"], settled: Memory, recent: Memory, now: Step
     ) -> tuple[Float[Array, "B 1 D"], Memory]:

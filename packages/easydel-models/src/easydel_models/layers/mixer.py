@@ -62,6 +62,10 @@ class Mixer(abc.ABC):
         """
 
     @abc.abstractmethod
+    def looks_back(self) -> int | None:
+        """Returns how many of the newest tokens a token sees, itself included; None = all there are."""
+
+    @abc.abstractmethod
     def score_width(self) -> int:
         """Query heads times their width, where every token is scored against every one it sees; 0 where none is."""
 

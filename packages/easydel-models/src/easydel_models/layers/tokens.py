@@ -86,13 +86,25 @@ class Step:
         Args:
             settled: Slots of the settled memory.
             recent: Slots of the recent memory.
-            window: Tokens that it sees, itself included; None = all.
+            window: Tokens that it sees, itself included; None = all. A settled memory of at most so many slots is a
+                ring: see `newest_in_slots`.
         """
-        old = jnp.arange(settled, dtype=jnp.int32)[None]
-        new = jnp.arange(recent, dtype=jnp.int32)[None]
-        old_seen = old < self.lengths[:, None]
+        slots, new = jnp.arange(settled, dtype=jnp.int32)[None], jnp.arange(recent, dtype=jnp.int32)[None]
+        old = slots if window is None or settled > window else newest_in_slots(self.lengths, window)[:, :settled]
+        old_seen = (old >= 0) & (old < self.lengths[:, None])
         new_seen = jnp.broadcast_to(new <= self.number, (self.lengths.shape[0], recent))
         if window is not None:
             first = self.number - jnp.int32(window - 1)
             old_seen, new_seen = old_seen & (old >= self.lengths[:, None] + first), new_seen & (new >= first)
         return jnp.concatenate((old_seen, new_seen), axis=1)
+
+
+def newest_in_slots(lengths: Int[Array, " B"], slots: int) -> Int[Array, "B slots"]:
+    """Returns the position of the newest token in every slot of a ring, where p lies in slot p modulo ``slots``.
+
+    Args:
+        lengths: Tokens that each row has read.
+        slots: Of the ring. A slot without a token gets a number below 0.
+    """
+    last = lengths[:, None] - 1
+    return last - (last - jnp.arange(slots, dtype=jnp.int32)[None]) % slots

@@ -55,10 +55,10 @@ def partition_spec(name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh)
 
 def _axes_of(name: str) -> tuple[str, ...]:
     if name.endswith(LORA_A):
-        return (*LOGICAL_AXES[name.removesuffix(LORA_A)][:2], "rank")
+        return (*LOGICAL_AXES[name.removesuffix(LORA_A)][:-1], "rank")
     if name.endswith(LORA_B):
-        layers, _, out = LOGICAL_AXES[name.removesuffix(LORA_B)]
-        return layers, "rank", out
+        *before, _, out = LOGICAL_AXES[name.removesuffix(LORA_B)]
+        return (*before, "rank", out)
     return LOGICAL_AXES[name]
 
 
