@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 
 import fsspec
@@ -130,8 +129,12 @@ def test_files_that_no_room_is_left_for(tmp_path, whole):
         nursery.stdin.close()
 
 
-def slow(row):
-    time.sleep(0.002)
+REFUSED = threading.Event()
+
+
+def while_another_is_refused(row):
+    REFUSED.wait(timeout=60)
+    REFUSED.set()  # if nobody was, the test fails soon
     return row
 
 
@@ -139,13 +142,16 @@ def slow(row):
 def test_two_writers_at_once_leave_one_set(tmp_path, where):
     folder = str(tmp_path / "set") if where == "disk" else "memory://two/set"
     outcomes, barrier = [], threading.Barrier(2)
+    REFUSED.clear()
 
     def write():
         barrier.wait()
         try:
-            outcomes.append(save_dataset(MemoryShardedSource(ROWS).map(slow), folder, **OPTIONS).num_examples)
+            source = MemoryShardedSource(ROWS).map(while_another_is_refused)
+            outcomes.append(save_dataset(source, folder, **OPTIONS).num_examples)
         except SetInUseError as error:
             outcomes.append(str(error))
+            REFUSED.set()
 
     try:
         threads = [threading.Thread(target=write) for _ in range(2)]

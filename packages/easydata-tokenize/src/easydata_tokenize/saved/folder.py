@@ -131,6 +131,14 @@ class SetFolder:
         with self.writing(name) as path:
             path.write_bytes(content)
 
+    def create(self, name: str, content: bytes) -> None:
+        """Write a small file where there is none.
+
+        Raises:
+            FileExistsError: If there is one; a storage may say so by another `OSError`, or that it cannot tell.
+        """
+        self._filesystem.pipe_file(self._at(name), content, mode="create")
+
     @contextlib.contextmanager
     def writing(self, name: str, *, synced: bool = True) -> Iterator[Path]:
         """Yields a path on this machine to write a file at; it takes its place when the block ends without an error.

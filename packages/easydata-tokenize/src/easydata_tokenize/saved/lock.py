@@ -107,7 +107,10 @@ def _lease(folder: SetFolder) -> Iterator[None]:
     if left and not _is_over(left):
         raise _in_use(folder, left)
     folder.clear_temporary(left.get("writer"))
-    folder.write(LOCK, _content(folder))
+    if left:
+        folder.write(LOCK, _content(folder))
+    else:
+        _claim(folder)
     now = _read(folder.read(LOCK) or b"", folder)
     if now.get("writer") != folder.writer:  # another came between
         raise _in_use(folder, now)
@@ -122,6 +125,17 @@ def _lease(folder: SetFolder) -> Iterator[None]:
         with suppress(OSError):
             if _read(folder.read(LOCK) or b"", folder).get("writer") == folder.writer:
                 folder.remove(LOCK)
+
+
+def _claim(folder: SetFolder) -> None:
+    """Write the lock where there is none: of several who try at the same moment one may."""
+    try:
+        folder.create(LOCK, _content(folder))
+    except (OSError, NotImplementedError, TypeError, ValueError):
+        owner = _read(folder.read(LOCK) or b"", folder)
+        if owner:
+            raise _in_use(folder, owner) from None
+        folder.write(LOCK, _content(folder))  # a storage that cannot tell new from old
 
 
 def _renew(folder: SetFolder, ended: threading.Event) -> None:
