@@ -135,7 +135,7 @@ class SetFolder:
         """Write a small file where there is none.
 
         Raises:
-            FileExistsError: If there is one; a storage may say so by another `OSError`, or that it cannot tell.
+            Exception: If there is one, or the storage cannot tell: `FileExistsError`, or the storage's own.
         """
         self._filesystem.pipe_file(self._at(name), content, mode="create")
 

@@ -131,7 +131,7 @@ def _claim(folder: SetFolder) -> None:
     """Write the lock where there is none: of several who try at the same moment one may."""
     try:
         folder.create(LOCK, _content(folder))
-    except (OSError, NotImplementedError, TypeError, ValueError):
+    except Exception:  # noqa: BLE001 - each storage has its own for a file that is there, and for what it cannot do
         owner = _read(folder.read(LOCK) or b"", folder)
         if owner:
             raise _in_use(folder, owner) from None
