@@ -98,3 +98,19 @@ def test_numbers_outside_int32_are_refused_and_never_wrapped(column, number):
     assert read({"input_ids": [2**31 - 1], "labels": [-(2**31)]}).labels.tolist() == [-(2**31)]
     with pytest.raises(DataFormatError, match="-1 at position 0"):
         read({"input_ids": [-1]})
+
+
+@pytest.mark.parametrize("row", [{"text": "T"}, {"messages": [USER, ANSWER]}, {"prompt": "Q", "completion": "A"}])
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("images", [{"bytes": b"", "path": "cat.png"}]), ("image", "cat.png"), ("audio", {"path": "a"})],
+)
+def test_media_beside_the_text_are_refused_and_not_ignored(row, column, value):
+    with pytest.raises(DataFormatError, match="only text is trained on") as caught:
+        read({**row, column: value})
+    assert f"remove_columns({column!r})" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, []])
+def test_empty_columns_of_media_are_no_media(value):
+    assert read({"text": "T", "images": value}) == TextExample(text="T")

@@ -119,6 +119,19 @@ def test_columns_missing_are_named_with_a_line_that_mends_it(tokenizer):
     assert 'dataset.map(lambda row: {"chosen": row["good"], "rejected": row["bad"]})' in text
 
 
+@pytest.mark.parametrize(
+    ("transform", "row"),
+    [
+        (DPOPreprocessTransform, {"chosen": [USER, BLUE], "rejected": [USER, RED]}),
+        (KTOPreprocessTransform, {"prompt": [USER], "completion": [BLUE], "label": True}),
+        (GRPOPreprocessTransform, {"prompt": [USER]}),
+    ],
+)
+def test_images_beside_the_text_are_refused_and_not_ignored(tokenizer, transform, row):
+    with pytest.raises(RowError, match="only text is trained on"):
+        transform(tokenizer).transform_batch([{**row, "images": ["cat.png"]}])
+
+
 # Single answers.
 
 

@@ -14,7 +14,7 @@ from easydata_sources.errors import DataFormatError
 from numpy.typing import NDArray
 
 from easydata_tokenize.conversation import Message, read_messages, read_template_kwargs, read_tools
-from easydata_tokenize.layouts import Layout, describe_columns, detect_layout
+from easydata_tokenize.layouts import Layout, describe_columns, detect_layout, refuse_media
 from easydata_tokenize.token_ids import as_int32
 
 __all__ = ["ChatExample", "Example", "TextExample", "TokenExample", "read_example"]
@@ -66,11 +66,14 @@ def read_example(
             None means: by layout.
 
     Raises:
-        DataFormatError: If the row has no accepted layout, or a column holds something else than its layout says.
+        DataFormatError: If the row has no accepted layout, a column holds something else than its layout says, or the
+            row holds images, videos or sounds beside its text.
     """
     if text_field is not None:
         return _named_text(row, text_field)
     layout = detect_layout(row, accepted)
+    if layout != Layout.TOKENS:
+        refuse_media(row)
     if layout in (Layout.ALPACA, Layout.DOLLY):
         return _instruction(row, layout, has_template)
     return _READERS[layout](row)

@@ -17,6 +17,7 @@ from easydata_tokenize import (
     read_template_kwargs,
     read_tools,
 )
+from easydata_tokenize.layouts import refuse_media
 from numpy.typing import NDArray
 
 from easydel_transforms.shared_prompt import split_messages, split_strings
@@ -59,7 +60,7 @@ def read_pair(row: Row) -> PromptAndAnswers | TokenAnswers:
     messages is one turn. Answers that repeat the prompt's messages are taken as whole conversations.
 
     Raises:
-        DataFormatError: If the columns are missing, or hold something else.
+        DataFormatError: If the columns are missing, hold something else, or stand beside images, videos or sounds.
     """
     if _has(row, "chosen_ids", "rejected_ids"):
         prompt = _ids(row, "prompt_ids") if _has(row, "prompt_ids") else np.zeros(0, np.int32)
@@ -73,7 +74,7 @@ def read_unpaired(row: Row) -> list[tuple[PromptAndAnswers | TokenAnswers, bool]
     """Return the answers of a row, each with whether it is a good one: one, or the two of a pair side by side.
 
     Raises:
-        DataFormatError: If the columns are missing, or hold something else.
+        DataFormatError: If the columns are missing, hold something else, or stand beside images, videos or sounds.
     """
     if _has(row, "completion_ids", "label"):
         return [(TokenAnswers(_ids(row, "prompt_ids"), (_ids(row, "completion_ids"),)), _label(row))]
@@ -96,10 +97,12 @@ def read_prompt(row: Row) -> tuple[str | list[Message], Answer] | Ids:
     Rows of chosen and rejected answers without a prompt of their own give what both begin with.
 
     Raises:
-        DataFormatError: If there is no prompt, or it is not a string or a list of messages.
+        DataFormatError: If there is no prompt, it is not a string or a list of messages, or it stands beside images,
+            videos or sounds.
     """
     if _has(row, "prompt_ids"):
         return _ids(row, "prompt_ids")
+    refuse_media(row)
     if _has(row, "prompt"):
         prompt = row["prompt"]
         if not isinstance(prompt, str):
@@ -131,6 +134,7 @@ _PROMPT_NAMES = {"prompt": ("question", "instruction", "query", "problem", "text
 
 
 def _with_prompt(row: Row, columns: Sequence[str]) -> tuple[Answer, ...]:
+    refuse_media(row)
     prompt, *answers = _split(row) if not _has(row, "prompt") else _turns_of(row, columns)
     if isinstance(prompt, str):
         return tuple(TextExample(text=str(answer), prompt=prompt) for answer in answers)
