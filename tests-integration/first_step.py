@@ -27,7 +27,7 @@ Found = dict[str, np.ndarray]
 
 
 def first_step(kind: str, **fields: Any) -> Found:
-    """`loss`, and under every parameter's path its gradient, of the first step of a small model's run.
+    """`loss` (and `aux_loss`), and under every parameter's path its gradient, of the first step of a small model's run.
 
     Args:
         kind: a trainer, such as `SFT`, or one with a loss type, such as `DPO-aot`.
@@ -73,9 +73,9 @@ def first_step(kind: str, **fields: Any) -> Found:
         prepared = next(trainer.source.steps(Beginning(state.params), StepStart()))
         state, result = trainer.program.train_step(state, trainer.source.annotate(prepared.arrays))
     assert split_params(trainer.model)[1].keys() >= state.params.keys()
-    return {"loss": np.float64(means(result.ratios)["loss"])} | {
-        path: to_host(leaf) for path, leaf in flattened(state.opt_state).items()
-    }
+    metrics = means(result.ratios)
+    losses = {name: np.float64(metrics[name]) for name in ("loss", "aux_loss") if name in metrics}
+    return losses | {path: to_host(leaf) for path, leaf in flattened(state.opt_state).items()}
 
 
 #: of GRPO, on top of what a small run has

@@ -25,6 +25,8 @@ def test_it_is_added_to_the_loss_of_the_step():
     decoded = small_model("SFT", seed=0, layers="experts").decoded(jnp.asarray(ids), segment_ids=jnp.asarray(segments))
     expected = float(load_balancing_loss(whole_load(decoded.routings)))
     assert with_routers["loss"] - plain["loss"] == pytest.approx(COEFFICIENT * expected, rel=1e-4)
+    assert with_routers["aux_loss"] == pytest.approx(expected, rel=1e-4)
+    assert "aux_loss" not in plain
     router = "layers.1.router"
     assert np.abs(with_routers[router] - plain[router]).max() > 1e-3
 

@@ -9,6 +9,14 @@ import logging
 import jax
 import numpy as np
 import pytest
+from easydel_models import AutoEasyDeLModelForCausalLM, DecoderConfig, LoraConfig
+from easydel_models.adapters.lora import with_lora
+from easydel_models.experts.routing import RouterConfig
+from easydel_models.layers.attention import Attention
+from easydel_models.layers.experts import Experts
+from easydel_models.layers.layer import LayerConfig
+from easydel_models.layers.linear import is_adapter
+from easydel_models.parameters import flattened, split_params
 from easydel_trainers import Callback, ConfigError, DivergedError, SFTConfig, SFTTrainer
 from easydel_trainers.data.steps import PreparedStep, count_attended
 from easydel_trainers.run.flops import attention_dims, matmul_parameters, peak_flops_per_second, step_flops
@@ -128,6 +136,25 @@ def test_flops_are_those_of_the_matrix_products(tiny_model):
         attention_dims=attention_dims(tiny_model),
     )
     assert counted == 3 * (forward + attention)
+
+
+def test_of_experts_those_are_counted_that_a_token_goes_to():
+    dim, width, experts, active, vocabulary = 32, 16, 8, 2, 96
+    attention = Attention(num_heads=2, num_kv_heads=1, head_dim=8)
+    of_experts = Experts(router=RouterConfig(num_experts=experts, experts_per_token=active), width=width)
+    layers = (LayerConfig(mixer=attention, feed_forward=of_experts),) * 2
+    config = DecoderConfig(vocab_size=vocabulary, dim=dim, layers=layers, tie_embeddings=True, model_type="qwen3_moe")
+    model = AutoEasyDeLModelForCausalLM.from_config(config)
+    of_attention = dim * 8 * (2 + 1 + 1 + 2)
+    per_layer = of_attention + dim * experts + active * 3 * dim * width
+    assert matmul_parameters(model) == 2 * per_layer + dim * vocabulary
+
+    base = 2 * per_layer + dim * vocabulary
+    adapted = with_lora(model, LoraConfig(rank=4, targets=[], target_parameters=["mlp.experts.gate_up_proj"]))
+    layers = flattened(split_params(adapted)[1]["layers"])
+    adapters = sum(leaf.size for path, leaf in layers.items() if is_adapter(path))
+    assert adapters > 0
+    assert matmul_parameters(adapted) == base + adapters * active // experts - base // 3
 
 
 def test_attention_is_counted_by_row_not_by_line():

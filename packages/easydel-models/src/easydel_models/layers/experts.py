@@ -109,6 +109,10 @@ class Experts(FeedForward):
         """See `FeedForward`."""
         return self.router.num_experts
 
+    def experts_per_token(self) -> int:
+        """See `FeedForward`."""
+        return self.router.experts_per_token
+
     def forward(
         self, layer: Mapping[str, Any], x: Float[Array, "B T D"], tokens: Tokens, residual: Float[Array, "B T D"]
     ) -> tuple[Float[Array, "B T D"], Routing]:
@@ -164,6 +168,10 @@ class DenseAndExperts(FeedForward):
     def num_experts(self) -> int:
         """See `FeedForward`."""
         return self.router.num_experts
+
+    def experts_per_token(self) -> int:
+        """See `FeedForward`."""
+        return self.router.experts_per_token
 
     def forward(
         self, layer: Mapping[str, Any], x: Float[Array, "B T D"], tokens: Tokens, residual: Float[Array, "B T D"]

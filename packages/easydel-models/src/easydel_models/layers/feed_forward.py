@@ -40,6 +40,10 @@ class FeedForward(abc.ABC):
         """Returns the number of experts, which `ep` cuts; 0 = there are none."""
 
     @abc.abstractmethod
+    def experts_per_token(self) -> int:
+        """Returns how many of them each token goes to."""
+
+    @abc.abstractmethod
     def forward(
         self, layer: Mapping[str, Any], x: Float[Array, "B T D"], tokens: Tokens, residual: Float[Array, "B T D"]
     ) -> tuple[Float[Array, "B T D"], Routing | None]:

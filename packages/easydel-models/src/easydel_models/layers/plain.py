@@ -44,6 +44,10 @@ class Plain(FeedForward):
         """See `FeedForward`."""
         return 0
 
+    def experts_per_token(self) -> int:
+        """See `FeedForward`."""
+        return 0
+
     def forward(
         self, layer: Mapping[str, Any], x: Float[Array, "B T D"], tokens: Tokens, residual: Float[Array, "B T D"]
     ) -> tuple[Float[Array, "B T D"], None]:

@@ -10,11 +10,13 @@ and a pair of tokens that attention compares 12 per layer and head dimension, ha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-from easydel_models.layers.linear import is_adapter
-from easydel_models.parameters import flattened, split_params
+from easydel_models.config import DecoderConfig
+from easydel_models.layers.linear import LORA_A, LORA_B, is_adapter
+from easydel_models.parameters import flattened, parameter_specs, split_params
 
 #: Dense bfloat16 peak of one device in FLOP/s by a part of its kind's name, from the makers' data sheets (for
 #: NVIDIA without the 2:4 sparsity that doubles the advertised figure).
@@ -43,19 +45,34 @@ def step_flops(*, tokens: int, attended: int, matmul_parameters: int, attention_
 
 
 def matmul_parameters(model: Any) -> int:
-    """Scalars in the kernels, adapters and output head of a decoder; of frozen ones two thirds.
+    """Scalars in the kernels, adapters and output head of a decoder that a token is multiplied with; of frozen ones two
+    thirds, and of those of experts the share of the experts that a token goes to.
 
     Of the six operations per token that a trained parameter costs, two are its own gradient.
     """
     params = split_params(model)[1]
     config = model.config
     rows = config.vocab_size if config.num_labels is None else config.num_labels
-    kernels = {path: leaf.size for path, leaf in flattened(params["layers"]).items() if leaf.ndim == 3}
+    kernels = _kernels(config, flattened(params["layers"], "layers."))
     frozen = 0
     if model.lora is not None:
         frozen = sum(size for path, size in kernels.items() if not is_adapter(path))
         frozen += rows * config.dim if config.num_labels is None else 0
     return sum(kernels.values()) + rows * config.dim - frozen // 3
+
+
+def _kernels(config: DecoderConfig, layers: Mapping[str, jax.Array]) -> dict[str, int]:
+    specs = parameter_specs(config)
+    # The experts of all layers are as many, and a token goes to as many of them, as in every family.
+    routed = next((layer.feed_forward for layer in config.all_layers if layer.feed_forward.num_experts()), None)
+    sizes = {}
+    for path, leaf in layers.items():
+        kind = specs[path.removesuffix(LORA_A).removesuffix(LORA_B)].kind
+        if kind == "kernel":
+            sizes[path] = leaf.size
+        elif kind == "kernels" and routed is not None:
+            sizes[path] = leaf.size * routed.experts_per_token() // routed.num_experts()
+    return sizes
 
 
 def attention_dims(model: Any) -> int:

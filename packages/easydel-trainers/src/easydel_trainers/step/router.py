@@ -20,10 +20,14 @@ from jaxtyping import Array, Float
 
 from easydel_trainers.config import TrainerConfig
 from easydel_trainers.step.forward import segments_of, training_pass
+from easydel_trainers.step.metrics import Ratios, Terms
 from easydel_trainers.step.objective import Batch, Objective, Params, ScoredObjective
 
 ROUTER = "router"
 """Name of the loss among the terms of a step's, of a micro-batch's part of it among scores, and of w in a batch."""
+
+AUX_LOSS = "aux_loss"
+"""Its name among the metrics, as in TRL and transformers."""
 
 
 def router_coefficient(config: TrainerConfig, model: Any) -> float:
@@ -41,6 +45,14 @@ def router_part(config: TrainerConfig, model: Any, decoded: Decoded, batch: Batc
         return {}
     loss = load_balancing_loss(whole_load(decoded.routings), batch.get(ROUTER))
     return {ROUTER: (jnp.float32(coefficient) * loss)[None]}
+
+
+def router_metric(objective: Objective | ScoredObjective, params: Params, sums: Terms, weights: Terms) -> Ratios:
+    """`aux_loss`: the loss before it is multiplied by its coefficient; nothing where it is not trained on."""
+    if ROUTER not in sums:
+        return {}
+    coefficient = router_coefficient(objective.config, join_params(objective.structure, params))
+    return {AUX_LOSS: (sums[ROUTER] / jnp.float32(coefficient), weights[ROUTER])}
 
 
 def with_expert_weights(objective: Objective | ScoredObjective, params: Params, batch: Batch) -> Batch:

@@ -27,7 +27,7 @@ from easydel_trainers.step.compiled import Compiled
 from easydel_trainers.step.device_mesh import everywhere, placements, results_everywhere
 from easydel_trainers.step.metrics import Ratios, Terms, add_ratios, loss_ratios
 from easydel_trainers.step.objective import Batch, Extras, Objective, Params, ScoredObjective, Scores
-from easydel_trainers.step.router import ROUTER, with_expert_weights
+from easydel_trainers.step.router import ROUTER, router_metric, with_expert_weights
 
 ROUNDED_AWAY = "updates_rounded_away"
 
@@ -116,7 +116,8 @@ def make_eval_step(
             batch = objective.prepare(params, batch)
         micro_batch = _first(batch)
         sums, ratios, _ = _loss_of(objective, params, micro_batch, extras, training=False)
-        return {**loss_ratios(sums, {**objective.weights(micro_batch), ROUTER: jnp.float32(1)}), **ratios}
+        weights = {**objective.weights(micro_batch), ROUTER: jnp.float32(1)}
+        return {**_losses(objective, params, sums, weights), **ratios}
 
     jitted = jax.jit(eval_step, **results_everywhere(mesh))
     compiled = Compiled(lambda params, batch, extras=(): jitted(params, batch, extras, frozen or {}), mesh=mesh)
@@ -142,7 +143,7 @@ def _accumulated(
     def scaled_loss(trainable: Params, micro_batch: Batch) -> tuple[jax.Array, tuple[Ratios, Extras]]:
         params = combine_params(trainable, frozen)
         sums, ratios, extras = _loss_of(objective, params, micro_batch, state.extras, training=True)
-        shown = loss_ratios(sums, {**objective.weights(micro_batch), ROUTER: share})
+        shown = _losses(objective, params, sums, {**objective.weights(micro_batch), ROUTER: share})
         return _total(sums, totals), ({**shown, **ratios}, extras)
 
     gradient = jax.grad(scaled_loss, has_aux=True)
@@ -173,7 +174,8 @@ def _two_passes(
         joined = {name: _joined(array) for name, array in scores.items() if name != ROUTER}
         sums, ratios, extras = objective.score_loss(joined, rows, state.extras, training=True)
         sums = {**sums, **router}
-        return _total(sums, totals), ({**loss_ratios(sums, totals), **ratios}, extras)
+        shown = _losses(objective, combine_params(state.params, frozen), sums, totals)
+        return _total(sums, totals), ({**shown, **ratios}, extras)
 
     def carry_back(grads: Params, part: tuple[Batch, Scores]) -> tuple[Params, None]:
         micro_batch, by_scores = part
@@ -195,6 +197,10 @@ def _loss_of(
         sums, ratios, extras = objective.score_loss(scores, micro_batch["rows"], extras, training=training)
         return {**sums, **router}, ratios, extras
     return *objective.loss(params, micro_batch), extras
+
+
+def _losses(objective: Any, params: Params, sums: Terms, weights: Terms) -> Ratios:
+    return {**loss_ratios(sums, weights), **router_metric(objective, params, sums, weights)}
 
 
 def _total(sums: Terms, totals: Terms) -> jax.Array:
