@@ -21,6 +21,12 @@ PROMPTS = [[5, 6, 7], [8, 9]]
 IN_PLACE, COPIED = 2, 3
 
 
+@pytest.fixture(autouse=True)
+def without_avx512(monkeypatch):
+    """As on a CPU on which a few rows are multiplied by a copy."""
+    monkeypatch.setattr("easydel_models.generation.weights._has_avx512", lambda: False)
+
+
 def address(array):
     return array.unsafe_buffer_pointer()
 
@@ -33,6 +39,24 @@ def test_layers_are_read_where_they_lie(random_model):
         size = stack[0].nbytes
         for number in range(CONFIG.num_layers):
             assert address(weights.layers[number][name]) == address(stack) + number * size
+
+
+@pytest.mark.parametrize("rows", [1, IN_PLACE, COPIED, 64])
+def test_with_avx512_all_rows_are_read_in_place(random_model, monkeypatch, rows):
+    monkeypatch.setattr("easydel_models.generation.weights._has_avx512", lambda: True)
+    model = random_model(CONFIG, seed=1)
+    weights = decode_weights(model, rows)
+    assert address(weights.layers[0]["gate"]) == address(split_params(model)[1]["layers"]["gate"])
+
+
+@pytest.mark.parametrize("rows", [1, IN_PLACE, COPIED])
+def test_half_precision_parameters_are_read_in_place_where_they_are_computed_with(random_model, rows):
+    model = random_model(CONFIG, seed=1, dtype="bfloat16")
+    model.cast(param_dtype="bfloat16")
+    weights = decode_weights(model, rows)
+    stack = split_params(model)[1]["layers"]["gate"]
+    assert weights.head.dtype == stack.dtype == jnp.bfloat16
+    assert address(weights.layers[1]["gate"]) == address(stack) + stack[0].nbytes
 
 
 def test_both_ways_of_holding_weights_give_the_same_tokens(random_model):
@@ -67,7 +91,8 @@ def test_a_copy_is_made_once_for_each_update(random_model, kind):
     update_params(model, {"layers": {"gate": params["layers"]["gate"] + 1}})
     second = decode_weights(model, rows)
     assert second is not first
-    kernel = second.layers[0]["gate"].reshape(-1, CONFIG.dim).T
+    kernel = second.layers[0]["gate"]
+    kernel = kernel.reshape(-1, CONFIG.dim).T if kernel.ndim == 3 else kernel  # cut up
     np.testing.assert_allclose(kernel, np.asarray(params["layers"]["gate"][0] + 1, kernel.dtype), rtol=1e-2)
     forget_copy(model)
     assert decode_weights(model, rows) is not second

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from easydel_models.layers.linear import product
+import pytest
+from easydel_models.products import product, wide_product, wide_product_of_transposed
 
 
 def test_bfloat16_products_lose_only_their_factors_rounding():
@@ -24,3 +25,27 @@ def test_bfloat16_products_lose_only_their_factors_rounding():
 def test_float32_products_are_as_they_were():
     rows, kernel = jax.random.normal(jax.random.key(1), (5, 7)), jax.random.normal(jax.random.key(2), (7, 3))
     np.testing.assert_array_equal(product(rows, kernel), rows @ kernel)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("batch", [(), (2, 3)])
+@pytest.mark.parametrize("rows", [1, 2, 33])
+def test_products_with_transposed_factors(dtype, batch, rows):
+    keys = jax.random.split(jax.random.key(0), 2)
+    left = jax.random.normal(keys[0], (*batch, rows, 48)).astype(dtype)
+    right = jax.random.normal(keys[1], (*batch, 48, 32)).astype(dtype)
+    expected = np.asarray(left, np.float64) @ np.asarray(right, np.float64)
+    turned_left, turned_right = (array.swapaxes(-1, -2) for array in (left, right))
+    for result in (
+        jax.jit(wide_product)(left, right),
+        jax.jit(wide_product, static_argnames="transposed_right")(left, turned_right, transposed_right=True),
+        jax.jit(wide_product_of_transposed)(turned_left, right),
+    ):
+        assert result.dtype == jnp.float32
+        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_a_transposed_factor_can_be_mapped_over():
+    left, right = jnp.arange(24.0).reshape(2, 4, 3), jnp.arange(40.0).reshape(2, 4, 5)
+    result = jax.vmap(wide_product_of_transposed)(left, right)
+    np.testing.assert_allclose(result, left.swapaxes(1, 2) @ right)

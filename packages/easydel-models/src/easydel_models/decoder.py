@@ -17,6 +17,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from easydel_models.attention import Implementation
+from easydel_models.bfloat16_bits import as_bits, as_numbers
 from easydel_models.config import DecoderConfig
 from easydel_models.embedding_noise import EmbeddingNoise, add_noise
 from easydel_models.layers.feed_forward import Routing
@@ -250,6 +251,8 @@ def _through_segment(
                 shared[stack.config.mixer.publishes] = memory
         return x, kept
 
+    if scanned and how.keep_memory:
+        return jax.lax.scan(lambda x, bits: period(x, as_numbers(bits)), x, as_bits(own))
     if scanned:
         return jax.lax.scan(period, x, own)
     x, kept = period(x, jax.tree.map(lambda array: array[0], own))

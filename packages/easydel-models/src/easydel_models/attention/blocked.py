@@ -24,6 +24,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
 from easydel_models.attention.mask import MaskInputs, Rule, Span, visible
+from easydel_models.products import wide_product, wide_product_of_transposed
 
 BLOCK = 128
 """Queries per block; of 64 to 512 the fastest on CPU at 4 rows of 512 tokens with 9 heads."""
@@ -97,7 +98,8 @@ def _attend_forward(rule, inputs, mask_inputs):
 def _attend_backward(rule, kept, d_mixed):
     inputs, mask_inputs, mixed, normaliser = kept
     key, value = inputs.key, inputs.value
-    delta = jnp.sum(d_mixed.astype(jnp.float32) * mixed.astype(jnp.float32), axis=-1)
+    # Inner products, and not sums of products: see `easydel_models.layers.norms`.
+    delta = jnp.einsum("...k,...k->...", d_mixed.astype(jnp.float32), mixed.astype(jnp.float32))
     rows = _Rows(inputs.query, d_mixed, normaliser, delta)
 
     def block(sums: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], Array]:
@@ -178,7 +180,7 @@ def _block_backward(
 ) -> tuple[Float[Array, "B G R t K"], Float[Array, "B G s K"], Float[Array, "B G s K"]]:
     scores = _scores(rule, rows.query, key)
     weights = jnp.where(mask, jnp.exp(scores - rows.normaliser[..., None]), jnp.float32(0))
-    d_weights = _rows_times(rows.d_mixed, value.swapaxes(2, 3))
+    d_weights = _rows_times(rows.d_mixed, value, transposed=True)
     d_scores = weights * (d_weights - rows.delta[..., None]) * jnp.float32(rule.scale)
     if rule.softcap is not None:
         d_scores = d_scores * (1 - jnp.square(scores / jnp.float32(rule.softcap)))
@@ -189,7 +191,7 @@ def _block_backward(
 
 
 def _scores(rule: Rule, query: Float[Array, "B G R t K"], key: Float[Array, "B G s K"]) -> Float[Array, "B G R t s"]:
-    scores = _rows_times(query, key.swapaxes(2, 3)) * jnp.float32(rule.scale)
+    scores = _rows_times(query, key, transposed=True) * jnp.float32(rule.scale)
     if rule.softcap is None:
         return scores
     return jnp.float32(rule.softcap) * jnp.tanh(scores / jnp.float32(rule.softcap))
@@ -197,15 +199,18 @@ def _scores(rule: Rule, query: Float[Array, "B G R t K"], key: Float[Array, "B G
 
 # The query heads that share a key head are stacked as rows of one matrix, so keys and values are never
 # repeated.
-def _rows_times(rows: Float[Array, "B G R t in"], matrix: Float[Array, "B G in out"]) -> Float[Array, "B G R t out"]:
+def _rows_times(
+    rows: Float[Array, "B G R t in"], matrix: Float[Array, "B G _ _"], *, transposed: bool = False
+) -> Float[Array, "B G R t _"]:
     batch, groups, repeats, size, width = rows.shape
     stacked = rows.reshape(batch, groups, repeats * size, width)
-    product = jnp.matmul(stacked, matrix, preferred_element_type=jnp.float32)
-    return product.reshape(batch, groups, repeats, size, matrix.shape[-1])
+    product = wide_product(stacked, matrix, transposed_right=transposed)
+    return product.reshape(batch, groups, repeats, size, product.shape[-1])
 
 
 def _sum_over_rows(left: Float[Array, "B G R t s"], right: Float[Array, "B G R t K"]) -> Float[Array, "B G s K"]:
-    return jnp.einsum("bgrts,bgrtk->bgsk", left, right, preferred_element_type=jnp.float32)
+    stacked = (rows.reshape(*rows.shape[:2], -1, rows.shape[-1]) for rows in (left, right))
+    return wide_product_of_transposed(next(stacked), next(stacked))
 
 
 def _rows_of(array: Array, start: Int[Array, ""]) -> Array:

@@ -6,11 +6,14 @@ every group's kernel and masks (250 times the time for 128 groups), so there the
 Axis letters: N rows, sorted by their group; E groups; I inputs, O outputs.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from easydel_models.products import wide_product, wide_product_of_transposed
 
 LARGEST_BLOCK, SMALLEST_BLOCK = 256, 8
 
@@ -38,7 +41,7 @@ def _forward(rows: Array, kernels: Array, sizes: Array) -> tuple[Array, tuple[Ar
 
 def _backward(kept: tuple[Array, Array, Array], grads: Array) -> tuple[Array, Array, None]:
     rows, kernels, sizes = kept
-    to_rows = _rows_by_kernels(grads, kernels.astype(grads.dtype).swapaxes(1, 2), sizes)
+    to_rows = _rows_by_kernels(grads, kernels.astype(grads.dtype), sizes, transposed=True)
     return to_rows, _rows_by_rows(rows, grads, sizes).astype(kernels.dtype), None
 
 
@@ -46,12 +49,13 @@ _grouped_dot = jax.custom_vjp(_product)
 _grouped_dot.defvjp(_forward, _backward)
 
 
-def _rows_by_kernels(rows: Array, kernels: Array, sizes: Array) -> Array:
+def _rows_by_kernels(rows: Array, kernels: Array, sizes: Array, *, transposed: bool = False) -> Array:
     def ragged(rows: Array, kernels: Array, sizes: Array) -> Array:
-        product = jax.lax.ragged_dot(rows, kernels, sizes)
+        product = jax.lax.ragged_dot(rows, kernels.swapaxes(1, 2) if transposed else kernels, sizes)
         return jnp.where(_in_a_group(rows, sizes), product, jnp.zeros((), rows.dtype))
 
-    return jax.lax.platform_dependent(rows, kernels, sizes, cpu=_blocked_product, default=ragged)
+    blocked = functools.partial(_blocked_product, transposed=transposed)
+    return jax.lax.platform_dependent(rows, kernels, sizes, cpu=blocked, default=ragged)
 
 
 def _rows_by_rows(rows: Array, grads: Array, sizes: Array) -> Array:
@@ -66,7 +70,7 @@ def _rows_by_rows(rows: Array, grads: Array, sizes: Array) -> Array:
     return jax.lax.platform_dependent(rows, grads, sizes, cpu=_blocked_outer_products, default=ragged)
 
 
-def _blocked_product(rows: Array, kernels: Array, sizes: Array) -> Array:
+def _blocked_product(rows: Array, kernels: Array, sizes: Array, *, transposed: bool) -> Array:
     count, size = rows.shape[0], _block(rows.shape[0], kernels.shape[0])
     padded = jnp.pad(rows, ((0, size), (0, 0)))
 
@@ -74,11 +78,10 @@ def _blocked_product(rows: Array, kernels: Array, sizes: Array) -> Array:
         block = jax.lax.dynamic_slice_in_dim(padded, start, size)
         kernel = jax.lax.dynamic_index_in_dim(kernels, group, keepdims=False)
         # A block may reach into the next group; that group's own first block comes later and writes over it.
-        # Added up in float32, as `easydel_models.layers.linear.product` does it.
-        product = jnp.matmul(block, kernel, preferred_element_type=jnp.float32).astype(block.dtype)
+        product = wide_product(block, kernel, transposed_right=transposed).astype(block.dtype)
         return jax.lax.dynamic_update_slice_in_dim(result, product, start, axis=0)
 
-    zeros = jnp.zeros((count + size, kernels.shape[2]), rows.dtype)
+    zeros = jnp.zeros((count + size, kernels.shape[1 if transposed else 2]), rows.dtype)
     product = _over_blocks(one, sizes, count, size, zeros)[:count]
     return jnp.where(_in_a_group(rows, sizes), product, jnp.zeros((), rows.dtype))
 
@@ -92,7 +95,7 @@ def _blocked_outer_products(rows: Array, grads: Array, sizes: Array) -> Array:
         left = jax.lax.dynamic_slice_in_dim(padded, start, size)
         right = jax.lax.dynamic_slice_in_dim(padded_grads, start, size)
         right = jnp.where(within < rows_here, right, jnp.zeros((), right.dtype))
-        product = jnp.einsum("ni,no->io", left, right, preferred_element_type=jnp.float32)
+        product = wide_product_of_transposed(left, right)
         so_far = jax.lax.dynamic_index_in_dim(result, group, keepdims=False)
         return jax.lax.dynamic_update_index_in_dim(result, so_far + product, group, axis=0)
 

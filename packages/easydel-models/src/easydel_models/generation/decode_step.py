@@ -5,7 +5,6 @@ Axes: B rows, V vocabulary.
 
 import dataclasses
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from easydel_models.config import DecoderConfig
@@ -13,7 +12,7 @@ from easydel_models.decoder import embedded_tokens, finished, ropes_of
 from easydel_models.generation.slot_cache import Store
 from easydel_models.generation.weights import DecodeWeights
 from easydel_models.layers.layer import OWN_INPUT, Mix, layer_forward
-from easydel_models.layers.linear import Layer, times_blocked
+from easydel_models.layers.linear import Layer
 from easydel_models.layers.mixer import Mixer
 from easydel_models.layers.tokens import Memory, Step, Tokens
 from easydel_models.lm_loss.chunks import softcapped
@@ -56,7 +55,7 @@ def decode_step(
         if kind.mixer.publishes is not None:
             shared[kind.mixer.publishes] = settled, memory
     hidden = finished(config, weights.others, x)[:, 0]
-    logits = times_blocked(hidden, weights.head_blocks(), result=jnp.float32)
+    logits = weights.logits(hidden)
     return softcapped(logits, config.logit_softcap), dataclasses.replace(recent, layers=tuple(memories))
 
 

@@ -24,7 +24,6 @@ from easydel_models.generation.sampling import Sampling
 from easydel_models.generation.shapes import at_least
 from easydel_models.generation.stops import Decode, stop_ids
 from easydel_models.generation.weights import decode_weights
-from easydel_models.parameters import split_params
 
 if TYPE_CHECKING:
     from easydel_models.heads import CausalLM
@@ -88,7 +87,7 @@ class ModelEngine:
         self._model = model
 
     def _run(self, work: Work, completions: list[Completion], rows: int) -> None:
-        queue = PromptQueue(completions, Prefiller(*split_params(self._model)))
+        queue = PromptQueue(completions, Prefiller.of_model(self._model))
         batch = Batch(work, rows)
         with ProgressLine(len(completions), shown=self._progress_bar) as progress:
             batch.fill(queue)

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,14 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Int
 
+from easydel_models.bfloat16_bits import seen_as_bits
 from easydel_models.generation.shapes import pieces, power_of_two
 from easydel_models.generation.slot_cache import newest_kept, windows_of
 from easydel_models.layers.tokens import Memory
-from easydel_models.parameters import Params, join_params
+from easydel_models.parameters import Params, join_params, split_params
+
+if TYPE_CHECKING:
+    from easydel_models.heads import CausalLM
 
 SHORTEST = 32
 """Prompts are padded to at least so many tokens."""
@@ -41,6 +45,13 @@ class Prefiller:
 
     structure: nnx.GraphDef
     params: Params
+    """Of the layers, bfloat16 numbers as `seen_as_bits`: a scan over them would widen all of them."""
+
+    @classmethod
+    def of_model(cls, model: "CausalLM") -> "Prefiller":
+        """Returns the reader of prompts with this model's weights."""
+        structure, params = split_params(model)
+        return cls(structure, params | {"layers": seen_as_bits(params["layers"])})
 
     def __call__(self, prompts: Sequence[np.ndarray]) -> list[Prefilled]:
         """Reads all but the last token of each prompt, which must have two or more."""

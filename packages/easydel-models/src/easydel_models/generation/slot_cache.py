@@ -26,8 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from easydel_models.bfloat16_bits import written
 from easydel_models.config import DecoderConfig
-from easydel_models.layers.tokens import Memory, newest_in_slots, written
+from easydel_models.layers.tokens import Memory, newest_in_slots
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("layers",), meta_fields=("windows", "capacity"))

@@ -4,9 +4,10 @@ Training keeps the layers stacked and scans over them. A scan copies each layer'
 multiplies, which a batch of long rows does not notice; a single token does: it reads every weight once and computes
 almost nothing, so on CPU the copies make a step two to three times slower. Decoding therefore takes the layers apart.
 
-On a CPU a layer can lie where it is, in the stack: float32 kernels are then read in place and nothing is copied. A few
-rows, more than two, multiply faster by kernels that were cut up first (`blocked_kernel`); for those, and wherever
-weights must be cast, merged or moved, there is a copy, made once for each update of the weights.
+On a CPU a layer can lie where it is, in the stack: kernels that are in the compute dtype are then read in place and
+nothing is copied. Where weights must be cast, merged or moved there is a copy, made once for each update of them. So
+there is on CPUs without AVX-512, where a few float32 rows, more than two, multiply faster by kernels that were cut up
+first (`blocked_kernel`).
 """
 
 import functools
@@ -22,31 +23,36 @@ from jaxtyping import Array, Float
 from easydel_models.adapters.config import LoraConfig
 from easydel_models.adapters.merged import merged_params
 from easydel_models.config import DecoderConfig
-from easydel_models.layers.linear import blocked_kernel
+from easydel_models.cpu_bfloat16 import cpu_flags
+from easydel_models.layers.linear import blocked_kernel, times_blocked
 from easydel_models.layers.parameter import ParameterKind
 from easydel_models.layers.stacks import stacks
 from easydel_models.parameters import Params, layer_stacks, split_params
+from easydel_models.products import wide_product
 
 if TYPE_CHECKING:
     from easydel_models.heads import CausalLM
 
 _FASTER_CUT_UP = range(3, 48)
-"""Rows for which XLA on CPU multiplies so much faster by kernels that are cut up, 1.4 to 2.4 times, that they are."""
+"""Rows for which XLA, on a CPU without AVX-512, multiplies 1.4 to 2.4 times as fast by kernels that are cut up."""
 
 
 class DecodeWeights(NamedTuple):
     """What one step of decoding multiplies with."""
 
     layers: tuple[dict[str, Array], ...]
-    """By layer, then by name as in `easydel_models.parameters`; copied kernels are cut up by `blocked_kernel`."""
+    """By layer, then by name as in `easydel_models.parameters`; kernels may be cut up by `blocked_kernel`."""
     others: dict[str, Array]
     """Parameters of no layer, by name: the embedding, the norm at the end."""
     head: Float[Array, "V D"]
     """Turns hidden states into logits, ``hidden @ W.T``; the same array as the embedding where they are tied."""
 
-    def head_blocks(self) -> Float[Array, "blocks part D"]:
-        """The head, cut up like the kernels."""
-        return blocked_kernel(self.head, _blocks(self.head.shape[0]))
+    def logits(self, hidden: Float[Array, "B D"]) -> Float[Array, "B V"]:
+        """Returns ``hidden @ head.T`` in float32."""
+        blocks = _blocks(self.head)
+        if blocks == 1:
+            return wide_product(hidden, self.head, transposed_right=True)
+        return times_blocked(hidden, blocked_kernel(self.head, blocks), result=jnp.float32)
 
 
 def decode_weights(model: "CausalLM", rows: int) -> DecodeWeights:
@@ -56,9 +62,10 @@ def decode_weights(model: "CausalLM", rows: int) -> DecodeWeights:
     copied, and the copy is kept for as long as the model has the same parameters, or until `forget_copy`.
     """
     params = split_params(model)[1]
-    if rows not in _FASTER_CUT_UP and _read_in_place(model, params):
+    cut_up = _faster_cut_up(model, params, rows)
+    if not cut_up and _read_in_place(model, params):
         return _in_place(model.config, params)
-    return _copied(model, params)
+    return _copied(model, params, cut_up)
 
 
 def forget_copy(model: Any) -> None:
@@ -70,11 +77,13 @@ class _Copy(NamedTuple):
     of: tuple["weakref.ref[Array]", ...]
     """The parameters that it was made from."""
     dtype: np.dtype
+    cut_up: bool
     weights: DecodeWeights
 
-    def is_of(self, arrays: Sequence[Array], dtype: np.dtype) -> bool:
+    def is_of(self, arrays: Sequence[Array], dtype: np.dtype, cut_up: bool) -> bool:
         return (
             dtype == self.dtype
+            and cut_up == self.cut_up
             and len(arrays) == len(self.of)
             and all(ref() is array for ref, array in zip(self.of, arrays, strict=True))
         )
@@ -83,23 +92,30 @@ class _Copy(NamedTuple):
 _COPIES: "weakref.WeakKeyDictionary[Any, _Copy]" = weakref.WeakKeyDictionary()
 
 
-def _copied(model: "CausalLM", params: Params) -> DecodeWeights:
+def _faster_cut_up(model: "CausalLM", params: Params, rows: int) -> bool:
+    return rows in _FASTER_CUT_UP and model.compute_dtype == jnp.float32 and _on_one_cpu(params) and not _has_avx512()
+
+
+@functools.cache
+def _has_avx512() -> bool:
+    return "avx512f" in cpu_flags()
+
+
+def _copied(model: "CausalLM", params: Params, cut_up: bool) -> DecodeWeights:
     arrays, dtype = jax.tree.leaves(params), np.dtype(model.compute_dtype)
-    if (kept := _COPIES.get(model)) is not None and kept.is_of(arrays, dtype):
+    if (kept := _COPIES.get(model)) is not None and kept.is_of(arrays, dtype, cut_up):
         return kept.weights
     del kept
     forget_copy(model)  # the old one goes before the new one comes
-    weights = _copy(model, params, dtype)
-    _COPIES[model] = _Copy(tuple(weakref.ref(array) for array in arrays), dtype, weights)
+    weights = _copy(model, params, dtype, cut_up)
+    _COPIES[model] = _Copy(tuple(weakref.ref(array) for array in arrays), dtype, cut_up, weights)
     return weights
 
 
-def _copy(model: "CausalLM", params: Params, dtype: np.dtype) -> DecodeWeights:
-    # Cutting up would tear a kernel that is spread over devices.
-    whole = len(params["embedding"].sharding.device_set) > 1
+def _copy(model: "CausalLM", params: Params, dtype: np.dtype, cut_up: bool) -> DecodeWeights:
     others = {name: array if array.ndim < 2 else array.astype(dtype) for name, array in _others(params).items()}
     return DecodeWeights(
-        layers=_unstacked(params["layers"], model.config, model.lora, dtype, whole),
+        layers=_unstacked(params["layers"], model.config, model.lora, dtype, cut_up),
         others=others,
         head=params["head"].astype(dtype) if "head" in params else others["embedding"],
     )
@@ -113,11 +129,13 @@ def _read_in_place(model: "CausalLM", params: Params) -> bool:
     """Whether every number that a product reads is there already, in memory that NumPy sees, as it is needed."""
     return (
         model.lora is None
-        and model.compute_dtype == jnp.float32
-        and all(array.dtype == jnp.float32 or array.ndim < 2 for array in jax.tree.leaves(params))
-        and {device.platform for device in params["embedding"].sharding.device_set} == {"cpu"}
-        and len(params["embedding"].sharding.device_set) == 1
+        and all(array.dtype == model.compute_dtype or array.ndim < 2 for array in jax.tree.leaves(params))
+        and _on_one_cpu(params)
     )
+
+
+def _on_one_cpu(params: Params) -> bool:
+    return [device.platform for device in params["embedding"].sharding.device_set] == ["cpu"]
 
 
 def _in_place(config: DecoderConfig, params: Params) -> DecodeWeights:
@@ -133,29 +151,28 @@ def _in_place(config: DecoderConfig, params: Params) -> DecodeWeights:
     return DecodeWeights(layers, _others(params), params["head"] if "head" in params else params["embedding"])
 
 
-@functools.partial(jax.jit, static_argnames=("config", "lora", "dtype", "whole"))
+@functools.partial(jax.jit, static_argnames=("config", "lora", "dtype", "cut_up"))
 def _unstacked(
-    layers: Params, config: DecoderConfig, lora: LoraConfig | None, dtype: np.dtype, whole: bool
+    layers: Params, config: DecoderConfig, lora: LoraConfig | None, dtype: np.dtype, cut_up: bool
 ) -> tuple[dict[str, Any], ...]:
     layers = layers if lora is None else merged_params({"layers": layers}, lora)["layers"]
     found: dict[int, dict[str, Array]] = {}
     for stack, own in zip(stacks(config.all_layers), layer_stacks(config, layers), strict=True):
         specs = stack.config.parameters(config.dim, config.norm)
         for index, number in enumerate(stack.numbers):
-            found[number] = {name: _one(array[index], specs[name].kind, dtype, whole) for name, array in own.items()}
+            found[number] = {name: _one(array[index], specs[name].kind, dtype, cut_up) for name, array in own.items()}
     return tuple(found[number] for number in range(config.num_layers))
 
 
-def _one(array: Array, kind: ParameterKind, dtype: np.dtype, whole: bool) -> Array:
-    if kind != "kernel":
-        return array if array.ndim < 2 else array.astype(dtype)
-    table = array.T.astype(dtype)
-    return blocked_kernel(table, 1 if whole else _blocks(table.shape[0]))
+def _one(array: Array, kind: ParameterKind, dtype: np.dtype, cut_up: bool) -> Array:
+    array = array if array.ndim < 2 else array.astype(dtype)
+    return blocked_kernel(array.T, _blocks(array.T)) if cut_up and kind == "kernel" else array
 
 
-def _blocks(outputs: int) -> int:
-    """Parts of at least `_SMALLEST` outputs, at most `_MOST`; accelerators multiply whole matrices best."""
-    if jax.default_backend() != "cpu":
+def _blocks(table: Float[Array, "out in"]) -> int:
+    """Parts of at least `_SMALLEST` outputs, at most `_MOST`, where float32 is multiplied on a CPU; otherwise 1."""
+    outputs = table.shape[0]
+    if jax.default_backend() != "cpu" or table.dtype != jnp.float32:
         return 1
     return max(n for n in range(1, _MOST + 1) if outputs % n == 0 and (n == 1 or outputs // n >= _SMALLEST))
 

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from easydel_models.products import product
+
 Layer = Mapping[str, Any]
 """Parameters of one layer, by name; under `DROPOUT` what training leaves out of its adapters' inputs."""
 
@@ -89,17 +91,6 @@ def times_blocked(
     return parts.swapaxes(0, 1).reshape(rows.shape[0], -1).astype(rows.dtype if result is None else result)
 
 
-def product(rows: Float[Array, "N in"], kernel: Float[Array, "in out"]) -> Float[Array, "N out"]:
-    """``rows @ kernel`` in the dtype of ``rows``; products of bfloat16 numbers are added up in float32.
-
-    XLA on CPU multiplies bfloat16 factors into float32 more than twice as fast as into bfloat16, and the gradient of a
-    float32 kernel is then float32 without having been rounded.
-    """
-    if rows.dtype == jnp.bfloat16:
-        return _bfloat16_product(rows, kernel)
-    return rows @ kernel.astype(rows.dtype)
-
-
 def whole_kernel(layer: Layer, name: str, dtype: DTypeLike) -> Float[Array, "in out"]:
     """Returns the kernel ``name`` and what its adapter adds to it, as one matrix."""
     kernel = layer[name]
@@ -112,26 +103,6 @@ def whole_kernel(layer: Layer, name: str, dtype: DTypeLike) -> Float[Array, "in 
 def is_adapter(path: str) -> bool:
     """Whether a parameter, by its name or dotted path, belongs to an adapter."""
     return path.endswith((LORA_A, LORA_B))
-
-
-def _in_float32(rows: Array, kernel: Array) -> Array:
-    wide = jnp.matmul(rows, kernel.astype(rows.dtype), preferred_element_type=jnp.float32)
-    return wide.astype(rows.dtype)
-
-
-def _forward(rows: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _in_float32(rows, kernel), (rows, kernel)
-
-
-def _backward(kept: tuple[Array, Array], grads: Array) -> tuple[Array, Array]:
-    rows, kernel = kept
-    of_rows = jnp.matmul(grads, kernel.astype(grads.dtype).T, preferred_element_type=jnp.float32)
-    of_kernel = jnp.matmul(rows.T, grads, preferred_element_type=jnp.float32)
-    return of_rows.astype(rows.dtype), of_kernel.astype(kernel.dtype)
-
-
-_bfloat16_product = jax.custom_vjp(_in_float32)
-_bfloat16_product.defvjp(_forward, _backward)
 
 
 def _low_rank(layer: Layer, name: str, rows: Float[Array, "N in"], exchange: Exchange | None) -> Float[Array, "N out"]:

@@ -4,14 +4,14 @@ Axis letters: B batch, T tokens, G heads or channels of a kind's own, S slots, K
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from easydel_models.attention import Implementation
+from easydel_models.bfloat16_bits import written
 from easydel_models.layers.exchange import LayerExchange
 from easydel_models.layers.norms import NormConfig
 from easydel_models.layers.rope import RopeConfig, RopeTables
@@ -30,16 +30,6 @@ class Memory(NamedTuple):
         zero = jnp.int32(0)
         pairs = zip(self.by_token, new, strict=True)
         return self._replace(by_token=tuple(written(held, one, (zero, zero, slot, zero)) for held, one in pairs))
-
-
-def written(held: Array, new: Array, starts: Sequence[Int[Array, ""]]) -> Array:
-    """Returns ``held`` with ``new``, in its dtype, from ``starts`` on, one start for each axis."""
-    new = new.astype(held.dtype)
-    if held.dtype != jnp.bfloat16:
-        return jax.lax.dynamic_update_slice(held, new, starts)
-    # XLA on CPU widens a whole bfloat16 array to write a part of it, and narrows it again; not so the same bits.
-    held, new = (jax.lax.bitcast_convert_type(array, jnp.uint16) for array in (held, new))
-    return jax.lax.bitcast_convert_type(jax.lax.dynamic_update_slice(held, new, starts), jnp.bfloat16)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from easydel_models.products import wide_product, wide_product_of_transposed
+
 IGNORE_INDEX = -100
 """The label of a token that is not trained."""
 
@@ -115,7 +117,7 @@ def put_rows(values: Array, rows: Int[Array, " C"], new: Array) -> Array:
 
 def logits_of(h: Float[Array, "C D"], weights: Float[Array, "V D"], *, softcap: float | None) -> Float[Array, "C V"]:
     """Soft-capped logits, accumulated in float32."""
-    return softcapped(_dot(h, weights, (1, 1)), softcap)
+    return softcapped(wide_product(h, weights, transposed_right=True), softcap)
 
 
 def softcapped(logits: Float[Array, "..."], softcap: float | None) -> Float[Array, "..."]:
@@ -169,17 +171,12 @@ def put_hidden_gradient(
     weights: Float[Array, "V D"],
 ) -> Array | None:
     """Writes the chunk's `d_logits @ weights`; None stays None."""
-    return None if d_hidden is None else put_rows(d_hidden, rows, _dot(d_logits, weights, (1, 0)))
+    return None if d_hidden is None else put_rows(d_hidden, rows, wide_product(d_logits, weights))
 
 
 def add_head_gradient(d_head: Array | None, d_logits: Float[Array, "C V"], h: Float[Array, "C D"]) -> Array | None:
     """Adds the chunk's `d_logits.T @ h`; None stays None."""
-    return None if d_head is None else d_head + _dot(d_logits, h, (0, 0))
-
-
-def _dot(a: Array, b: Array, contract: tuple[int, int]) -> Array:
-    dims = (((contract[0],), (contract[1],)), ((), ()))
-    return lax.dot_general(a, b, dims, preferred_element_type=jnp.float32)
+    return None if d_head is None else d_head + wide_product_of_transposed(d_logits, h)
 
 
 def _vocab_sums(*terms: Float[Array, "C V"]) -> list[Float[Array, " C"]]:
