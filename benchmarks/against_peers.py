@@ -5,7 +5,8 @@
 PYTHON is an interpreter of an environment of its own with torch and trl (see `peers/`), also taken from the
 environment variable `TRL_PYTHON`. Every figure is from a process of its own; in each round ours and theirs take turns,
 and the median of the rounds counts. The peers' default is bf16=True, beside which ours computes in bfloat16 too (in
-float32 on a CPU without instructions for bfloat16, unless EASYDEL_CPU_BFLOAT16 says otherwise).
+float32 on a CPU without instructions for bfloat16, unless EASYDEL_CPU_BFLOAT16 says otherwise). SFT is measured with
+everything recomputed, the default of both, and ours also with matrix products kept, `gradient_checkpointing: dots`.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class Work:
         from preference import model_folder, realistic_pairs
 
         self.options, self.steps = options, str(options.steps)
-        self.model = model_folder(folder / "model")
+        self.models = {dtype: model_folder(folder / dtype, dtype) for dtype in PRECISIONS.values()}
+        self.model = self.models["float32"]
         self.pairs = options.pairs or realistic_pairs(folder / "pairs.jsonl")
         self.chats = options.chats or demo_chats(folder / "chats.jsonl")
 
@@ -59,12 +61,13 @@ class Work:
 
 def sft(work: Work, precision: str) -> dict[str, tuple[float, float]]:
     rows = ("--rows", work.chats, "--steps", work.steps)
-    ours = work.ours("sft_step.py", *rows, "--dtype", PRECISIONS[precision])
     theirs = work.theirs("trl_sft_step.py", "--model", work.model, *rows, "--precision", precision)
-    return {
-        "tokens/s": (ours["real tokens/s"], theirs["real tokens/s"]),
-        "peak GB": (ours["peak memory GB"], theirs["peak memory GB"]),
-    }
+    found = {}
+    for remat in ("full", "dots"):
+        ours = work.ours("sft_step.py", *rows, "--dtype", PRECISIONS[precision], "--remat", remat)
+        found[f"{remat}, tokens/s"] = (ours["real tokens/s"], theirs["real tokens/s"])
+        found[f"{remat}, peak GB"] = (ours["peak memory GB"], theirs["peak memory GB"])
+    return found
 
 
 def dpo(work: Work, precision: str) -> dict[str, tuple[float, float]]:
@@ -92,12 +95,12 @@ def generate(work: Work, precision: str) -> dict[str, tuple[float, float]]:
 
     found, new = {}, ("--new-tokens", "64")
     for batch in (1, 16, 64):
-        ours = work.ours("generate.py", "--only", str(batch), *new, "--dtype", PRECISIONS[precision])
+        model = ("--model", work.models[PRECISIONS[precision]])
+        ours = work.ours("generate.py", "--only", str(batch), *new, *model, "--dtype", PRECISIONS[precision])
         with tempfile.NamedTemporaryFile("w", suffix=".json") as prompts:
             json.dump({batch: prompts_of(batch, 64)}, prompts)
             prompts.flush()
-            files = ("--model", work.model, "--prompts", prompts.name)
-            theirs = work.theirs("hf_generate.py", *files, *new, "--precision", precision)
+            theirs = work.theirs("hf_generate.py", *model, "--prompts", prompts.name, *new, "--precision", precision)
         found[f"{batch}, tokens/s"] = (ours["tokens_per_second"], theirs["tokens_per_second"])
         found[f"{batch}, peak GB"] = (ours["peak_gb"], theirs["peak_gb"])
     return found

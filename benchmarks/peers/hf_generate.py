@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import time
 from pathlib import Path
 
 import torch
+from peak_memory import peak_gb
 from transformers import AutoModelForCausalLM
 
 
@@ -39,11 +39,6 @@ def main() -> None:
         best = min(seconds_of(model, ids, mask, options) for _ in range(options.repeats))
         rate = len(prompts) * options.new_tokens / best
         print(json.dumps({"batch": len(prompts), "tokens_per_second": rate, "peak_gb": peak_gb()}), flush=True)
-
-
-def peak_gb() -> float:
-    """Of this process alone: `getrusage` would begin with the peak of the one that started it."""
-    return int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024 / 1e9
 
 
 def seconds_of(model, ids, mask, options) -> float:

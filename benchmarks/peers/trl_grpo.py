@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import tempfile
 import time
 
 from datasets import load_dataset
+from peak_memory import peak_gb
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
@@ -78,7 +78,7 @@ def main() -> None:
             {
                 "seconds": statistics.median(clock.seconds[1:]),
                 "mean completion": history[-1]["completions/mean_length"],
-                "peak GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+                "peak GB": peak_gb(),
             }
         )
     )

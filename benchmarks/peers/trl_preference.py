@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import tempfile
 import time
 
 from datasets import disable_caching, load_dataset
+from peak_memory import peak_gb
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
@@ -48,7 +48,7 @@ def main() -> None:
         trainer, clock = make(options, rows, folder)
         trainer.train()
         seconds = clock.times[-1] - clock.times[0]
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+        peak = peak_gb()
         prepared = preparation_rate(trainer, rows, options.prepared)
     print(
         json.dumps(

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import tempfile
 import time
 
 from datasets import load_dataset
+from peak_memory import peak_gb
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -69,7 +69,7 @@ def main() -> None:
         json.dumps(
             {
                 "real tokens/s": round(counts[-1] / sum(clock.seconds), 1),
-                "peak memory GB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
+                "peak memory GB": round(peak_gb(), 2),
                 "steps": options.steps,
             },
             indent=2,
