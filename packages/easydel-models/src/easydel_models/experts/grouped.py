@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from easydel_models.bfloat16_bits import as_bits, as_numbers
 from easydel_models.products import wide_product, wide_product_of_transposed
 
 LARGEST_BLOCK, SMALLEST_BLOCK = 256, 8
@@ -72,28 +73,28 @@ def _rows_by_rows(rows: Array, grads: Array, sizes: Array) -> Array:
 
 def _blocked_product(rows: Array, kernels: Array, sizes: Array, *, transposed: bool) -> Array:
     count, size = rows.shape[0], _block(rows.shape[0], kernels.shape[0])
-    padded = jnp.pad(rows, ((0, size), (0, 0)))
+    padded, bits = as_bits((jnp.pad(rows, ((0, size), (0, 0))), kernels))
 
     def one(group: Array, start: Array, _: Array, result: Array) -> Array:
-        block = jax.lax.dynamic_slice_in_dim(padded, start, size)
-        kernel = jax.lax.dynamic_index_in_dim(kernels, group, keepdims=False)
+        block = as_numbers(jax.lax.dynamic_slice_in_dim(padded, start, size))
+        kernel = as_numbers(jax.lax.dynamic_index_in_dim(bits, group, keepdims=False))
         # A block may reach into the next group; that group's own first block comes later and writes over it.
         product = wide_product(block, kernel, transposed_right=transposed).astype(block.dtype)
-        return jax.lax.dynamic_update_slice_in_dim(result, product, start, axis=0)
+        return jax.lax.dynamic_update_slice_in_dim(result, as_bits(product), start, axis=0)
 
-    zeros = jnp.zeros((count + size, kernels.shape[1 if transposed else 2]), rows.dtype)
-    product = _over_blocks(one, sizes, count, size, zeros)[:count]
+    zeros = as_bits(jnp.zeros((count + size, kernels.shape[1 if transposed else 2]), rows.dtype))
+    product = as_numbers(_over_blocks(one, sizes, count, size, zeros)[:count])
     return jnp.where(_in_a_group(rows, sizes), product, jnp.zeros((), rows.dtype))
 
 
 def _blocked_outer_products(rows: Array, grads: Array, sizes: Array) -> Array:
     count, size = rows.shape[0], _block(rows.shape[0], sizes.shape[0])
-    padded, padded_grads = (jnp.pad(array, ((0, size), (0, 0))) for array in (rows, grads))
+    padded, padded_grads = as_bits([jnp.pad(array, ((0, size), (0, 0))) for array in (rows, grads)])
     within = jnp.arange(size, dtype=jnp.int32)[:, None]
 
     def one(group: Array, start: Array, rows_here: Array, result: Array) -> Array:
-        left = jax.lax.dynamic_slice_in_dim(padded, start, size)
-        right = jax.lax.dynamic_slice_in_dim(padded_grads, start, size)
+        left = as_numbers(jax.lax.dynamic_slice_in_dim(padded, start, size))
+        right = as_numbers(jax.lax.dynamic_slice_in_dim(padded_grads, start, size))
         right = jnp.where(within < rows_here, right, jnp.zeros((), right.dtype))
         product = wide_product_of_transposed(left, right)
         so_far = jax.lax.dynamic_index_in_dim(result, group, keepdims=False)
