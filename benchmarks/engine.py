@@ -122,7 +122,7 @@ def leave_checkpoint(trainer: SFTTrainer, row: int) -> None:
         state = rows.state()
         limited = rows._source.shuffle(seed=rows._shuffle_seed, epoch=0).limit(len(rows._source)).rows()
         limited.skip(row)
-        state["rows"] = {**state["rows"], "source": limited.state(), "emitted": 0}
+        state["rows"] = {**state["rows"], "source": limited.state(), "consumed": 0}
         run.state.step, run.state.batch, run.state.data_state = FAR, FAR, state
         run.state.state = run.state.state._replace(step=jax.numpy.int32(FAR))
         run.save()

@@ -73,7 +73,7 @@ def test_killed_between_two_steps_and_started_again(kind, uninterrupted, tmp_pat
     assert newest in NEWEST[kind]
     meta = json.loads((tmp_path / "checkpoints" / str(newest) / "meta" / "metadata").read_text())
     if kind == "sft":
-        assert meta["data"]["rows"]["emitted"] > 0  # in the middle of a window of packs
+        assert meta["data"]["rows"]["consumed"] > 0  # in the middle of a window of packs
     else:
         assert meta["extras"]["steps_on_current"] in (1, 2)  # in the middle of a rollout's three steps
         assert meta["extras"]["next"] is not None  # and the next one is there

@@ -89,7 +89,7 @@ def test_a_batch_that_failed_is_not_passed_over() -> None:
     for _ in range(2):
         with pytest.raises(RowError, match="row: 7"):
             next(stream)
-        assert stream.state() == {"source": {"shard": 0, "row": 0}, "emitted": 0}
+        assert stream.state() == {"source": {"shard": 0, "row": 0}, "consumed": 0}
 
 
 def test_a_row_error_inside_a_chain_and_a_shuffle_names_the_original_row() -> None:

@@ -85,7 +85,7 @@ class Planner:
         if phase.curve is None:
             return None
         stop = min(begin.row + self._block_size, self._next_edit(begin.row))
-        totals = phase.totals(begin.given, begin.row, stop, self._block_size)
+        totals = phase.totals(begin.consumed, begin.row, stop, self._block_size)
         return Block(begin=begin, stop=stop, totals=totals, seed=self._seed)
 
     def token_block(self, begin: BlockStart, upcoming: Upcoming) -> tuple[Block, int | None] | None:
@@ -102,7 +102,7 @@ class Planner:
         before, now = (curve.cumulative(self._clock_start + row) for row in (begin.row, stop))
         shares = [after - earlier for after, earlier in zip(now, before, strict=True)]
         planned = token_quotas(shares, begin.credit or (Fraction(0),) * len(shares), stop - begin.row, upcoming)
-        totals = tuple(given + more for given, more in zip(begin.given, planned.quotas, strict=True))
+        totals = tuple(before + more for before, more in zip(begin.consumed, planned.quotas, strict=True))
         stop = begin.row + sum(planned.quotas)
         block = Block(begin=begin, stop=stop, totals=totals, seed=self._seed, credit=planned.credit)
         return block, planned.exhausted
@@ -114,7 +114,7 @@ class Planner:
             return None
         edit = self._next_edit(begin.row)
         stop = min(begin.row + rows, edit)
-        order = even.rows(begin.given, begin.row - begin.phase, stop - begin.row)
+        order = even.rows(begin.consumed, begin.row - begin.phase, stop - begin.row)
         end = self._new_phase(stop, begin.live) if stop == edit else None
         return EvenStep(begin=begin, sources=order, end=end)
 
@@ -122,7 +122,7 @@ class Planner:
         """Returns where the block after one that was given in full begins."""
         if self._next_edit(block.begin.row) == block.stop:
             return self._new_phase(block.stop, block.begin.live)
-        return replace(block.begin, row=block.stop, given=block.totals, credit=block.credit)
+        return replace(block.begin, row=block.stop, consumed=block.totals, credit=block.credit)
 
     def without(self, begin: BlockStart, source: int, row: int) -> BlockStart:
         """Returns where a block begins from which a source that ran out at `row` is left out."""
@@ -143,11 +143,11 @@ class Planner:
         target = begin.phase + (row - begin.phase) // stride * stride
         if target <= begin.row or target == self._next_edit(begin.row):
             return begin
-        given = tuple(exact // phase.curve.unit for exact in phase.integral(target))
-        return replace(begin, row=target, given=given)
+        consumed = tuple(exact // phase.curve.unit for exact in phase.integral(target))
+        return replace(begin, row=target, consumed=consumed)
 
     def _new_phase(self, row: int, live: Live) -> BlockStart:
-        return BlockStart(row=row, phase=row, given=(0,) * self._sources, live=live)
+        return BlockStart(row=row, phase=row, consumed=(0,) * self._sources, live=live)
 
     def _next_edit(self, row: int) -> int:
         edit = self._journal.next_row(self._clock_start + row)
@@ -185,7 +185,7 @@ class _Phase:
             self._latest = row, [after - before for after, before in zip(now, self._base, strict=True)]
         return self._latest[1]
 
-    def totals(self, given: Sequence[int], start: int, stop: int, block_size: int) -> tuple[int, ...]:
+    def totals(self, consumed: Sequence[int], start: int, stop: int, block_size: int) -> tuple[int, ...]:
         """Returns each source's rows since the phase began at the end of the block from `start` to `stop`."""
         curve = self.curve
         assert curve is not None
@@ -204,5 +204,5 @@ class _Phase:
             return self._deadlines[source][1]
 
         return tuple(
-            next_totals(given, self.integral(stop), unit=curve.unit, rows=stop - self._start, deadline=deadline)
+            next_totals(consumed, self.integral(stop), unit=curve.unit, rows=stop - self._start, deadline=deadline)
         )

@@ -6,7 +6,7 @@ So the r-th row of a source is treated as a job with a window: it may be given o
 r − 1 and must be given by the time it reaches r. Giving the rows whose windows close first always meets every window
 (the fractional shares themselves are a feasible plan, and earliest deadline first is optimal for unit jobs), hence
 
-    floor(I_i) <= given_i <= ceil(I_i)   after every block, and given_i never decreases.
+    floor(I_i) <= consumed_i <= ceil(I_i)   after every block, and consumed_i never decreases.
 
 Planning a block asks every source how far its integral is, which blocks of 1,000 rows hardly notice and blocks of one
 row would pay for every row. For shares that do not change, the windows have closed forms: row r of a source with share
@@ -29,7 +29,7 @@ _LONGEST_PATTERN = 1 << 14
 
 
 def next_totals(
-    given: Sequence[int],
+    consumed: Sequence[int],
     integral: Sequence[int],
     *,
     unit: int,
@@ -39,13 +39,13 @@ def next_totals(
     """Returns how many rows each source has given at the end of the next block.
 
     Args:
-        given: Rows given so far per source, as returned for the previous block; zeros where the integral starts.
+        consumed: Rows given so far per source, as returned for the previous block; zeros where the integral starts.
         integral: Running integral of the shares at the block's end, in 1/`unit` rows; sums to `rows·unit`.
         unit: Denominator of `integral`.
         rows: Rows given by all sources together at the block's end.
         deadline: `deadline(source, r)` = when the source's integral reaches r rows, on any common increasing scale.
     """
-    totals = [max(before, exact // unit) for before, exact in zip(given, integral, strict=True)]
+    totals = [max(before, exact // unit) for before, exact in zip(consumed, integral, strict=True)]
     spare = rows - sum(totals)
     if not spare:
         return totals
@@ -72,26 +72,26 @@ class EvenOrder:
         self._unit = unit
         self._pattern: Order | None = None
 
-    def rows(self, given: Sequence[int], start: int, count: int) -> Order:
+    def rows(self, consumed: Sequence[int], start: int, count: int) -> Order:
         """Returns the sources of `count` rows.
 
         Args:
-            given: Rows of each source since the phase began.
+            consumed: Rows of each source since the phase began.
             start: Rows of all of them; the first row wanted.
             count: How many rows.
         """
         import numpy as np
 
         if self._unit > _LONGEST_PATTERN:
-            return np.array(self._plan(given, start, count), dtype=np.intp)
+            return np.array(self._plan(consumed, start, count), dtype=np.intp)
         if self._pattern is None:
             zeros = [0] * len(self._shares)
             self._pattern = np.array(self._plan(zeros, 0, self._unit), dtype=np.intp)
         return self._pattern[(start + np.arange(count)) % self._unit]
 
-    def _plan(self, given: Sequence[int], start: int, count: int) -> list[int]:
+    def _plan(self, consumed: Sequence[int], start: int, count: int) -> list[int]:
         shares, unit = self._shares, self._unit
-        done = list(given)
+        done = list(consumed)
         waiting = [(done[i] * unit // share + 1, i) for i, share in enumerate(shares) if share]
         heapify(waiting)
         ready: list[tuple[int, int]] = []

@@ -22,7 +22,7 @@ class BlockStart:
     """Global index of its first row."""
     phase: int
     """Row at which the integral last started."""
-    given: tuple[int, ...]
+    consumed: tuple[int, ...]
     """Rows of each source since then."""
     live: Live
     credit: tuple[Fraction, ...] = ()
@@ -46,7 +46,7 @@ class Block:
     @property
     def quotas(self) -> list[int]:
         """Rows of each source in this block."""
-        return [after - before for after, before in zip(self.totals, self.begin.given, strict=True)]
+        return [after - before for after, before in zip(self.totals, self.begin.consumed, strict=True)]
 
     @cached_property
     def order(self) -> Order:
@@ -113,7 +113,7 @@ class EvenStep(Step):
 
     @property
     def counts(self) -> list[int]:
-        return counts_of(self.sources, len(self.begin.given))
+        return counts_of(self.sources, len(self.begin.consumed))
 
     def first(self, rows: int) -> EvenStep:
         """Returns the step that ends after the first `rows` rows."""
@@ -122,9 +122,9 @@ class EvenStep(Step):
     def position_after(self, rows: int) -> PlanPosition:
         if rows == len(self.sources) and self.end is not None:
             return PlanPosition(begin=self.end)
-        counts = counts_of(self.sources[:rows], len(self.begin.given))
-        given = tuple(before + more for before, more in zip(self.begin.given, counts, strict=True))
-        return PlanPosition(begin=replace(self.begin, row=self.begin.row + rows, given=given))
+        counts = counts_of(self.sources[:rows], len(self.begin.consumed))
+        consumed = tuple(before + more for before, more in zip(self.begin.consumed, counts, strict=True))
+        return PlanPosition(begin=replace(self.begin, row=self.begin.row + rows, consumed=consumed))
 
 
 @final

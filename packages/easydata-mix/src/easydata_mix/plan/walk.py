@@ -136,4 +136,4 @@ class Walk:
         before = self._stepper.jump(min(target, self.position.row + nearest)).begin
         after = self.position.begin
         if after is not before:
-            self._sources.draw([now - then for now, then in zip(after.given, before.given, strict=True)])
+            self._sources.draw([now - then for now, then in zip(after.consumed, before.consumed, strict=True)])

@@ -2,10 +2,10 @@
 
     {"mixture": {"seed": 42, "block_size": 1000, "stop": "restart", "shares": "9f2c…", "shuffle": null},
      "block": 5000, "offset": 17, "phase": 0,
-     "sources": {"web": {"given": 3000, "live": true, "pass": 0, "row": 3011, "at": {…}, "skip": 11}, …},
+     "sources": {"web": {"consumed": 3000, "live": true, "pass": 0, "row": 3011, "at": {…}, "skip": 11}, …},
      "journal": [{"from_row": 2000, "weights": {…}}], "rows_per_step": 32, "tokens_per_row": null}
 
-`given` counts a source's rows since the integral last started (row `phase`) up to the block's start: the one number
+`consumed` counts a source's rows since the integral last started (row `phase`) up to the block's start: the one number
 per source that exact shares need. `pass`, `row`, `at` and `skip` are the position in the source itself. Where weights
 are shares of tokens a source also has its `credit` (see `token_quotas.py`); its position is that of the block's start.
 """
@@ -26,7 +26,7 @@ def position_to_dict(position: MixturePosition, names: Sequence[str]) -> dict[st
     """Returns a position as plain JSON types."""
     begin = position.plan.begin
     sources = {
-        name: {"given": begin.given[index], "live": index in begin.live, **position.sources[index].to_dict()}
+        name: {"consumed": begin.consumed[index], "live": index in begin.live, **position.sources[index].to_dict()}
         for index, name in enumerate(names)
     }
     for name, credit in zip(names, begin.credit, strict=False):
@@ -50,7 +50,7 @@ def position_from_dict(state: Mapping[str, Any], names: Sequence[str]) -> Mixtur
     begin = BlockStart(
         row=state["block"],
         phase=state["phase"],
-        given=tuple(entries[name]["given"] for name in names),
+        consumed=tuple(entries[name]["consumed"] for name in names),
         live=tuple(index for index, name in enumerate(names) if entries[name]["live"]),
         credit=tuple(Fraction(entries[name]["credit"]) for name in names if "credit" in entries[name]),
     )

@@ -206,7 +206,7 @@ class GoodRows(RowStream):
 
     def state(self) -> State:
         self._report()
-        return {"source": self._stream.state(), "emitted": 0, "reports": [self._check.report.to_dict()]}
+        return {"source": self._stream.state(), "consumed": 0, "reports": [self._check.report.to_dict()]}
 
     def origin(self) -> Place:
         return self._stream.origin()

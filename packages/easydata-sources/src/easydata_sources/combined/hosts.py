@@ -32,7 +32,7 @@ _FEW_BYTES = 1 << 20  # rows of files that are not larger are counted in no time
 class HostShardedSource(WrappingSource, SingleShardSource):
     """Windows `index`, `index + count`, `index + 2 count`, … of a source.
 
-    The position is `{"source": position at the start of the round, "emitted": rows of the own window given,
+    The position is `{"source": position at the start of the round, "consumed": rows of the own window consumed,
     "hosts": count}`.
 
     Args:
@@ -81,7 +81,7 @@ class HostShardedSource(WrappingSource, SingleShardSource):
         return _HostStream(self, state)
 
     def _check(self, state: State | None) -> None:
-        if state and state["emitted"] and state["hosts"] != self.count:
+        if state and state["consumed"] and state["hosts"] != self.count:
             raise DataError(
                 f"The position {state} lies within a round of {state['hosts']} hosts and cannot be continued by "
                 f"{self.count}.\n  mend: save positions when every host has finished its window "
@@ -146,7 +146,7 @@ class _HostStream(RowStream):
     def __init__(self, owner: HostShardedSource, state: State | None) -> None:
         self._owner = owner
         self._round: State | None = state["source"] if state else None
-        self._consumed: int = state["emitted"] if state else 0
+        self._consumed: int = state["consumed"] if state else 0
         self._stream: RowStream | None = None
         self._at_own_row()
 
@@ -175,7 +175,7 @@ class _HostStream(RowStream):
 
     def state(self) -> State:
         self._at_own_row()
-        return {"source": self._round, "emitted": self._consumed, "hosts": self._owner.count}
+        return {"source": self._round, "consumed": self._consumed, "hosts": self._owner.count}
 
     def origin(self) -> Place:
         return super().origin() if self._stream is None else self._stream.origin()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class LimitedShardedSource(WrappingSource):
     """The first `max_rows` rows of a source, over all its shards in order.
 
-    The position is `{"source": …, "taken": n}`.
+    The position is `{"source": …, "consumed": n}`.
     """
 
     def __init__(self, source: ShardedDataSource, max_rows: int) -> None:
@@ -88,7 +88,7 @@ class LimitedShardedSource(WrappingSource):
 class _LimitedStream(RowStream):
     def __init__(self, owner: LimitedShardedSource, state: State | None) -> None:
         self._stream = owner.source.rows(state["source"] if state else None)
-        self._consumed = state["taken"] if state else 0
+        self._consumed = state["consumed"] if state else 0
         self._limit = owner.max_rows
 
     def __next__(self) -> Row:
@@ -105,7 +105,7 @@ class _LimitedStream(RowStream):
         return run
 
     def state(self) -> State:
-        return {"source": self._stream.state(), "taken": self._consumed}
+        return {"source": self._stream.state(), "consumed": self._consumed}
 
     def skip(self, rows: int) -> int:
         skipped = self._stream.skip(min(rows, self._limit - self._consumed))

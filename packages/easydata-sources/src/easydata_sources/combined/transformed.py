@@ -1,7 +1,7 @@
 """TransformedShardedSource: a source whose rows go through a transform as they are read.
 
-The position is a position of the *source*, and how many outputs of the rows read since then have been given on:
-`{"source": …, "emitted": n}`. So it is exact for filters and expanders, whatever they drop or add, and resuming
+The position is a position of the *source*, and how many outputs of the rows read since then were consumed:
+`{"source": …, "consumed": n}`. So it is exact for filters and expanders, whatever they drop or add, and resuming
 repeats at most one batch of the transform. The counts of a `CountingTransform` before
 that batch are part of the position too, so that a resumed run reports what an uninterrupted one would.
 """
@@ -140,7 +140,7 @@ class TransformedShardedSource(WrappingSource):
         else:
             stream = _BatchedStream(self, start, None if state is None else state.get("reports"))
         if state is not None:
-            step_over(stream, state["emitted"])
+            step_over(stream, state["consumed"])
         return stream
 
     def count_up_to(self, state: State) -> None:
@@ -160,10 +160,10 @@ class TransformedShardedSource(WrappingSource):
         reports = self.reports()
         if not reports or not state.get("reports"):
             return
-        emitted, size = state["emitted"], batch_rows(self.transform_applied)
-        batch = list(islice(self.source.rows(state["source"]), size)) if emitted else []
+        consumed, size = state["consumed"], batch_rows(self.transform_applied)
+        batch = list(islice(self.source.rows(state["source"]), size)) if consumed else []
         if batch and not mixes_rows(self.transform_applied):
-            batch = batch[: _groups_consumed(self.apply(batch), emitted)]
+            batch = batch[: _groups_consumed(self.apply(batch), consumed)]
         for report, counts in zip(reports, state["reports"], strict=True):
             report.load_dict(counts)
         if batch:
@@ -261,7 +261,7 @@ class _RowByRowStream(RowStream):
         step_over(self._stream, self._read)
 
     def state(self) -> State:
-        return {"source": self._stream.state(), "emitted": 0}
+        return {"source": self._stream.state(), "consumed": 0}
 
     def origin(self) -> Place:
         return self._stream.origin()
@@ -302,10 +302,10 @@ class _BatchedStream(RowStream):
             self._transform_next_batch()
 
     def state(self) -> State:
-        given_all = bool(self._outputs) and self._consumed == sum(map(len, self._outputs))
+        all_consumed = bool(self._outputs) and self._consumed == sum(map(len, self._outputs))
         # Behind the last output nothing of the batch is needed again.
-        before, counted = (self._stream.state(), self._count()) if given_all else (self._before, self._counted)
-        state: State = {"source": before, "emitted": 0 if given_all else self._consumed}
+        before, counted = (self._stream.state(), self._count()) if all_consumed else (self._before, self._counted)
+        state: State = {"source": before, "consumed": 0 if all_consumed else self._consumed}
         if counted:
             state["reports"] = counted
         return state
@@ -354,10 +354,10 @@ class _BatchedStream(RowStream):
 
 def _groups_consumed(groups: Sequence[Sequence[Row]], outputs: int) -> int:
     """Returns how many groups it took to give so many outputs."""
-    given = 0
+    consumed = 0
     for number, group in enumerate(groups):
-        given += len(group)
-        if given >= outputs:
+        consumed += len(group)
+        if consumed >= outputs:
             return number + 1
     return len(groups)
 

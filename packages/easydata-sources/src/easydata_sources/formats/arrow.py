@@ -176,5 +176,5 @@ def _batch_at(number: int, start: int, row: int, end: int) -> State:
     return {"batch": number, "batch_row": start} if row < end else {"batch": number + 1, "batch_row": end}
 
 
-def _batch_after(number: int, start: int, end: int, row: int, given: int) -> State:
-    return _batch_at(number, start, row + given, end)
+def _batch_after(number: int, start: int, end: int, row: int, consumed: int) -> State:
+    return _batch_at(number, start, row + consumed, end)

@@ -197,7 +197,7 @@ class FileSource(ChunkedSource):
             except Exception as error:  # noqa: BLE001 - whatever it is, the rows in front of it are sound
                 failure = error
             if rows:
-                yield self.chunk(shard, row, rows, lambda given, at=offsets: {"offset": at[given]})
+                yield self.chunk(shard, row, rows, lambda consumed, at=offsets: {"offset": at[consumed]})
             if failure is not None:
                 raise failure
             if not rows:
@@ -326,7 +326,7 @@ class FileSource(ChunkedSource):
         after = {"shard": shard, "row": at["row"] + 1, "broken": True}
         name = self.shard_names[shard]
         return Chunk(
-            rows=[bad], state_after=lambda given: dict(after if given else at), place=lambda _: (name, at["row"])
+            rows=[bad], state_after=lambda consumed: dict(after if consumed else at), place=lambda _: (name, at["row"])
         )
 
     def _placed(self, error: Exception, shard: int, row: int) -> DataFormatError:

@@ -144,7 +144,7 @@ class JsonShardedSource(FileSource):
                 if rows:
                     # Right behind the row, not before the next: how the file was cut into runs must not show.
                     offsets = [starts[part[0]], *(starts[index + 1] for index in part)]
-                    yield self.chunk(shard, row, rows, lambda given, at=offsets: {"offset": at[given]})
+                    yield self.chunk(shard, row, rows, lambda consumed, at=offsets: {"offset": at[consumed]})
                 if broken is not None:
                     raise broken
                 row += len(rows)

@@ -134,13 +134,13 @@ class ParquetShardedSource(FileSource):
         """Yields the rows of a row group in order; behind a damage bad rows, if those are marked."""
         ends = self._group_ends_of(shard, opened, file)
         first = ends[group - 1] if group else 0
-        rows, given = ends[group] - first, 0
+        rows, yielded = ends[group] - first, 0
         try:
             for run in self._slices(file, group, _SLICE_ROWS):
                 yield run
-                given += run.num_rows
-            error: Exception = ValueError(f"row group {group} holds {given} rows, the footer counts {rows}")
-            if given == rows:
+                yielded += run.num_rows
+            error: Exception = ValueError(f"row group {group} holds {yielded} rows, the footer counts {rows}")
+            if yielded == rows:
                 return
         except damage_errors() as caught:
             error = caught
@@ -150,18 +150,18 @@ class ParquetShardedSource(FileSource):
         # A slice that ends in a damage gives nothing; in smaller ones the rows in front of it are found.
         read = 0
         try:
-            for run in self._slices(file, group, max(1, given // _FINE_SLICES)):
+            for run in self._slices(file, group, max(1, yielded // _FINE_SLICES)):
                 read += run.num_rows
-                if read > given:
-                    yield run.slice(run.num_rows - (read - given))
-                    given = read
+                if read > yielded:
+                    yield run.slice(run.num_rows - (read - yielded))
+                    yielded = read
         except damage_errors() as again:
             if opened.damage(again) is None:
                 raise
-        damage.row = first + given
+        damage.row = first + yielded
         if not self.care.marks:
             raise damage from error
-        yield [BadRow(damage)] * (rows - given)
+        yield [BadRow(damage)] * (rows - yielded)
 
     def _slices(self, file: pq.ParquetFile, group: int, rows: int) -> Iterator[pa.RecordBatch]:
         names = self._names_in(file)

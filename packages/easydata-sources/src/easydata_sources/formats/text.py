@@ -57,7 +57,7 @@ class TextShardedSource(FileSource):
             rows, broken = self._decode(shard, row, run)
             if rows:
                 starts = run.starts()
-                yield self.chunk(shard, row, rows, lambda given, starts=starts: {"offset": starts[given]})
+                yield self.chunk(shard, row, rows, lambda consumed, starts=starts: {"offset": starts[consumed]})
             if broken is not None:
                 raise broken
             row += len(rows)

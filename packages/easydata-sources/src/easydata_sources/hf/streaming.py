@@ -107,7 +107,7 @@ class _StreamingRows(RowStream):
             raise _other_order(shard, order)
         self._epoch = epoch if state is None else state.get("epoch", 0)
         self._before: State | None = state["stream"] if state else None
-        self._consumed: int = state["emitted"] if state else 0  # since `_before`; with a buffer, since the start
+        self._consumed: int = state["consumed"] if state else 0  # since `_before`; with a buffer, since the start
         self._row: int = state["row"] if state else 0
         self._waiting: deque[Row] = deque()
         self._dataset: datasets.IterableDataset | None = None
@@ -123,7 +123,7 @@ class _StreamingRows(RowStream):
         return row
 
     def state(self) -> State:
-        state: State = {"stream": copy.deepcopy(self._before), "emitted": self._consumed, "row": self._row}
+        state: State = {"stream": copy.deepcopy(self._before), "consumed": self._consumed, "row": self._row}
         if self._order.digest is not None:
             state["order"] = self._order.digest
         if self._epoch:

@@ -131,7 +131,7 @@ class _SingleRows(_ShuffledReader):
 
             yield Chunk(
                 rows=self.access.take(indices),
-                state_after=lambda given, at=at: self.position(at + given),
+                state_after=lambda consumed, at=at: self.position(at + consumed),
                 place=place,
             )
 
@@ -188,7 +188,7 @@ class _Windows(_ShuffledReader):
 
             yield Chunk(
                 rows=take_rows(rows, part),
-                state_after=lambda given, at=at: self.position(at + given),
+                state_after=lambda consumed, at=at: self.position(at + consumed),
                 place=place,
             )
 

@@ -1,6 +1,6 @@
 """Shuffling rows that can only be read in order: shards permuted, then rows within windows.
 
-The position is `{"window": number, "source": position before the window, "emitted": rows of it given}`;
+The position is `{"window": number, "source": position before the window, "consumed": rows of it consumed}`;
 resuming reads the window again.
 """
 
@@ -39,11 +39,11 @@ class InOrderShuffle(RowStream):
         self._places: list[Place] = []
         self._order: list[int] = []
         self._consumed = 0
-        if state and state["emitted"]:
+        if state and state["consumed"]:
             self._read_window()
-            if state["emitted"] > len(self._rows):
-                raise beyond_the_end(f"{state['emitted']} rows of a shuffled window of {len(self._rows)} were given")
-            self._consumed = state["emitted"]
+            if state["consumed"] > len(self._rows):
+                raise beyond_the_end(f"{state['consumed']} rows of a shuffled window of {len(self._rows)} were given")
+            self._consumed = state["consumed"]
 
     def __next__(self) -> Row:
         if self._consumed == len(self._rows):
@@ -54,8 +54,8 @@ class InOrderShuffle(RowStream):
 
     def state(self) -> State:
         if self._consumed == len(self._rows):
-            return {"window": self._window + 1, "source": self._stream.state(), "emitted": 0}
-        return {"window": self._window, "source": self._before, "emitted": self._consumed}
+            return {"window": self._window + 1, "source": self._stream.state(), "consumed": 0}
+        return {"window": self._window, "source": self._before, "consumed": self._consumed}
 
     def origin(self) -> Place:
         if not self._consumed:

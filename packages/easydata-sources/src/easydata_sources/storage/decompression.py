@@ -151,7 +151,7 @@ class _ArrowPieces(Pieces):
         self._file = file
         self._codec = codec
         self._piece_bytes = PIECE_BYTES
-        self._given = 0
+        self._returned = 0
         self._raw, self._stream = self._open()
 
     def next_piece(self) -> bytes:
@@ -162,14 +162,14 @@ class _ArrowPieces(Pieces):
                 raise
             self.close()
             self._raw, self._stream = self._open()
-            before = self._given
+            before = self._returned
             while before:
                 before -= len(self._read(min(before, PIECE_BYTES)))
             self._piece_bytes = 1
             piece = self._read(1)
-        if not piece and not self._given and not self._file.size():
+        if not piece and not self._returned and not self._file.size():
             raise DamageError("an empty file (0 bytes)")
-        self._given += len(piece)
+        self._returned += len(piece)
         return piece
 
     def close(self) -> None:

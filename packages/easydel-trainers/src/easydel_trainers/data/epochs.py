@@ -17,6 +17,7 @@ import numpy as np
 from easydata_sources import CountingTransform, DataError, RowStream, ShardedDataSource, TransformedShardedSource
 from easydata_sources.bad_rows.policy import SetAside
 from easydata_sources.combined.hosts import check_repeatable
+from easydata_sources.combined.limit import LimitedShardedSource
 from easydata_sources.types import Place
 from easydel_transforms import IGNORE_INDEX
 
@@ -133,10 +134,10 @@ class EpochRows(Iterator[Mapping[str, Any]]):
                 "shows what becomes of one."
             )
         assert self._rows is not None
-        end = self._rows.state()
-        self._epoch, self._consumed = self._epoch + 1, 0
         goes_on = self._shuffle_seed is None and self._source.is_endless
-        self._rows = self._open(_with_new_limit(end) if goes_on else None)
+        state = _with_new_limit(self._transformed(), self._rows.state()) if goes_on else None
+        self._epoch, self._consumed = self._epoch + 1, 0
+        self._rows = self._open(state)
 
     def count_up_to(self, state: State) -> None:
         """Make the transform's report that of the rows up to a position, whatever was read ahead of it.
@@ -180,13 +181,14 @@ def trainable(
     return rows if bad_rows is None else TransformedShardedSource(rows.marking(), bad_rows)
 
 
-def _with_new_limit(state: State) -> State | None:
-    """The position with the count of the epoch's limit begun anew; `None` if there is no such limit."""
-    if "taken" in state:
-        return {**state, "taken": 0}
-    below = state.get("source")
-    renewed = _with_new_limit(below) if isinstance(below, dict) else None
-    return renewed and {**state, "emitted": 0, "source": renewed}
+def _with_new_limit(source: ShardedDataSource | None, state: State) -> State | None:
+    """The position in a source with the count of the epoch's limit begun anew; `None` if there is no such limit."""
+    if isinstance(source, LimitedShardedSource):
+        return {**state, "consumed": 0}
+    if not isinstance(source, TransformedShardedSource):
+        return None
+    below = _with_new_limit(source.source, state["source"])
+    return below and {**state, "source": below}
 
 
 def rows_in_all(source: ShardedDataSource, epochs: float) -> int | None:

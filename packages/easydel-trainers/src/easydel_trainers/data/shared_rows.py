@@ -4,7 +4,7 @@ The source is dealt out in windows of rows, as many as the transform takes at a 
 every window number p of a round and steps over the others, so no row is read or tokenized twice. Then all exchange what
 they have made. So every process sees all rows, and cuts steps, lengths and lines exactly as a single process would.
 
-A position is that of `TransformedShardedSource`: where a window begins, and how many of its outputs were given. It
+A position is that of `TransformedShardedSource`: where a window begins, and how many of its outputs were consumed. It
 names no process, so a run may go on with another number of them, or with one.
 """
 
@@ -44,29 +44,29 @@ class SharedRows(RowStream):
         self._position, self._counted = self._stream.state(), self._count()
         self._windows: deque[_Window] = deque()
         self._outputs: list[Any] = []
-        self._emitted = 0
-        for _ in range(0 if state is None else state["emitted"]):
+        self._consumed = 0
+        for _ in range(0 if state is None else state["consumed"]):
             next(self)
 
     def __next__(self) -> dict[str, Any]:
         """The next row."""
-        while self._emitted >= len(self._outputs):
+        while self._consumed >= len(self._outputs):
             if not self._windows:
                 self._read_round()
             self._begin(self._windows.popleft())
-        self._emitted += 1
-        return self._outputs[self._emitted - 1]
+        self._consumed += 1
+        return self._outputs[self._consumed - 1]
 
     def state(self) -> State:
         """Where the stream is."""
-        return {"source": self._position, "emitted": self._emitted, "reports": self._counted}
+        return {"source": self._position, "consumed": self._consumed, "reports": self._counted}
 
     def origin(self) -> Place:
         """Where the window of the row just given begins."""
         return self._source.rows(self._position).origin()
 
     def _begin(self, window: _Window) -> None:
-        self._position, self._outputs, self._emitted = window.position, window.outputs, 0
+        self._position, self._outputs, self._consumed = window.position, window.outputs, 0
         self._counted = self._count()
         self._load([_sum(before, more) for before, more in zip(self._counted, window.counts, strict=True)])
 
