@@ -87,5 +87,22 @@ def test_an_epoch_of_a_limited_endless_mixture_has_as_many_rows_as_the_limit():
     assert len(ids(epoch_rows(mixture, 2))) == 34  # an epoch of an endless one is all its rows once
 
 
+class OwnRows:
+    """The exchange of a process that is alone."""
+
+    def swap(self, own):
+        return [own]
+
+
+def test_an_endless_mixture_goes_on_behind_its_epoch_whoever_prepares_the_rows():
+    mixture = MixedShardedSource(
+        {"a": [{"id": n} for n in range(10)], "b": [{"id": n} for n in range(10, 17)]}, {"a": 3, "b": 1}
+    )
+    expected = ids(islice(mixture.rows(), 3 * 17))
+    assert expected[17:34] != expected[:17]
+    assert ids(epoch_rows(mixture, 3)) == expected
+    assert ids(epoch_rows(mixture, 3, exchange=OwnRows())) == expected
+
+
 def test_an_epoch_of_a_data_frame():
     assert sorted(ids(epoch_rows(pd.DataFrame({"id": range(9)}), 2, shuffle_seed=1))) == sorted([*range(9)] * 2)

@@ -84,6 +84,9 @@ class SharedRows(RowStream):
             if "error" in payload:
                 raise DataError(f"Process {process} could not prepare its rows: {payload['error']}")
         if not any(payload["read"] for payload in payloads):
+            # An endless source is read on from here in the next epoch: its position must be behind the last window.
+            self._position, self._outputs, self._consumed = self._stream.state(), [], 0
+            self._counted = self._count()
             raise StopIteration
         for position, payload in zip(positions, payloads, strict=True):
             self._windows.append(_Window(position, payload["rows"], payload["counts"]))
