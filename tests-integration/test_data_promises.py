@@ -276,7 +276,7 @@ def test_promise_2_one_global_order_on_any_number_of_hosts(leaves, composition, 
     parts = [list(islice(stream, rounds * window)) for stream in streams]
     assert dealt(parts, window) == whole[: rounds * window * before]
     states = {json.dumps({**stream.state(), "hosts": 0}) for stream in streams}
-    assert len(states) == 1  # every host is at the same place of the one order
+    assert len(states) == 1  # every host is at the same position of the one order
     state = streams[0].state()
     rest = [list(share(index, after).rows(state)) for index in range(after)]
     assert dealt(rest, window) == whole[rounds * window * before :]

@@ -447,7 +447,7 @@ def test_blocks_hold_every_row_once_and_know_their_place(make: Make) -> None:
         dicts = run if isinstance(run, list) else run.to_pylist()
         assert len(dicts) == length
         if length:
-            shard, row = access.place(block, length - 1)
+            shard, row = access.origin(block, length - 1)
             if shard in source.shard_names:
                 assert next(source.open_shard_at_row(shard, row or 0)) == dicts[-1]
         rows += dicts

@@ -113,7 +113,7 @@ class ChunkedSource(ShardedDataSource, ChunkReader):
             return {"shard": shard, "row": first_row + given, **(extra(given) if extra else {})}
 
         name = self.shard_names[shard]
-        return Chunk(rows=rows, state_after=state_after, place=lambda row: (name, first_row + row))
+        return Chunk(rows=rows, state_after=state_after, origin=lambda row: (name, first_row + row))
 
     def _start(self, state: State | None) -> State:
         start = {"shard": 0, "row": 0} if state is None else state

@@ -26,7 +26,7 @@ from easydata_sources.bad_rows.bad_row import LARGEST_ROW_BYTES, Care
 from easydata_sources.errors import DataError
 from easydata_sources.identity import UNIDENTIFIED
 from easydata_sources.streams import BatchStream, RowStream, beyond_the_end
-from easydata_sources.types import Identity, Place, Row, State
+from easydata_sources.types import Identity, Origin, Row, State
 
 if TYPE_CHECKING:
     import numpy as np
@@ -324,9 +324,9 @@ class _ShardRowStream(RowStream):
         if rows < self._row:
             raise beyond_the_end(f"{self._row} rows were given of {name}, which has {rows}")
 
-    def origin(self) -> Place:
+    def origin(self) -> Origin:
         return self._names[min(self._shard, len(self._names) - 1)], self._row - 1
 
-    def origin_of_run(self, rows: int) -> Place:
+    def origin_of_run(self, rows: int) -> Origin:
         shard, row = self.origin()
         return shard, None if row is None or row + 1 < rows else row + 1 - rows

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self, final
 
 from easydata_sources.errors import DataError
 from easydata_sources.rows import batch_of, rows_as_dicts, slice_rows
-from easydata_sources.types import Place, Row, Rows, State
+from easydata_sources.types import Origin, Row, Rows, State
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,11 +67,11 @@ class RowStream(ABC):
         """
         return sum(1 for _ in islice(self, rows))
 
-    def origin(self) -> Place:
+    def origin(self) -> Origin:
         """Returns the shard and row that the last row came from, for error messages."""
         return f"position {self.state()}", None
 
-    def origin_of_run(self, rows: int) -> Place:
+    def origin_of_run(self, rows: int) -> Origin:
         """Returns where the first of the last `rows` rows came from, if they lie there one behind the other.
 
         Override where it is known; None as the row says that it is not.
@@ -80,14 +80,14 @@ class RowStream(ABC):
         return shard, row if rows == 1 else None
 
 
-def read_with_places(stream: RowStream, count: int, rows: list[Row], places: list[Place]) -> None:
+def read_with_origins(stream: RowStream, count: int, rows: list[Row], origins: list[Origin]) -> None:
     """Append the next rows, and where each came from: noted at once, since finding a row again means reading again.
 
     Where reading raises, the rows before are in the lists.
     """
     for row in islice(stream, count):
         rows.append(row)
-        places.append(stream.origin())
+        origins.append(stream.origin())
 
 
 def step_over(stream: RowStream, rows: int) -> None:
@@ -168,8 +168,14 @@ class Chunk:
     """The rows; at least one."""
     state_after: Callable[[int], State]
     """Position after the first k rows of the run, 0 <= k <= len(rows); computed only when asked."""
-    place: Callable[[int], Place]
+    origin: Callable[[int], Origin]
     """Where row k of the run came from."""
+
+    def origin_of_run(self, start: int, rows: int) -> Origin:
+        """Returns where row `start` came from, if the `rows` rows from there on lie there one behind the other."""
+        shard, row = self.origin(start)
+        consecutive = row is not None and self.origin(start + rows - 1) == (shard, row + rows - 1)
+        return shard, row if consecutive else None
 
 
 class ChunkReader(ABC):
@@ -247,17 +253,15 @@ class ChunkStream(RowStream):
                     break
         return skipped
 
-    def origin(self) -> Place:
+    def origin(self) -> Origin:
         if self._chunk is None or not self._consumed:
             return super().origin()
-        return self._chunk.place(self._consumed - 1)
+        return self._chunk.origin(self._consumed - 1)
 
-    def origin_of_run(self, rows: int) -> Place:
+    def origin_of_run(self, rows: int) -> Origin:
         if self._chunk is None or not 0 < rows <= self._consumed:
             return super().origin_of_run(rows)
-        shard, row = self._chunk.place(self._consumed - rows)
-        consecutive = row is not None and self._chunk.place(self._consumed - 1) == (shard, row + rows - 1)
-        return shard, row if consecutive else None
+        return self._chunk.origin_of_run(self._consumed - rows, rows)
 
     def _is_far(self, rows: int) -> bool:
         """Whether opening the source again costs less than decoding columns up to there, or parsing rows."""

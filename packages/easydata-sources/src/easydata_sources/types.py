@@ -16,7 +16,7 @@ Rows: TypeAlias = "list[Row] | pa.RecordBatch"
 State: TypeAlias = dict[str, Any]
 """A position: plain dicts, lists, strings, numbers; a few hundred bytes at most."""
 
-Place: TypeAlias = tuple[str, int | None]
+Origin: TypeAlias = tuple[str, int | None]
 """Where a row came from: shard, and row in it (None = unknown)."""
 
 Identity: TypeAlias = dict[str, Any]

@@ -9,7 +9,7 @@ from typing import final
 from easydata_sources import State
 from easydata_sources.bad_rows.bad_row import BadRow
 from easydata_sources.rows import concat_rows, rows_as_dicts, slice_rows, take_rows
-from easydata_sources.types import Place, Row, Rows
+from easydata_sources.types import Origin, Row, Rows
 
 from easydata_mix.errors import MixtureError
 from easydata_mix.plan.block_order import counts_of
@@ -57,13 +57,7 @@ class MixedChunk:
         """Returns the same as it is saved."""
         return self.mixture.save(self.position_after(rows))
 
-    def place_of_run(self, start: int, rows: int) -> Place:
-        """Returns where row `start` came from, if the `rows` rows from there on lie there one behind the other."""
-        shard, row = self.place(start)
-        consecutive = row is not None and self.place(start + rows - 1) == (shard, row + rows - 1)
-        return shard, row if consecutive else None
-
-    def place(self, row: int) -> Place:
+    def origin(self, row: int) -> Origin:
         """Returns where a row came from."""
         order, row = self.step.order, self.step.resumed_at + row
         source = int(order[row])
@@ -71,7 +65,7 @@ class MixedChunk:
         rank = int((order[:row] == source).sum())
         for run in self.runs[source]:
             if rank < len(run.rows):
-                shard, first = run.first_place or (f"pass {run.start.turn + 1} over", run.start.row)
+                shard, first = run.first_origin or (f"pass {run.start.turn + 1} over", run.start.row)
                 return f"{shard} (source {name!r} of a mixture)", None if first is None else first + rank
             rank -= len(run.rows)
         return name, None

@@ -6,9 +6,9 @@ from typing import final
 
 from easydata_sources import RowStream, State
 from easydata_sources.rows import rows_as_dicts, slice_rows
-from easydata_sources.types import Place, Row, Rows
+from easydata_sources.streams import Chunk
+from easydata_sources.types import Origin, Row, Rows
 
-from easydata_mix.reading.mixed_chunk import MixedChunk
 from easydata_mix.reading.mixer import Mixer
 from easydata_mix.reading.mixture import Mixture
 from easydata_mix.reading.position import MixturePosition
@@ -29,7 +29,7 @@ class MixedStream(RowStream):
         planner = mixture.planner()
         self._mixture = mixture
         self._mixer = Mixer(mixture, planner, mixture.start(planner) if position is None else position)
-        self._chunk: MixedChunk | None = None
+        self._chunk: Chunk | None = None
         self._consumed = 0
         self._dicts: list[Row] = []
         self._first_dict = 0
@@ -65,21 +65,22 @@ class MixedStream(RowStream):
         self._chunk = None
         return here + self._mixer.skip(rows - here)
 
-    def origin(self) -> Place:
+    def origin(self) -> Origin:
         if self._chunk is None or not self._consumed:
             return super().origin()
-        return self._chunk.place(self._consumed - 1)
+        return self._chunk.origin(self._consumed - 1)
 
-    def origin_of_run(self, rows: int) -> Place:
+    def origin_of_run(self, rows: int) -> Origin:
         if self._chunk is None or not 0 < rows <= self._consumed:
             return super().origin_of_run(rows)
-        return self._chunk.place_of_run(self._consumed - rows, rows)
+        return self._chunk.origin_of_run(self._consumed - rows, rows)
 
-    def _unread(self) -> MixedChunk | None:
+    def _unread(self) -> Chunk | None:
         """Returns the chunk that the next row is in; None at the end."""
         if self._chunk is None or self._consumed == len(self._chunk.rows):
-            chunk = self._mixer.read()
-            if chunk is None:
+            mixed = self._mixer.read()
+            if mixed is None:
                 return None
-            self._chunk, self._consumed, self._dicts, self._first_dict = chunk, 0, [], 0
+            self._chunk = Chunk(rows=mixed.rows, state_after=mixed.state_after, origin=mixed.origin)
+            self._consumed, self._dicts, self._first_dict = 0, [], 0
         return self._chunk

@@ -9,7 +9,7 @@ from typing import final
 
 from easydata_sources import RowStream
 from easydata_sources.rows import slice_rows
-from easydata_sources.types import Place, Rows
+from easydata_sources.types import Origin, Rows
 
 from easydata_mix.errors import MixtureError
 from easydata_mix.reading.passes import Passes
@@ -27,7 +27,7 @@ class Run:
     rows: Rows
     end: SourcePosition
     """Position behind the last of them."""
-    first_place: Place | None
+    first_origin: Origin | None
     """Where the first of them lies, if the run is consecutive rows of one shard; None = unknown."""
 
     def after(self, rows: int) -> SourcePosition:
@@ -40,7 +40,7 @@ class Run:
             start=self.start.moved(start),
             rows=slice_rows(self.rows, start, stop),
             end=self.after(stop),
-            first_place=self.first_place and _shifted(self.first_place, start),
+            first_origin=self.first_origin and _shifted(self.first_origin, start),
         )
 
 
@@ -140,8 +140,8 @@ class SourceReader:
             # Rows read just before the failure are in no queue; asked again, the reader must come to them again.
             self._stream = None
             raise
-        place = stream.origin_of_run(len(rows))
-        return Run(start=start, rows=rows, end=self._end, first_place=None if place[1] is None else place)
+        origin = stream.origin_of_run(len(rows))
+        return Run(start=start, rows=rows, end=self._end, first_origin=None if origin[1] is None else origin)
 
     def _opened(self) -> RowStream:
         """Returns the rows of the present pass from the present position on."""
@@ -199,6 +199,6 @@ class SourceReader:
         self._stream, self._end = None, SourcePosition(turn=turn)
 
 
-def _shifted(place: Place, rows: int) -> Place:
-    shard, row = place
+def _shifted(origin: Origin, rows: int) -> Origin:
+    shard, row = origin
     return shard, None if row is None else row + rows

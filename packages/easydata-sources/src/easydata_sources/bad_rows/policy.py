@@ -23,7 +23,7 @@ from easydata_sources.errors import DataError, DataQualityError, RowError
 from easydata_sources.report import DataReport
 from easydata_sources.streams import RowStream
 from easydata_sources.transforms.transform import Transform, TransformLike, apply_transform, transform_name
-from easydata_sources.types import Identity, Place, Row, State
+from easydata_sources.types import Identity, Origin, Row, State
 
 Policy: TypeAlias = Literal["raise", "skip", "quarantine"]
 
@@ -208,7 +208,7 @@ class GoodRows(RowStream):
         self._report()
         return {"source": self._stream.state(), "consumed": 0, "reports": [self._check.report.to_dict()]}
 
-    def origin(self) -> Place:
+    def origin(self) -> Origin:
         return self._stream.origin()
 
     def _report(self) -> None:

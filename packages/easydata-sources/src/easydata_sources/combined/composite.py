@@ -10,7 +10,7 @@ from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.errors import DataError
 from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
 from easydata_sources.streams import RowStream, beyond_the_end
-from easydata_sources.types import Identity, Place, Row, Rows, State
+from easydata_sources.types import Identity, Origin, Row, Rows, State
 
 if TYPE_CHECKING:
     from easydata_sources.shuffling.access import RowAccess
@@ -143,10 +143,10 @@ class _CompositeStream(RowStream):
     def state(self) -> State:
         return {"part": self._part, "state": self._start if self._stream is None else self._stream.state()}
 
-    def origin(self) -> Place:
+    def origin(self) -> Origin:
         return super().origin() if self._stream is None else self._stream.origin()
 
-    def origin_of_run(self, rows: int) -> Place:
+    def origin_of_run(self, rows: int) -> Origin:
         return super().origin_of_run(rows) if self._stream is None else self._stream.origin_of_run(rows)
 
     def _current(self) -> RowStream | None:

@@ -9,7 +9,7 @@ from easydata_sources.bad_rows.bad_row import FILE_FAULTS, BadRow, Care
 from easydata_sources.combined.wrapping import WrappingSource
 from easydata_sources.source import ShardedDataSource, ShardInfo
 from easydata_sources.streams import RowStream
-from easydata_sources.types import Identity, Place, Row, State
+from easydata_sources.types import Identity, Origin, Row, State
 
 
 @final
@@ -73,8 +73,8 @@ class _GuardedStream(RowStream):
     def state(self) -> State:
         return {"source": self._stream.state(), "failed": self._failed}
 
-    def origin(self) -> Place:
+    def origin(self) -> Origin:
         return self._stream.origin()
 
-    def origin_of_run(self, rows: int) -> Place:
+    def origin_of_run(self, rows: int) -> Origin:
         return self._stream.origin_of_run(rows)

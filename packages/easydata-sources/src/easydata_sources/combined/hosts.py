@@ -1,6 +1,6 @@
 """HostShardedSource: one host's share of a source, dealt out by windows of rows.
 
-A round is one window for each host. At the end of a round every host is at the same place of the source,
+A round is one window for each host. At the end of a round every host is at the same position of the source,
 and its position says so without naming the host; so a run may go on with another number of hosts from
 there. It works with fewer files than hosts, because windows count rows, not files.
 """
@@ -17,7 +17,7 @@ from easydata_sources.combined.wrapping import WrappingSource
 from easydata_sources.errors import DataError
 from easydata_sources.source import ShardedDataSource
 from easydata_sources.streams import RowStream, beyond_the_end
-from easydata_sources.types import Identity, Place, Row, Rows, State
+from easydata_sources.types import Identity, Origin, Row, Rows, State
 
 if TYPE_CHECKING:
     pass
@@ -177,10 +177,10 @@ class _HostStream(RowStream):
         self._at_own_row()
         return {"source": self._round, "consumed": self._consumed, "hosts": self._owner.count}
 
-    def origin(self) -> Place:
+    def origin(self) -> Origin:
         return super().origin() if self._stream is None else self._stream.origin()
 
-    def origin_of_run(self, rows: int) -> Place:
+    def origin_of_run(self, rows: int) -> Origin:
         return super().origin_of_run(rows) if self._stream is None else self._stream.origin_of_run(rows)
 
     def _at_own_row(self) -> RowStream:

@@ -10,7 +10,7 @@ from easydata_sources.combined.wrapping import WrappingSource
 from easydata_sources.errors import DataError
 from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
 from easydata_sources.streams import RowStream
-from easydata_sources.types import Identity, Place, Row, Rows, State
+from easydata_sources.types import Identity, Origin, Row, Rows, State
 
 if TYPE_CHECKING:
     from easydata_sources.shuffling.access import RowAccess
@@ -112,8 +112,8 @@ class _LimitedStream(RowStream):
         self._consumed += skipped
         return skipped
 
-    def origin(self) -> Place:
+    def origin(self) -> Origin:
         return self._stream.origin()
 
-    def origin_of_run(self, rows: int) -> Place:
+    def origin_of_run(self, rows: int) -> Origin:
         return self._stream.origin_of_run(rows)

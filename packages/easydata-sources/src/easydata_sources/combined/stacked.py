@@ -25,7 +25,7 @@ from easydata_sources.transforms.transform import (
     batch_rows,
     mixes_rows,
 )
-from easydata_sources.types import Place, Row
+from easydata_sources.types import Origin, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +68,18 @@ class StackedTransform(ChainedTransform):
     def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
         return self.apply(rows)
 
-    def apply(self, rows: Sequence[Row], place: Callable[[int], Place] | None = None) -> list[list[Row]]:
+    def apply(self, rows: Sequence[Row], origin: Callable[[int], Origin] | None = None) -> list[list[Row]]:
         """Returns the outputs for a window of rows.
 
         Args:
             rows: The window.
-            place: Where row n of it comes from; asked for bad rows.
+            origin: Where row n of it comes from; asked for bad rows.
         """
         groups = [[row] for row in rows]
         for stage, window in zip(self.stages, self._windows, strict=True):
             groups = _apply_by_windows(stage, groups, window or max(1, len(groups)))
-            if place is not None:
-                locate(groups, place)
+            if origin is not None:
+                locate(groups, origin)
         return groups
 
 
@@ -113,10 +113,10 @@ def reports_of(transform: TransformLike) -> list[DataReport]:
     return list({id(report): report for report in reports}.values())
 
 
-def locate(outputs: Sequence[Sequence[Row]], place: Callable[[int], Place]) -> None:
+def locate(outputs: Sequence[Sequence[Row]], origin: Callable[[int], Origin]) -> None:
     """Tell the rows that a transform has just found bad where they come from."""
     for index, rows in enumerate(outputs):
         for row in rows:
             if isinstance(row, BadRow) and isinstance(row.error, RowError) and row.error.file is None:
-                file, number = place(index)
+                file, number = origin(index)
                 row.error = row.error.located(file=file, row=number)

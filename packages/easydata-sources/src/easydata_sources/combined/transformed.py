@@ -22,7 +22,7 @@ from easydata_sources.errors import DataError, RowError
 from easydata_sources.identity import function_identity
 from easydata_sources.report import DataReport
 from easydata_sources.source import ShardedDataSource, ShardInfo
-from easydata_sources.streams import RowStream, read_with_places, step_over
+from easydata_sources.streams import RowStream, read_with_origins, step_over
 from easydata_sources.transforms.fields import FieldTransform
 from easydata_sources.transforms.transform import (
     TransformLike,
@@ -32,7 +32,7 @@ from easydata_sources.transforms.transform import (
     mixes_rows,
     transform_name,
 )
-from easydata_sources.types import Identity, Place, Row, Rows, State
+from easydata_sources.types import Identity, Origin, Row, Rows, State
 
 if TYPE_CHECKING:
     pass
@@ -111,19 +111,19 @@ class TransformedShardedSource(WrappingSource):
         stage._marks = marks
         return stage
 
-    def apply(self, rows: Sequence[Row], place: Callable[[int], Place] | None = None) -> list[list[Row]]:
+    def apply(self, rows: Sequence[Row], origin: Callable[[int], Origin] | None = None) -> list[list[Row]]:
         """Returns the outputs for some rows.
 
         Args:
             rows: The rows; a whole window where the transform mixes rows.
-            place: Where row n of them comes from; asked for bad rows.
+            origin: Where row n of them comes from; asked for bad rows.
         """
         if isinstance(self.transform_applied, StackedTransform):
             stacked = self.transform_applied.marking() if self._marks else self.transform_applied
-            return stacked.apply(rows, place)
+            return stacked.apply(rows, origin)
         outputs = Stage(self.transform_applied, self._marks).apply(rows)
-        if place is not None:
-            locate(outputs, place)
+        if origin is not None:
+            locate(outputs, origin)
         return outputs
 
     def reports(self) -> list[DataReport]:
@@ -217,7 +217,7 @@ class _RowByRowStream(RowStream):
                 self._step_back()
                 if isinstance(error, RowError):
                     raise error.located(file=file, row=number) from error
-                _add_place(error, self._transform, (file, number))  # the user's own; passed on with the place added
+                _add_origin(error, self._transform, (file, number))  # the user's own; passed on with the origin added
                 raise
             self._read += 1
             if outputs:
@@ -263,10 +263,10 @@ class _RowByRowStream(RowStream):
     def state(self) -> State:
         return {"source": self._stream.state(), "consumed": 0}
 
-    def origin(self) -> Place:
+    def origin(self) -> Origin:
         return self._stream.origin()
 
-    def origin_of_run(self, rows: int) -> Place:
+    def origin_of_run(self, rows: int) -> Origin:
         return self._stream.origin_of_run(rows) if keeps_every_row(self._transform) else super().origin_of_run(rows)
 
 
@@ -282,7 +282,7 @@ class _BatchedStream(RowStream):
         self._stream = owner.source.rows(start)
         self._before = self._stream.state()
         self._counted = self._count()
-        self._places: list[Place] = []
+        self._origins: list[Origin] = []
         self._failure: Exception | None = None
         self._outputs: list[list[Row]] = []
         self._group = 0  # input row of the batch whose outputs are being given
@@ -310,8 +310,8 @@ class _BatchedStream(RowStream):
             state["reports"] = counted
         return state
 
-    def origin(self) -> Place:
-        return self._place(self._group)
+    def origin(self) -> Origin:
+        return self._origin_of(self._group)
 
     def _transform_next_batch(self) -> None:
         if self._failure is not None:
@@ -320,27 +320,27 @@ class _BatchedStream(RowStream):
         before, counted = self._stream.state(), self._count()
         transform = self._owner.transform_applied
         batch: list[Row] = []
-        places: list[Place] = []
+        origins: list[Origin] = []
         try:
-            read_with_places(self._stream, batch_rows(transform), batch, places)
+            read_with_origins(self._stream, batch_rows(transform), batch, origins)
         except Exception as error:
             if not batch or mixes_rows(transform):  # what mixes rows needs its whole window
                 self._stream = self._owner.source.rows(before)
                 raise
             self._failure = error  # what the rows read before it become is given first
-        self._counted, self._places = counted, places
+        self._counted, self._origins = counted, origins
         self._before, self._outputs, self._group, self._in_group, self._consumed = before, [], 0, 0, 0
         if not batch:
             raise StopIteration
         try:
-            self._outputs = self._owner.apply(batch, self._place)
+            self._outputs = self._owner.apply(batch, self._origin_of)
         except Exception as error:
             # Asked again, the stream must fail again rather than go on behind the batch.
             self._stream, self._failure = self._owner.source.rows(before), None
             if isinstance(error, RowError):
-                file, number = self._place(error.row_in_batch)
+                file, number = self._origin_of(error.row_in_batch)
                 raise error.located(file=file, row=number) from error
-            file, number = self._place(0)
+            file, number = self._origin_of(0)
             span = f"rows {number} and following" if number is not None else "rows"
             error.add_note(f"while {transform_name(transform)} was given {len(batch)} {span} of {file}")
             raise
@@ -348,8 +348,8 @@ class _BatchedStream(RowStream):
     def _count(self) -> Counted:
         return [report.to_dict() for report in self._reports]
 
-    def _place(self, row_in_batch: int) -> Place:
-        return self._places[row_in_batch] if row_in_batch < len(self._places) else super().origin()
+    def _origin_of(self, row_in_batch: int) -> Origin:
+        return self._origins[row_in_batch] if row_in_batch < len(self._origins) else super().origin()
 
 
 def _groups_consumed(groups: Sequence[Sequence[Row]], outputs: int) -> int:
@@ -362,6 +362,6 @@ def _groups_consumed(groups: Sequence[Sequence[Row]], outputs: int) -> int:
     return len(groups)
 
 
-def _add_place(error: Exception, transform: TransformLike, place: Place) -> None:
-    file, row = place
+def _add_origin(error: Exception, transform: TransformLike, origin: Origin) -> None:
+    file, row = origin
     error.add_note(f"while {transform_name(transform)} was given row {row} of {file}")

@@ -225,12 +225,12 @@ class FileSource(ChunkedSource):
         """
         from easydata_sources.shuffling.access import BlockAccess
 
-        blocks, lengths, places = [], [], []
+        blocks, lengths, origins = [], [], []
         for shard, name in enumerate(self.shard_names):
             sizes = self._block_sizes(shard, block_sizes)
             blocks += [(shard, number) for number in range(len(sizes))]
             lengths += sizes
-            places += [(name, first) for first in accumulate(sizes[:-1], initial=0)] if sizes else []
+            origins += [(name, first) for first in accumulate(sizes[:-1], initial=0)] if sizes else []
 
         def read_block(block: int) -> Rows:
             shard, number = blocks[block]
@@ -240,9 +240,9 @@ class FileSource(ChunkedSource):
             except FILE_FAULTS as error:
                 if not self.care.marks:
                     raise
-                return [BadRow(self._placed(error, shard, places[block][1]))] * lengths[block]
+                return [BadRow(self._located(error, shard, origins[block][1]))] * lengths[block]
 
-        return BlockAccess(lengths, places, read_block)
+        return BlockAccess(lengths, origins, read_block)
 
     def get_shard_info(self, name: str) -> ShardInfo | None:
         shard = shard_index(self, name)
@@ -320,16 +320,16 @@ class FileSource(ChunkedSource):
             row = at["row"]
             if at is position and row and not isinstance(error, FileNotFoundError) and row >= self.shard_length(shard):
                 return  # the failure lies before the position: it was one of the rows given
-            yield self._rest(shard, at, BadRow(self._placed(error, shard, row)))
+            yield self._rest(shard, at, BadRow(self._located(error, shard, row)))
 
     def _rest(self, shard: int, at: State, bad: BadRow) -> Chunk:
         after = {"shard": shard, "row": at["row"] + 1, "broken": True}
         name = self.shard_names[shard]
         return Chunk(
-            rows=[bad], state_after=lambda consumed: dict(after if consumed else at), place=lambda _: (name, at["row"])
+            rows=[bad], state_after=lambda consumed: dict(after if consumed else at), origin=lambda _: (name, at["row"])
         )
 
-    def _placed(self, error: Exception, shard: int, row: int) -> DataFormatError:
+    def _located(self, error: Exception, shard: int, row: int) -> DataFormatError:
         if isinstance(error, DataFormatError):
             return error.located(file=self.files[shard].name, row=row)
         return DataFormatError(

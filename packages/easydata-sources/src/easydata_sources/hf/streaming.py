@@ -18,7 +18,7 @@ from easydata_sources.hf.order import StreamOrder, stream_order
 from easydata_sources.identity import UNIDENTIFIED, rows_digest
 from easydata_sources.shuffling.permutation import mix_key
 from easydata_sources.streams import RowStream, beyond_the_end
-from easydata_sources.types import Identity, Place, Row, State
+from easydata_sources.types import Identity, Origin, Row, State
 
 if TYPE_CHECKING:
     import datasets
@@ -130,10 +130,10 @@ class _StreamingRows(RowStream):
             state["epoch"] = self._epoch
         return state
 
-    def origin(self) -> Place:
+    def origin(self) -> Origin:
         return self._shard, self._row - 1
 
-    def origin_of_run(self, rows: int) -> Place:
+    def origin_of_run(self, rows: int) -> Origin:
         return self._shard, self._row - rows
 
     def _read_on(self) -> None:

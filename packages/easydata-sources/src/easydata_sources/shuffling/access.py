@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import final
 
 from easydata_sources.rows import concat_rows, slice_rows, take_rows
-from easydata_sources.types import Place, Rows
+from easydata_sources.types import Origin, Rows
 
 _SLICE_ROWS = 1024
 
@@ -36,7 +36,7 @@ class RowAccess(ABC):
         """Returns the rows of one block."""
 
     @abstractmethod
-    def place(self, block: int, row: int) -> Place:
+    def origin(self, block: int, row: int) -> Origin:
         """Returns the shard and row that row `row` of a block is."""
 
     @abstractmethod
@@ -50,15 +50,15 @@ class BlockAccess(RowAccess):
 
     Args:
         block_rows: Rows in each block.
-        places: Shard and first row of each block.
+        origins: Shard and first row of each block.
         read: Returns one block's rows.
     """
 
     def __init__(
-        self, block_rows: Sequence[int], places: Sequence[tuple[str, int]], read: Callable[[int], Rows]
+        self, block_rows: Sequence[int], origins: Sequence[tuple[str, int]], read: Callable[[int], Rows]
     ) -> None:
         self._block_rows = block_rows
-        self._places = places
+        self._origins = origins
         self._read = read
 
     @property
@@ -72,8 +72,8 @@ class BlockAccess(RowAccess):
     def read(self, block: int) -> Rows:
         return self._read(block)
 
-    def place(self, block: int, row: int) -> Place:
-        shard, first = self._places[block]
+    def origin(self, block: int, row: int) -> Origin:
+        shard, first = self._origins[block]
         return shard, first + row
 
     def take(self, indices: Sequence[int]) -> Rows:
@@ -107,7 +107,7 @@ class ExactAccess(RowAccess):
         start = block * _SLICE_ROWS
         return self._take(range(start, min(start + _SLICE_ROWS, self._rows)))
 
-    def place(self, block: int, row: int) -> Place:
+    def origin(self, block: int, row: int) -> Origin:
         return self._shard, block * _SLICE_ROWS + row
 
     def take(self, indices: Sequence[int]) -> Rows:
@@ -136,19 +136,19 @@ class ConcatenatedAccess(RowAccess):
         part, own = self._locate(block)
         return part.read(own)
 
-    def place(self, block: int, row: int) -> Place:
+    def origin(self, block: int, row: int) -> Origin:
         part, own = self._locate(block)
-        return part.place(own, row)
+        return part.origin(own, row)
 
     def take(self, indices: Sequence[int]) -> Rows:
         wanted: dict[int, list[int]] = {}
-        for place, index in enumerate(indices):
-            wanted.setdefault(bisect_right(self._row_ends, index), []).append(place)
+        for position, index in enumerate(indices):
+            wanted.setdefault(bisect_right(self._row_ends, index), []).append(position)
         runs, order = [], []
-        for part, places in wanted.items():
+        for part, positions in wanted.items():
             first = self._row_ends[part - 1] if part else 0
-            runs.append(self._parts[part].take([indices[place] - first for place in places]))
-            order += places
+            runs.append(self._parts[part].take([indices[position] - first for position in positions]))
+            order += positions
         back = sorted(range(len(order)), key=order.__getitem__)
         return take_rows(concat_rows(runs), back)
 
@@ -181,8 +181,8 @@ class PrefixAccess(RowAccess):
     def read(self, block: int) -> Rows:
         return slice_rows(self._whole.read(block), 0, self._block_rows[block])
 
-    def place(self, block: int, row: int) -> Place:
-        return self._whole.place(block, row)
+    def origin(self, block: int, row: int) -> Origin:
+        return self._whole.origin(block, row)
 
     def take(self, indices: Sequence[int]) -> Rows:
         return self._whole.take(indices)

@@ -37,8 +37,8 @@ class Gather:
         by_owner = owners.argsort(kind="stable")
         held, firsts = np.unique(owners[by_owner], return_index=True)
         runs = []
-        for owner, places in zip(held.tolist(), np.split(by_owner, firsts[1:]), strict=True):
+        for owner, positions in zip(held.tolist(), np.split(by_owner, firsts[1:]), strict=True):
             batch = self._batches[owner]
-            runs.append(take_rows(batch, wanted[places] - (self._ends[owner] - batch.num_rows)))
+            runs.append(take_rows(batch, wanted[positions] - (self._ends[owner] - batch.num_rows)))
         rows = concat_rows(runs)
         return rows if len(runs) == 1 else take_rows(rows, by_owner.argsort())

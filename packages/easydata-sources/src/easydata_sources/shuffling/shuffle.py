@@ -28,7 +28,7 @@ from easydata_sources.shuffling.access import RowAccess
 from easydata_sources.shuffling.permutation import mix_key, permute
 from easydata_sources.source import ShardedDataSource
 from easydata_sources.streams import Chunk, ChunkReader, ChunkStream, RowStream
-from easydata_sources.types import Identity, Place, State
+from easydata_sources.types import Identity, Origin, State
 
 _CHUNK_ROWS = 1024
 _STRETCH_ROWS = 1 << 14
@@ -125,14 +125,14 @@ class _SingleRows(_ShuffledReader):
         ends = list(accumulate(self.access.block_rows))
         for at, indices in self._runs(start["position"]):
 
-            def place(row: int, indices: list[int] = indices) -> Place:
+            def origin(row: int, indices: list[int] = indices) -> Origin:
                 block = bisect_right(ends, indices[row])
-                return self.access.place(block, indices[row] - (ends[block - 1] if block else 0))
+                return self.access.origin(block, indices[row] - (ends[block - 1] if block else 0))
 
             yield Chunk(
                 rows=self.access.take(indices),
                 state_after=lambda consumed, at=at: self.position(at + consumed),
-                place=place,
+                origin=origin,
             )
 
     def near_rows(self, start: State) -> int:
@@ -182,14 +182,14 @@ class _Windows(_ShuffledReader):
             part = order[done : done + _CHUNK_ROWS]
             at = first + begin + done
 
-            def place(row: int, part: list[int] = part) -> Place:
+            def origin(row: int, part: list[int] = part) -> Origin:
                 block = bisect_right(ends, part[row])
-                return self.access.place(window[block], part[row] - (ends[block - 1] if block else 0))
+                return self.access.origin(window[block], part[row] - (ends[block - 1] if block else 0))
 
             yield Chunk(
                 rows=take_rows(rows, part),
                 state_after=lambda consumed, at=at: self.position(at + consumed),
-                place=place,
+                origin=origin,
             )
 
     def _plan(self) -> list[list[int]]:

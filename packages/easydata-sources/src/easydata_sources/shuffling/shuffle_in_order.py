@@ -11,8 +11,8 @@ from typing import final
 
 from easydata_sources.shuffling.permutation import mix_key, permute
 from easydata_sources.source import ShardedDataSource
-from easydata_sources.streams import RowStream, beyond_the_end, read_with_places
-from easydata_sources.types import Place, Row, State
+from easydata_sources.streams import RowStream, beyond_the_end, read_with_origins
+from easydata_sources.types import Origin, Row, State
 
 
 @final
@@ -36,7 +36,7 @@ class InOrderShuffle(RowStream):
         self._stream = self._source.rows(state["source"] if state else None)
         self._before = self._stream.state()
         self._rows: list[Row] = []
-        self._places: list[Place] = []
+        self._origins: list[Origin] = []
         self._order: list[int] = []
         self._consumed = 0
         if state and state["consumed"]:
@@ -57,26 +57,26 @@ class InOrderShuffle(RowStream):
             return {"window": self._window + 1, "source": self._stream.state(), "consumed": 0}
         return {"window": self._window, "source": self._before, "consumed": self._consumed}
 
-    def origin(self) -> Place:
+    def origin(self) -> Origin:
         if not self._consumed:
             return super().origin()
-        return self._places[self._order[self._consumed - 1]]
+        return self._origins[self._order[self._consumed - 1]]
 
     def _read_window(self) -> None:
         import numpy as np
 
         before = self._stream.state()
         rows: list[Row] = []
-        places: list[Place] = []
+        origins: list[Origin] = []
         try:
-            read_with_places(self._stream, self._window_rows, rows, places)
+            read_with_origins(self._stream, self._window_rows, rows, origins)
         except Exception:
             self._stream = self._source.rows(before)  # asked again, the whole window is to be read again
             raise
         if not rows:
             raise StopIteration
         self._window, self._before, self._consumed = self._window + 1, before, 0
-        self._rows, self._places = rows, places
+        self._rows, self._origins = rows, origins
         self._order = permute(np.arange(len(rows)), len(rows), mix_key(self._key, self._window)).tolist()
 
 

@@ -18,7 +18,7 @@ from easydata_sources import CountingTransform, DataError, RowStream, ShardedDat
 from easydata_sources.bad_rows.policy import SetAside
 from easydata_sources.combined.hosts import check_repeatable
 from easydata_sources.combined.limit import LimitedShardedSource
-from easydata_sources.types import Place
+from easydata_sources.types import Origin
 from easydel_transforms import IGNORE_INDEX
 
 from easydel_trainers.data.row_exchange import RowExchange
@@ -85,7 +85,7 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         rows = None if self._rows is None else self._rows.state()
         return {"epoch": self._epoch, "consumed": self._consumed, "rows": rows}
 
-    def origin(self) -> Place:
+    def origin(self) -> Origin:
         """Where the row just given comes from; reads it again, so it is for error messages."""
         if self._rows is None:
             raise ValueError("no row has been given of which to say where it comes from")

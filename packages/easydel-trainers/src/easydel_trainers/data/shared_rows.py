@@ -17,7 +17,7 @@ from typing import Any, final
 import jax
 from easydata_sources import DataError, RowStream, TransformedShardedSource
 from easydata_sources.transforms.transform import apply_transform, batch_rows
-from easydata_sources.types import Place
+from easydata_sources.types import Origin
 
 from easydel_trainers.data.row_exchange import RowExchange
 
@@ -61,7 +61,7 @@ class SharedRows(RowStream):
         """Where the stream is."""
         return {"source": self._position, "consumed": self._consumed, "reports": self._counted}
 
-    def origin(self) -> Place:
+    def origin(self) -> Origin:
         """Where the window of the row just given begins."""
         return self._source.rows(self._position).origin()
 
