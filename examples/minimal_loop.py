@@ -30,8 +30,8 @@ from easydel_models.lm_loss import IGNORE_INDEX, fused_linear_ce
 from easydel_transforms import SFTPreprocessTransform
 
 ROWS = 8  # of one optimizer step
-PLACES = 1536  # of its one line: rows are laid end to end, so no place is lost to unequal lengths
-LONGEST = PLACES // ROWS  # tokens of a row, so that any eight rows fit
+POSITIONS = 1536  # of its one bin: rows are laid end to end, so no position is lost to unequal lengths
+LONGEST = POSITIONS // ROWS  # tokens of a row, so that any eight rows fit
 
 
 def main() -> None:
@@ -106,21 +106,21 @@ def main() -> None:
 
 
 def batches_of(rows: RowStream) -> Iterator[dict[str, jax.Array]]:
-    """The next `ROWS` rows at a time, end to end in one line of `PLACES`."""
-    while taken := list(islice(rows, ROWS)):
+    """The next `ROWS` rows at a time, end to end in one bin of `POSITIONS`."""
+    while step := list(islice(rows, ROWS)):
         arrays = {
-            "input_ids": np.zeros((1, PLACES), np.int32),
-            "labels": np.full((1, PLACES), IGNORE_INDEX, np.int32),
-            "segment_ids": np.zeros((1, PLACES), np.int32),  # 0 is padding; attention never crosses a segment
+            "input_ids": np.zeros((1, POSITIONS), np.int32),
+            "labels": np.full((1, POSITIONS), IGNORE_INDEX, np.int32),
+            "segment_ids": np.zeros((1, POSITIONS), np.int32),  # 0 is padding; attention never crosses a segment
         }
         start = 0
-        for segment, row in enumerate(taken, start=1):
-            place = slice(start, start + len(row["input_ids"]))
-            arrays["input_ids"][0, place] = row["input_ids"]
-            arrays["labels"][0, place] = row["labels"]
+        for segment, row in enumerate(step, start=1):
+            span = slice(start, start + len(row["input_ids"]))
+            arrays["input_ids"][0, span] = row["input_ids"]
+            arrays["labels"][0, span] = row["labels"]
             arrays["labels"][0, start] = IGNORE_INDEX  # nothing comes before a row's first token
-            arrays["segment_ids"][0, place] = segment
-            start = place.stop
+            arrays["segment_ids"][0, span] = segment
+            start = span.stop
         yield jax.device_put(arrays)
 
 

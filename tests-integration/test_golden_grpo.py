@@ -62,7 +62,7 @@ def step_rows_of(batch: dict) -> list[StepRow]:
         }
         for ours, theirs in (("old_logps", "old_per_token_logps"), ("reference_logps", "ref_per_token_logps")):
             if theirs in batch:
-                # At the places that predict: one before the completion's tokens.
+                # At the positions that predict: one before the completion's tokens.
                 known = batch[theirs][row][: len(answer)]
                 sequence[ours] = np.asarray([0.0] * (len(prompt) - 1) + known + [0.0], np.float32)
         step_rows.append(StepRow(sequences=(sequence,), values={"advantages": advantage}, prompt=len(prompt) - 1))

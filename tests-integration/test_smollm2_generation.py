@@ -59,9 +59,9 @@ def test_logits_are_those_of_torch(model, side):
     ids, mask = padded(golden["sequences"], golden["pad_token_id"], side)
     logits = np.asarray(model(ids, attention_mask=mask))
     rows = zip(golden["sequences"], expected["sampled_positions_and_ids"], expected["layouts"]["alone"], strict=True)
-    for row, (sequence, places, wanted) in enumerate(rows):
+    for row, (sequence, positions, wanted) in enumerate(rows):
         start = 0 if side == "right" else ids.shape[1] - len(sequence)
-        found = [logits[row, start + position, token] for position, token in places]
+        found = [logits[row, start + position, token] for position, token in positions]
         np.testing.assert_allclose(found, wanted["sampled_logits"], atol=2e-4, rtol=2e-4)
 
 

@@ -1,4 +1,4 @@
-"""Packing: several short rows in one line of fixed length, so that no place of a batch is empty.
+"""Packing: several short rows in one bin of fixed length, so that no position of a batch is empty.
 
 uv run --group demo python examples/packing/train.py [--quick]
 """

@@ -46,8 +46,8 @@ def padded_rows(side):
     """Rows of 20, 13 and 5 tokens, padded with token 0 on one side."""
     tokens = np.random.default_rng(0).integers(3, LLAMA["vocab_size"], size=(3, 20))
     lengths = np.array([20, 13, 5])[:, None]
-    places = np.arange(20)[None]
-    mask = places < lengths if side == "right" else places >= 20 - lengths
+    positions = np.arange(20)[None]
+    mask = positions < lengths if side == "right" else positions >= 20 - lengths
     return np.where(mask, tokens, 0).astype(np.int32), mask.astype(np.int32)
 
 

@@ -37,7 +37,7 @@ def theirs(model, prompts, **options):
 
 
 def cut(tokens, stops):
-    ends = [place for place, token in enumerate(tokens) if token in stops]
+    ends = [index for index, token in enumerate(tokens) if token in stops]
     return tokens[: ends[0] + 1] if ends else tokens
 
 

@@ -23,9 +23,9 @@ class DataError(ValueError):
     """
 
     def __str__(self) -> str:
-        return readable(self._told())
+        return readable(self._message())
 
-    def _told(self) -> str:
+    def _message(self) -> str:
         return super().__str__()
 
 
@@ -99,7 +99,7 @@ class DataFormatError(DataError):
         self.reason = reason
         super().__init__(problem)
 
-    def _told(self) -> str:
+    def _message(self) -> str:
         details = {
             "file": self.file,
             "row": self.row,
@@ -115,7 +115,7 @@ class DataFormatError(DataError):
         return _rebuild, (type(self), self.__dict__.copy())
 
     def located(self, *, file: str, row: int | None = None) -> Self:
-        """Returns the same error with its place filled in where it was still unknown."""
+        """Returns the same error with its origin filled in where it was still unknown."""
         found = {**self.__dict__, "file": self.file or file, "row": row if self.row is None else self.row}
         return _rebuild(type(self), found)
 

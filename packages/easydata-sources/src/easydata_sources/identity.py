@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from easydata_sources.function_identity import UNIDENTIFIED, digest, function_identity, settings_identity, settings_of
-from easydata_sources.storage.server_faults import told_in_our_words
+from easydata_sources.storage.server_faults import raising_data_errors
 from easydata_sources.types import Identity, Row
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def file_identity(file: DataFile) -> Identity:
     """
     filesystem, path = file.located()
     if file.remote:
-        with told_in_our_words(file.url, file.storage_options):
+        with raising_data_errors(file.url, file.storage_options):
             info = filesystem.info(path)
         versions = {key: str(info[key]) for key in _VERSION_KEYS if info.get(key) is not None}
         known = {"bytes": info.get("size"), **versions}

@@ -141,9 +141,9 @@ _NO_OFFSETS = np.zeros((0, 2), np.int32)
 def _join(pieces: Iterable[tuple[str, Tokens]], offsets: bool) -> Tokens:
     if not offsets:
         return Tokens(np.concatenate([_NO_IDS, *(tokens.ids for _, tokens in pieces)]), _NO_OFFSETS)
-    ids, places, position = [_NO_IDS], [_NO_OFFSETS], 0
+    ids, spans, position = [_NO_IDS], [_NO_OFFSETS], 0
     for text, tokens in pieces:
         ids.append(tokens.ids)
-        places.append(tokens.offsets + position)
+        spans.append(tokens.offsets + position)
         position += len(text)
-    return Tokens(np.concatenate(ids), np.concatenate(places))
+    return Tokens(np.concatenate(ids), np.concatenate(spans))

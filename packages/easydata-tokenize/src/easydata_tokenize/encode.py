@@ -87,12 +87,17 @@ class RowEncoder:
         else:
             both = self._batch.encode(texts + prompts)
             tokens, prompt_tokens = both[: len(texts)], both[len(texts) :]
-        given = iter(prompt_tokens)
+        of_prompts = iter(prompt_tokens)
         # Asked once a batch: a tokenizer looks for its special tokens anew each time.
         specials = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
         rows = [
             located(
-                index, self._finish, row_text, whole, None if row_text.prompt is None else next(given).ids, specials
+                index,
+                self._finish,
+                row_text,
+                whole,
+                None if row_text.prompt is None else next(of_prompts).ids,
+                specials,
             )
             for index, (row_text, whole) in enumerate(zip(row_texts, tokens, strict=True))
         ]
@@ -160,21 +165,21 @@ class RowEncoder:
         return np.concatenate(parts), np.concatenate(inside)
 
     def _verified(self, row_texts: Sequence[RowText], rows: Sequence[EncodedRow]) -> list[EncodedRow]:
-        heard = self._batch.decode([row.input_ids[row.assistant_mask].tolist() for row in rows])
+        decoded = self._batch.decode([row.input_ids[row.assistant_mask].tolist() for row in rows])
         return [
             located(index, self._compare, row_text, row, text)
-            for index, (row_text, row, text) in enumerate(zip(row_texts, rows, heard, strict=True))
+            for index, (row_text, row, text) in enumerate(zip(row_texts, rows, decoded, strict=True))
         ]
 
-    def _compare(self, row_text: RowText, row: EncodedRow, heard: str) -> EncodedRow:
+    def _compare(self, row_text: RowText, row: EncodedRow, decoded: str) -> EncodedRow:
         spans = row_text.spans or []
-        said = [row_text.text[start:end] for start, end in spans]
-        if heard == self._batch.normalized("".join(said)):
+        assistant = [row_text.text[start:end] for start, end in spans]
+        if decoded == self._batch.normalized("".join(assistant)):
             return row
         # Some vocabularies lack a byte or two and leave such letters out; the mask is as right as it can be then.
-        sayable = [token for tokens in self._batch.encode(said) for token in tokens.ids.tolist()]
-        if self._batch.decode([sayable]) != [heard]:
-            raise _inexact(row_text.text, spans, f"the trained tokens say {heard[:80]!r}")
+        encodable = [token for tokens in self._batch.encode(assistant) for token in tokens.ids.tolist()]
+        if self._batch.decode([encodable]) != [decoded]:
+            raise _inexact(row_text.text, spans, f"the trained tokens say {decoded[:80]!r}")
         return replace(row, notes=(*row.notes, "letters_without_token"))
 
 

@@ -75,7 +75,7 @@ def load_tokenizer(name_or_path: str | os.PathLike[str], *, revision: str | None
     if path.suffix == ".gguf":
         from easydata_tokenize.gguf import read_gguf_tokenizer
 
-        with _told_in_our_words(str(path)):
+        with _raising_tokenizer_errors(str(path)):
             return ensure_pad_token(_require_fast(read_gguf_tokenizer(path), str(path)))
     if not _is_folder(path) and _is_surely_a_path(str(name_or_path)):
         raise TokenizerNotFoundError(
@@ -85,7 +85,7 @@ def load_tokenizer(name_or_path: str | os.PathLike[str], *, revision: str | None
     from transformers import AutoTokenizer
 
     name = str(path) if _is_folder(path) else str(name_or_path)
-    with _told_in_our_words(name):
+    with _raising_tokenizer_errors(name):
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision or "main", trust_remote_code=False)
         return ensure_pad_token(_require_fast(tokenizer, name))
 
@@ -98,7 +98,7 @@ def ensure_pad_token(tokenizer: ChatTokenizer) -> ChatTokenizer:
 
 
 @contextmanager
-def _told_in_our_words(name: str) -> Iterator[None]:
+def _raising_tokenizer_errors(name: str) -> Iterator[None]:
     """Turn whatever the libraries raise at files of wrong types into one error that names the tokenizer."""
     try:
         yield

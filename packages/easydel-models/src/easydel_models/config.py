@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from easydel_models.config_values import is_number, is_whole, odd_values_told
+from easydel_models.config_values import is_number, is_whole, refusing_odd_values
 from easydel_models.errors import ConfigError
 from easydel_models.families import family_of
 from easydel_models.families.config_file import arguments_from_hf, hf_from_config
@@ -169,7 +169,7 @@ class DecoderConfig:
             ConfigError: If a size is missing, or a key is set that would change the numbers and that this
                 decoder does not compute; it is refused rather than ignored.
         """
-        with odd_values_told(hf.get("model_type")):
+        with refusing_odd_values(hf.get("model_type")):
             return DecoderConfig(**arguments_from_hf(hf))
 
     def to_hf(self, *, dtype: str = "float32") -> dict[str, Any]:

@@ -173,7 +173,7 @@ def _check(values: Mapping[str, Any], kinds: Mapping[str, tuple[Check, str]], fi
 
 
 @contextmanager
-def odd_values_told(model_type: Any) -> Iterator[None]:
+def refusing_odd_values(model_type: Any) -> Iterator[None]:
     """The net behind `check_values`: what arithmetic on a family's own keys raises is an error of the file.
 
     Raises:

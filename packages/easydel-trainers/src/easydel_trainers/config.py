@@ -120,8 +120,8 @@ class TrainerConfig:
     gradient_accumulation_steps: int = 1
     """Micro-batches that one step is split into; must divide `total_batch_size`. Saves memory only."""
     max_tokens_per_micro_batch: int | None = None
-    """Split a step into as many micro-batches as it needs for each to hold at most so many places, whatever its rows'
-    lengths. `None` = `gradient_accumulation_steps` of them. Saves memory only."""
+    """Split a step into as many micro-batches as it needs for each to hold at most so many positions, however long its
+    rows are. `None` = `gradient_accumulation_steps` of them. Saves memory only."""
     max_length: int | None = 1024
     """Longest row in tokens; longer ones are cut and counted. `None` = never cut."""
     length_buckets: Sequence[int] | None = None

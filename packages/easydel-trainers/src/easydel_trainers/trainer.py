@@ -262,7 +262,7 @@ class Trainer(ABC, Generic[Config]):
 
         Each has `input_ids` and `attention_mask`, int32 `[rows, length]`. SFT: `labels`, and a row each. Pairs and
         completions: `labels` and `completion_mask`, the first sequences of all rows (the chosen ones of pairs), then
-        the second ones. GRPO: prompts, padded on the left, the `num_return_sequences` lines of each next to each other.
+        the second ones. GRPO: prompts, padded on the left, each `num_return_sequences` times, side by side.
         """
         return self.data.padded_batches()
 

@@ -86,11 +86,11 @@ class GRPOPreprocessTransform(CountingTransform):
         report.saw(len(rows))
         read = [located(index, read_prompt, row) for index, row in enumerate(rows)]
         to_encode = {index: prompt[1] for index, prompt in enumerate(read) if isinstance(prompt, tuple)}
-        places = list(to_encode)
+        indices = list(to_encode)
         try:
-            encoded = dict(zip(places, self._encoder.encode_prompts(list(to_encode.values())), strict=True))
+            encoded = dict(zip(indices, self._encoder.encode_prompts(list(to_encode.values())), strict=True))
         except RowError as error:
-            error.row_in_batch = places[error.row_in_batch]
+            error.row_in_batch = indices[error.row_in_batch]
             raise
         outputs: list[list[Row]] = []
         for index, (row, prompt) in enumerate(zip(rows, read, strict=True)):

@@ -166,13 +166,13 @@ class SFTPreprocessTransform(CountingTransform):
             for index, example in enumerate(examples)
             if not isinstance(example, TokenExample) and not _is_empty(example)
         }
-        places = list(to_encode)
+        indices = list(to_encode)
         try:
             encoded = self._encoder.encode(list(to_encode.values()))
         except RowError as error:
-            error.row_in_batch = places[error.row_in_batch]
+            error.row_in_batch = indices[error.row_in_batch]
             raise
-        return dict(zip(places, encoded, strict=True))
+        return dict(zip(indices, encoded, strict=True))
 
     def _label(self, example: Example, encoded: EncodedRow | None) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         if isinstance(example, TokenExample):

@@ -78,7 +78,7 @@ class _UnpairedTransform(PreferenceTransform):
                 report.count(reason, example=excerpt(rows[owner]))
             if cut is not None and len(cut.answers[0]):
                 ids = {"prompt_ids": cut.prompt, "completion_ids": cut.answers[0]}
-                outputs[owner].append({**ids, "label": label, "source_row": _given(rows[owner], sources[owner])})
+                outputs[owner].append({**ids, "label": label, "source_row": _source_row(rows[owner], sources[owner])})
         return outputs
 
 
@@ -108,7 +108,7 @@ def _source_rows(owners: Sequence[int], encoded: Sequence[EncodedAnswers], rows:
     return [int.from_bytes(digest.digest(), "big", signed=True) for digest in digests]
 
 
-def _given(row: Row, fingerprint: int) -> int:
+def _source_row(row: Row, fingerprint: int) -> int:
     """The number that an earlier run gave the row, so that halves of a pair stay known as such on disk."""
     known = row.get("source_row") if row.get("completion_ids") is not None else None
     return fingerprint if known is None else int(known)

@@ -113,7 +113,7 @@ def simulate(
     )
 
 
-def lengths_told(lengths: Mapping[str, TokenLengths], name: str) -> NDArray[np.integer] | None:
+def lengths_by_user(lengths: Mapping[str, TokenLengths], name: str) -> NDArray[np.integer] | None:
     """Returns what a user said of a source's rows as an array: of one number, or of one per row; None if nothing."""
     import numpy as np
 

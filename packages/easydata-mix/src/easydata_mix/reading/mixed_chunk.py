@@ -65,7 +65,7 @@ class MixedChunk:
         rank = int((order[:row] == source).sum())
         for run in self.runs[source]:
             if rank < len(run.rows):
-                shard, first = run.first_origin or (f"pass {run.start.turn + 1} over", run.start.row)
+                shard, first = run.first_origin or (f"pass {run.start.passes + 1} over", run.start.row)
                 return f"{shard} (source {name!r} of a mixture)", None if first is None else first + rank
             rank -= len(run.rows)
         return name, None

@@ -14,7 +14,7 @@ from easydata_mix.plan.clock import Clock
 from easydata_mix.plan.planner import Planner
 from easydata_mix.plan.recipe import Recipe
 from easydata_mix.plan.share_curve import HORIZON
-from easydata_mix.plan.simulation import TokenLengths, lengths_told
+from easydata_mix.plan.simulation import TokenLengths, lengths_by_user
 from easydata_mix.plan.steps import PlanPosition
 from easydata_mix.plan.walk import KnownSources, Walk
 from easydata_mix.plan.weight_edits import Journal
@@ -101,13 +101,13 @@ class Mixture:
         """
         known = []
         for index, name in enumerate(self.names):
-            told = self.passes.source(index).token_lengths() if lengths is None else lengths_told(lengths, name)
-            if told is None:
+            own = self.passes.source(index).token_lengths() if lengths is None else lengths_by_user(lengths, name)
+            if own is None:
                 raise MixtureError(
                     f"The order of a mixture by tokens follows from the lengths of its rows, and those of {name!r} are "
                     "not known without reading. Mix sets that tokenize_and_save wrote, or simulate with lengths={…}."
                 )
-            known.append(told if told.ndim else told.repeat(self.passes.known_epoch_rows(index)))
+            known.append(own if own.ndim else own.repeat(self.passes.known_epoch_rows(index)))
         return known
 
     def identity(self) -> Identity:

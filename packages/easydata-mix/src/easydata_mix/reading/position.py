@@ -21,7 +21,7 @@ class SourcePosition:
     read: hosts that read other rows of the one order save equal positions.
     """
 
-    turn: int = 0
+    passes: int = 0
     """Passes finished."""
     row: int = 0
     """Rows given in the present pass."""
@@ -41,16 +41,16 @@ class SourcePosition:
 
     def crossed(self, rows: int, at: dict[str, Any]) -> SourcePosition:
         """Returns the position `rows` rows further on, where a cell begins that the source calls `at`."""
-        return SourcePosition(turn=self.turn, row=self.row + rows, at=at)
+        return SourcePosition(passes=self.passes, row=self.row + rows, at=at)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the position as plain JSON types."""
-        return {"pass": self.turn, "row": self.row, "at": self.at, "skip": self.skip}
+        return {"pass": self.passes, "row": self.row, "at": self.at, "skip": self.skip}
 
     @classmethod
     def from_dict(cls, entry: dict[str, Any]) -> SourcePosition:
         """Returns the position of a saved state."""
-        return cls(turn=entry["pass"], row=entry["row"], at=entry["at"], skip=entry["skip"])
+        return cls(passes=entry["pass"], row=entry["row"], at=entry["at"], skip=entry["skip"])
 
 
 @final

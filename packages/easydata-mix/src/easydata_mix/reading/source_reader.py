@@ -93,17 +93,17 @@ class SourceReader:
 
     def take(self, rows: int) -> list[Run]:
         """Returns the next `rows` rows, which must be waiting."""
-        taken: list[Run] = []
+        runs: list[Run] = []
         self._ready -= rows
         while rows:
             run = self._waiting.popleft()
             if len(run.rows) > rows:
                 self._waiting.appendleft(run.sliced(rows, len(run.rows)))
                 run = run.sliced(0, rows)
-            taken.append(run)
+            runs.append(run)
             self._consumed = run.end
             rows -= len(run.rows)
-        return taken
+        return runs
 
     def skip(self, rows: int) -> None:
         """Step over the next rows, as far as there are any."""
@@ -115,8 +115,8 @@ class SourceReader:
         length = self._passes.rows[self._source] if self._restart and rows > _FAR_ROWS else None
         if length and self._end.row + rows > length:
             # A pass ends with its last row; the next one has begun only when a row of it was given.
-            turns, last = divmod(self._end.row + rows - 1, length)
-            self._begin_pass(self._end.turn + turns)
+            passes, last = divmod(self._end.row + rows - 1, length)
+            self._begin_pass(self._end.passes + passes)
             rows = last + 1
         while rows:
             rows -= self._leap(rows)
@@ -146,7 +146,7 @@ class SourceReader:
     def _opened(self) -> RowStream:
         """Returns the rows of the present pass from the present position on."""
         if self._stream is None:
-            self._stream = self._passes.open(self._source, self._end.turn).rows(self._end.at)
+            self._stream = self._passes.open(self._source, self._end.passes).rows(self._end.at)
             if self._stream.skip(self._end.skip) < self._end.skip:
                 raise self._too_short()
         return self._stream
@@ -154,7 +154,7 @@ class SourceReader:
     def _name_start(self) -> None:
         """Name the position at a pass's start too, where it says which of several orders the pass has."""
         if self._end.at is None and not self._end.skip:
-            source = self._passes.open(self._source, self._end.turn)
+            source = self._passes.open(self._source, self._end.passes)
             if not source.has_repeatable_order:
                 self._end = replace(self._end, at=source.rows().state())
 
@@ -192,11 +192,11 @@ class SourceReader:
                 f"The source {self._name!r} has no rows, so it cannot be started over. "
                 "Remove it, give it weight 0, or check the filter in front of it."
             )
-        self._begin_pass(self._end.turn + 1)
+        self._begin_pass(self._end.passes + 1)
         return True
 
-    def _begin_pass(self, turn: int) -> None:
-        self._stream, self._end = None, SourcePosition(turn=turn)
+    def _begin_pass(self, number: int) -> None:
+        self._stream, self._end = None, SourcePosition(passes=number)
 
 
 def _shifted(origin: Origin, rows: int) -> Origin:

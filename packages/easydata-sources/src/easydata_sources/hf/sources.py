@@ -17,7 +17,7 @@ from easydata_sources.hf.map_style import MapStyleSource
 from easydata_sources.hf.streaming import StreamingSource
 from easydata_sources.source import ShardedDataSource, ShardInfo
 from easydata_sources.storage.files import DataFile
-from easydata_sources.storage.server_faults import told_in_our_words
+from easydata_sources.storage.server_faults import raising_data_errors
 from easydata_sources.types import Identity
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class HuggingFaceShardedSource(SameRowsSource):
     def row_source(self) -> ShardedDataSource:
         if self._loaded is None:
             library = _library(f"Loading the data set {self.dataset_name!r}")
-            with told_in_our_words(f"hf://datasets/{self.dataset_name}"):
+            with raising_data_errors(f"hf://datasets/{self.dataset_name}"):
                 dataset = self._load(library)
             source = HFDatasetShardedSource(dataset, name=f"{self.dataset_name}:{self.split}")
             self._loaded = source.with_care(self._care)

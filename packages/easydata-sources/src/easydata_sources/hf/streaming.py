@@ -42,7 +42,7 @@ class StreamingSource(SingleShardSource):
 
     def __init__(self, dataset: datasets.IterableDataset, shard: str) -> None:
         super().__init__(shard)
-        self._given = dataset
+        self._original = dataset
         self._dataset = dataset.with_format(None)
         self._epoch = 0
         self._order = stream_order(self._dataset)
@@ -86,7 +86,7 @@ class StreamingSource(SingleShardSource):
         }
 
     def rows(self, state: State | None = None) -> RowStream:
-        epoch = self._given.epoch + self._epoch
+        epoch = self._original.epoch + self._epoch
         return _StreamingRows(self.shard_names[0], self._dataset, self._order, epoch, state)
 
 
@@ -154,7 +154,7 @@ class _StreamingRows(RowStream):
             self._iterator = None
             if not isinstance(error, Exception):
                 raise
-            failure = self._told(error, self._row + len(rows))
+            failure = self._as_data_error(error, self._row + len(rows))
             if not rows:
                 raise failure from failure.__cause__
             self._failure = failure  # the rows read before it are given first
@@ -182,7 +182,7 @@ class _StreamingRows(RowStream):
             raise beyond_the_end(f"{self._shard} ends {self._consumed - found} rows before row {self._row}")
         self._dataset, self._iterator = dataset, iterator
 
-    def _told(self, error: Exception, row: int | None) -> Exception:
+    def _as_data_error(self, error: Exception, row: int | None) -> Exception:
         """Returns the error that says where reading failed: of data it cannot read, else the one that was raised."""
         if isinstance(error, DataError) or not isinstance(error, _UNREADABLE):
             return error

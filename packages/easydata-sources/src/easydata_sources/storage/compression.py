@@ -79,7 +79,7 @@ class _Decompressed:
         data = b"".join(parts)
         self._rest = data[size:]
         if not data and self._failure is not None:
-            raise self._told(self._failure) from self._failure
+            raise self._as_data_error(self._failure) from self._failure
         return data[:size]
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class _Decompressed:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _told(self, error: Exception) -> Exception:
+    def _as_data_error(self, error: Exception) -> Exception:
         if not isinstance(error, DamageError):
             return error
         return DataFormatError(

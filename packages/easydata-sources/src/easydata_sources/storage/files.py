@@ -30,7 +30,7 @@ from easydata_sources.hf.saved_by_datasets import saved_files
 from easydata_sources.safe_text import without_secrets_of_addresses
 from easydata_sources.storage.file_stamp import FileStamp, stamp_of_local, stamp_of_remote
 from easydata_sources.storage.local_files import files_below, matching_files
-from easydata_sources.storage.server_faults import told_in_our_words
+from easydata_sources.storage.server_faults import raising_data_errors
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -115,7 +115,7 @@ class DataFile:
         filesystem, path = _filesystem(self.url, self.storage_options)
         if not self.remote:
             return cast(BinaryIO, filesystem.open(path, "rb"))
-        with told_in_our_words(self.url, self.storage_options):
+        with raising_data_errors(self.url, self.storage_options):
             return self._open_remote(filesystem, path, how)
 
     def _open_remote(self, filesystem: AbstractFileSystem, path: str, how: Mapping[str, Any]) -> BinaryIO:
@@ -199,7 +199,7 @@ def expand_data_files(
 
 
 def _expand(pattern: str, options: dict[str, Any], extensions: Sequence[str]) -> list[DataFile]:
-    with told_in_our_words(pattern, options):
+    with raising_data_errors(pattern, options):
         return _expand_on(*_filesystem(pattern, options), pattern, options, extensions)
 
 
@@ -239,7 +239,7 @@ def _matches(filesystem: AbstractFileSystem, path: str, pattern: str, extensions
             return saved
         below = list(files_below(path)) if local else list(filesystem.find(path))
         found = [name for name in below if _is_data_file(name[len(path) :], extensions)]
-        _tell_of_unread(pattern, [name for name in below if name not in set(found)], extensions)
+        _log_unread(pattern, [name for name in below if name not in set(found)], extensions)
         if not found:
             raise DataFilesNotFoundError(
                 f"The folder {pattern!r} holds no file ending in {_some(extensions)} "
@@ -270,7 +270,7 @@ def _matches_elsewhere(filesystem: AbstractFileSystem, path: str) -> list[str]:
     return sorted(name for name, info in entries.items() if info["type"] == "file")
 
 
-def _tell_of_unread(pattern: str, names: Sequence[str], extensions: Sequence[str]) -> None:
+def _log_unread(pattern: str, names: Sequence[str], extensions: Sequence[str]) -> None:
     """Say which files of a folder may hold rows and are not read."""
     packed = [name for name in names if _may_hold_rows(name.rpartition("/")[2].lower(), extensions)]
     if packed:

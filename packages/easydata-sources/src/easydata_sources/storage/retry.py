@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from easydata_sources.errors import DataError
-from easydata_sources.storage.server_faults import in_our_words, reading_failed, transient_errors
+from easydata_sources.storage.server_faults import as_data_error, reading_failed, transient_errors
 from easydata_sources.streams import Chunk
 from easydata_sources.types import State
 
@@ -47,11 +47,11 @@ class RetryPolicy:
         Raises:
             Exception: `error`, if it was the last try or another one cannot help.
         """
-        told = in_our_words(error, what)
-        if failures >= self.attempts or isinstance(error, _LASTING) or isinstance(told, _LASTING):
-            if told is None and not isinstance(error, (DataError, *_LASTING)):
-                told = reading_failed(error, what)
-            raise error if told is None else told from error
+        translated = as_data_error(error, what)
+        if failures >= self.attempts or isinstance(error, _LASTING) or isinstance(translated, _LASTING):
+            if translated is None and not isinstance(error, (DataError, *_LASTING)):
+                translated = reading_failed(error, what)
+            raise error if translated is None else translated from error
         delay = min(self.first_delay * 2 ** (failures - 1), self.max_delay)
         said = (str(error).splitlines() or [type(error).__name__])[0]
         logger.warning("Reading %s failed (%s); try %d in %.1f s", what, said, failures + 1, delay)

@@ -1,4 +1,4 @@
-"""Faults between us and a server, told in our words, whichever library speaks to it.
+"""Faults between us and a server as errors of ours, whichever library speaks to it.
 
 The libraries of the clouds each have errors of their own, mostly without a common base; here they are known by name, so
 that none of them is imported.
@@ -67,7 +67,7 @@ def transient_errors() -> tuple[type[Exception], ...]:
     return (OSError, *(getattr(module, name) for module, name in clients if hasattr(module, name)))
 
 
-def in_our_words(error: BaseException, url: str, options: Mapping[str, Any] | None = None) -> DataError | None:
+def as_data_error(error: BaseException, url: str, options: Mapping[str, Any] | None = None) -> DataError | None:
     """Returns an error of ours for one of a cloud's library; None if it says something else.
 
     Args:
@@ -87,7 +87,7 @@ def in_our_words(error: BaseException, url: str, options: Mapping[str, Any] | No
                 f"  mend: {give}"
             )
         if "ClientResponseError" in names:  # aiohttp; its own text repeats the address, and what signs it
-            return _told_by_status(getattr(cause, "status", None), url)
+            return _error_of_status(getattr(cause, "status", None), url)
         if names & _UNREACHABLE:
             return DataUnreachableError(
                 f"The server that holds {url!r} cannot be reached: {_said(cause, options)}\n"
@@ -98,7 +98,7 @@ def in_our_words(error: BaseException, url: str, options: Mapping[str, Any] | No
     return None
 
 
-def _told_by_status(status: Any, url: str) -> DataError:
+def _error_of_status(status: Any, url: str) -> DataError:
     if status in (401, 403):
         return DataAccessError(
             f"The server that holds {url!r} does not show it (HTTP {status}).\n"
@@ -121,15 +121,15 @@ def reading_failed(error: BaseException, url: str, options: Mapping[str, Any] | 
 
 
 @contextmanager
-def told_in_our_words(url: str, options: Mapping[str, Any] | None = None) -> Iterator[None]:
+def raising_data_errors(url: str, options: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Turn the errors of clouds' libraries inside the block into ours."""
     try:
         yield
     except Exception as error:  # whatever it is: all but the known ones go on unchanged
-        told = in_our_words(error, url, options)
-        if told is None:
+        translated = as_data_error(error, url, options)
+        if translated is None:
             raise
-        raise told from error
+        raise translated from error
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

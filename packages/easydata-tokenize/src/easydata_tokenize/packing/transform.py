@@ -1,4 +1,4 @@
-"""Packing: several rows end to end in one, so that almost no place of a batch is empty.
+"""Packing: several rows end to end in one, so that almost no position of a batch is empty.
 
 A packed row holds every token-aligned column of its rows, `segment_ids` (1, 2, … for the rows in it) and `position_ids`
 (which start again at 0 in every row), so that a model that honours segments computes exactly what it would for the
@@ -219,7 +219,7 @@ def pack_columns(
         plan = plan_packs(lengths, seq_length, strategy)
         begins, lengths, starts = begins[plan.order], lengths[plan.order], plan.starts
     stops = begins + lengths
-    # Copying stretches is several times faster than looking up every token's place.
+    # Copying stretches is several times faster than looking up every token's position.
     pieces = list(zip(begins.tolist(), stops.tolist(), strict=True))
     packed = {name: _joined([values[begin:stop] for begin, stop in pieces], values) for name, values in columns.items()}
     ends = np.cumsum(lengths)

@@ -9,9 +9,9 @@ from typing import Any, final
 __all__ = ["BudgetExceededError", "RenderingBudget", "current_budget"]
 
 _FREE_CHARACTERS = 8_000_000
-_CHARACTERS_PER_GIVEN = 64
+_CHARACTERS_PER_INPUT = 64
 _FREE_STEPS = 1_000_000
-_STEPS_PER_GIVEN = 8
+_STEPS_PER_INPUT = 8
 _SECONDS = 10.0
 
 
@@ -24,13 +24,13 @@ class RenderingBudget:
     """What one rendering may still use.
 
     Args:
-        given: Characters of the conversation.
+        characters: Characters of the conversation.
         seconds: Longest time.
     """
 
-    def __init__(self, given: int, *, seconds: float = _SECONDS) -> None:
-        self._characters = _FREE_CHARACTERS + _CHARACTERS_PER_GIVEN * given
-        self._steps = self._most_steps = _FREE_STEPS + _STEPS_PER_GIVEN * given
+    def __init__(self, characters: int, *, seconds: float = _SECONDS) -> None:
+        self._characters = _FREE_CHARACTERS + _CHARACTERS_PER_INPUT * characters
+        self._steps = self._most_steps = _FREE_STEPS + _STEPS_PER_INPUT * characters
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds
 

@@ -174,8 +174,8 @@ class RowRenderer:
                 stopless = "template_without_stop_token"
             turns = example.prompt_turns
             differs = turns is not None and not conversation.finder.continues_prompt(turns)
-            told = [*(["prefix_mismatch"] if differs else []), *([stopless] if stopless else [])]
-            return _Found(tuple(edges), (*self._not_rendered(conversation.rendered), *told))
+            doubts = [*(["prefix_mismatch"] if differs else []), *([stopless] if stopless else [])]
+            return _Found(tuple(edges), (*self._not_rendered(conversation.rendered), *doubts))
 
         asked = Conversation(example.messages, example.tools, example.template_kwargs)
         text, edges, notes = self._rendered(("row", example.prompt_turns), asked, learn)

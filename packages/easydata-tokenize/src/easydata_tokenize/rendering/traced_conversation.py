@@ -38,19 +38,19 @@ class TracedConversation:
     """Messages and tools with their leaves traced; the leaves of a message are the same however many follow it.
 
     Args:
-        given: The messages.
-        given_tools: Tools.
+        original: The messages.
+        original_tools: Tools.
     """
 
-    given: Sequence[Message]
-    given_tools: Sequence[Any] | None
+    original: Sequence[Message]
+    original_tools: Sequence[Any] | None
     leaves: list[Leaf] = field(default_factory=list)
     tools: list[Any] | None = None
     messages: list[Message] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.tools = None if self.given_tools is None else [self._tool(tool) for tool in self.given_tools]
-        self.messages = [self._message(index, message) for index, message in enumerate(self.given)]
+        self.tools = None if self.original_tools is None else [self._tool(tool) for tool in self.original_tools]
+        self.messages = [self._message(index, message) for index, message in enumerate(self.original)]
 
     @property
     def characters(self) -> int:

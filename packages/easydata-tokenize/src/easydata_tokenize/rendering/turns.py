@@ -53,7 +53,7 @@ class TurnFinder:
         Raises:
             DataFormatError: If a turn cannot be found for certain.
         """
-        spoken = [index for index in range(first, len(self._parts.messages)) if self._is_spoken(index)]
+        spoken = [index for index in range(first, len(self._parts.messages)) if self._is_assistant(index)]
         found = [turn for index in spoken if (turn := self._turn(index)) is not None]
         for before, after in pairwise(found):
             if after.start < before.end:
@@ -71,7 +71,7 @@ class TurnFinder:
         limit = blocks[0].start if blocks else parts.next_start(index, 0)
         anchor = parts.anchor(index, limit)
         gap = parts.text[anchor:limit]
-        if not self._is_spoken(index):
+        if not self._is_assistant(index):
             before = parts.gap_after(parts.part(index, False), anchor)
             return anchor + self._marks.common(gap, before or "")
         if parts.prompt == "":
@@ -85,7 +85,7 @@ class TurnFinder:
 
     def continues_prompt(self, index: int) -> bool:
         """Returns whether the messages before `index`, rendered with the generation prompt, begin the row."""
-        part = self._parts.part(index, self._is_spoken(index))
+        part = self._parts.part(index, self._is_assistant(index))
         return part is not None and self._parts.text.startswith(part.text)
 
     def text(self, start: int, end: int) -> str:
@@ -111,7 +111,7 @@ class TurnFinder:
         plain = parts.around_sample(len(parts.messages) - 1, "assistant")
         return "missing_stop_token" if plain is not None and plain[1].strip() else "template_without_stop_token"
 
-    def _is_spoken(self, index: int) -> bool:
+    def _is_assistant(self, index: int) -> bool:
         return self._parts.role(index) == "assistant"
 
     def _turn(self, index: int) -> Turn | None:
@@ -119,8 +119,8 @@ class TurnFinder:
         blocks = parts.blocks_of(index)
         if not blocks and not self._adds_anything(index):
             here = parts.next_start(index, 0)
-            answered = index + 1 < len(parts.messages) and not self._is_spoken(index + 1)
-            if answered and self._searched(parts.text[parts.anchor(index, here) : here]) is not None:
+            followed = index + 1 < len(parts.messages) and not self._is_assistant(index + 1)
+            if followed and self._searched(parts.text[parts.anchor(index, here) : here]) is not None:
                 raise doubt(index, "it prints this turn, which has no words, only where others follow")
             return None
         start = self.start(index)
@@ -131,7 +131,7 @@ class TurnFinder:
         stop = self._stops.length(index, between, blocks[0] if blocks else None, behind)
         if not blocks and not stop:
             return None
-        goes_on = index + 1 < len(parts.messages) and self._is_spoken(index + 1)
+        goes_on = index + 1 < len(parts.messages) and self._is_assistant(index + 1)
         self.unstopped = self.unstopped or not (stop or goes_on)
         return Turn(index, start, behind + stop, stop > 0)
 

@@ -185,24 +185,24 @@ class SetFolder:
         if not writer or self._appears_whole:
             return
         for name, kind in self.entries(subfolder).items():
-            place = f"{subfolder}/{name}" if subfolder else name
+            path = f"{subfolder}/{name}" if subfolder else name
             if kind == "file" and name.startswith(f"{_TEMPORARY}{writer}-"):
-                self.remove(place)
+                self.remove(path)
             elif kind == "directory" and (subfolder or name in _INNER):
-                self.clear_temporary(writer, place)
+                self.clear_temporary(writer, path)
 
     def _temporary(self) -> str:
         return f"{_TEMPORARY}{self.writer}-{uuid.uuid4().hex[:12]}"
 
-    def _upload(self, path: Path, place: str) -> None:
+    def _upload(self, path: Path, target: str) -> None:
         if self._appears_whole:
-            self._filesystem.put_file(str(path), place)
+            self._filesystem.put_file(str(path), target)
             return
-        parent, _, last = place.rpartition("/")
+        parent, _, last = target.rpartition("/")
         self._filesystem.makedirs(parent, exist_ok=True)
         temporary = f"{parent}/{self._temporary()}-{last}"
         self._filesystem.put_file(str(path), temporary)
-        self._filesystem.mv(temporary, place)
+        self._filesystem.mv(temporary, target)
 
     def _at(self, name: str) -> str:
         return f"{self._path.rstrip('/')}/{name}"
@@ -253,16 +253,16 @@ def check_file(folder: SetFolder, file: Mapping[str, Any], *, verify: bool) -> N
     Raises:
         IncompleteSetError: If it is missing, or not what was written.
     """
-    place = folder.address(file["file"])
+    address = folder.address(file["file"])
     if folder.size(file["file"]) != file["bytes"]:
         raise IncompleteSetError(
-            f"{place} is missing, or not of the {file['bytes']} bytes that were written.\n"
+            f"{address} is missing, or not of the {file['bytes']} bytes that were written.\n"
             "  mend: bring it back, or write the set again with overwrite=True"
         )
     if verify:
         with folder.open(file["file"]) as content:
             if checksum(content) != file["sha256"]:
                 raise IncompleteSetError(
-                    f"{place} is not what was written: its checksum differs from the manifest's.\n"
+                    f"{address} is not what was written: its checksum differs from the manifest's.\n"
                     "  mend: bring it back, or write the set again with overwrite=True"
                 )

@@ -40,12 +40,12 @@ def refuse_overlap(
     Raises:
         OverlapError: names both.
     """
-    target = _place(folder.url, folder.storage_options)
+    target = _location(folder.url, folder.storage_options)
     for file in files:
-        if _is_below(_place(file.url, file.storage_options), target):
+        if _is_below(_location(file.url, file.storage_options), target):
             raise _overlaps(folder, f"the input {file.url} lies in it")
     for pattern in _patterns(given):
-        kind, path = _place(pattern, options)
+        kind, path = _location(pattern, options)
         if _MAGIC.search(path):
             found = target[0] == kind and any(
                 _matches(path, f"{target[1]}/{name}.{extension}") for name in ("shard-00000", "shard-00000-00000")
@@ -64,7 +64,7 @@ def _patterns(given: Any) -> list[str]:
     return []
 
 
-def _place(url: str, options: Mapping[str, Any] | None) -> tuple[str, str]:
+def _location(url: str, options: Mapping[str, Any] | None) -> tuple[str, str]:
     """The kind of file system and the path there, without links where those can be followed."""
     filesystem, path, remote = locate(url, options)
     protocol = filesystem.protocol if isinstance(filesystem.protocol, str) else filesystem.protocol[0]

@@ -93,12 +93,12 @@ def _work_files(folder: SetFolder) -> list[str]:
         if kind != "directory" or not _UNIT.fullmatch(unit):
             continue
         for name, inner in folder.entries(f"{WORK}/{unit}").items():
-            place = f"{WORK}/{unit}/{name}"
+            path = f"{WORK}/{unit}/{name}"
             if inner == "file" and _ENTRY.fullmatch(name):
-                files.append(place)
+                files.append(path)
             elif inner == "directory" and _PARTS.fullmatch(name):
-                parts = folder.entries(place).items()
-                files += [f"{place}/{part}" for part, kind in parts if kind == "file" and _PART.fullmatch(part)]
+                parts = folder.entries(path).items()
+                files += [f"{path}/{part}" for part, kind in parts if kind == "file" and _PART.fullmatch(part)]
     return files
 
 
@@ -118,6 +118,6 @@ def _noted(folder: SetFolder, path: str) -> list[str]:
 def _files_below(folder: SetFolder, name: str) -> list[str]:
     found = []
     for inner, kind in folder.entries(name).items():
-        place = f"{name}/{inner}"
-        found += _files_below(folder, place) if kind == "directory" else [] if inner.startswith(".") else [place]
+        path = f"{name}/{inner}"
+        found += _files_below(folder, path) if kind == "directory" else [] if inner.startswith(".") else [path]
     return found

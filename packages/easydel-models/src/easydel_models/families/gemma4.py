@@ -75,7 +75,7 @@ def _attention(keys: Keys, kinds: list[str], number: int) -> Attention:
     own = _own_sizes(keys, kind, number)
     key_is_value = keys("attention_k_eq_v", False) and kind == FULL
     first_shared = len(kinds) - keys("num_kv_shared_layers", 0)
-    last_of_kind = max((place for place in range(first_shared) if kinds[place] == kind), default=-1)
+    last_of_kind = max((layer for layer in range(first_shared) if kinds[layer] == kind), default=-1)
     return Attention(
         num_heads=heads,
         num_kv_heads=own.get("num_key_value_heads", kv_heads),

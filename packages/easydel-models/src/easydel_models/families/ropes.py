@@ -92,10 +92,10 @@ def _scaling(keys: Keys, layer_type: str | None) -> tuple[Mapping[str, Any], boo
 
 def _original(keys: Keys, scaling: Mapping[str, Any], kind: str) -> int | None:
     # Beside the rope, the number goes first: as in transformers, for files that have it in both places.
-    told = keys.of_file("original_max_position_embeddings") or scaling.get("original_max_position_embeddings")
+    original = keys.of_file("original_max_position_embeddings") or scaling.get("original_max_position_embeddings")
     if kind == "llama3":
-        return told
-    return told or keys("original_max_position_embeddings") or keys("max_position_embeddings")
+        return original
+    return original or keys("original_max_position_embeddings") or keys("max_position_embeddings")
 
 
 def _yarn(scaling: Mapping[str, Any]) -> dict[str, Any]:

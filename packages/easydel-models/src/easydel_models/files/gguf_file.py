@@ -100,7 +100,7 @@ def open_gguf(path: str | os.PathLike[str]) -> GGUFFile:
     if path.stat().st_size == 0:  # an empty file cannot be mapped
         raise _broken(path, 0, "the file is empty")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return _read_header(_Cursor(path, data), sizes)
+        return _read_header(_HeaderReader(path, data), sizes)
 
 
 def require_gguf(path: Path) -> Any:
@@ -118,110 +118,112 @@ def require_gguf(path: Path) -> Any:
     return gguf
 
 
-class _Cursor:
+class _HeaderReader:
     """Reads a mapped file from front to back and refuses to pass its end."""
 
     def __init__(self, path: Path, data: mmap.mmap):
         self.path = path
         self.data = data
-        self.at = 0
+        self.position = 0
 
     def take(self, count: int, what: str) -> bytes:
-        if count > len(self.data) - self.at:
-            raise _broken(self.path, self.at, f"{what} reaches past the end of the file ({len(self.data)} bytes)")
-        self.at += count
-        return self.data[self.at - count : self.at]
+        if count > len(self.data) - self.position:
+            raise _broken(self.path, self.position, f"{what} reaches past the end of the file ({len(self.data)} bytes)")
+        self.position += count
+        return self.data[self.position - count : self.position]
 
     def integer(self, what: str, code: str = "Q") -> int:
         return struct.unpack(f"<{code}", self.take(struct.calcsize(f"<{code}"), what))[0]
 
     def text(self, what: str) -> str:
-        start = self.at
+        start = self.position
         try:
             return self.take(self.integer(what), what).decode()
         except UnicodeDecodeError as error:
             raise _broken(self.path, start, f"{what} is no UTF-8 text") from error
 
 
-def _read_header(cursor: _Cursor, sizes: Mapping[int, tuple[int, int]]) -> GGUFFile:
-    if cursor.take(4, "the magic number") != _MAGIC:
-        raise _broken(cursor.path, 0, "it does not begin with 'GGUF', so it is another kind of file")
-    version = cursor.integer("the version", "I")
+def _read_header(reader: _HeaderReader, sizes: Mapping[int, tuple[int, int]]) -> GGUFFile:
+    if reader.take(4, "the magic number") != _MAGIC:
+        raise _broken(reader.path, 0, "it does not begin with 'GGUF', so it is another kind of file")
+    version = reader.integer("the version", "I")
     if version not in _VERSIONS:
-        raise _broken(cursor.path, 4, f"version {version}, known are {_VERSIONS} in little-endian byte order")
-    tensor_count, pair_count = cursor.integer("the tensor count"), cursor.integer("the key count")
+        raise _broken(reader.path, 4, f"version {version}, known are {_VERSIONS} in little-endian byte order")
+    tensor_count, pair_count = reader.integer("the tensor count"), reader.integer("the key count")
     metadata = {}
     for _ in range(pair_count):
-        key = cursor.text("a key")
-        metadata[key] = _read_value(cursor, cursor.integer(f"the type of {key}", "I"), key)
-    entries = [_read_entry(cursor) for _ in range(tensor_count)]
+        key = reader.text("a key")
+        metadata[key] = _read_value(reader, reader.integer(f"the type of {key}", "I"), key)
+    entries = [_read_entry(reader) for _ in range(tensor_count)]
     alignment = metadata.get("general.alignment", 32)
     if not is_whole(alignment) or not 1 <= alignment <= _MOST_ALIGNMENT:
-        raise _broken(cursor.path, cursor.at, f"general.alignment is {quoted(alignment)}, expected a number of bytes")
-    start = -(-cursor.at // alignment) * alignment
-    tensors = [_locate(cursor, entry, start, sizes) for entry in entries]
+        raise _broken(
+            reader.path, reader.position, f"general.alignment is {quoted(alignment)}, expected a number of bytes"
+        )
+    start = -(-reader.position // alignment) * alignment
+    tensors = [_locate(reader, entry, start, sizes) for entry in entries]
     return GGUFFile(
-        path=cursor.path,
+        path=reader.path,
         metadata={key: value for key, value in metadata.items() if value is not None},
         tensors={tensor.name: tensor for tensor in tensors},
     )
 
 
-def _read_value(cursor: _Cursor, kind: int, key: str) -> Any:
+def _read_value(reader: _HeaderReader, kind: int, key: str) -> Any:
     """One value; None for a list of strings or of lists."""
     if kind == _STRING:
-        return cursor.text(key)
+        return reader.text(key)
     if kind == _ARRAY:
-        return _read_array(cursor, key)
-    return _numbers(cursor, kind, 1, key)[0].item()
+        return _read_array(reader, key)
+    return _numbers(reader, kind, 1, key)[0].item()
 
 
-def _read_array(cursor: _Cursor, key: str) -> np.ndarray | None:
-    kind, count = cursor.integer(key, "I"), cursor.integer(key)
+def _read_array(reader: _HeaderReader, key: str) -> np.ndarray | None:
+    kind, count = reader.integer(key, "I"), reader.integer(key)
     if kind == _STRING:
         for _ in range(count):
-            cursor.take(cursor.integer(key), key)
+            reader.take(reader.integer(key), key)
         return None
-    return _numbers(cursor, kind, count, key)
+    return _numbers(reader, kind, count, key)
 
 
-def _numbers(cursor: _Cursor, kind: int, count: int, key: str) -> np.ndarray:
+def _numbers(reader: _HeaderReader, kind: int, count: int, key: str) -> np.ndarray:
     if kind not in _SCALARS:
-        raise _broken(cursor.path, cursor.at, f"key {key} has the unknown type {kind}")
+        raise _broken(reader.path, reader.position, f"key {key} has the unknown type {kind}")
     dtype = np.dtype(_SCALARS[kind])
-    return np.frombuffer(cursor.take(count * dtype.itemsize, key), dtype)
+    return np.frombuffer(reader.take(count * dtype.itemsize, key), dtype)
 
 
-def _read_entry(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
+def _read_entry(reader: _HeaderReader) -> tuple[str, tuple[int, ...], int, int]:
     """(name, shape, format, offset from the start of the data) of one tensor."""
-    name = cursor.text("a tensor's name")
-    axes = cursor.integer(f"the shape of {name}", "I")
+    name = reader.text("a tensor's name")
+    axes = reader.integer(f"the shape of {name}", "I")
     if axes > _MAX_DIMS:
-        raise _broken(cursor.path, cursor.at, f"tensor {name} has {axes} axes, at most {_MAX_DIMS} are possible")
-    shape = tuple(cursor.integer(f"the shape of {name}") for _ in range(axes))
-    return name, shape[::-1], cursor.integer(f"the format of {name}", "I"), cursor.integer(f"the offset of {name}")
+        raise _broken(reader.path, reader.position, f"tensor {name} has {axes} axes, at most {_MAX_DIMS} are possible")
+    shape = tuple(reader.integer(f"the shape of {name}") for _ in range(axes))
+    return name, shape[::-1], reader.integer(f"the format of {name}", "I"), reader.integer(f"the offset of {name}")
 
 
 def _locate(
-    cursor: _Cursor,
+    reader: _HeaderReader,
     entry: tuple[str, tuple[int, ...], int, int],
     start: int,
     sizes: Mapping[int, tuple[int, int]],
 ) -> GGUFTensor:
     name, shape, number_format, offset = entry
     if number_format not in sizes:
-        raise _broken(cursor.path, cursor.at, f"tensor {name} has the unknown format {number_format}")
+        raise _broken(reader.path, reader.position, f"tensor {name} has the unknown format {number_format}")
     block, block_bytes = sizes[number_format]
     if not shape or 0 in shape or shape[-1] % block:
-        raise _broken(cursor.path, cursor.at, f"tensor {name} of shape {shape} is not made of blocks of {block}")
+        raise _broken(reader.path, reader.position, f"tensor {name} of shape {shape} is not made of blocks of {block}")
     size = math.prod(shape) // block * block_bytes
-    if start + offset + size > len(cursor.data):
+    if start + offset + size > len(reader.data):
         raise _broken(
-            cursor.path,
+            reader.path,
             start + offset,
-            f"tensor {name} of {size} bytes reaches past the end of the file ({len(cursor.data)} bytes)",
+            f"tensor {name} of {size} bytes reaches past the end of the file ({len(reader.data)} bytes)",
         )
-    return GGUFTensor(name=name, shape=shape, format=number_format, offset=start + offset, size=size, path=cursor.path)
+    return GGUFTensor(name=name, shape=shape, format=number_format, offset=start + offset, size=size, path=reader.path)
 
 
 def _broken(path: Path, at: int, what: str) -> WeightsError:

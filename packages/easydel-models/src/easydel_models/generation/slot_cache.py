@@ -187,8 +187,8 @@ def _settled_in_ring(
 ) -> Float[Array, "B G W K"]:
     # Every slot is written, which for slots as few as these is less work than finding those that change.
     of_block = newest_in_slots(lengths + steps, window) - lengths[:, None]
-    taken = jnp.take_along_axis(new, jnp.maximum(of_block, 0)[:, None, :, None], axis=2)
-    return jnp.where((of_block >= 0)[:, None, :, None], taken, held)
+    newest = jnp.take_along_axis(new, jnp.maximum(of_block, 0)[:, None, :, None], axis=2)
+    return jnp.where((of_block >= 0)[:, None, :, None], newest, held)
 
 
 def _write(array: Array, new: Array, row: Array, slot: Array | None = None) -> Array:

@@ -1,4 +1,4 @@
-"""How the layers of a decoder are stacked: equal layers behind one another, or at the same place of a repeating period.
+"""How a decoder's layers are stacked: equal ones behind one another, or at the same position of a repeating period.
 
 A run through the decoder compiles each stack's layer once, however many layers there are: a `Segment` is a period of
 layers that repeats, and `jax.lax.scan` goes over its repetitions. Layers that repeat nothing are a segment of one.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from easydel_trainers.step.program import Program
     from easydel_trainers.training import Training
 
-_TOLD_FILES = 8  # that are compared one by one; more are compared together
+_COMPARED_FILES = 8  # that are compared one by one; more are compared together
 
 #: How long a run is; what a longer one changes is told apart from being another run.
 _LENGTH = ("max_training_steps", "num_train_epochs")
@@ -84,13 +84,13 @@ def refuse_other_length(config: TrainerConfig, *, then: int | None, now: int | N
             "choose another save_directory. resume='force' takes the checkpoint as it is."
         )
     if config.scheduler == "constant":
-        return f"The run goes on to step {_told(now)}; it was planned to end at step {_told(then)}."
+        return f"The run goes on to step {_count(now)}; it was planned to end at step {_count(then)}."
     rates = [f"{_rate(config, total, step):.4g}" for total in (then, now)]
     raise CheckpointError(
-        f"The checkpoint of step {step} belongs to a run of {_told(then)} steps, and {_told(now)} are asked for now. "
+        f"The checkpoint of step {step} belongs to a run of {_count(then)} steps, and {_count(now)} are asked for now. "
         f"scheduler='{config.scheduler}' ends with the run, so this changes the learning rate of every step: step "
         f"{step + 1} would have {rates[1]} instead of {rates[0]}, behind steps with the rates of then. Ask for "
-        f"{_told(then)} steps, or choose another save_directory for the longer run (one with scheduler='constant' "
+        f"{_count(then)} steps, or choose another save_directory for the longer run (one with scheduler='constant' "
         "can be made longer at any time). resume='force' goes on all the same, with the rates of now from here on."
     )
 
@@ -99,7 +99,7 @@ def _rate(config: TrainerConfig, total: int | None, step: int) -> float:
     return np.asarray(learning_rate_schedule(config, total_steps=total)(step)).item()
 
 
-def _told(steps: int | None) -> str:
+def _count(steps: int | None) -> str:
     return "an unknown number of" if steps is None else str(steps)
 
 
@@ -115,8 +115,8 @@ def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
         return [entry for key, part in value.items() for entry in _flat(f"{name}, {key}", part)]
     if not isinstance(value, list | tuple) or all(isinstance(part, str | int | float | None) for part in value):
         return [(name, list(value) if isinstance(value, tuple) else value)]
-    if len(value) > _TOLD_FILES:
+    if len(value) > _COMPARED_FILES:
         unknown = sorted(set(unidentified(value)))
-        told = [(f"{name}, {UNIDENTIFIED}", "; ".join(unknown))] if unknown else []
-        return [(name, f"{len(value)} with the fingerprint {identity_digest(value)}"), *told]
+        unidentified_part = [(f"{name}, {UNIDENTIFIED}", "; ".join(unknown))] if unknown else []
+        return [(name, f"{len(value)} with the fingerprint {identity_digest(value)}"), *unidentified_part]
     return [entry for number, part in enumerate(value) for entry in _flat(f"{name} {number}", part)]

@@ -57,7 +57,7 @@ def _sums(leaves: list[jax.Array]) -> UInt32[Array, "leaves 2"]:
 def _sums_of(leaf: jax.Array) -> UInt32[Array, "2"]:
     kind = jnp.dtype(f"uint{leaf.dtype.itemsize * 8}")
     bits = (leaf if leaf.dtype == kind else jax.lax.bitcast_convert_type(leaf, kind)).astype(jnp.uint32)
-    # The number of each place in the flat array, without flattening, which would gather what devices share.
+    # The number of each position in the flat array, without flattening, which would gather what devices share.
     number, stride = jnp.zeros(leaf.shape, jnp.uint32), 1
     for axis in reversed(range(leaf.ndim)):
         number += jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis) * jnp.uint32(stride % _WORD)

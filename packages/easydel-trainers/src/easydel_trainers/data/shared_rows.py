@@ -2,7 +2,7 @@
 
 The source is dealt out in windows of rows, as many as the transform takes at a time: process p reads and transforms
 every window number p of a round and steps over the others, so no row is read or tokenized twice. Then all exchange what
-they have made. So every process sees all rows, and cuts steps, lengths and lines exactly as a single process would.
+they have made. So every process sees all rows, and cuts steps, lengths and bins exactly as a single process would.
 
 A position is that of `TransformedShardedSource`: where a window begins, and how many of its outputs were consumed. It
 names no process, so a run may go on with another number of them, or with one.

@@ -98,7 +98,7 @@ def count_tokens(arrays: Arrays) -> int:
 
 
 def count_held(arrays: Arrays) -> int:
-    """Places of an arrangement that hold a token."""
+    """Positions of an arrangement that hold a token."""
     return int((arrays["segment_ids"] > 0).sum())
 
 

@@ -46,5 +46,5 @@ def _last_positions(batch: Batch, pad_token_id: int | None, *, count: int) -> ja
     if pad_token_id is not None:
         preferred = last(tokens != pad_token_id)
         anywhere = jnp.where(preferred >= 0, preferred, anywhere)
-    # Places without a sequence read any hidden state; nobody looks at their score.
+    # Positions without a sequence read any hidden state; nobody looks at their score.
     return jnp.maximum(anywhere, 0)

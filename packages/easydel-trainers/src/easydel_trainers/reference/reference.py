@@ -65,7 +65,7 @@ class Reference:
     """
 
     def __init__(self, config: ReferenceConfig, given: Any, scored: ScoredRows):
-        self._config, self._given, self._scored = config, given, scored
+        self._config, self._original, self._scored = config, given, scored
         self._held: ReferenceModel | None = None
         self._cache: ReferenceCache | None = None
         self._unscored: _Unscored | None = None
@@ -92,9 +92,9 @@ class Reference:
             raise ConfigError(
                 "sync_ref_model", True, "False for a model with adapters: a reference that follows is a whole model"
             )
-        model = load_reference(self._given, policy, config)
+        model = load_reference(self._original, policy, config)
         structure, params = split_params(model)
-        if self._given is not None and config.save_directory is not None:
+        if self._original is not None and config.save_directory is not None:
             self._digest = params_digest(params)
         step = make_reference_step(
             structure,

@@ -21,8 +21,8 @@ def render(template: str, *, package: str = "easydel_trainers.report", **values:
 
 @cache
 def _environment(package: str) -> jinja2.Environment:
-    places = dict.fromkeys((package, "easydel_trainers.report"))
-    loaders = [jinja2.PackageLoader(place, package_path="") for place in places]
+    packages = dict.fromkeys((package, "easydel_trainers.report"))
+    loaders = [jinja2.PackageLoader(name, package_path="") for name in packages]
     return jinja2.Environment(
         loader=jinja2.ChoiceLoader(loaders), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )

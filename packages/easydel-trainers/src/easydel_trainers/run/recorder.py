@@ -61,7 +61,7 @@ class RunRecorder:
         self._config, self._callbacks, self._total = config, callbacks, total
         self._page, self._data_report = page, data_report
         self._folder = None if config.save_directory is None else Path(config.save_directory)
-        self._told_of_rounding = False
+        self._warned_of_rounding = False
         self.failed_writes = 0
         self._log = RunLog(self._folder, resumed_step=done, writes=is_main_process())
         self.writing(self._log.cut)
@@ -176,8 +176,8 @@ class RunRecorder:
 
     def _warn_of_rounding(self, record: Mapping[str, float]) -> None:
         share = record.get(ROUNDED_AWAY, 0.0)
-        if share > _MUCH and not self._told_of_rounding:
-            self._told_of_rounding = True
+        if share > _MUCH and not self._warned_of_rounding:
+            self._warned_of_rounding = True
             _LOG.warning(
                 "Step %d: %.0f %% of the updates are too small for parameters in %s, and change nothing. "
                 "param_dtype='float32' keeps them; a higher learning_rate makes them larger.",

@@ -44,12 +44,12 @@ class ArrangedBatch:
 
     @property
     def positions(self) -> int:
-        """Places in all."""
+        """Positions in all."""
         return int(np.prod(self.shape))
 
     @property
     def tokens(self) -> int:
-        """Places that hold a token."""
+        """Positions that hold a token."""
         return sum(segment.tokens for segments in self.bins for segment in segments if not segment.empty)
 
     @property

@@ -54,7 +54,7 @@ def _facts(inspection: Inspection) -> list[tuple[str, str]]:
         ("Most tokens", f"{max(inspection.lengths):,}"),
         ("Trained", f"{sum(shares) / len(shares):.1%}" if inspection.trains_these else "its answers"),
     ]
-    return facts if inspection.fill is None else [*facts, ("Places filled", f"{inspection.fill:.1%}")]
+    return facts if inspection.fill is None else [*facts, ("Positions filled", f"{inspection.fill:.1%}")]
 
 
 def _known(count: int | None) -> str:

@@ -38,7 +38,7 @@ class Pairs(NamedTuple):
     """Tokens."""
     rejected_lengths: Float[Array, " R"]
     real: Float[Array, " R"]
-    """1 where there is a pair, 0 in empty places."""
+    """1 where there is a pair, 0 in empty rows."""
 
 
 class DPOOptions(NamedTuple):
@@ -52,7 +52,7 @@ class DPOOptions(NamedTuple):
 
 
 def dpo_losses(pairs: Pairs, loss_type: DPOLossType, options: DPOOptions) -> Float[Array, " R"]:
-    r"""The loss of every pair; 0 in empty places.
+    r"""The loss of every pair; 0 in empty rows.
 
     - `sigmoid`: $-(1-\epsilon)\log\sigma(\beta D) - \epsilon\log\sigma(-\beta D)$. Rafailov et al. 2023,
       https://arxiv.org/abs/2305.18290, eq. 7; with $\epsilon > 0$ conservative DPO, Mitchell 2023,
@@ -241,7 +241,7 @@ def _exp(exponent: Array) -> Array:
 
 
 def _sorted(values: Array, real: Array) -> Array:
-    """Ascending; empty places come last, and are 0."""
+    """Ascending; empty rows come last, and are 0."""
     in_front = jnp.sort(jnp.where(real > 0, values, jnp.finfo(values.dtype).max))
     return jnp.where(_sorted_real(real), in_front, 0.0)
 

@@ -25,13 +25,15 @@ def corrections_of(
     segment_ids: Int[np.ndarray, "M B T"],
     config: GRPOConfig,
 ) -> Float[np.ndarray, "M B T"]:
-    """Weights of all places; 1 where nothing counts. A log-probability that the engine left out (NaN) corrects nothing.
+    """Weights of all positions; 1 where nothing counts.
+
+    A log-probability that the engine left out (NaN) corrects nothing.
 
     Args:
-        old_logps: of the model that sampled, as this trainer computes them, at the places that predict.
-        engine_logps: of the engine, at the same places.
-        counted: places whose token counts.
-        segment_ids: number of each place's completion within its micro-batch.
+        old_logps: of the model that sampled, as this trainer computes them, at the positions that predict.
+        engine_logps: of the engine, at the same positions.
+        counted: positions whose token counts.
+        segment_ids: number of each position's completion within its micro-batch.
         config: how to bound the weights.
     """
     difference = np.where(counted, np.nan_to_num(old_logps - engine_logps, nan=0.0), 0.0)
@@ -71,5 +73,5 @@ def correction_metrics(
 
 
 def _summed(values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Every place's sum over the places with its number."""
+    """Every position's sum over the positions with its number."""
     return np.bincount(numbers.reshape(-1), weights=values.reshape(-1))[numbers]

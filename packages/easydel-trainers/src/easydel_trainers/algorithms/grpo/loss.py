@@ -1,7 +1,7 @@
 r"""Losses of group-relative policy optimisation, per token and summed up.
 
-Everything is a flat array over the N places of a micro-batch, whose rows lie on it wherever they like; `Rows` says
-which row each place belongs to. Places that count for nothing have a `mask` of 0.
+Everything is a flat array over the N positions of a micro-batch, whose rows lie on it wherever they like; `Rows` says
+which row each position belongs to. Positions that count for nothing have a `mask` of 0.
 
 With $\rho_t = \pi_\theta(y_t)/\pi_\mathrm{old}(y_t)$, or its geometric mean over a row for `sequence`, and the
 advantage $A$ of a row, the loss of a token is
@@ -53,27 +53,27 @@ class GRPOOptions:
 
 
 class Rows(NamedTuple):
-    """Which row every place belongs to, and how many rows there are. Row numbers count from 1; 0 = no row."""
+    """Which row every position belongs to, and how many rows there are. Row numbers count from 1; 0 = no row."""
 
     number: Int[Array, " N"]
     real: Float[Array, " R"]
     """1 = there is such a row."""
 
     def sums(self, values: Float[Array, " N"]) -> Float[Array, " R"]:
-        """Sum over the places of every row."""
+        """Sum over the positions of every row."""
         return jax.ops.segment_sum(values, self.number, num_segments=1 + len(self.real))[1:]
 
     def spread(self, values: Float[Array, " R"]) -> Float[Array, " N"]:
-        """Every place's own row's value."""
+        """Every position's own row's value."""
         return jnp.concatenate([jnp.zeros_like(values[:1]), values])[self.number]
 
     def means(self, values: Float[Array, " N"], mask: Float[Array, " N"]) -> Float[Array, " R"]:
-        """Mean over the masked-in places of every row; 0 where it has none."""
+        """Mean over the masked-in positions of every row; 0 where it has none."""
         return self.sums(values * mask) / jnp.maximum(self.sums(mask), 1.0)
 
 
 class Tokens(NamedTuple):
-    """What is known of every place. Only `logps` passes a gradient."""
+    """What is known of every position. Only `logps` passes a gradient."""
 
     logps: Float[Array, " N"]
     """Log-probability under the model that is trained."""
@@ -95,7 +95,7 @@ def grpo_loss(
     """The loss summed over rows (`grpo`, `sapo`: each row's mean over its tokens) or over tokens (the others).
 
     Args:
-        tokens: of all places.
+        tokens: of all positions.
         rows: where they belong.
         advantages: of every row.
         options: which loss.
@@ -104,8 +104,8 @@ def grpo_loss(
         The sum, and metrics under TRL's names.
     """
     ratios, mask = importance_ratios(tokens, rows, level=options.ratio_level), tokens.mask
-    by_place = rows.spread(advantages)
-    per_token = tokens.weights * policy_losses(ratios, tokens.logps, by_place, options)
+    of_positions = rows.spread(advantages)
+    per_token = tokens.weights * policy_losses(ratios, tokens.logps, of_positions, options)
     metrics: Ratios = {"entropy": ((tokens.entropies * mask).sum(), mask.sum())}
     if options.beta:
         divergence = kl_estimates(tokens.logps, tokens.reference_logps)
@@ -113,7 +113,7 @@ def grpo_loss(
             divergence = divergence * ratios
         per_token = per_token + options.beta * divergence
         metrics["kl"] = ((divergence * mask).sum(), mask.sum())
-    metrics |= _clip_metrics(ratios, by_place, mask, rows, options)
+    metrics |= _clip_metrics(ratios, of_positions, mask, rows, options)
     if options.loss_type in PER_ROW:
         return (rows.means(per_token, mask) * rows.real).sum(), metrics
     return (per_token * mask).sum(), metrics

@@ -28,11 +28,11 @@ _LOSS = "loss"
 @final
 @dataclass(frozen=True, kw_only=True)
 class GRPOObjective(ScoredObjective):
-    """The losses of GRPO. Its scores are of places, not of rows: arrays `[N]` of all places of a micro-batch.
+    """The losses of GRPO. Its scores are of positions, not of rows: arrays `[N]` of all positions of a micro-batch.
 
     A batch has, beside tokens and labels, what was known when its completions were sampled: `advantages` of rows under
-    `rows`, and maybe arrays of places, each at the place that predicts the token: `old_logps`, `reference_logps` and
-    `corrections`. Without `old_logps` the model that is trained is the one that sampled.
+    `rows`, and maybe arrays of positions, each at the position that predicts the token: `old_logps`, `reference_logps`
+    and `corrections`. Without `old_logps` the model that is trained is the one that sampled.
     """
 
     structure: Any
@@ -48,7 +48,7 @@ class GRPOObjective(ScoredObjective):
         share = self.config.top_entropy_quantile
         if share == 1.0:
             return batch
-        entropies = jax.lax.map(lambda part: self._places(params, part)["entropies"], batch)
+        entropies = jax.lax.map(lambda part: self._at_positions(params, part)["entropies"], batch)
         counted = jax.vmap(_mask)(batch) > 0
         least = jnp.nanquantile(jnp.where(counted, entropies, jnp.nan), 1 - share)
         real = batch["rows"]["real"]
@@ -64,15 +64,15 @@ class GRPOObjective(ScoredObjective):
         }
 
     def scores(self, params: Params, batch: Batch) -> Scores:
-        """What the model says of every place, and what was known of it before."""
-        places = self._places(params, batch)
+        """What the model says of every position, and what was known of it before."""
+        at_positions = self._at_positions(params, batch)
         fixed = jax.lax.stop_gradient
         known = {name: batch[name].reshape(-1) for name in _KNOWN if name in batch}
         return {
-            **places,
-            "old_logps": fixed(places["logps"]),
-            "reference_logps": jnp.zeros_like(places["logps"]),
-            "corrections": jnp.ones_like(places["logps"]),
+            **at_positions,
+            "old_logps": fixed(at_positions["logps"]),
+            "reference_logps": jnp.zeros_like(at_positions["logps"]),
+            "corrections": jnp.ones_like(at_positions["logps"]),
             **known,
             "mask": _mask(batch),
             "number": sequence_numbers(batch, count=batch["rows"]["real"].shape[-1]).reshape(-1),
@@ -97,7 +97,7 @@ class GRPOObjective(ScoredObjective):
         loss, metrics = grpo_loss(tokens, belonging, rows["advantages"], _options(self.config))
         return {_LOSS: loss}, metrics, extras
 
-    def _places(self, params: Params, batch: Batch) -> Scores:
+    def _at_positions(self, params: Params, batch: Batch) -> Scores:
         model, config = join_params(self.structure, params), self.config
         decoded = model.decoded(
             batch["input_ids"],
@@ -118,8 +118,8 @@ class GRPOObjective(ScoredObjective):
 
 def objective_metrics(config: GRPOConfig) -> set[str]:
     """Names of the metrics that the loss gives."""
-    place, row = jnp.zeros(1), jnp.ones(1)
-    tokens = Tokens(place, place, place, place, place, place)
+    position, row = jnp.zeros(1), jnp.ones(1)
+    tokens = Tokens(position, position, position, position, position, position)
     options = _options(config)
     _, metrics = jax.eval_shape(lambda: grpo_loss(tokens, Rows(jnp.ones(1, jnp.int32), row), row, options))
     return set(metrics)
@@ -128,7 +128,7 @@ def objective_metrics(config: GRPOConfig) -> set[str]:
 def make_logps_step(structure: Any, config: GRPOConfig, *, mesh: Mesh | None = None) -> Compiled:
     """A function `(params, batch [micro-batches, bins, length]) -> log-probabilities` of the same shape.
 
-    Each is of the token that its place predicts; 0 where that token is not a completion's, or does not count.
+    Each is of the token that its position predicts; 0 where that token is not a completion's, or does not count.
 
     Args:
         structure: of the model.

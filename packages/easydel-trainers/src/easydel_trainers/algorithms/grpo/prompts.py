@@ -83,15 +83,15 @@ class PromptLayout:
     def padded(self, rows: Sequence[Row]) -> Arrays:
         """Rows of prompts, padded on the left: `input_ids` and `attention_mask`, int32 `[rows * times, length]`.
 
-        The lines of a prompt lie next to each other.
+        The copies of a prompt lie next to each other.
         """
         prompts = [row["prompt_ids"] for row in rows]
         length = max(len(prompt) for prompt in prompts)
         ids = np.zeros((len(prompts), length), np.int32)
         mask = np.zeros_like(ids)
-        for line, prompt in enumerate(prompts):
-            ids[line, length - len(prompt) :] = prompt
-            mask[line, length - len(prompt) :] = 1
+        for row, prompt in enumerate(prompts):
+            ids[row, length - len(prompt) :] = prompt
+            mask[row, length - len(prompt) :] = 1
         return {"input_ids": np.repeat(ids, self.times, axis=0), "attention_mask": np.repeat(mask, self.times, axis=0)}
 
 

@@ -80,8 +80,8 @@ class RewardModel:
         numbers = arrays["rows"]["number"][0].astype(int)[: len(step_rows)]
         scores = np.asarray(self._scores(self._params, jax.device_put(arrays)))[0]
         rewards: list[float | None] = [None] * len(rows)
-        for place, number in enumerate(numbers):
-            rewards[number] = float(scores[place])
+        for index, number in enumerate(numbers):
+            rewards[number] = float(scores[index])
         return rewards
 
 

@@ -62,7 +62,7 @@ class Rollout:
     shown: Sequence[Sampled] = ()
 
     def with_arrays(self, **more: Any) -> Self:
-        """The same with further arrays of places."""
+        """The same with further arrays of positions."""
         return dataclasses.replace(self, arrays={**self.arrays, **more})
 
     def meta(self) -> dict[str, Any]:

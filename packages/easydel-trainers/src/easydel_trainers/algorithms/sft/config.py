@@ -79,7 +79,7 @@ class SFTConfig(TrainerConfig):
         if self.max_length is None:
             raise ConfigError("max_length", None, "a number of tokens where packing=True: it is the length of a pack")
         if self.length_buckets is not None:
-            raise ConfigError("length_buckets", self.length_buckets, "None where packing=True gives lines one length")
+            raise ConfigError("length_buckets", self.length_buckets, "None where packing=True gives bins one length")
         if self.packing_strategy == "wrapped" and self.packing_over_long not in (None, "split"):
             raise ConfigError(
                 "packing_over_long", self.packing_over_long, "None for 'wrapped', which cuts wherever a pack is full"
