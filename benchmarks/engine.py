@@ -75,7 +75,7 @@ def overhead(options: argparse.Namespace) -> dict[str, Any]:
         "bare step, ms": round(1e3 * statistics.median(bare), 2),
         "step of a run, ms": round(1e3 * statistics.median(whole), 2),
         "overhead, %": round(100 * (statistics.median(ratios) - 1), 2),
-        "overhead in each turn, %": [round(100 * (ratio - 1), 1) for ratio in ratios],
+        "overhead in each repetition, %": [round(100 * (ratio - 1), 1) for ratio in ratios],
     }
 
 
@@ -193,10 +193,10 @@ def packing(options: argparse.Namespace) -> dict[str, Any]:
         name: make(options, rows, settings(max_length=length, total_batch_size=batch, max_training_steps=steps, **kind))
         for name, kind in kinds.items()
     }
-    for turn in range(3):
+    for repetition in range(3):
         for name, trainer in trainers.items():
             output = trainer.train()
-            if turn:  # the first one compiles
+            if repetition:  # the first one compiles
                 speeds[name].append(output.metrics["train_tokens_per_second"])
             positions = sum(record.get("padded_tokens_per_second", 0) for record in output.history)
             fill[name] = sum(record.get("tokens_per_second", 0) for record in output.history) / positions

@@ -41,14 +41,14 @@ def token_quotas(shares: Sequence[int], credit: Sequence[Fraction], rows: int, u
         rows: Rows in the block; fewer are given only if a source runs out.
         upcoming: The lengths of the sources' next rows.
     """
-    turns = _Turns(shares, credit, upcoming)
+    credits = _Credits(shares, credit, upcoming)
     for _ in range(rows):
-        if not turns.take():
+        if not credits.take():
             break
-    return TokenQuotas(quotas=turns.quotas, credit=turns.credit(), exhausted=turns.exhausted)
+    return TokenQuotas(quotas=credits.quotas, credit=credits.credit(), exhausted=credits.exhausted)
 
 
-class _Turns:
+class _Credits:
     """Gives one row after the other; credits are whole numbers of 1/scale tokens."""
 
     def __init__(self, shares: Sequence[int], credit: Sequence[Fraction], upcoming: Upcoming) -> None:

@@ -91,7 +91,7 @@ class Attention(Mixer):
             raise ConfigError(
                 f"`num_kv_heads` is {self.num_kv_heads}; expected a divisor of num_heads={self.num_heads}."
             )
-        if self.rope is not None and self.rope.turned(self.head_dim) % 2:
+        if self.rope is not None and self.rope.rotary_dims(self.head_dim) % 2:
             raise ConfigError(f"`head_dim` is {self.head_dim}; expected even, for rope.")
         if self.window is not None and self.window < 1:
             raise ConfigError(f"`sliding_window` is {self.window}; expected at least 1, or None for no window.")

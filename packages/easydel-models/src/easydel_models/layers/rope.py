@@ -18,7 +18,7 @@ RopeKind = Literal["default", "linear", "llama3", "yarn", "longrope", "proportio
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RopeConfig:
-    """How fast each pair of dimensions turns, and how a longer context than the trained one is reached."""
+    """How fast each pair of dimensions rotates, and how a longer context than the trained one is reached."""
 
     theta: float = 10_000.0
     """Base of the geometric series of wavelengths."""
@@ -69,7 +69,7 @@ class RopeConfig:
                 f"got {self.low_freq_factor} and {self.high_freq_factor}."
             )
 
-    def turned(self, head_dim: int) -> int:
+    def rotary_dims(self, head_dim: int) -> int:
         """Returns how many of a head's dimensions the tables reach."""
         return head_dim if self.kind == "proportional" else int(head_dim * self.fraction)
 
@@ -84,7 +84,7 @@ class RopeTables(NamedTuple):
 def rope_frequencies(config: RopeConfig, head_dim: int, *, long: bool = False) -> np.ndarray:
     """Returns the [half] float32 angles, in radians per position, of one rope.
 
-    Pair i turns by ``theta ** (-2 i / dims)``, dims the dimensions that turn (``proportional``: the whole head).
+    Pair i rotates by ``theta ** (-2 i / dims)``, dims the dimensions that turn (``proportional``: the whole head).
     References: Su et al., RoFormer, 2021, https://arxiv.org/abs/2104.09864, eq. 15; Chen et al., Position
     Interpolation, 2023, https://arxiv.org/abs/2306.15595 (linear); Llama 3.1 model card and reference code (llama3);
     Peng et al., YaRN, 2023, https://arxiv.org/abs/2309.00071, eq. 23; Ding et al., LongRoPE, 2024,
@@ -95,7 +95,7 @@ def rope_frequencies(config: RopeConfig, head_dim: int, *, long: bool = False) -
         head_dim: Width of a head.
         long: ``longrope``: for documents longer than the original context.
     """
-    dims = config.turned(head_dim)
+    dims = config.rotary_dims(head_dim)
     frequencies = 1.0 / config.theta ** (np.arange(0, dims, 2, dtype=np.float32) / np.float32(dims))
     if config.kind == "linear":
         frequencies = frequencies / config.factor
@@ -146,28 +146,28 @@ def apply_rope(
     A pair is (i, i + half), or (2i, 2i + 1) where ``interleaved``. Computed in float32, returned in the dtype of ``x``.
     """
     half = cos.shape[-1]
-    turning, passing = x[..., : 2 * half].astype(jnp.float32), x[..., 2 * half :]
+    rotating, passing = x[..., : 2 * half].astype(jnp.float32), x[..., 2 * half :]
     cos, sin = cos[:, :, None, :], sin[:, :, None, :]
-    first, second = (turning[..., ::2], turning[..., 1::2]) if interleaved else jnp.split(turning, 2, axis=-1)
-    turned = (first * cos - second * sin, second * cos + first * sin)
-    side_by_side = jnp.stack(turned, axis=-1).reshape(turning.shape) if interleaved else jnp.concatenate(turned, -1)
+    first, second = (rotating[..., ::2], rotating[..., 1::2]) if interleaved else jnp.split(rotating, 2, axis=-1)
+    rotated = (first * cos - second * sin, second * cos + first * sin)
+    side_by_side = jnp.stack(rotated, axis=-1).reshape(rotating.shape) if interleaved else jnp.concatenate(rotated, -1)
     whole = side_by_side.astype(x.dtype)
     return jnp.concatenate((whole, passing), axis=-1) if passing.shape[-1] else whole
 
 
 def _llama3(frequencies: np.ndarray, config: RopeConfig) -> np.ndarray:
-    turns = config.original_max_positions * frequencies / (2 * math.pi)
-    blend = (turns - config.low_freq_factor) / (config.high_freq_factor - config.low_freq_factor)
+    rotations = config.original_max_positions * frequencies / (2 * math.pi)
+    blend = (rotations - config.low_freq_factor) / (config.high_freq_factor - config.low_freq_factor)
     blend = np.clip(blend, 0.0, 1.0)
     return (1 - blend) * frequencies / config.factor + blend * frequencies
 
 
 def _yarn(frequencies: np.ndarray, config: RopeConfig, dims: int) -> np.ndarray:
-    def pair_that_turns(times: float) -> float:
+    def pair_that_rotates(times: float) -> float:
         wavelength = config.original_max_positions / (times * 2 * math.pi)
         return dims * math.log(wavelength) / (2 * math.log(config.theta))
 
-    first, last = pair_that_turns(config.beta_fast), pair_that_turns(config.beta_slow)
+    first, last = pair_that_rotates(config.beta_fast), pair_that_rotates(config.beta_slow)
     if config.truncate:
         first, last = math.floor(first), math.ceil(last)
     first, last = max(first, 0), min(last, dims - 1)

@@ -78,11 +78,11 @@ class StepLayout:
             int32 arrays `[micro_batches, bins or parts, length]`: `input_ids`, `labels` (-100 = not trained,
             which every document's first token is) and `segment_ids` (0 = empty, 1… = document of the bin).
         """
-        groups = self._balanced(rows) if self.padding_free else self._one_per_bin(rows)
-        length = self._length(groups)
-        arrays = _blank(len(groups), length, self.pad_token_id)
-        for number, group in enumerate(groups):
-            _write_bin(arrays, number, group, pad_left=self.pad_left)
+        bins = self._balanced(rows) if self.padding_free else self._one_per_bin(rows)
+        length = self._length(bins)
+        arrays = _blank(len(bins), length, self.pad_token_id)
+        for number, held in enumerate(bins):
+            _write_bin(arrays, number, held, pad_left=self.pad_left)
         return {name: array.reshape(self.micro_batches, -1, length) for name, array in arrays.items()}
 
     def padded(self, rows: Sequence[Row]) -> Arrays:
@@ -94,18 +94,18 @@ class StepLayout:
         layout = replace(self, micro_batches=1, rows=len(rows), padding_free=False, parts=1)
         return without_segments(layout.arrange(rows))
 
-    def _length(self, groups: Sequence[Sequence[Row]]) -> int:
+    def _length(self, bins: Sequence[Sequence[Row]]) -> int:
         if self.pack_length is not None:
             full = self.pack_length * (-(-self.rows // self.parts) if self.padding_free else 1)
             return bucket_length(full, buckets=(full,), multiple_of=self.multiple_of)
-        longest = max(sum(len(row["input_ids"]) for row in group) for group in groups)
+        longest = max(sum(len(row["input_ids"]) for row in held) for held in bins)
         return bucket_length(longest, buckets=self.buckets, multiple_of=self.multiple_of)
 
     def _one_per_bin(self, rows: Sequence[Row]) -> list[list[Row]]:
         empty = -self.rows % self.parts
         bins = [[row] for row in rows] + [[]] * (self.micro_batches * self.rows - len(rows))
         starts = range(0, len(bins), self.rows)
-        return [group for start in starts for group in (*bins[start : start + self.rows], *([[]] * empty))]
+        return [held for start in starts for held in (*bins[start : start + self.rows], *([[]] * empty))]
 
     def _balanced(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Longest first into the emptiest bin: no bin is longer than 4/3 of the best possible."""
@@ -113,13 +113,13 @@ class StepLayout:
         if self.pack_length is not None:
             # Packs are all about full: equal numbers of them always fit, whatever their lengths.
             return [list(rows[number::count]) for number in range(count)]
-        groups: list[list[Row]] = [[] for _ in range(count)]
+        bins: list[list[Row]] = [[] for _ in range(count)]
         loads = [0] * count
         for row in sorted(rows, key=lambda row: -len(row["input_ids"])):
             emptiest = loads.index(min(loads))
-            groups[emptiest].append(row)
+            bins[emptiest].append(row)
             loads[emptiest] += len(row["input_ids"])
-        return groups
+        return bins
 
 
 def without_segments(arrays: Arrays) -> Arrays:
@@ -153,10 +153,10 @@ def _blank(bins: int, length: int, pad_token_id: int) -> Arrays:
     }
 
 
-def _write_bin(arrays: Arrays, number: int, group: Sequence[Row], *, pad_left: bool) -> None:
-    tokens = sum(len(row["input_ids"]) for row in group)
+def _write_bin(arrays: Arrays, number: int, rows: Sequence[Row], *, pad_left: bool) -> None:
+    tokens = sum(len(row["input_ids"]) for row in rows)
     start, before = arrays["input_ids"].shape[1] - tokens if pad_left else 0, 0
-    for row in group:
+    for row in rows:
         end = start + len(row["input_ids"])
         segments = np.asarray(row["segment_ids"]) if "segment_ids" in row else np.ones(end - start, np.int32)
         arrays["input_ids"][number, start:end] = row["input_ids"]

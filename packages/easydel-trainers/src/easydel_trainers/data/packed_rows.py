@@ -71,8 +71,8 @@ class PackedRows(CountingTransform):
         """
         if not rows:
             return []
-        groups = self._transform.transform_batch(rows)
-        ready = [(number, row) for number, group in enumerate(groups) for row in group]
+        outputs = self._transform.transform_batch(rows)
+        ready = [(number, row) for number, made in enumerate(outputs) for row in made]
         pack = PackTransform(**self._options)
         try:
             packs = pack.pack([_not_a_pack(index, row) for index, (_, row) in enumerate(ready)])

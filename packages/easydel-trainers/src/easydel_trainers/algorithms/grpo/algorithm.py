@@ -1,4 +1,4 @@
-"""StepRow-relative policy optimisation: completions of a prompt, each judged by the others."""
+"""Group-relative policy optimisation: completions of a prompt, each judged by the others."""
 
 from __future__ import annotations
 
