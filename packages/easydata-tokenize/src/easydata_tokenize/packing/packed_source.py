@@ -19,21 +19,21 @@ __all__ = ["PackedShardedSource"]
 
 @final
 class PackedShardedSource(TransformedShardedSource):
-    """A source of packed rows; the same as `source.transform(PackTransform(…))`.
+    """A source of packed rows: `source.transform(PackTransform(…))`, with a length where that can be known.
 
     `shuffle` and `shard` act on the rows below, by whole windows: each epoch packs other rows together, and any number
     of hosts together read the same packs in the same order.
 
-    Over a set of `open_saved`, whose lengths are known, `len()` and the place of each pack are found without reading.
+    Over a set of `open_saved`, whose lengths are known, `len()` and the window of each pack are found without reading.
 
     Args:
         source: Tokenized rows.
-        seq_length: Most tokens of a packed row.
-        strategy: `best_fit`, `first_fit`, `greedy` or `wrapped`.
-        over_long: What happens to rows of more than `seq_length` tokens.
-        window: Source rows that are packed together.
-        input_field: Column whose length counts.
-        report: Counter to use; None = a new one.
+        seq_length: As of `PackTransform`, like all that follow.
+        strategy: As there.
+        over_long: As there.
+        window: As there.
+        input_field: As there.
+        report: As there.
     """
 
     def __init__(

@@ -15,6 +15,7 @@ the number of hosts, and a position is that of a window and how many of its pack
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any, Literal, TypeAlias, final, get_args
 
 import numpy as np
@@ -139,14 +140,9 @@ class PackTransform(CountingTransform):
 
     def counting_in(self, report: DataReport) -> PackTransform:
         """Returns the same transform with another counter."""
-        return PackTransform(
-            self.seq_length,
-            self.strategy,
-            over_long=self.over_long,
-            window=self.window,
-            input_field=self.input_field,
-            report=report,
-        )
+        same = copy(self)
+        same.report = report
+        return same
 
     def _keeps(self, index: int, row: Row) -> bool:
         tokens = row.get(self.input_field)

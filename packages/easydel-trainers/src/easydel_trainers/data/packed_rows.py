@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
-from easydata_sources import CountingTransform
+from easydata_sources import CountingTransform, DataReport
 from easydata_sources.errors import RowError
 from easydata_tokenize import PackTransform
 from easydata_tokenize.packing.transform import OverLong
@@ -45,8 +45,7 @@ class PackedRows(CountingTransform):
         shuffle_seed: int | None = None,
     ):
         self._transform, self.report, self._shuffle_seed = transform, transform.report, shuffle_seed
-        self._options: dict[str, Any] = {"seq_length": seq_length, "strategy": strategy, "over_long": over_long}
-        self._window = PackTransform(**self._options).window
+        self._pack = PackTransform(seq_length, strategy, over_long=over_long)
 
     @property
     def row_transform(self) -> CountingTransform:
@@ -56,7 +55,7 @@ class PackedRows(CountingTransform):
     @property
     def batch_rows(self) -> int:
         """Source rows that are packed together."""
-        return self._window
+        return self._pack.window
 
     @property
     def mixes_rows(self) -> bool:
@@ -73,7 +72,7 @@ class PackedRows(CountingTransform):
             return []
         outputs = self._transform.transform_batch(rows)
         ready = [(number, row) for number, made in enumerate(outputs) for row in made]
-        pack = PackTransform(**self._options)
+        pack = self._pack.counting_in(DataReport())
         try:
             packs = pack.pack([_not_a_pack(index, row) for index, (_, row) in enumerate(ready)])
         except RowError as error:
