@@ -62,6 +62,40 @@ def test_what_does_not_fit_is_refused(words, message):
     assert str(raised.value).startswith(message)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A section of flags that several commands share."""
+
+    top_k: int = 0
+    """How many."""
+    seed: int = 0
+
+
+_WIDE = Drawing(top_k=40)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithSection:
+    """Draws."""
+
+    drawing: Annotated[Drawing, tyro.conf.arg(name="")] = _WIDE
+    raw: bool = False
+
+
+def test_flags_of_a_section_stand_beside_the_others_and_keep_the_commands_defaults(capsys):
+    def parsed(*words):
+        return parse_flags(WithSection, words, command="easydel draw")
+
+    assert parsed("--raw") == WithSection(raw=True)
+    assert parsed("--seed", "3") == WithSection(drawing=Drawing(top_k=40, seed=3))
+    assert parsed("--top_k", "2", "--raw", "--seed=3") == WithSection(drawing=Drawing(top_k=2, seed=3), raw=True)
+    with pytest.raises(CommandError, match="--drawing: there is no such flag"):
+        parsed("--drawing", "3")
+    with pytest.raises(SystemExit):
+        parsed("--help")
+    assert "--top_k INT  How many. (default: 40)" in capsys.readouterr().out
+
+
 def test_one_word_too_many_is_refused():
     @dataclass(frozen=True, kw_only=True)
     class One:

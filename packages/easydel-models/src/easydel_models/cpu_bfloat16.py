@@ -97,6 +97,18 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(next(listed, "").split())
 
 
+def bfloat16_advice() -> str:
+    """Returns in words what bfloat16 gains on this machine; on a CPU by a measurement of a moment."""
+    if jax.default_backend() != "cpu":
+        return "the default compute type of this accelerator"
+    speed, reason = bfloat16_speed(), why_not()
+    measured = f"products take {1 / speed:.2f} times as long as in float32 (measured just now)"
+    if reason is not None:
+        return f"{measured}: {reason}, and dtype=bfloat16 is computed in float32"
+    advice = "dtype=bfloat16 makes runs faster" if speed > 1.1 else "dtype=bfloat16 gains little"
+    return f"{measured}: {advice}"
+
+
 def bfloat16_speed() -> float:
     """Returns how many times as fast this machine multiplies bfloat16 numbers as float32 ones: a measurement of about
     half a second, compilation included.

@@ -1,33 +1,32 @@
-"""Answers of a model: from text or messages to text, whole or as they come."""
+"""A model to use rather than to train: loaded by any of its names, and its answers, whole or as they come."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, final
 
 from easydel.cli.output.errors import CommandError
 
 _FIRST, _NEXT = 8, 16  # tokens shown at a time: the first ones sooner
 
 
+@final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
-    """How an answer is drawn.
+    """How answers are drawn."""
 
-    Attributes:
-        max_new_tokens: most tokens of an answer.
-        temperature: 0 = always the likeliest token.
-        top_k: draw from the k likeliest; 0 = all.
-        top_p: draw from the fewest that have this share together; 1 = all.
-        seed: of the draws.
-    """
-
-    max_new_tokens: int
-    temperature: float
-    top_k: int
-    top_p: float
-    seed: int
+    max_new_tokens: int = 256
+    """Most tokens of an answer."""
+    temperature: float = 0.0
+    """0 = always the likeliest token; above, answers are drawn."""
+    top_k: int = 0
+    """Draw from the k likeliest tokens; 0 = all."""
+    top_p: float = 1.0
+    """Draw from the fewest likeliest tokens that have this share together; 1 = all."""
+    seed: int = 0
+    """Of the draws."""
 
     def options(self, *, tokens: int, seed: int) -> dict[str, Any]:
         """What `model.generate` is given for so many tokens."""
@@ -35,6 +34,27 @@ class Sampling:
         if self.temperature > 0:
             drawn = {"do_sample": True, "temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
         return {**drawn, "max_new_tokens": tokens, "seed": seed}
+
+
+def load_language_model(name: str, *, adapter: str | None, tokenizer: str | None) -> tuple[Any, Any]:
+    """A causal language model and its tokenizer.
+
+    Args:
+        name: folder, Hub id, .gguf file, or `package://PACKAGE/FILE`.
+        adapter: folder of PEFT adapters to put on it; `None` = none.
+        tokenizer: where the tokenizer is; `None` = with the model.
+
+    Raises:
+        CommandError: if it is the folder of a run. What is raised for models and tokenizers is passed on.
+    """
+    from easydata_tokenize import load_tokenizer
+    from easydel_models import AutoEasyDeLModelForCausalLM
+    from easydel_models.adapters.peft_files import load_adapter
+
+    _refuse_run(Path(name))
+    loaded = load_tokenizer(tokenizer or name)
+    model = AutoEasyDeLModelForCausalLM.from_pretrained(name)
+    return (model if adapter is None else load_adapter(adapter, model)), loaded
 
 
 def prompt_ids(tokenizer: Any, prompt: str | Sequence[Mapping[str, str]], *, raw: bool = False) -> list[int]:
@@ -102,3 +122,17 @@ def streamed(model: Any, tokenizer: Any, prompt: list[int], sampling: Sampling) 
 
 def _stop_tokens(model: Any, tokenizer: Any) -> list[int]:
     return sorted({*model.config.eos_token_ids, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])})
+
+
+def _refuse_run(folder: Path) -> None:
+    """Raise for the folder of a run, which holds a model in a folder of its own, or checkpoints."""
+    from easydel.cli.training.config_yaml import RUN_FILE
+
+    if not (folder / RUN_FILE).is_file() or (folder / "config.json").is_file():
+        return
+    if (folder / "model" / "config.json").is_file():
+        raise CommandError(f"{folder} is the folder of a run. Its model is {folder / 'model'}.")
+    raise CommandError(
+        f"{folder} is the folder of a run that has not ended. `easydel export {folder} FOLDER` makes a model of its "
+        "newest checkpoint."
+    )

@@ -11,10 +11,12 @@ import tyro
 from easydata_sources.safe_text import printable
 from rich.text import Text
 
+from easydel.cli.generation import Sampling, load_language_model, prompt_ids, streamed
 from easydel.cli.output.console import harmless_console
 from easydel.cli.output.errors import EXIT_OK
 from easydel.cli.settings.command_line import parse_flags
 
+_SAMPLING = Sampling(max_new_tokens=512, temperature=0.7, top_p=0.95)
 _WORDS = """\
 /reset         forget the conversation
 /undo          forget the last question and its answer
@@ -38,41 +40,21 @@ class ChatFlags:
     """Folder of PEFT adapters to put on the model."""
     tokenizer: str | None = None
     """Folder, Hub id or .gguf file of the tokenizer. None = the model's own."""
-    max_new_tokens: int = 512
-    """Most tokens of an answer."""
-    temperature: float = 0.7
-    """0 = always the likeliest token; above, answers are drawn."""
-    top_k: int = 0
-    """Draw from the k likeliest tokens; 0 = all."""
-    top_p: float = 0.95
-    """Draw from the fewest likeliest tokens that have this share together; 1 = all."""
-    seed: int = 0
-    """Of the draws."""
+    sampling: Annotated[Sampling, tyro.conf.arg(name="")] = _SAMPLING
 
 
 def run(words: Sequence[str], command: str) -> int:
     """Carry out one command line; returns the exit code."""
     flags = parse_flags(ChatFlags, words, command=f"easydel {command}")
-
-    from easydel.cli.generation import Sampling
-    from easydel.cli.model_loading import load_language_model
-
     model, tokenizer = load_language_model(flags.model, adapter=flags.adapter, tokenizer=flags.tokenizer)
-    sampling = Sampling(
-        max_new_tokens=flags.max_new_tokens,
-        temperature=flags.temperature,
-        top_k=flags.top_k,
-        top_p=flags.top_p if flags.temperature > 0 else 1.0,
-        seed=flags.seed,
-    )
-    _Conversation(model, tokenizer, sampling, flags.system).hold()
+    _Conversation(model, tokenizer, flags.sampling, flags.system).hold()
     return EXIT_OK
 
 
 class _Conversation:
     """Turns so far, and the next ones."""
 
-    def __init__(self, model: Any, tokenizer: Any, sampling: Any, system: str | None):
+    def __init__(self, model: Any, tokenizer: Any, sampling: Sampling, system: str | None):
         self._model, self._tokenizer, self._sampling = model, tokenizer, sampling
         self._system = system
         self._turns: list[dict[str, str]] = []
@@ -115,8 +97,6 @@ class _Conversation:
         return True
 
     def _answer(self, line: str) -> None:
-        from easydel.cli.generation import prompt_ids, streamed
-
         before = [] if self._system is None else [{"role": "system", "content": self._system}]
         asked = [*self._turns, {"role": "user", "content": line}]
         prompt = prompt_ids(self._tokenizer, [*before, *asked])

@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import final
 
-from easydel.cli.output.bfloat16 import bfloat16_here
 from easydel.cli.output.errors import EXIT_GOAL_MISSED, EXIT_OK, OUR_PACKAGES
 from easydel.cli.settings.command_line import parse_flags
 
@@ -76,6 +75,7 @@ def run(words: Sequence[str], command: str) -> int:
 def examined() -> Health:
     """Look at this installation and this machine."""
     import jax
+    from easydel_models.cpu_bfloat16 import bfloat16_advice
 
     test = _self_test()
     return Health(
@@ -83,7 +83,7 @@ def examined() -> Health:
         platform=platform.platform(),
         packages=_versions(sorted(name.replace("_", "-") for name in OUR_PACKAGES)),
         libraries=_versions(_LIBRARIES),
-        bfloat16=bfloat16_here(),
+        bfloat16=bfloat16_advice(),
         devices=[f"{device.platform}: {device.device_kind}" for device in jax.devices()],
         extras={name: find_spec(module) is not None for name, (module, _) in _EXTRAS.items()},
         self_test=test,

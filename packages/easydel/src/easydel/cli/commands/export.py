@@ -57,17 +57,19 @@ def run(words: Sequence[str], command: str) -> int:
 
 
 def _export_model(flags: ExportFlags) -> tuple[None, int]:
+    from easydel_models.parameters import count_parameters, split_params
     from easydel_trainers.model.export import save_with_tokenizer
 
-    from easydel.cli.model_loading import load_language_model, size_of
+    from easydel.cli.generation import load_language_model
 
     model, tokenizer = load_language_model(flags.source, adapter=flags.adapter, tokenizer=flags.tokenizer)
     save_with_tokenizer(flags.output, model, tokenizer)
-    return None, size_of(model)
+    return None, count_parameters(split_params(model)[1])
 
 
 def _export_run(flags: ExportFlags) -> tuple[int, int]:
-    from easydel.cli.model_loading import size_of
+    from easydel_models.parameters import count_parameters, split_params
+
     from easydel.cli.training.config_yaml import config_of_run
     from easydel.cli.training.configs import TRAINING_COMMANDS
     from easydel.cli.training.trainer import tokenizer_of
@@ -84,4 +86,4 @@ def _export_run(flags: ExportFlags) -> tuple[int, int]:
         trainer.save_adapter(flags.output)
     else:
         trainer.save_pretrained(flags.output)
-    return step, size_of(trainer.model)
+    return step, count_parameters(split_params(trainer.model)[1])

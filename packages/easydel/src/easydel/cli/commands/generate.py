@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, final
 
 import tyro
 from easydata_sources.safe_text import printable
 
+from easydel.cli.generation import Sampling, generated, load_language_model, prompt_ids
+from easydel.cli.output.console import print_json
 from easydel.cli.output.errors import EXIT_OK, CommandError
 from easydel.cli.settings.command_line import parse_flags
 
@@ -38,16 +40,7 @@ class GenerateFlags:
     """Folder of PEFT adapters to put on the model."""
     tokenizer: str | None = None
     """Folder, Hub id or .gguf file of the tokenizer. None = the model's own."""
-    max_new_tokens: int = 256
-    """Most tokens of an answer."""
-    temperature: float = 0.0
-    """0 = always the likeliest token; above, answers are drawn."""
-    top_k: int = 0
-    """Draw from the k likeliest tokens; 0 = all."""
-    top_p: float = 1.0
-    """Draw from the fewest likeliest tokens that have this share together; 1 = all."""
-    seed: int = 0
-    """Of the draws."""
+    sampling: Annotated[Sampling, tyro.conf.arg(name="")] = field(default_factory=Sampling)
     json: bool = False
     """Print {"prompt", "text", "tokens", "finish_reason"} of each answer as a line of JSON."""
 
@@ -57,21 +50,11 @@ def run(words: Sequence[str], command: str) -> int:
     flags = parse_flags(GenerateFlags, words, command=f"easydel {command}")
     prompts = _prompts(flags)
 
-    from easydel.cli.generation import Sampling, generated, prompt_ids
-    from easydel.cli.model_loading import load_language_model
-    from easydel.cli.output.console import print_json
-
     model, tokenizer = load_language_model(flags.model, adapter=flags.adapter, tokenizer=flags.tokenizer)
-    sampling = Sampling(
-        max_new_tokens=flags.max_new_tokens,
-        temperature=flags.temperature,
-        top_k=flags.top_k,
-        top_p=flags.top_p,
-        seed=flags.seed,
-    )
     before = [] if flags.system is None else [{"role": "system", "content": flags.system}]
     asked = [[*before, {"role": "user", "content": prompt}] if before else prompt for prompt in prompts]
-    result = generated(model, tokenizer, [prompt_ids(tokenizer, each, raw=flags.raw) for each in asked], sampling)
+    prompt_tokens = [prompt_ids(tokenizer, each, raw=flags.raw) for each in asked]
+    result = generated(model, tokenizer, prompt_tokens, flags.sampling)
     for prompt, ids, reason in zip(prompts, result.token_ids, result.finish_reasons, strict=True):
         text = tokenizer.decode(ids, skip_special_tokens=True)
         if flags.json:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import difflib
 import typing
-from collections.abc import Collection, Iterator
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import MISSING, fields, is_dataclass, replace
+from functools import partial
 from typing import Any, TypeVar, final
 
 from easydel_trainers.trl.names import name_here, reason_to_refuse
@@ -72,14 +73,15 @@ class _Builder:
     def __init__(self, root: type):
         self._root = root
 
-    def build(self, kind: Any, settings: Setting, path: tuple[str, ...]) -> Any:
-        """A dataclass from a section."""
+    def build(self, kind: Any, settings: Setting, path: tuple[str, ...], base: Any = None) -> Any:
+        """A dataclass from a section; what the section leaves out is as in `base`, if there is one."""
         if not isinstance(settings.value, dict):  # an item of a list of sections
             raise CommandError(
                 f"{settings.where}: `{'.'.join(path)}` is {found(settings)}; expected a section of further keys, "
                 f"for example `{'.'.join((*path, fields(kind)[0].name))}`."
             )
         annotations = typing.get_type_hints(kind)
+        defaults = {field.name: field.default for field in fields(kind)}
         values: dict[str, Any] = {}
         for key, child in settings.value.items():
             here = (*path, key)
@@ -87,17 +89,18 @@ class _Builder:
                 dotted = ".".join(here)
                 hint = hint_for(dotted, sorted(name for name, _ in dotted_types(self._root)))
                 raise CommandError(f"{child.where}: there is no key `{dotted}`.{hint}")
-            values[key] = self._value(annotations[key], child, here)
+            values[key] = self._value(annotations[key], child, here, defaults[key])
         for field in fields(kind):
-            if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
+            required = base is None and field.default is MISSING and field.default_factory is MISSING
+            if required and field.name not in values:
                 dotted = ".".join((*path, field.name))
                 raise CommandError(f"{settings.where}: the key `{dotted}` is required and missing.")
-        return _constructed(kind, values, settings, path)
+        return _constructed(kind if base is None else partial(replace, base), values, settings, path)
 
-    def _value(self, annotation: Any, setting: Setting, path: tuple[str, ...]) -> Any:
+    def _value(self, annotation: Any, setting: Setting, path: tuple[str, ...], default: Any) -> Any:
         section = section_of(annotation)
         if section is not None and isinstance(setting.value, dict):
-            return self.build(section, setting, path)
+            return self.build(section, setting, path, default if isinstance(default, section) else None)
         if isinstance(setting.value, list) and typing.get_origin(annotation) is tuple:
             item = typing.get_args(annotation)[0]
             if is_dataclass(item):
@@ -119,11 +122,11 @@ def section_of(annotation: Any) -> Any:
     return next((kind for kind in kinds_of(annotation) if is_dataclass(kind) and isinstance(kind, type)), None)
 
 
-def _constructed(kind: Any, values: dict[str, Any], settings: Setting, path: tuple[str, ...]) -> Any:
+def _constructed(make: Callable[..., Any], values: dict[str, Any], settings: Setting, path: tuple[str, ...]) -> Any:
     from easydel_trainers.errors import ConfigError
 
     try:
-        return kind(**values)
+        return make(**values)
     except ConfigError as error:
         dotted = ".".join((*path, error.field))
         where = settings.value.get(error.field, settings).where

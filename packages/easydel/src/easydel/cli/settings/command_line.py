@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from easydel.cli.output.errors import CommandError
-from easydel.cli.settings.build import build_config, dotted_types, hint_for
+from easydel.cli.settings.build import build_config, dotted_types, hint_for, section_of
 from easydel.cli.settings.conversion import is_switch, is_yes_or_no, takes_many
 from easydel.cli.settings.help import print_help
 from easydel.cli.settings.tree import Setting, Words, read_settings, with_flags, with_overrides
@@ -45,7 +45,8 @@ def parse_flags(kind: type[Flags], words: Sequence[str], *, command: str) -> Fla
 
     Args:
         kind: a dataclass; its docstring is the head of `--help`, those of its fields are the lines of it. A field
-            marked as `tyro.conf.Positional` is a plain word, or several.
+            marked as `tyro.conf.Positional` is a plain word, or several; flags in a section of their own, marked as
+            `tyro.conf.arg(name="")`, are written as if they stood beside it.
         words: what was written behind the command's name.
         command: the command as typed.
 
@@ -55,8 +56,11 @@ def parse_flags(kind: type[Flags], words: Sequence[str], *, command: str) -> Fla
     """
     if _asks_for_help(words):
         print_help(kind, command=command)
-    plain, flags = _split(words, _types_of_flags(kind))
-    return build_config(kind, Setting(_placed(kind, plain, command) | flags, command))
+    types = {name: annotation for name, annotation in _types_of_flags(kind).items() if section_of(annotation) is None}
+    dotted = {name.rpartition(".")[2]: name for name in types}
+    plain, flags = _split(words, {flag: types[name] for flag, name in dotted.items()})
+    placed = Setting(_placed(kind, plain, command), command)
+    return build_config(kind, with_flags(placed, {dotted[flag]: setting for flag, setting in flags.items()}))
 
 
 def parse_run(

@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
+from easydel_models.cpu_bfloat16 import bfloat16_advice
+from easydel_models.parameters import count_parameters, split_params
 from easydel_trainers import Callback
 from rich.table import Table
 from rich.text import Text
 
-from easydel.cli.model_loading import size_of
-from easydel.cli.output.bfloat16 import bfloat16_here
 from easydel.cli.output.console import harmless_console, print_json
 from easydel.cli.training.configs import TRAINING_COMMANDS, Run
 from easydel.cli.training.trainer import build_trainer
@@ -118,8 +118,8 @@ def dry_run(config: Run) -> DryRun:
         expected = total * seconds + output.metrics["compile_seconds"]
     computed_in = str(trainer.model.compute_dtype)
     return DryRun(
-        dtype=f"{computed_in}; bfloat16: {bfloat16_here()}" if computed_in == "float32" else computed_in,
-        parameters=size_of(trainer.model),
+        dtype=f"{computed_in}; bfloat16: {bfloat16_advice()}" if computed_in == "float32" else computed_in,
+        parameters=count_parameters(split_params(trainer.model)[1]),
         trained_parameters=_trained_size(trainer),
         rows=trainer.data.rows,
         rows_per_step=config.training.total_batch_size,
