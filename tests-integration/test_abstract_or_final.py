@@ -25,7 +25,7 @@ NOT_ABSTRACT = {
     "easydel_trainers.run.callbacks.Callback": "users override what they want to be told",
     "easydel_transforms.pairs._PairTransform": "one behaviour under the names of three trainers",
     "easydel_transforms.unpaired._UnpairedTransform": "one behaviour under the names of two trainers",
-    "easydata_sources.combined.single_shard.SingleShardSource": "one shard of rows, whatever they come from",
+    "easydata_sources.source.SingleShardSource": "one shard of rows, whatever they come from",
     "easydata_sources.combined.transformed.TransformedShardedSource": "packed rows know their number beforehand",
     "easydata_sources.transforms.transform.ChainedTransform": "a chain of columns' transforms also takes batches",
 }

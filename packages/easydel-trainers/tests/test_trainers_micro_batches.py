@@ -8,8 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 from easydel_trainers import ConfigError, SFTConfig, SFTTrainer
-from easydel_trainers.data.layout import StepLayout
-from easydel_trainers.data.micro_batches import arrange_by_budget
+from easydel_trainers.data.layout import StepLayout, arrange_by_budget
 from easydel_trainers.step_source import StepStart
 
 

@@ -178,7 +178,7 @@ def test_a_diverging_run_stops_and_says_where(tiny_model, tokenizer, text_rows):
 FIELDS_SEEN_ELSEWHERE = {
     # field: where its effect is tested
     "save_directory", "save_steps", "save_total_limit", "resume",  # test_trainers_resume
-    "save_minutes", "save_epochs",  # test_trainers_save_moments
+    "save_minutes", "save_epochs",  # test_trainers_save_schedule
     "evaluation_steps", "eval_batch_size", "log_steps", "progress_bar", "gradient_accumulation_steps",
     "gradient_checkpointing", "padding_free", "param_dtype", "dtype",
     "on_save_error",  # test_trainers_faults

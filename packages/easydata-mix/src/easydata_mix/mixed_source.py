@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from easydata_sources import RowStream, ShardedDataSource, State
 from easydata_sources.bad_rows.bad_row import Care
-from easydata_sources.combined.single_shard import SingleShardSource
+from easydata_sources.source import SingleShardSource
 from easydata_sources.types import Identity
 
 from easydata_mix.errors import MixtureError

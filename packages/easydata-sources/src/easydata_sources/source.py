@@ -268,6 +268,29 @@ class ShardedDataSource(ABC):
         return HostShardedSource(self, index=index, count=count, window=window, shrinks=True)
 
 
+class SingleShardSource(ShardedDataSource):
+    """A source that is defined by `rows(state)`, seen as one shard: base of those whose order crosses shards."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def shard_names(self) -> Sequence[str]:
+        return (self._name,)
+
+    def get_shard_info(self, name: str) -> ShardInfo | None:
+        return ShardInfo(shard_id=shard_index(self, name), shard_name=name)
+
+    def open_shard(self, name: str) -> Iterator[Row]:
+        return self.open_shard_at_row(name, 0)
+
+    def open_shard_at_row(self, name: str, row: int) -> Iterator[Row]:
+        shard_index(self, name)
+        stream = self.rows()
+        stream.skip(row)
+        return stream
+
+
 def shard_index(source: ShardedDataSource, name: str) -> int:
     """Returns the index of a shard name, or raise an error that lists the names."""
     try:

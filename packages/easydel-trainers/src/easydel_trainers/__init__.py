@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from easydel_trainers.algorithms.dpo.loss import dpo_losses as dpo_losses
     from easydel_trainers.algorithms.dpo.trainer import DPOTrainer as DPOTrainer
     from easydel_trainers.algorithms.grpo.config import GRPOConfig as GRPOConfig
-    from easydel_trainers.algorithms.grpo.errors import RewardError as RewardError
     from easydel_trainers.algorithms.grpo.loss import grpo_loss as grpo_loss
     from easydel_trainers.algorithms.grpo.trainer import GRPOTrainer as GRPOTrainer
     from easydel_trainers.algorithms.kto.config import KTOConfig as KTOConfig
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from easydel_trainers.errors import ConfigError as ConfigError
     from easydel_trainers.errors import DivergedError as DivergedError
     from easydel_trainers.errors import ProcessLostError as ProcessLostError
+    from easydel_trainers.errors import RewardError as RewardError
     from easydel_trainers.errors import TrainerError as TrainerError
     from easydel_trainers.processes import join_processes as join_processes
     from easydel_trainers.run.callbacks import Callback as Callback

@@ -46,3 +46,15 @@ class ProcessLostError(TrainerError, RuntimeError):
 
 class DivergedError(TrainerError, ArithmeticError):
     """The loss or the gradient is no longer a finite number."""
+
+
+class RewardError(TrainerError):
+    """A reward function raised, took too long, or returned what is no reward.
+
+    Attributes:
+        row: number of the completion in its rollout; `None` = no single one is to blame.
+    """
+
+    def __init__(self, message: str, *, row: int | None = None):
+        super().__init__(message)
+        self.row = row

@@ -1,10 +1,11 @@
-"""The reasons under which transforms count rows in a data report: what each means, and what can be done."""
+"""The reasons under which transforms count rows in a data report: what each means, what can be done, an example."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["NOT_RENDERED", "REASONS", "is_reason", "meaning"]
+__all__ = ["NOT_RENDERED", "REASONS", "excerpt", "is_reason", "meaning"]
 
 NOT_RENDERED = "not_rendered"
 """Counted as `not_rendered/KIND`: the kind is `reasoning`, `tool_call`, `tool_result`, `tools`, a role, or the type of
@@ -44,3 +45,9 @@ def meaning(reason: str) -> str:
         what = kind.replace("_", " ")
         return f"The chat template does not print all of it: {what}. drop_unrendered says that nobody misses it."
     return REASONS.get(reason, reason.replace("_", " ").capitalize() + ".")
+
+
+def excerpt(row: Mapping[str, Any]) -> str:
+    """Returns the example of a row that a data report keeps for a reason: at most 200 letters of it."""
+    text = str(row)
+    return text if len(text) <= 200 else text[:199] + "…"

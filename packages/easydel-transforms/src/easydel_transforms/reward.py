@@ -12,10 +12,10 @@ from easydata_sources.transforms.transform import CountingTransform
 from easydata_tokenize import ChatTokenizer, located
 
 from easydel_transforms.answers import AnswerEncoder, EncodedAnswers
-from easydel_transforms.excerpts import excerpt
 from easydel_transforms.labels import TokenView
 from easydel_transforms.lengths import LengthBudgets
 from easydel_transforms.preference_rows import read_pair
+from easydel_transforms.reasons import excerpt
 
 __all__ = ["RewardPreprocessTransform"]
 

@@ -34,7 +34,6 @@ from easydata_tokenize import (
 )
 from numpy.typing import NDArray
 
-from easydel_transforms.excerpts import excerpt
 from easydel_transforms.labels import (
     IGNORE_INDEX,
     TokenView,
@@ -42,6 +41,7 @@ from easydel_transforms.labels import (
     labels_of_tokens,
     trains_nothing,
 )
+from easydel_transforms.reasons import excerpt
 
 __all__ = ["SFTPreprocessTransform"]
 

@@ -19,10 +19,10 @@ from easydata_sources.report import DataReport
 from easydata_tokenize import located
 
 from easydel_transforms.answers import EncodedAnswers
-from easydel_transforms.excerpts import excerpt
 from easydel_transforms.labels import TokenView
 from easydel_transforms.preference_rows import PromptAndAnswers, read_unpaired
 from easydel_transforms.preference_transform import PreferenceTransform, Row
+from easydel_transforms.reasons import excerpt
 
 __all__ = ["BCOPreprocessTransform", "KTOPreprocessTransform"]
 

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, final
 
 from easydata_sources.combined.guarded import GuardedSource
 from easydata_sources.combined.limit import LimitedShardedSource
-from easydata_sources.combined.single_shard import SingleShardSource
 from easydata_sources.combined.wrapping import WrappingSource
 from easydata_sources.errors import DataError
-from easydata_sources.source import ShardedDataSource
+from easydata_sources.source import ShardedDataSource, SingleShardSource
 from easydata_sources.streams import RowStream, beyond_the_end
 from easydata_sources.types import Identity, Origin, Row, Rows, State
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, final
 
 from fsspec import AbstractFileSystem
 
-from easydata_sources.combined.single_shard import SingleShardSource
 from easydata_sources.errors import DataError, DataFormatError
 from easydata_sources.hf.map_style import with_structs
 from easydata_sources.hf.order import StreamOrder, stream_order
 from easydata_sources.identity import UNIDENTIFIED, rows_digest
 from easydata_sources.shuffling.permutation import mix_key
+from easydata_sources.source import SingleShardSource
 from easydata_sources.streams import RowStream, beyond_the_end
 from easydata_sources.types import Identity, Origin, Row, State
 

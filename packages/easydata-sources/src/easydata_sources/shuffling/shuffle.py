@@ -20,13 +20,12 @@ from functools import cached_property
 from itertools import accumulate
 from typing import final
 
-from easydata_sources.combined.single_shard import SingleShardSource
 from easydata_sources.combined.wrapping import WrappingSource
 from easydata_sources.errors import DataError
 from easydata_sources.rows import concat_rows, take_rows
 from easydata_sources.shuffling.access import RowAccess
 from easydata_sources.shuffling.permutation import mix_key, permute
-from easydata_sources.source import ShardedDataSource
+from easydata_sources.source import ShardedDataSource, SingleShardSource
 from easydata_sources.streams import Chunk, ChunkReader, ChunkStream, RowStream
 from easydata_sources.types import Identity, Origin, State
 

@@ -16,7 +16,8 @@ Left out on purpose: rows are never split or dropped here, and which rows form a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -120,6 +121,30 @@ class StepLayout:
             bins[emptiest].append(row)
             loads[emptiest] += len(row["input_ids"])
         return bins
+
+
+def arrange_by_budget(
+    rows: Sequence[Row], make_layout: Callable[[int, int], Layout], *, rows_per_step: int, budget: int
+) -> Arrays:
+    """Arrange a step's rows into the fewest micro-batches, a power of two of them, that fit a budget.
+
+    Powers of two, so that a run compiles few shapes. A row that alone exceeds the budget is a micro-batch of its
+    own.
+
+    Args:
+        rows: one step's.
+        make_layout: from rows per micro-batch and number of micro-batches.
+        rows_per_step: the step's full number of rows, which `rows` of the last step may fall short of.
+        budget: positions of one micro-batch, empty ones included.
+    """
+    micro_batches = 1
+    while True:
+        layout = make_layout(math.ceil(rows_per_step / micro_batches), micro_batches)
+        arrays = layout.arrange(rows)
+        size = arrays["input_ids"].size // micro_batches
+        if size <= budget or micro_batches >= rows_per_step:
+            return arrays
+        micro_batches = min(2 * micro_batches, rows_per_step)
 
 
 def without_segments(arrays: Arrays) -> Arrays:

@@ -23,8 +23,7 @@ from easydel_trainers.config import TrainerConfig
 from easydel_trainers.data.batch_rules import BatchRules, RowUse
 from easydel_trainers.data.epochs import EpochRows, NoRowsError, rows_in_all
 from easydel_trainers.data.explained import Explains, explained
-from easydel_trainers.data.layout import Arrays, Layout, Row
-from easydel_trainers.data.micro_batches import arrange_by_budget
+from easydel_trainers.data.layout import Arrays, Layout, Row, arrange_by_budget
 from easydel_trainers.data.row_counts import count_trained, source_rows_per_step
 from easydel_trainers.data.row_exchange import RowExchange
 from easydel_trainers.data.tokenizer_of_rows import refuse_other_tokenizer

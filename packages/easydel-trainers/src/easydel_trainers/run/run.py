@@ -11,7 +11,7 @@ from typing import final
 
 from easydel_trainers.checkpoints.checkpointer import installed_versions
 from easydel_trainers.checkpoints.run_checkpoints import RunCheckpoints, open_checkpoints
-from easydel_trainers.checkpoints.save_moments import SaveMoments
+from easydel_trainers.checkpoints.save_schedule import SaveSchedule
 from easydel_trainers.config import TrainerConfig, shown_fields
 from easydel_trainers.data.prefetch import Prefetched
 from easydel_trainers.data.row_exchange import open_exchange
@@ -90,7 +90,7 @@ class Run:
             total=training.data.total_steps,
             resources=resources,
         )
-        self._moments = SaveMoments(self._config)
+        self._save_schedule = SaveSchedule(self._config)
         self._watch = LossWatch(self._config.loss_spike_factor, training.data.describe_batch)
         self._profile = _profile(self._config, resources)
         self._loop = self._make_loop()
@@ -118,7 +118,7 @@ class Run:
                     self._preview()
                 if _is_due(state.step, config.evaluation_steps):
                     self._evaluate()
-                if self._moments.is_due(state.step, prepared) and not loop.is_ending:
+                if self._save_schedule.is_due(state.step, prepared) and not loop.is_ending:
                     self.save()  # at the end behind the last evaluation, whose result belongs into it
                 if self._signals.asked_to_stop(state.step):
                     loop.stop()
@@ -144,7 +144,7 @@ class Run:
             return
         self._loop.settle()
         self.recorder.writing(self.checkpoints.save)
-        self._moments.saved()
+        self._save_schedule.saved()
         self._loop.resume_clock()
 
     def give_back(self) -> None:

@@ -21,9 +21,8 @@ from typing import Any, final
 import numpy as np
 from jaxtyping import Float
 
-from easydel_trainers.algorithms.grpo.errors import RewardError
 from easydel_trainers.algorithms.grpo.reward_threads import CallThread, CoroutineLoop, GaveUpError
-from easydel_trainers.errors import ConfigError
+from easydel_trainers.errors import ConfigError, RewardError
 
 RewardFunction = Callable[..., Any]
 

@@ -13,7 +13,6 @@ from easydel_models.generation.engine import GenerationEngine
 from easydel_models.generation.model_engine import ModelEngine
 
 from easydel_trainers.algorithms.grpo.config import GRPOConfig
-from easydel_trainers.algorithms.grpo.errors import RewardError
 from easydel_trainers.algorithms.grpo.objective import make_logps_step, objective_metrics
 from easydel_trainers.algorithms.grpo.prompts import PromptReader, Prompts
 from easydel_trainers.algorithms.grpo.rewards import RewardFunctions
@@ -22,6 +21,7 @@ from easydel_trainers.algorithms.grpo.rollout_maker import RolloutMaker, Sampler
 from easydel_trainers.algorithms.grpo.rollout_steps import Kept, RolloutSteps
 from easydel_trainers.data.steps import PreparedStep
 from easydel_trainers.data.training_data import TrainingData
+from easydel_trainers.errors import RewardError
 from easydel_trainers.reference.following import Following
 from easydel_trainers.reference.model import ReferenceModel
 from easydel_trainers.run.callbacks import Callback

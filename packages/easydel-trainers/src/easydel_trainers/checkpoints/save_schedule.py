@@ -14,7 +14,7 @@ from easydel_trainers.data.steps import PreparedStep
 
 
 @final
-class SaveMoments:
+class SaveSchedule:
     """Asked behind every step.
 
     Args:
