@@ -99,15 +99,13 @@ def take_rows(rows: Rows, indices: Sequence[int] | NDArray[np.integer]) -> Rows:
 
 
 def concat_rows(runs: Sequence[Rows]) -> Rows:
-    """Join runs, every row as it was: columns stay columns where all runs have the same ones, else rows become dicts.
-
-    Columns of unlike runs cannot be joined: a key that a row lacks would become a null, and a whole number a float.
-    """
+    """Returns runs joined, every row as it was: as columns where all runs have the same ones, else as dicts."""
     if len(runs) == 1:
         return runs[0]
     batches = [run for run in runs if not isinstance(run, list)]
     if len(batches) == len(runs) and all(batch.schema.equals(batches[0].schema) for batch in batches):
         return _joined(batches)
+    # Joined as columns, a key that a row lacks would become a null, and a whole number a float.
     return [row for run in runs for row in rows_as_dicts(run)]
 
 

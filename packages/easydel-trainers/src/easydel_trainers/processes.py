@@ -98,11 +98,7 @@ def end_lost() -> None:
 
 
 def _own_address(coordinator: str | None) -> str | None:
-    """Where process 0 listens: at the address that the others were told, which may be this machine's alone.
-
-    None = on all interfaces, to whoever can reach the machine: left to JAX where the address is another one's, that of
-    a cluster's service say, which hands on to this machine.
-    """
+    """Returns where process 0 listens: at the address that the others know; `None` = on all interfaces."""
     host = (coordinator or "").rpartition(":")[0]
     if not host:
         return None
@@ -111,6 +107,8 @@ def _own_address(coordinator: str | None) -> str | None:
         with socket.socket(family, kind, protocol) as probe:
             probe.bind(address)
     except OSError:
+        # Another one's address, that of a cluster's service say, which hands on to this machine: left to JAX, which
+        # listens to whoever can reach the machine.
         return None
     return coordinator
 

@@ -199,11 +199,9 @@ class _StreamingRows(RowStream):
 
 
 def _file_systems_by_class() -> dict[int, Any]:
-    """Returns what a copy shares with its original, as `copy.deepcopy` takes it: fsspec's tables of file systems.
-
-    A data set may hold one, by way of the file system it reads from. To copy it would make a file system for this
-    thread, which enters the very table that is being gone through.
-    """
+    """Returns what a copy shares with its original, as `copy.deepcopy` takes it: fsspec's tables of file systems."""
+    # A data set may hold one, by way of the file system it reads from. To copy it would make a file system for this
+    # thread, which enters the very table that is being gone through.
     classes: list[Any] = [AbstractFileSystem]
     for one in classes:
         classes.extend(one.__subclasses__())

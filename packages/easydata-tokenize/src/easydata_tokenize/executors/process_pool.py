@@ -67,7 +67,8 @@ class ProcessPool(Executor):
                 worker.end()
 
     def _threads(self, works: int) -> int:
-        """Threads for the tokenizer in each process; it would start as many as there are cores in each."""
+        """Returns the threads for the tokenizer in each process."""
+        # By itself it would start as many as there are cores, in each.
         return max(1, (os.cpu_count() or 1) // max(1, min(self.num_workers, works)))
 
 

@@ -70,13 +70,11 @@ def _greedy(lengths: Counts, capacity: int) -> PackPlan:
 
 
 def _best_fit(lengths: list[int], capacity: int) -> list[int]:
-    """Pack of every row: the one with the least room that suffices, the oldest of equals, else a new one.
-
-    The rooms that some pack has are the bits of one integer, so that the smallest sufficient room is one shift and
-    one lowest bit away, whatever the number of packs.
-    """
+    """Returns every row's pack: the one with the least room that suffices, the oldest of equals, else a new one."""
     packs: list[int] = []
     with_room: list[deque[int]] = [deque() for _ in range(capacity + 1)]
+    # The rooms that some pack has are the bits of one integer, so that the smallest sufficient room is one shift and
+    # one lowest bit away, whatever the number of packs.
     rooms, count = 0, 0
     for length in lengths:
         fitting = rooms >> length

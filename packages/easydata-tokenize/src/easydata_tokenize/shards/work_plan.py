@@ -88,7 +88,8 @@ def _files(source: ShardedDataSource, layout: ShardLayout) -> list[ShardedDataSo
 
 
 def _joined(source: FileSource, layout: ShardLayout) -> Iterator[Sequence[str]]:
-    """The files in runs, each a unit of work: what a unit and a shard cost would be most of the cost of small files."""
+    """Yields the files in runs, each a unit of work."""
+    # One by one, what a unit and a shard cost would be most of the cost of small files.
     names = source.shard_names
     if len(names) <= _FEW_FILES:
         yield from ([name] for name in names)

@@ -50,8 +50,9 @@ def dot_product_attention(
 
 
 def _whole_mask(rule: Rule, mask_inputs: MaskInputs) -> Array:
-    """``[B, 1, T, S]``. Padding sees something, or its softmax would be 0 / 0; what it gets is dropped."""
+    """Returns what sees what: ``[B, 1, T, S]``."""
     seen = visible(rule, mask_inputs, Span(0, rule.query_length), Span(0, rule.kv_length))
     if mask_inputs.segment_ids is not None:
+        # Padding sees something, or its softmax would be 0 / 0; what it gets is dropped.
         seen = seen | (mask_inputs.segment_ids == 0)[:, :, None]
     return jnp.broadcast_to(seen, (seen.shape[0], rule.query_length, rule.kv_length))[:, None]

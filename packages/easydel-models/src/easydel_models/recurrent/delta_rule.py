@@ -112,7 +112,8 @@ def _chunk_step(state: Array, chunk: tuple[Array, ...]) -> tuple[Array, Array]:
 
 
 def _sums_within(log_decay: Float[Array, "B H C"], documents: Int[Array, "B C"]) -> Float[Array, "B H C"]:
-    """Running sums that begin anew with every document: differences of longer ones would lose digits."""
+    """Returns running sums that begin anew with every document."""
+    # Differences of longer ones would lose digits.
     begins = jnp.diff(documents, axis=1, prepend=documents[:, :1]) != 0
     begins = jnp.broadcast_to(begins[:, None], log_decay.shape)
 

@@ -199,9 +199,10 @@ class Checkpointer:
             write_manifest(folder)
 
     def _damage(self, step: int) -> str | None:
-        """One process reads the files; all must hear the same answer, or they would resume from different steps."""
+        """Returns what is wrong with a checkpoint's files, the same on every process; `None` = nothing."""
         if jax.process_count() == 1:
             return damage(self._directory / str(step))
+        # One reads the files; had the others another answer, they would resume from different steps.
         found = damage(self._directory / str(step)) if jax.process_index() == 0 else None
         damaged = multihost_utils.broadcast_one_to_all(np.int32(found is not None))
         return (found or "process 0 found it damaged") if damaged else None

@@ -167,9 +167,9 @@ class RunCheckpoints:
     def _close(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Finish writing; not where another process is lost, for which writing would wait in vain."""
+        """Finishes writing, unless another process is lost."""
         if isinstance(error, ProcessLostError):
-            return
+            return  # writing would wait for it in vain
         try:
             self._checkpointer.close()
         except CheckpointError as not_written:

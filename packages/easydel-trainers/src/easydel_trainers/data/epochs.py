@@ -106,7 +106,8 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         return self._consumed == rows_in_all(self._source, min(1.0, share))
 
     def _check_tokens(self, row: Mapping[str, Any]) -> None:
-        """Compiled code would read anything for a token beyond the embedding, and the loss become NaN."""
+        """Refuses a row with a token that the model does not know."""
+        # Compiled code would read anything for a token beyond the embedding, and the loss become NaN.
         if self._vocab_size is None:
             return
         for name, values in row.items():

@@ -79,7 +79,8 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _write_all(file: FileIO, content: bytes) -> None:
-    """Write without a buffer, which would be given to the system later and by whoever closes it."""
+    """Writes without a buffer."""
+    # One would be given to the system later, and by whoever closes the file.
     left = memoryview(content)
     while left:
         left = left[file.write(left) :]

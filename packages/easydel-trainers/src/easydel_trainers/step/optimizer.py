@@ -154,7 +154,8 @@ def _kernels_and_others(params: Any) -> Any:
 
 
 def _kernel_axes(params: Any) -> Any:
-    """Kernels are `[layers, in, out]`: without being told, Muon would take no array of three axes."""
+    """Returns which axes of each kernel are its inputs and outputs."""
+    # Kernels are `[layers, in, out]`: without being told, Muon would take no array of three axes.
     return jax.tree.map(lambda _: optax.contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2), params)
 
 

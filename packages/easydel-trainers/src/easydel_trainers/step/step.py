@@ -208,7 +208,8 @@ def _total(sums: Terms, totals: Terms) -> jax.Array:
 
 
 def _float32(tree: Any) -> Any:
-    """Gradients as they are added up: the sum of many in bfloat16 would lose the small ones."""
+    """Returns gradients as they are added up."""
+    # The sum of many in bfloat16 would lose the small ones.
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
 
 
