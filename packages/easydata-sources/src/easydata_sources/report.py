@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from easydata_sources.errors import DataError, DataQualityError
@@ -158,6 +158,17 @@ class DataReport:
         self.thresholds = state["thresholds"]
         self._lock = threading.Lock()
         self.load_dict(state)
+
+
+def add_counts(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the sum of what one report counted in several stretches of a source, each as `to_dict` gives it."""
+    counts: dict[str, int] = {}
+    examples: dict[str, str] = {}
+    for report in reports:
+        for reason, count in report["counts"].items():
+            counts[reason] = counts.get(reason, 0) + count
+        examples = {**report.get("examples", {}), **examples}
+    return {"rows": sum(report["rows"] for report in reports), "counts": counts, "examples": examples}
 
 
 def _family(reason: str) -> str:

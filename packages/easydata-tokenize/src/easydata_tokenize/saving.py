@@ -18,11 +18,12 @@ from typing import Any
 from easydata_sources.convert import as_sharded_source
 from easydata_sources.errors import DataError
 from easydata_sources.formats.file_source import FileSource
+from easydata_sources.report import add_counts
 from easydata_sources.source import ShardedDataSource
 
 from easydata_tokenize.executors.executor import Executor, InProcess
 from easydata_tokenize.executors.process_pool import ProcessPool
-from easydata_tokenize.saved.counts import add_counts, counts_of, reports_of
+from easydata_tokenize.saved.counts import counts_of, reports_of
 from easydata_tokenize.saved.differences import not_comparable
 from easydata_tokenize.saved.folder import SetFolder
 from easydata_tokenize.saved.identity import describe_rows

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from easydata_sources.combined.transformed import TransformedShardedSource
 from easydata_sources.report import DataReport
 
-__all__ = ["add_counts", "count_afresh", "counts_of", "reports_of"]
+__all__ = ["count_afresh", "counts_of", "reports_of"]
 
 
 def reports_of(source: Any) -> list[DataReport]:
@@ -29,14 +28,3 @@ def count_afresh(source: Any) -> None:
     """Set every report of the source to nothing."""
     for report in reports_of(source):
         report.load_dict({"rows": 0, "counts": {}})
-
-
-def add_counts(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns the sum of what one report counted in several stretches of a source."""
-    counts: dict[str, int] = {}
-    examples: dict[str, str] = {}
-    for report in reports:
-        for reason, count in report["counts"].items():
-            counts[reason] = counts.get(reason, 0) + count
-        examples = {**report.get("examples", {}), **examples}
-    return {"rows": sum(report["rows"] for report in reports), "counts": counts, "examples": examples}

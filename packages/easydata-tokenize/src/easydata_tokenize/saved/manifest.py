@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from easydata_sources.errors import DataError
+from easydata_sources.report import add_counts
 
-from easydata_tokenize.saved.counts import add_counts
 from easydata_tokenize.saved.differences import differences, not_comparable
 from easydata_tokenize.saved.folder import IncompleteSetError, SetFolder, check_file
 from easydata_tokenize.saved.owned_files import is_set_file, owned_files, refuse_foreign, remove_owned

@@ -16,6 +16,7 @@ from typing import Any, final
 
 import jax
 from easydata_sources import DataError, RowStream, TransformedShardedSource
+from easydata_sources.report import add_counts
 from easydata_sources.transforms.transform import apply_transform, batch_rows
 from easydata_sources.types import Origin
 
@@ -68,7 +69,7 @@ class SharedRows(RowStream):
     def _begin(self, window: _Window) -> None:
         self._position, self._outputs, self._consumed = window.position, window.outputs, 0
         self._counted = self._count()
-        self._load([_sum(before, more) for before, more in zip(self._counted, window.counts, strict=True)])
+        self._load([add_counts(both) for both in zip(self._counted, window.counts, strict=True)])
 
     def _read_round(self) -> None:
         processes, own = jax.process_count(), jax.process_index()
@@ -116,11 +117,3 @@ class SharedRows(RowStream):
 class _Window:
     def __init__(self, position: State, outputs: list[Any], counts: list[Counts]):
         self.position, self.outputs, self.counts = position, outputs, counts
-
-
-def _sum(before: Counts, more: Counts) -> Counts:
-    counts = dict(before["counts"])
-    for reason, count in more["counts"].items():
-        counts[reason] = counts.get(reason, 0) + count
-    examples = {**more.get("examples", {}), **before.get("examples", {})}
-    return {"rows": before["rows"] + more["rows"], "counts": counts, "examples": examples}
