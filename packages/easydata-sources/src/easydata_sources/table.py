@@ -11,11 +11,10 @@ from easydata_sources.bad_rows.bad_row import Care
 from easydata_sources.chunked import ChunkedSource
 from easydata_sources.errors import DataError, DataFormatError
 from easydata_sources.identity import table_identity
-from easydata_sources.rows import table_as_batch
-from easydata_sources.shuffling.gather import Gather
+from easydata_sources.rows import concat_rows, table_as_batch, take_rows
 from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
 from easydata_sources.streams import Chunk
-from easydata_sources.types import Identity, State
+from easydata_sources.types import Identity, Rows, State
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,6 +77,39 @@ class TableShardedSource(ChunkedSource):
         from easydata_sources.shuffling.access import ExactAccess
 
         return ExactAccess(self._name, self._table.num_rows, Gather(self._table))
+
+
+@final
+class Gather:
+    """Takes rows out of an Arrow table by their numbers, in any order, a run of columns at a time.
+
+    Libraries take one row after the other, or join all chunks of a column first; here each chunk that holds some of the
+    rows is asked once.
+
+    Args:
+        table: The table; its chunks may be mapped files.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        import numpy as np
+
+        self._batches = table.to_batches()
+        self._ends = np.cumsum([batch.num_rows for batch in self._batches])
+
+    def __call__(self, indices: Sequence[int]) -> Rows:
+        """Returns the rows with these numbers, in that order."""
+        import numpy as np
+
+        wanted = np.asarray(indices, np.int64)
+        owners = self._ends.searchsorted(wanted, side="right")
+        by_owner = owners.argsort(kind="stable")
+        held, firsts = np.unique(owners[by_owner], return_index=True)
+        runs = []
+        for owner, positions in zip(held.tolist(), np.split(by_owner, firsts[1:]), strict=True):
+            batch = self._batches[owner]
+            runs.append(take_rows(batch, wanted[positions] - (self._ends[owner] - batch.num_rows)))
+        rows = concat_rows(runs)
+        return rows if len(runs) == 1 else take_rows(rows, by_owner.argsort())
 
 
 def is_table(value: Any) -> bool:

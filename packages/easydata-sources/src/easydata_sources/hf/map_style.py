@@ -10,10 +10,10 @@ from easydata_sources.chunked import ChunkedSource
 from easydata_sources.errors import DataFormatError
 from easydata_sources.identity import function_identity, table_identity
 from easydata_sources.rows import as_arrow_structs, table_as_batch
-from easydata_sources.shuffling.gather import Gather
 from easydata_sources.source import ShardedDataSource, ShardInfo, shard_index
 from easydata_sources.storage.files import DataFile
 from easydata_sources.streams import Chunk
+from easydata_sources.table import Gather
 from easydata_sources.types import Identity, Row, Rows, State
 
 if TYPE_CHECKING:

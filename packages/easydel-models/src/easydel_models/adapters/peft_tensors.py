@@ -3,6 +3,10 @@
 A linear layer's are A [rank, in] and B [out, rank] under its name in transformers. The kernels of all experts are one
 parameter there; its A is [experts * rank, in], expert behind expert, its B [out, rank * experts], the experts' columns
 alternating. Of several adapted parameters of a module each wraps the one before it.
+
+Linear layers that a file holds in one module have one adapter there. Written together, those of n layers of the same
+inputs are one of n times the rank: A holds theirs one below the other, B along its diagonal. One that `peft` made of
+the module shares its A among them.
 """
 
 from collections import defaultdict
@@ -13,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from easydel_models.adapters.fused import block_diagonal, split_adapter
 from easydel_models.errors import LoraError
 from easydel_models.files.weights import HeldKernel
 from easydel_models.layers.linear import LORA_A, LORA_B
@@ -39,7 +42,7 @@ def lora_tensors(kernels: Sequence[HeldKernel], flat: Mapping[str, Array]) -> It
             # Side by side in one module, adapters of several linear layers are one of as many times the rank.
             a = np.concatenate([one.swapaxes(1, 2) for one, _ in own], axis=1)
             blocks = zip(*(one.swapaxes(1, 2) for _, one in own), strict=True)
-            b = np.stack([block_diagonal(of_expert)[kernel.outputs] for of_expert in blocks])
+            b = np.stack([_block_diagonal(of_expert)[kernel.outputs] for of_expert in blocks])
             yield f"{begin}.lora_A.weight", np.ascontiguousarray(a.reshape(-1, a.shape[2]))
             yield f"{begin}.lora_B.weight", np.ascontiguousarray(b.transpose(1, 2, 0).reshape(b.shape[1], -1))
 
@@ -126,7 +129,7 @@ def _of_layer(
     b = b[np.argsort(kernel.outputs)].reshape(sum(columns), -1, experts)
     where = f"{file}: {keys[0].removeprefix(PREFIX).removesuffix('.lora_A.weight')}"
     of_experts = [
-        split_adapter(own, b[:, :, expert], columns, rank, where)
+        _split_adapter(own, b[:, :, expert], columns, rank, where)
         for expert, own in enumerate(a.reshape(experts, -1, rows))
     ]
     return [
@@ -146,3 +149,39 @@ def _check_shapes(
         f"{file}: {key} is {one}, expected {shape}; the adapters belong to another base model, or adapt it in some "
         "layers only."
     )
+
+
+def _block_diagonal(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the matrix that has the given ones along its diagonal and is 0 elsewhere."""
+    rows, columns = np.cumsum([0, *(one.shape[0] for one in blocks)]), np.cumsum([0, *(one.shape[1] for one in blocks)])
+    whole = np.zeros((rows[-1], columns[-1]), blocks[0].dtype)
+    for number, block in enumerate(blocks):
+        whole[rows[number] : rows[number + 1], columns[number] : columns[number + 1]] = block
+    return whole
+
+
+def _split_adapter(
+    a: np.ndarray, b: np.ndarray, columns: Sequence[int], rank: int, where: str
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns the adapters of the linear layers that one module holds, as A [rank, in] and B [out, rank].
+
+    Args:
+        a: Of the module, [rank, in], or of as many times the rank as there are layers.
+        b: Of the module, [out, rank] likewise.
+        columns: Outputs of each layer.
+        rank: Of ours.
+        where: File and module, for messages.
+
+    Raises:
+        LoraError: If the module's adapter is of that many times the rank and mixes the layers.
+    """
+    parts = np.split(b, np.cumsum(columns)[:-1])
+    if a.shape[0] == rank:
+        return [(a, part) for part in parts]
+    own = [part[:, number * rank : (number + 1) * rank] for number, part in enumerate(parts)]
+    if not np.array_equal(_block_diagonal(own), b):
+        raise LoraError(
+            f"{where} has an adapter of rank {a.shape[0]} that mixes its linear layers, which is not computed here; "
+            "merge it with peft and load the result."
+        )
+    return list(zip(np.split(a, len(columns)), own, strict=True))

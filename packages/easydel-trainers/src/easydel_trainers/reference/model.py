@@ -7,7 +7,7 @@ know where they come from.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,14 @@ from easydel_trainers.config import TrainerConfig
 from easydel_trainers.errors import CheckpointError, ConfigError
 from easydel_trainers.model.loading import load_causal_lm
 from easydel_trainers.preference.scores import sequence_logps
+from easydel_trainers.run.callbacks import Callback
 from easydel_trainers.step.compiled import Compiled
 from easydel_trainers.step.device_mesh import results_everywhere
 from easydel_trainers.step.forward import scoring_pass
 from easydel_trainers.step.objective import Batch, Params
+
+if TYPE_CHECKING:
+    from easydel_trainers.run.view import RunView
 
 
 def make_reference_step(
@@ -101,6 +105,38 @@ class ReferenceModel:
                 "it was started with, or another save_directory."
             )
         self._params = nested({path: _like(leaf, arrays[path]) for path, leaf in held.items()})
+
+
+class FollowingOptions(Protocol):
+    """What a config says of it."""
+
+    @property
+    def ref_model_mixup_alpha(self) -> float:
+        """Share of the policy in the reference at each sync."""
+        ...
+
+    @property
+    def ref_model_sync_steps(self) -> int:
+        """Steps between two syncs."""
+        ...
+
+
+@final
+class Following(Callback):
+    """Moves the reference towards the policy.
+
+    Args:
+        reference: held beside the policy.
+        options: how far, and how often.
+    """
+
+    def __init__(self, reference: ReferenceModel, options: FollowingOptions):
+        self._reference, self._options = reference, options
+
+    def on_step(self, run: RunView) -> None:
+        """Sync where one is due."""
+        if run.step % self._options.ref_model_sync_steps == 0:
+            self._reference.follow(run.params, alpha=self._options.ref_model_mixup_alpha)
 
 
 def own_reference(policy: Any, config: TrainerConfig) -> Any:

@@ -23,8 +23,7 @@ from easydel_trainers.data.training_data import TrainingData
 from easydel_trainers.errors import ConfigError
 from easydel_trainers.preference.config import ReferenceConfig
 from easydel_trainers.reference.cache import ReferenceCache, fingerprint
-from easydel_trainers.reference.following import Following
-from easydel_trainers.reference.model import ReferenceModel, held_params, load_reference, make_reference_step
+from easydel_trainers.reference.model import Following, ReferenceModel, held_params, load_reference, make_reference_step
 from easydel_trainers.run.callbacks import Callback
 from easydel_trainers.step.compiled import Compiled
 from easydel_trainers.step.device_mesh import put_batch, row_parts

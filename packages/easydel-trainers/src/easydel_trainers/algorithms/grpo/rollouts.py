@@ -22,8 +22,7 @@ from easydel_trainers.algorithms.grpo.rollout_steps import Kept, RolloutSteps
 from easydel_trainers.data.steps import PreparedStep
 from easydel_trainers.data.training_data import TrainingData
 from easydel_trainers.errors import RewardError
-from easydel_trainers.reference.following import Following
-from easydel_trainers.reference.model import ReferenceModel
+from easydel_trainers.reference.model import Following, ReferenceModel
 from easydel_trainers.run.callbacks import Callback
 from easydel_trainers.step.device_mesh import put_batch
 from easydel_trainers.step.metrics import MetricWindow
