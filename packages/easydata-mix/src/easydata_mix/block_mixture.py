@@ -18,7 +18,7 @@ def block_mixture_interleave(
     *,
     provenance: bool = False,
 ) -> MixedShardedSource:
-    """Mix data sets by weights, in blocks whose shares are exact; iterate over the result like over a data set.
+    """Mixes data sets by weights, in blocks whose shares are exact; iterate over the result like over a data set.
 
     Rows keep exactly the columns their data set has, so data sets of different layouts can be mixed.
 

@@ -61,7 +61,7 @@ class MixedShardedSource(SingleShardSource):
         weight_by: WeightBy = "row",
         length_field: str | None = None,
     ) -> None:
-        """Check the mixture; no row is read.
+        """Checks the mixture; no row is read.
 
         Args:
             sources: The sources by name, or a list of them (named `source_0`, …); each may be whatever
@@ -180,7 +180,7 @@ class MixedShardedSource(SingleShardSource):
         return self._mixture.identity()
 
     def bind(self, *, rows_per_step: int | None = None, tokens_per_row: float | None = None) -> None:
-        """Say how a schedule's clock runs; trainers call this once, before reading. It is part of the state.
+        """Says how a schedule's clock runs; trainers call this once, before reading. It is part of the state.
 
         Args:
             rows_per_step: Rows of one optimizer step, for schedules with `unit="step"`.
@@ -193,7 +193,7 @@ class MixedShardedSource(SingleShardSource):
         self._mixture = replace(self._mixture, clock=clock)
 
     def edit_weights(self, weights: Mapping[str, float], *, from_row: int | None = None) -> WeightEdit:
-        """Change the shares from a row on; recorded in the journal, and through it in every state saved later.
+        """Changes the shares from a row on; recorded in the journal, and through it in every state saved later.
 
         The new weights hold until the next edit and replace a schedule. On several hosts make the same edit with the
         same `from_row` on each.

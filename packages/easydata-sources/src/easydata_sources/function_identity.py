@@ -144,7 +144,7 @@ class _Walk:
         return {"wraps": self.value(wrapped)} if wrapped is not None else self._reduced(value)
 
     def _reduced(self, value: Any) -> Identity:
-        """What pickle would make an object of again."""
+        """Returns what pickle would make an object of again."""
         try:
             made = value.__reduce_ex__(2)
         except Exception:  # noqa: BLE001 - whatever it says, it does not tell what it is
@@ -158,7 +158,7 @@ class _Walk:
         return {"object": _name(type(value)), "values": self.value([*parts, *state])}
 
     def _class(self, kind: type) -> Identity:
-        """A class: one of the user's by the code of its methods too, of itself and of what it inherits."""
+        """Returns a class: one of the user's by the code of its methods too, of itself and of what it inherits."""
         own = [part for part in kind.__mro__ if not _is_library(part.__module__, None)]
         if not own:
             return {"class": _name(kind), **_version(kind.__module__)}
@@ -253,7 +253,7 @@ def _is_ours(kind: type) -> bool:
 
 
 def _is_library(module: str, file: str | None) -> bool:
-    """Whether code is that of the standard library or of an installed package."""
+    """Returns whether code is that of the standard library or of an installed package."""
     root = module.partition(".")[0]
     if (root in sys.stdlib_module_names and root != "__main__") or module.startswith(_OURS):
         return True

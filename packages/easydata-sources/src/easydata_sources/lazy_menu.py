@@ -14,7 +14,7 @@ from typing import Any
 
 
 def lazy_menu(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Make the `__getattr__`, `__dir__` and `__all__` of a package out of the stub beside it.
+    """Makes the `__getattr__`, `__dir__` and `__all__` of a package out of the stub beside it.
 
     Args:
         package: the package's `__name__`.

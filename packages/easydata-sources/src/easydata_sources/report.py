@@ -84,12 +84,12 @@ class DataReport:
         return {}
 
     def saw(self, n_rows: int) -> None:
-        """Add to the rows seen."""
+        """Adds to the rows seen."""
         with self._lock:
             self._rows += n_rows
 
     def count(self, reason: str, n: int = 1, example: object = None) -> None:
-        """Add rows of which something is to be reported.
+        """Adds rows of which something is to be reported.
 
         Args:
             reason: What happened to them, e.g. `truncated`.
@@ -133,7 +133,7 @@ class DataReport:
             return {"rows": self._rows, "counts": dict(self._counts), "examples": dict(self._examples)}
 
     def load_dict(self, saved: Mapping[str, Any]) -> None:
-        """Take over counts saved with `to_dict`, replacing the present ones."""
+        """Takes over counts saved with `to_dict`, replacing the present ones."""
         with self._lock:
             self._rows = int(saved["rows"])
             self._counts = dict(saved["counts"])

@@ -165,7 +165,8 @@ def _wide(kind: pa.DataType) -> pa.DataType:
 
 
 def is_padded(values: Sequence[Any]) -> bool:
-    """Whether dicts of one list look as if Arrow had made them: all, at every depth, with equal keys, some null.
+    """Returns whether dicts of one list look as if Arrow had made them: all, at every depth, with equal keys, some
+    null.
 
     For rows that came another way than through this package, such as a table's own list of dicts. JSON leaves absent
     keys out, so its dicts seldom have equal keys.
@@ -210,7 +211,7 @@ def _column(rows: list[Row], name: str, where: str) -> pa.Array:
 
 
 def _have_like_columns(batches: Sequence[pa.RecordBatch]) -> bool:
-    """Whether columns of one name have one type in all batches, or hold nothing but nulls."""
+    """Returns whether columns of one name have one type in all batches, or hold nothing but nulls."""
     import pyarrow as pa
 
     types: dict[str, pa.DataType] = {}

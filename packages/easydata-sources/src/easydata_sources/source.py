@@ -177,37 +177,37 @@ class ShardedDataSource(ABC):
     # Chaining. Each returns a new source and reads nothing.
 
     def transform(self, transform: Any) -> ShardedDataSource:
-        """Apply a `Transform`, `ExpandTransform`, `BatchTransform` or callable to every row; `None` drops a row."""
+        """Applies a `Transform`, `ExpandTransform`, `BatchTransform` or callable to every row; `None` drops a row."""
         from easydata_sources.combined.transformed import TransformedShardedSource
 
         return TransformedShardedSource(self, transform)
 
     def map(self, function: Callable[[Row], Row]) -> ShardedDataSource:
-        """Replace every row by `function(row)`, exactly one row each."""
+        """Replaces every row by `function(row)`, exactly one row each."""
         from easydata_sources.transforms.transform import MapTransform
 
         return self.transform(MapTransform(function))
 
     def filter(self, predicate: Callable[[Row], bool]) -> ShardedDataSource:
-        """Keep the rows for which `predicate(row)` is true."""
+        """Keeps the rows for which `predicate(row)` is true."""
         from easydata_sources.transforms.transform import FilterTransform
 
         return self.transform(FilterTransform(predicate))
 
     def select_fields(self, fields: Sequence[str]) -> ShardedDataSource:
-        """Keep only these fields of every row (those it has)."""
+        """Keeps only these fields of every row (those it has)."""
         from easydata_sources.transforms.fields import SelectFields
 
         return self.transform(SelectFields(fields))
 
     def drop_fields(self, fields: Sequence[str]) -> ShardedDataSource:
-        """Remove these fields from every row."""
+        """Removes these fields from every row."""
         from easydata_sources.transforms.fields import DropFields
 
         return self.transform(DropFields(fields))
 
     def rename_fields(self, mapping: Mapping[str, str]) -> ShardedDataSource:
-        """Rename fields, `{old: new}`."""
+        """Renames fields, `{old: new}`."""
         from easydata_sources.transforms.fields import RenameFields
 
         return self.transform(RenameFields(mapping))
@@ -220,7 +220,7 @@ class ShardedDataSource(ABC):
         budget: float = 0.01,
         largest_row_bytes: int = LARGEST_ROW_BYTES,
     ) -> ShardedDataSource:
-        """Say what happens to rows that cannot be read, or that a transform so far cannot handle.
+        """Says what happens to rows that cannot be read, or that a transform so far cannot handle.
 
         Which rows are left is the same for any number of hosts and after resuming. Their number is not known before
         they were read, as after a filter.
@@ -240,13 +240,13 @@ class ShardedDataSource(ABC):
         return source.transform(SetAside(policy)) if marks else source
 
     def limit(self, rows: int) -> ShardedDataSource:
-        """Keep the first `rows` rows."""
+        """Keeps the first `rows` rows."""
         from easydata_sources.combined.limit import LimitedShardedSource
 
         return LimitedShardedSource(self, rows)
 
     def shuffle(self, seed: int, epoch: int = 0, *, window_rows: int = 16_384) -> ShardedDataSource:
-        """Reorder the rows by a permutation that is a pure function of (seed, epoch).
+        """Reorders the rows by a permutation that is a pure function of (seed, epoch).
 
         Args:
             seed: Any integer.
@@ -292,7 +292,7 @@ class SingleShardSource(ShardedDataSource):
 
 
 def shard_index(source: ShardedDataSource, name: str) -> int:
-    """Returns the index of a shard name, or raise an error that lists the names."""
+    """Returns the index of a shard name, or raises an error that lists the names."""
     try:
         return source.shard_names.index(name)
     except ValueError:

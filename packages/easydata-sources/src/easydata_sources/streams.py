@@ -61,7 +61,7 @@ class RowStream(ABC):
         return run or None
 
     def skip(self, rows: int) -> int:
-        """Step over rows and return how many there were (fewer only at the end). Override to seek.
+        """Steps over rows and returns how many there were (fewer only at the end). Override to seek.
 
         Where it raises, the stream may be anywhere up to there: go on with another, from a position before.
         """
@@ -81,7 +81,7 @@ class RowStream(ABC):
 
 
 def read_with_origins(stream: RowStream, count: int, rows: list[Row], origins: list[Origin]) -> None:
-    """Append the next rows, and where each came from: noted at once, since finding a row again means reading again.
+    """Appends the next rows, and where each came from: noted at once, since finding a row again means reading again.
 
     Where reading raises, the rows before are in the lists.
     """
@@ -91,7 +91,7 @@ def read_with_origins(stream: RowStream, count: int, rows: list[Row], origins: l
 
 
 def step_over(stream: RowStream, rows: int) -> None:
-    """Step over rows that a position says were given.
+    """Steps over rows that a position says were given.
 
     Raises:
         DataError: If there are fewer: the data is not that of the position.
@@ -264,12 +264,12 @@ class ChunkStream(RowStream):
         return self._chunk.origin_of_run(self._consumed - rows, rows)
 
     def _is_far(self, rows: int) -> bool:
-        """Whether opening the source again costs less than decoding columns up to there, or parsing rows."""
+        """Returns whether opening the source again costs less than decoding columns up to there, or parsing rows."""
         columns = self._chunk is not None and not isinstance(self._chunk.rows, list)
         return rows > (_NEAR_ROWS if columns else self._reader.near_rows(self.state()))
 
     def _next_chunk(self) -> None:
-        """Go on to the next chunk.
+        """Goes on to the next chunk.
 
         Raises:
             StopIteration: If there is none; the present one stays.

@@ -113,7 +113,9 @@ class Gather:
 
 
 def is_table(value: Any) -> bool:
-    """Whether a value can be read as a table: a data frame, or an Arrow table or batch; no stream that is read once."""
+    """Returns whether a value can be read as a table: a data frame, or an Arrow table or batch; no stream that is read
+    once.
+    """
     if _is_from("pyarrow", value, "RecordBatchReader"):
         return False
     return (

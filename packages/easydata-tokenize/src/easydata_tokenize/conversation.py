@@ -151,7 +151,7 @@ def _read_message(message: Any, where: str) -> Message:
 
 
 def _refuse_media(content: Any, where: str) -> None:
-    """Refuse parts that are no text. Some templates render a mark for them, of which a model without eyes learns."""
+    """Refuses parts that are no text. Some templates render a mark for them, of which a model without eyes learns."""
     for index, part in enumerate(content if isinstance(content, list) else ()):
         kind = part.get("type") if isinstance(part, dict) else None
         if isinstance(kind, str) and any(medium in kind for medium in _MEDIA):
@@ -166,7 +166,7 @@ def _refuse_media(content: Any, where: str) -> None:
 
 
 def _check_calls(calls: Any, where: str) -> None:
-    """Refuse calls without a name, and arguments that are no JSON: templates print both as if nothing were wrong."""
+    """Refuses calls without a name, and arguments that are no JSON: templates print both as if nothing were wrong."""
     for index, call in enumerate(calls if isinstance(calls, list) else [calls]):
         place = f"{where}[{index}]" if isinstance(calls, list) else where
         function = call.get("function", call) if isinstance(call, dict) else call

@@ -103,7 +103,7 @@ def common_prefix(left: str | Sequence[int] | NDArray[Any], right: str | Sequenc
 
 
 def _without_swallowed(offsets: Offsets, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The spans without letters at their edges that no token covers."""
+    """Returns the spans without letters at their edges that no token covers."""
     real = offsets[offsets[:, 1] > offsets[:, 0]]
     moved = []
     for start, end in spans:

@@ -84,7 +84,7 @@ def save_dataset(  # noqa: PLR0917 - positions that users of such functions know
     overwrite: bool = False,
     assume_same: bool = False,
 ) -> WriteStats:
-    """Write the rows of a source; run again after a kill, it goes on; finished, it does nothing.
+    """Writes the rows of a source; run again after a kill, it goes on; finished, it does nothing.
 
     Each file of the source becomes one shard or several, or many small ones one together; a source that is no files is
     one stretch of rows. The folder must be new, empty, or hold such a set and nothing else: no file that a manifest of
@@ -146,7 +146,7 @@ def save_iterator(
     show_progress: bool = True,
     overwrite: bool = False,
 ) -> WriteStats:
-    """Write rows that come from anywhere, to the end of the iterator.
+    """Writes rows that come from anywhere, to the end of the iterator.
 
     An iterator cannot be continued: a run that was killed begins anew. Use `save_dataset` where there is a source. For
     the other arguments see `save_dataset`.
@@ -256,7 +256,7 @@ def _executor(executor: Executor | None, num_proc: int | None) -> Executor:
 
 
 def _tell(source: ShardedDataSource | None, before: list[dict[str, Any]], counted: list[dict[str, Any]]) -> None:
-    """Give the caller's reports what was counted, here or elsewhere, in this run or an earlier one."""
+    """Gives the caller's reports what was counted, here or elsewhere, in this run or an earlier one."""
     for report, earlier, now in zip(reports_of(source), before, counted, strict=False):
         report.load_dict(add_counts([earlier, now]))
 
@@ -274,7 +274,7 @@ def _stats(folder: SetFolder, manifest: Manifest) -> WriteStats:
 
 
 def _source_rows(source: ShardedDataSource | None) -> int | None:
-    """Rows to be read, if that is known without reading far away."""
+    """Returns rows to be read, if that is known without reading far away."""
     below = None if source is None else source_below(source)
     if below is None or (isinstance(below, FileSource) and any(file.remote for file in below.files)):
         return None

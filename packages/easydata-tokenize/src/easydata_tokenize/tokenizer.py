@@ -91,7 +91,7 @@ def load_tokenizer(name_or_path: str | os.PathLike[str], *, revision: str | None
 
 
 def ensure_pad_token(tokenizer: ChatTokenizer) -> ChatTokenizer:
-    """Give a tokenizer without a pad token its end-of-sequence token as pad; return the same tokenizer."""
+    """Gives a tokenizer without a pad token its end-of-sequence token as pad; returns the same tokenizer."""
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -99,7 +99,7 @@ def ensure_pad_token(tokenizer: ChatTokenizer) -> ChatTokenizer:
 
 @contextmanager
 def _raising_tokenizer_errors(name: str) -> Iterator[None]:
-    """Turn whatever the libraries raise at files of wrong types into one error that names the tokenizer."""
+    """Turns whatever the libraries raise at files of wrong types into one error that names the tokenizer."""
     try:
         yield
     except (DataError, ImportError):

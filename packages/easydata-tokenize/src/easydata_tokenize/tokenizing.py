@@ -99,7 +99,7 @@ def tokenize_and_save(
     overwrite: bool = False,
     assume_same: bool = False,
 ) -> WriteStats:
-    """Tokenize rows and write them; run again after a kill, it goes on; finished, it does nothing.
+    """Tokenizes rows and writes them; run again after a kill, it goes on; finished, it does nothing.
 
     Args:
         data_files: A path, glob, folder or URL, or anything else that `as_sharded_source` takes.
@@ -153,5 +153,5 @@ def tokenize_and_save(
 
 
 def _name(given: Any, loaded: Any) -> str:
-    """What people call the tokenizer, for error messages."""
+    """Returns what people call the tokenizer, for error messages."""
     return str(given) if isinstance(given, str | Path) else str(getattr(loaded, "name_or_path", None) or "a tokenizer")

@@ -174,7 +174,7 @@ def _open(path: Path) -> tuple[DecoderConfig, TensorSource]:
 
 
 def _text_model(config: DecoderConfig, tensors: Mapping[str, StoredTensor]) -> tuple[DecoderConfig, TensorSource]:
-    """The decoder of a checkpoint that sees too: its tensors, and a configuration that remembers the others."""
+    """Returns the decoder of a checkpoint that sees too: its tensors, and a configuration that remembers the others."""
     config = dataclasses.replace(config, spelling=spelling_of(tensors))
     own = expected_names(config) | set(tensor_names(config, "head"))
     carried = tuple(tensor for name, tensor in tensors.items() if name not in own)

@@ -145,7 +145,7 @@ def embedded_tokens(
 def _own_inputs(
     config: DecoderConfig, params: Mapping[str, Any], x: Array, own: Array | None
 ) -> Float[Array, "B T L P"] | None:
-    """What each layer is told: the token's own embedding, and a projection of the common one."""
+    """Returns what each layer is told: the token's own embedding, and a projection of the common one."""
     if own is None:
         return None
     apart = (*x.shape[:2], config.num_layers, config.own_inputs)
@@ -299,7 +299,7 @@ def _divides(mesh: AbstractMesh, input_ids: Array) -> bool:
 def _looked_up(
     mesh: AbstractMesh | None, name: str, params: Mapping[str, Any], input_ids: Array, dtype: np.dtype
 ) -> Array:
-    """Rows of an embedding."""
+    """Returns rows of an embedding."""
     table = params[name]
     if mesh is None:
         return ONE_DEVICE.embedded(table, table.shape[0], input_ids, dtype)
@@ -365,7 +365,7 @@ def _default_positions(input_ids: Array, segment_ids: Array | None) -> Array:
 def _document_lengths(
     config: DecoderConfig, input_ids: Array, positions: Array, segment_ids: Array | None
 ) -> Array | None:
-    """Tokens of each token's document, where a rope depends on them."""
+    """Returns tokens of each token's document, where a rope depends on them."""
     if not any(rope.kind == "longrope" for layer in config.all_layers for rope, _ in layer.mixer.ropes()):
         return None
     return positions + _tokens_behind(input_ids, segment_ids) + 1

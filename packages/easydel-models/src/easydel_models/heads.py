@@ -267,11 +267,11 @@ class CausalLM(DecoderModel):
             self.head = nnx.Param(params["head"])
 
     def head_weights(self) -> Float[Array, "V D"]:
-        """The matrix W that turns hidden states into logits, ``hidden @ W.T``: the embedding, where tied."""
+        """Returns the matrix W that turns hidden states into logits, ``hidden @ W.T``: the embedding, where tied."""
         return self.embedding[...] if self.config.tie_embeddings else self.head[...]
 
     def linear_head(self) -> LinearHead:
-        """What losses take: the matrix of `head_weights` with the bound on its logits."""
+        """Returns what losses take: the matrix of `head_weights` with the bound on its logits."""
         return LinearHead(self.head_weights(), self.config.logit_softcap)
 
     def __call__(

@@ -69,7 +69,7 @@ def layer_stacks(config: DecoderConfig, layers: Params) -> tuple[Params, ...]:
 
 
 def joined_stacks(branches: Sequence[Params]) -> Params:
-    """The reverse of `layer_stacks`."""
+    """Returns the reverse of `layer_stacks`."""
     return branches[0] if len(branches) == 1 else {str(number): branch for number, branch in enumerate(branches)}
 
 
@@ -160,7 +160,7 @@ def nested(flat: Mapping[str, Any]) -> Params:
 
 
 def flattened(params: Params, prefix: str = "") -> dict[str, Any]:
-    """The reverse of `nested`."""
+    """Returns the reverse of `nested`."""
     flat = {}
     for name, value in params.items():
         path = prefix + name

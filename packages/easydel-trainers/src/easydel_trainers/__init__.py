@@ -112,7 +112,7 @@ _HOMES = {
     "ORPOTrainer": "algorithms.orpo.trainer",
     "ProcessLostError": "errors",
     "RewardConfig": "algorithms.reward.config",
-    "RewardError": "algorithms.grpo.errors",
+    "RewardError": "errors",
     "RewardTrainer": "algorithms.reward.trainer",
     "SFTConfig": "algorithms.sft.config",
     "SFTTrainer": "algorithms.sft.trainer",

@@ -25,12 +25,14 @@ class Algorithm(BatchRules[Config]):
 
     @abstractmethod
     def load_model(self, model: Any) -> Any:
-        """The model of this algorithm's kind in the config's types, from an object, a folder, a Hub id or a file."""
+        """Returns the model of this algorithm's kind in the config's types, from an object, a folder, a Hub id or a
+        file.
+        """
 
     @abstractmethod
     def objective(self, structure: Any) -> Objective | ScoredObjective:
-        """What is minimised, for a model of this structure."""
+        """Returns what is minimised, for a model of this structure."""
 
     @abstractmethod
     def step_source(self, data: TrainingData, program: Program) -> StepSource:
-        """Where the steps of a run come from. Called once, when there is a model."""
+        """Returns where the steps of a run come from. Called once, when there is a model."""

@@ -235,7 +235,7 @@ class TrainerConfig:
     """First and last step to record with JAX's profiler into `profile/` of `save_directory`. `None` = no recording."""
 
     def __post_init__(self) -> None:
-        """Check ranges and combinations."""
+        """Checks ranges and combinations."""
         self._refuse_numbers_as_text()
         self._check_choices()
         self._check_ranges()
@@ -370,13 +370,13 @@ _WHOLE_POSITIVE = (
 
 
 def numeric_identity(config: TrainerConfig) -> dict[str, Any]:
-    """The fields of `config` that a run's numbers depend on, as plain JSON values."""
+    """Returns the fields of `config` that a run's numbers depend on, as plain JSON values."""
     names = [item.name for item in fields(config) if item.name not in config.free_on_resume]
     return {name: _plain(getattr(config, name)) for name in names}
 
 
 def shown_fields(config: TrainerConfig) -> dict[str, Any]:
-    """All fields of `config` as plain JSON values, for people to read."""
+    """Returns all fields of `config` as plain JSON values, for people to read."""
     return {item.name: _plain(getattr(config, item.name)) for item in fields(config)}
 
 

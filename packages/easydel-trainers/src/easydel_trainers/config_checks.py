@@ -11,32 +11,32 @@ from easydel_trainers.errors import ConfigError
 
 
 def require_choice(name: str, value: object, choices: Collection[object]) -> None:
-    """Refuse what is not one of `choices`."""
+    """Refuses what is not one of `choices`."""
     if value not in choices:
         raise ConfigError(name, value, "one of " + ", ".join(repr(choice) for choice in choices))
 
 
 def require_positive(name: str, value: float | None) -> None:
-    """Refuse what is not a positive number; `None` passes."""
+    """Refuses what is not a positive number; `None` passes."""
     if value is not None and not value > 0:
         raise ConfigError(name, value, "a number larger than 0")
 
 
 def require_whole(name: str, value: int | None, *, least: int) -> None:
-    """Refuse what is not a whole number of at least `least`; `None` passes."""
+    """Refuses what is not a whole number of at least `least`; `None` passes."""
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
         raise ConfigError(name, value, f"a whole number of at least {least}")
 
 
 def checked_texts(name: str, values: Sequence[str]) -> tuple[str, ...]:
-    """A list of strings as a tuple; anything else is refused."""
+    """Returns a list of strings as a tuple; anything else is refused."""
     if isinstance(values, str) or not all(isinstance(value, str) for value in values):
         raise ConfigError(name, values, "a list of strings")
     return tuple(values)
 
 
 def require_pattern(name: str, pattern: str) -> None:
-    """Refuse what is no regular expression."""
+    """Refuses what is no regular expression."""
     try:
         re.compile(pattern)
     except re.error as error:
@@ -52,7 +52,7 @@ def checked_window(steps: Sequence[int]) -> tuple[int, int]:
 
 
 def checked_buckets(buckets: Sequence[int]) -> tuple[int, ...]:
-    """Lengths of bins as a tuple, ascending."""
+    """Returns lengths of bins as a tuple, ascending."""
     buckets = tuple(buckets)
     if not buckets or any(not isinstance(b, int) or b < 1 for b in buckets) or list(buckets) != sorted(set(buckets)):
         raise ConfigError("length_buckets", buckets, "ascending whole numbers, for example [128, 256, 512]")
@@ -60,7 +60,7 @@ def checked_buckets(buckets: Sequence[int]) -> tuple[int, ...]:
 
 
 def checked_thresholds(field: str, shares: Mapping[str, float]) -> dict[str, float]:
-    """Return thresholds of a data report.
+    """Returns thresholds of a data report.
 
     Args:
         field: of the config that has them.

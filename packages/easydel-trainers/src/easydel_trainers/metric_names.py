@@ -8,12 +8,12 @@ from easydel_trainers.errors import ConfigError
 
 
 def metric_name(source: str, metric: str) -> str:
-    """What a metric of a held-out source is called in an evaluation's record."""
+    """Returns what a metric of a held-out source is called in an evaluation's record."""
     return f"eval_{source}_{metric}" if source else f"eval_{metric}"
 
 
 def metric_of(record: Mapping[str, float], name: str) -> float:
-    """A metric of an evaluation, by its name there or without `eval_`.
+    """Returns a metric of an evaluation, by its name there or without `eval_`.
 
     Raises:
         ConfigError: naming the metrics there are, if this one is not among them.
@@ -26,5 +26,5 @@ def metric_of(record: Mapping[str, float], name: str) -> float:
 
 
 def is_greater_better(metric: str) -> bool:
-    """Whether larger values of a metric are better, as its name has it: a loss is to fall, all else to rise."""
+    """Returns whether larger values of a metric are better, as its name has it: a loss is to fall, all else to rise."""
     return not metric.endswith("loss")

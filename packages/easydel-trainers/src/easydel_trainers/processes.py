@@ -31,7 +31,7 @@ _FAREWELL = 10  # seconds that an ending process waits for the others
 def join_processes(
     coordinator: str | None = None, *, processes: int | None = None, process_id: int | None = None
 ) -> None:
-    """Join the other processes of a run. Call it once, before anything of JAX is used.
+    """Joins the other processes of a run. Call it once, before anything of JAX is used.
 
     Where nothing is given, the environment says it: `EASYDEL_COORDINATOR` (host:port of process 0), `EASYDEL_PROCESSES`
     and `EASYDEL_PROCESS_ID`, as `easydel launch` sets them; `EASYDEL_PROCESSES=auto` leaves all three to JAX, which
@@ -75,13 +75,13 @@ def join_processes(
 
 
 def is_main_process() -> bool:
-    """Whether this process writes logs, reports and trackers: one of them does."""
+    """Returns whether this process writes logs, reports and trackers: one of them does."""
     return jax.process_index() == 0
 
 
 @contextmanager
 def losses_named() -> Iterator[None]:
-    """Turn what a broken exchange between processes raises into a `ProcessLostError`."""
+    """Turns what a broken exchange between processes raises into a `ProcessLostError`."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -91,7 +91,7 @@ def losses_named() -> Iterator[None]:
 
 
 def end_lost() -> None:
-    """End this process at once: an orderly end would wait for the one that is lost."""
+    """Ends this process at once: an orderly end would wait for the one that is lost."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(EXIT_PROCESS_LOST)

@@ -75,11 +75,11 @@ class RowSteps(StepSource):
         )
 
     def annotate(self, batch: Batch) -> Batch:
-        """The batch with the reference's log-probabilities, if there is one."""
+        """Returns the batch with the reference's log-probabilities, if there is one."""
         return batch if self.reference is None else self.reference.annotate(batch)
 
     def measure(self, source: ShardedDataSource, state: EvalState) -> dict[str, float]:
-        """Metrics of rows that are judged as they are trained, weighted by their tokens."""
+        """Returns metrics of rows that are judged as they are trained, weighted by their tokens."""
         data, size = self._data, self._data.config.eval_batch_size
         transform = data.eval_transform()
         rows = data.once(source, transform, exchange=open_exchange())
@@ -109,7 +109,7 @@ class RowSteps(StepSource):
         return {}
 
     def arrays(self) -> Mapping[str, np.ndarray]:
-        """Those of a reference that follows the model."""
+        """Returns those of a reference that follows the model."""
         return {} if self.reference is None else self.reference.arrays()
 
     def restore(self, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:

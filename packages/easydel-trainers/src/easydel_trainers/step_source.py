@@ -57,7 +57,7 @@ class StepSource(ABC):
 
     @abstractmethod
     def prepare(self, *, own_rows: bool) -> None:
-        """Find out of the rows what must be known before the first step, or evaluation.
+        """Finds out of the rows what must be known before the first step, or evaluation.
 
         Args:
             own_rows: whether the trainer's own rows are about to be used, and not others.
@@ -65,32 +65,34 @@ class StepSource(ABC):
 
     @abstractmethod
     def steps(self, run: RunView, start: StepStart) -> Generator[PreparedStep, None, None]:
-        """The steps of a run. Each names the position behind itself, from which it must be possible to go on."""
+        """Returns the steps of a run. Each names the position behind itself, from which it must be possible to go
+        on.
+        """
 
     @abstractmethod
     def annotate(self, batch: Batch) -> Batch:
-        """A batch with what must be computed of it before its step or its evaluation."""
+        """Returns a batch with what must be computed of it before its step or its evaluation."""
 
     @abstractmethod
     def measure(self, source: ShardedDataSource, state: EvalState) -> dict[str, float]:
-        """Metrics of one held-out source."""
+        """Returns metrics of one held-out source."""
 
     @abstractmethod
     def metric_names(self, extras: Extras) -> Mapping[str, set[str]] | None:
-        """Names of the metrics of every held-out source; `None` where nobody can know them."""
+        """Returns names of the metrics of every held-out source; `None` where nobody can know them."""
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """What must be equal for a checkpoint to continue a run, such as a reference model: plain values."""
+        """Returns what must be equal for a checkpoint to continue a run, such as a reference model: plain values."""
 
     @abstractmethod
     def meta(self) -> dict[str, Any]:
-        """What it needs to go on beside `TrainState` and the data position: plain JSON values."""
+        """Returns what it needs to go on beside `TrainState` and the data position: plain JSON values."""
 
     @abstractmethod
     def arrays(self) -> Mapping[str, np.ndarray]:
-        """The same, as arrays on the host, of any shapes. Arrays on the device belong into `TrainState`."""
+        """Returns the same, as arrays on the host, of any shapes. Arrays on the device belong into `TrainState`."""
 
     @abstractmethod
     def restore(self, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-        """Take back what `meta` and `arrays` gave."""
+        """Takes back what `meta` and `arrays` gave."""

@@ -99,14 +99,15 @@ class Trainer(ABC, Generic[Config]):
     @classmethod
     @abstractmethod
     def algorithm_type(cls) -> type[Algorithm[Config]]:
-        """The algorithm that it trains by."""
+        """Returns the algorithm that it trains by."""
 
     @classmethod
     @final
     def without_model(
         cls, arguments: Config | None = None, *, processing_class: Any, train_dataset: Any, eval_dataset: Any = None
     ) -> TrainingData:
-        """The rows of a training without a model: for looking at the very rows and batches that training would use.
+        """Returns the rows of a training without a model: for looking at the very rows and batches that training would
+        use.
 
         It explains rows, gives batches and counts steps. No row is read yet, so that bad ones can be looked at, too.
 
@@ -127,7 +128,7 @@ class Trainer(ABC, Generic[Config]):
     @classmethod
     @final
     def without_rows(cls, model: Any, arguments: Config, *, processing_class: Any = None) -> ModelFiles:
-        """The model of a training without its rows, to `restore` it from a run's folder and save it.
+        """Returns the model of a training without its rows, to `restore` it from a run's folder and save it.
 
         It asks for no rows, no rewards and no reference model, and for no more devices than there are.
 
@@ -181,7 +182,7 @@ class Trainer(ABC, Generic[Config]):
 
     @final
     def train(self, resume_from_checkpoint: Literal[True] | None = None) -> TrainOutput:
-        """Train to the end, from the newest checkpoint if there is one and `resume` allows it.
+        """Trains to the end, from the newest checkpoint if there is one and `resume` allows it.
 
         Args:
             resume_from_checkpoint: TRL's way to ask for what is done anyway.
@@ -200,7 +201,7 @@ class Trainer(ABC, Generic[Config]):
 
     @final
     def restore(self) -> int:
-        """Give the model the parameters of the newest whole checkpoint of `save_directory`, without training.
+        """Gives the model the parameters of the newest whole checkpoint of `save_directory`, without training.
 
         See `ModelFiles.restore`.
         """
@@ -208,7 +209,7 @@ class Trainer(ABC, Generic[Config]):
 
     @final
     def evaluate(self, dataset: Any = None) -> dict[str, float]:
-        """Metrics on held-out rows, weighted by their tokens, with the prefix `eval_`.
+        """Returns metrics on held-out rows, weighted by their tokens, with the prefix `eval_`.
 
         Args:
             dataset: rows as for `eval_dataset`; `None` = those of the trainer.
@@ -222,12 +223,14 @@ class Trainer(ABC, Generic[Config]):
 
     @final
     def explain(self, row: Mapping[str, Any]) -> str:
-        """One raw row as training sees it: a table of its tokens with label, mask and segment. Counts nothing."""
+        """Returns one raw row as training sees it: a table of its tokens with label, mask and segment. Counts
+        nothing.
+        """
         return self.data.explain(row)
 
     @final
     def describe_batch(self, position: Mapping[str, Any] | None) -> list[str]:
-        """The rows of the batch that begins at a data position: where each comes from, and how its text begins.
+        """Returns the rows of the batch that begins at a data position: where each comes from, and how its text begins.
 
         Args:
             position: as a divergence or a loss spike names it, or a checkpoint's `data`; `None` = the beginning.
@@ -236,7 +239,7 @@ class Trainer(ABC, Generic[Config]):
 
     @final
     def save_pretrained(self, path: str | PathLike[str]) -> None:
-        """Write model and tokenizer as a Hugging Face folder; adapters are merged into the kernels.
+        """Writes model and tokenizer as a Hugging Face folder; adapters are merged into the kernels.
 
         With several processes all must call it; process 0 writes.
         """
@@ -249,7 +252,7 @@ class Trainer(ABC, Generic[Config]):
 
     @final
     def save_adapter(self, path: str | PathLike[str]) -> None:
-        """Write the adapters alone, in the files of `peft`.
+        """Writes the adapters alone, in the files of `peft`.
 
         Raises:
             LoraError: if the model has none.
@@ -258,7 +261,7 @@ class Trainer(ABC, Generic[Config]):
 
     @final
     def _training_batch_iterator(self) -> Iterator[dict[str, np.ndarray]]:
-        """Whole batches of the training order as padded arrays, from the start; training does not advance.
+        """Returns whole batches of the training order as padded arrays, from the start; training does not advance.
 
         Each has `input_ids` and `attention_mask`, int32 `[rows, length]`. SFT: `labels`, and a row each. Pairs and
         completions: `labels` and `completion_mask`, the first sequences of all rows (the chosen ones of pairs), then

@@ -48,7 +48,7 @@ class AnswerEncoder:
         self._encoder = RowEncoder(tokenizer, drop_unrendered=drop_unrendered)
 
     def encode(self, rows: Sequence[PromptAndAnswers | TokenAnswers]) -> list[EncodedAnswers]:
-        """Return every row in tokens, uncut, in order.
+        """Returns every row in tokens, uncut, in order.
 
         Raises:
             RowError: If a row cannot be rendered; `row_in_batch` is its index.
@@ -68,11 +68,11 @@ class AnswerEncoder:
         ]
 
     def encode_prompts(self, examples: Sequence[TextExample | ChatExample]) -> list[EncodedRow]:
-        """Return every prompt in tokens, ready to be continued, uncut."""
+        """Returns every prompt in tokens, ready to be continued, uncut."""
         return self._encoder.encode_prompts(examples)
 
     def cut(self, encoded: EncodedAnswers, example: TextExample | ChatExample | None) -> EncodedAnswers | None:
-        """Return the row within its budgets; None if the prompt leaves no room for an answer.
+        """Returns the row within its budgets; None if the prompt leaves no room for an answer.
 
         Args:
             encoded: the row.
@@ -91,14 +91,14 @@ class AnswerEncoder:
         return EncodedAnswers(prompt, answers, tuple(notes))
 
     def cut_prompt(self, ids: Ids, example: TextExample | ChatExample | None) -> Ids:
-        """Return a prompt within its budget: its left side goes, its BOS and system turn stay."""
+        """Returns a prompt within its budget: its left side goes, its BOS and system turn stay."""
         limit = self._budgets.max_prompt_length
         if limit is None or len(ids) <= limit:
             return ids
         return self._budgets.prompt(ids, self._front(ids, example))
 
     def views(self, prompt: Ids, answer: Ids) -> list[TokenView]:
-        """Return the tokens of prompt and answer for people to look at; what is trained is the answer."""
+        """Returns the tokens of prompt and answer for people to look at; what is trained is the answer."""
         ids = np.concatenate([prompt, answer]).tolist()
         texts = self._encoder.decode_each(ids)
         return [TokenView(ids[at], text, at >= len(prompt)) for at, text in enumerate(texts)]
@@ -112,7 +112,7 @@ class AnswerEncoder:
 
 
 def _joined(rows: Sequence[EncodedRow]) -> EncodedAnswers:
-    """Rows of one prompt, cut where the first of them begins to answer.
+    """Returns rows of one prompt, cut where the first of them begins to answer.
 
     A prompt's last token may melt into an answer's first; what is the prompt is what every row's tokens agree on.
     """

@@ -27,7 +27,7 @@ class TokenView(NamedTuple):
 
 
 def labels_of_encoded(row: EncodedRow, completion_only_loss: bool | None) -> Labels:
-    """Return the labels of a row: the id where every mask that is in force is on, else `IGNORE_INDEX`.
+    """Returns the labels of a row: the id where every mask that is in force is on, else `IGNORE_INDEX`.
 
     Args:
         row: Tokens, completion start and assistant mask of one row; a mask the row has is in force.
@@ -48,7 +48,7 @@ def labels_of_encoded(row: EncodedRow, completion_only_loss: bool | None) -> Lab
 
 
 def labels_of_tokens(example: TokenExample, completion_only_loss: bool | None, assistant_only_loss: bool) -> Labels:
-    """Return the labels of a pre-tokenized row: its own if it has any, else made from its masks.
+    """Returns the labels of a pre-tokenized row: its own if it has any, else made from its masks.
 
     Raises:
         DataFormatError: If a mask that was demanded is missing, or the assistant says nothing.
@@ -74,7 +74,7 @@ def labels_of_tokens(example: TokenExample, completion_only_loss: bool | None, a
 
 
 def trains_nothing(labels: Labels) -> bool:
-    """Whether no token is predicted; the first token never is, as nothing comes before it.
+    """Returns whether no token is predicted; the first token never is, as nothing comes before it.
 
     >>> trains_nothing(np.array([7, IGNORE_INDEX], np.int32)), trains_nothing(np.array([IGNORE_INDEX, 7], np.int32))
     (True, False)

@@ -55,7 +55,7 @@ class LengthBudgets:
             )
 
     def prompt(self, ids: Ids, front: int) -> Ids:
-        """The prompt within its budget.
+        """Returns the prompt within its budget.
 
         Args:
             ids: its tokens.
@@ -68,7 +68,7 @@ class LengthBudgets:
         return np.concatenate([ids[:front], ids[len(ids) - (limit - front) :]])
 
     def completion(self, ids: Ids, prompt_length: int, stop: int | None) -> Ids:
-        """A completion within its budget and within what the prompt leaves of `max_length`.
+        """Returns a completion within its budget and within what the prompt leaves of `max_length`.
 
         Args:
             ids: its tokens.
@@ -84,5 +84,5 @@ class LengthBudgets:
         return np.concatenate([ids[: limit - len(tail)], tail]) if len(tail) < limit else ids[:limit]
 
     def leaves_no_completion(self, prompt_length: int) -> bool:
-        """Whether a prompt of this length fills the row."""
+        """Returns whether a prompt of this length fills the row."""
         return self.max_length is not None and prompt_length >= self.max_length

@@ -51,7 +51,7 @@ class _PairTransform(PreferenceTransform):
     """
 
     def explain(self, row: Row) -> dict[str, list[TokenView]]:
-        """Return the tokens of the two rows a model would read, `chosen` and `rejected`; counts nothing.
+        """Returns the tokens of the two rows a model would read, `chosen` and `rejected`; counts nothing.
 
         A row that would be dropped gives an empty dict.
         """

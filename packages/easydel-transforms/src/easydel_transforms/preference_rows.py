@@ -54,7 +54,7 @@ class TokenAnswers:
 
 
 def read_pair(row: Row) -> PromptAndAnswers | TokenAnswers:
-    """Return the chosen and the rejected answer of a row, in this order, with their prompt.
+    """Returns the chosen and the rejected answer of a row, in this order, with their prompt.
 
     The prompt is the row's own, or what both answers begin with. Strings and messages may be mixed: a string beside
     messages is one turn. Answers that repeat the prompt's messages are taken as whole conversations.
@@ -71,7 +71,7 @@ def read_pair(row: Row) -> PromptAndAnswers | TokenAnswers:
 
 
 def read_unpaired(row: Row) -> list[tuple[PromptAndAnswers | TokenAnswers, bool]]:
-    """Return the answers of a row, each with whether it is a good one: one, or the two of a pair side by side.
+    """Returns the answers of a row, each with whether it is a good one: one, or the two of a pair side by side.
 
     Raises:
         DataFormatError: If the columns are missing, hold something else, or stand beside images, videos or sounds.
@@ -92,7 +92,7 @@ def read_unpaired(row: Row) -> list[tuple[PromptAndAnswers | TokenAnswers, bool]
 
 
 def read_prompt(row: Row) -> tuple[str | list[Message], Answer] | Ids:
-    """Return a row's prompt as the row has it and as an example to tokenize, or its tokens.
+    """Returns a row's prompt as the row has it and as an example to tokenize, or its tokens.
 
     Rows of chosen and rejected answers without a prompt of their own give what both begin with.
 
@@ -120,7 +120,7 @@ def read_prompt(row: Row) -> tuple[str | list[Message], Answer] | Ids:
 
 
 def describe_columns(row: Row) -> str:
-    """The row's columns with their types, for messages."""
+    """Returns the row's columns with their types, for messages."""
     return ", ".join(f"{name} ({'null' if value is None else type(value).__name__})" for name, value in row.items())
 
 
@@ -142,7 +142,7 @@ def _with_prompt(row: Row, columns: Sequence[str]) -> tuple[Answer, ...]:
 
 
 def _split(row: Row) -> tuple[Any, Any, Any]:
-    """Prompt and answers of a row whose answers hold the prompt."""
+    """Returns prompt and answers of a row whose answers hold the prompt."""
     chosen, rejected = row["chosen"], row["rejected"]
     if isinstance(chosen, str) and isinstance(rejected, str):
         return split_strings(chosen, rejected)
@@ -150,7 +150,7 @@ def _split(row: Row) -> tuple[Any, Any, Any]:
 
 
 def _turns_of(row: Row, columns: Sequence[str]) -> tuple[Any, ...]:
-    """Prompt and answers of a row that names its prompt: all strings, or all messages."""
+    """Returns prompt and answers of a row that names its prompt: all strings, or all messages."""
     prompt, answers = row["prompt"], [row[column] for column in columns]
     if isinstance(prompt, str) and all(isinstance(answer, str) for answer in answers):
         return prompt, *answers

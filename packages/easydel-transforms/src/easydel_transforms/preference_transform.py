@@ -51,7 +51,7 @@ class PreferenceTransform(CountingTransform):
         self._encoder = AnswerEncoder(tokenizer, budgets, drop_unrendered)
 
     def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
-        """Return the tokenized rows for every row, none where it was dropped.
+        """Returns the tokenized rows for every row, none where it was dropped.
 
         Raises:
             RowError: If a row has no known layout or cannot be rendered.
@@ -63,4 +63,4 @@ class PreferenceTransform(CountingTransform):
 
     @abstractmethod
     def _transform(self, rows: Sequence[Row], report: DataReport) -> list[list[Row]]:
-        """The tokenized rows for every row, counted in `report`."""
+        """Returns the tokenized rows for every row, counted in `report`."""

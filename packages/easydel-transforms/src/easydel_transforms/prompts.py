@@ -68,7 +68,7 @@ class GRPOPreprocessTransform(CountingTransform):
         self._encoder = AnswerEncoder(tokenizer, LengthBudgets(max_prompt_length=prompt_limit), drop_unrendered)
 
     def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
-        """Return the row with its prompt's tokens for every row, or an empty list where it was dropped.
+        """Returns the row with its prompt's tokens for every row, or an empty list where it was dropped.
 
         Raises:
             RowError: If a row has no prompt, or it cannot be rendered.
@@ -78,7 +78,7 @@ class GRPOPreprocessTransform(CountingTransform):
         return outputs
 
     def explain(self, row: Row) -> dict[str, list[TokenView]]:
-        """Return the tokens of the prompt under `prompt`; counts nothing."""
+        """Returns the tokens of the prompt under `prompt`; counts nothing."""
         (outputs,) = self._transform([row], DataReport())
         return {"prompt": self._encoder.views(outputs[0]["prompt_ids"], np.zeros(0, np.int32))} if outputs else {}
 

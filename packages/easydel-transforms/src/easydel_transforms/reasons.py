@@ -34,12 +34,12 @@ REASONS: Mapping[str, str] = {
 
 
 def is_reason(name: str) -> bool:
-    """Return whether transforms may count rows under this name, or under kinds of it."""
+    """Returns whether transforms may count rows under this name, or under kinds of it."""
     return name in REASONS or name == NOT_RENDERED or name.startswith(f"{NOT_RENDERED}/")
 
 
 def meaning(reason: str) -> str:
-    """Return one sentence on a reason; for those nobody described, its name in words."""
+    """Returns one sentence on a reason; for those nobody described, its name in words."""
     family, _, kind = reason.partition("/")
     if family == NOT_RENDERED and kind:
         what = kind.replace("_", " ")

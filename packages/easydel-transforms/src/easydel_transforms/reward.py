@@ -56,7 +56,7 @@ class RewardPreprocessTransform(CountingTransform):
         self._encoder = AnswerEncoder(tokenizer, LengthBudgets(), drop_unrendered)
 
     def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
-        """Return the tokenized row for every row, or an empty list where it was dropped.
+        """Returns the tokenized row for every row, or an empty list where it was dropped.
 
         Raises:
             RowError: If a row has no known layout or cannot be rendered.
@@ -67,7 +67,7 @@ class RewardPreprocessTransform(CountingTransform):
         return outputs
 
     def explain(self, row: Row) -> dict[str, list[TokenView]]:
-        """Return the tokens of the two rows a model would score, `chosen` and `rejected`; counts nothing."""
+        """Returns the tokens of the two rows a model would score, `chosen` and `rejected`; counts nothing."""
         (outputs,) = self._transform([row], DataReport())
         return {
             name: self._encoder.views(output["prompt_ids"], output[f"{name}_ids"])

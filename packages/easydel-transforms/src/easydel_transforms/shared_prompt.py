@@ -22,7 +22,7 @@ __all__ = ["split_messages", "split_strings"]
 
 
 def split_strings(chosen: str, rejected: str) -> tuple[str, str, str]:
-    """Return prompt, chosen and rejected completion."""
+    """Returns prompt, chosen and rejected completion."""
     at = _first_difference(chosen, rejected)
     if at == min(len(chosen), len(rejected)):
         # One is the beginning of the other: its last word is an answer, not a question.
@@ -35,7 +35,7 @@ def split_strings(chosen: str, rejected: str) -> tuple[str, str, str]:
 def split_messages(
     chosen: list[Message], rejected: list[Message]
 ) -> tuple[list[Message], list[Message], list[Message]]:
-    """Return the prompt's messages, and those of the chosen and the rejected completion; each has at least one."""
+    """Returns the prompt's messages, and those of the chosen and the rejected completion; each has at least one."""
     at = min(_first_difference(chosen, rejected), len(chosen) - 1, len(rejected) - 1)
     at = max(at, 0)
     return chosen[:at], chosen[at:], rejected[at:]

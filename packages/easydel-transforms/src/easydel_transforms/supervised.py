@@ -108,7 +108,7 @@ class SFTPreprocessTransform(CountingTransform):
         self._encoder = RowEncoder(tokenizer, assistant_masks=assistant_only_loss, drop_unrendered=drop_unrendered)
 
     def transform_batch(self, rows: Sequence[Row]) -> list[list[Row]]:
-        """Return the tokenized row for every row, or an empty list where it was dropped.
+        """Returns the tokenized row for every row, or an empty list where it was dropped.
 
         Raises:
             RowError: If a row has no known layout, or cannot be rendered or masked as asked.
@@ -119,7 +119,7 @@ class SFTPreprocessTransform(CountingTransform):
         return outputs
 
     def explain(self, row: Row) -> list[TokenView]:
-        """Return every token of the row as it would be trained on: its id, its text, and whether it is trained.
+        """Returns every token of the row as it would be trained on: its id, its text, and whether it is trained.
 
         Nothing is counted. A row that would be dropped as fully masked is shown with nothing trained.
         """
@@ -160,7 +160,7 @@ class SFTPreprocessTransform(CountingTransform):
         return read_example(row, SFT_LAYOUTS, has_template=self._encoder.has_template, text_field=self._text_field)
 
     def _encode(self, examples: Sequence[Example]) -> dict[int, EncodedRow]:
-        """Return the encoded rows by their index in the batch, all of them through the tokenizer at once."""
+        """Returns the encoded rows by their index in the batch, all of them through the tokenizer at once."""
         to_encode = {
             index: example
             for index, example in enumerate(examples)
@@ -183,7 +183,7 @@ class SFTPreprocessTransform(CountingTransform):
 
 
 def _segments(row: Row, example: Example, kept: slice) -> Row:
-    """The segment ids of a row that was packed before; nothing for others."""
+    """Returns the segment ids of a row that was packed before; nothing for others."""
     if not isinstance(example, TokenExample) or row.get("segment_ids") is None:
         return {}
     segments = np.asarray(row["segment_ids"])

@@ -53,7 +53,7 @@ class _UnpairedTransform(PreferenceTransform):
     """
 
     def explain(self, row: Row) -> dict[str, list[TokenView]]:
-        """Return the tokens that a model would read, under `good` and `bad`; counts nothing."""
+        """Returns the tokens that a model would read, under `good` and `bad`; counts nothing."""
         (outputs,) = self._transform([row], DataReport())
         return {
             "good" if output["label"] else "bad": self._encoder.views(output["prompt_ids"], output["completion_ids"])
@@ -99,7 +99,7 @@ def _reasons(cut: EncodedAnswers | None) -> Sequence[str]:
 
 
 def _source_rows(owners: Sequence[int], encoded: Sequence[EncodedAnswers], rows: int) -> list[int]:
-    """A fingerprint of each source row: a transform sees rows, not their numbers."""
+    """Returns a fingerprint of each source row: a transform sees rows, not their numbers."""
     digests = [hashlib.blake2b(digest_size=8) for _ in range(rows)]
     for owner, tokens in zip(owners, encoded, strict=True):
         for ids in (tokens.prompt, *tokens.answers):
@@ -109,6 +109,6 @@ def _source_rows(owners: Sequence[int], encoded: Sequence[EncodedAnswers], rows:
 
 
 def _source_row(row: Row, fingerprint: int) -> int:
-    """The number that an earlier run gave the row, so that halves of a pair stay known as such on disk."""
+    """Returns the number that an earlier run gave the row, so that halves of a pair stay known as such on disk."""
     known = row.get("source_row") if row.get("completion_ids") is not None else None
     return fingerprint if known is None else int(known)

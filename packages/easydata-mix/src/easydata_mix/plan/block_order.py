@@ -21,7 +21,7 @@ _PURPOSE = 0x6D69782D6F726465  # separates these words from other users of the s
 
 
 def check_seed(seed: int) -> int:
-    """Returns the seed, or raise if it is not a whole number that fits the cipher's key."""
+    """Returns the seed, or raises if it is not a whole number that fits the cipher's key."""
     if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 1 << 64:
         raise MixtureError(
             f"`seed` must be a whole number from 0 to 2**64 - 1; found {seed!r}. "

@@ -44,7 +44,7 @@ class Planner:
         seed: int,
         clock_start: int = 0,
     ) -> None:
-        """Build a planner.
+        """Builds a planner.
 
         Args:
             sources: Number of sources.
@@ -67,11 +67,11 @@ class Planner:
         return self._new_phase(0, tuple(range(self._sources)))
 
     def settle(self, row: int) -> None:
-        """Take note that the order of the rows before `row` is in use, so that no edit may change it any more."""
+        """Takes note that the order of the rows before `row` is in use, so that no edit may change it any more."""
         self._journal.planned_rows = max(self._journal.planned_rows, self._clock_start + row)
 
     def settle_at(self, position: PlanPosition) -> None:
-        """Take note of the same for a position that was come to by arithmetic: the block that it lies in is in use."""
+        """Takes note of the same for a position that was come to by arithmetic: the block that it lies in is in use."""
         self.settle(position.begin.row + (self._block_size if position.offset else 0))
 
     def in_force(self, begin: BlockStart) -> BlockStart:

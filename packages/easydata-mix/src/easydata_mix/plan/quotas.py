@@ -111,7 +111,7 @@ class EvenOrder:
     def _most_owed(
         self, ready: list[tuple[int, int]], deadline: int, source: int, row: int, done: Sequence[int]
     ) -> int:
-        """Returns the one of the sources due at the same row that is owed most, and put the others back."""
+        """Returns the one of the sources due at the same row that is owed most, and puts the others back."""
         tied = [source]
         while ready and ready[0][0] == deadline:
             tied.append(heappop(ready)[1])

@@ -71,7 +71,7 @@ def make_recipe(
     weight_by: WeightBy = "row",
     length_field: str | None = None,
 ) -> Recipe:
-    """Check the options of a mixture.
+    """Checks the options of a mixture.
 
     Raises:
         MixtureError: If they contradict each other, or the sources.

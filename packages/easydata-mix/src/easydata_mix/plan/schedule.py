@@ -76,7 +76,7 @@ class WeightScheduler:
         *,
         unit: Unit = "step",
     ) -> None:
-        """Check the schedule.
+        """Checks the schedule.
 
         Args:
             schedule: At least one point, in any order, at most one per step; all name the same sources.
@@ -115,7 +115,7 @@ class WeightScheduler:
         return {name: float(a) * (1 - way) + float(b) * way for name, a, b in zip(names, left, right, strict=True)}
 
     def points_for(self, names: Sequence[str]) -> list[tuple[int, Shares]]:
-        """Returns (step, shares) with the shares in the order of a mixture's sources, or raise if names differ."""
+        """Returns (step, shares) with the shares in the order of a mixture's sources, or raises if names differ."""
         self._check_names(names)
         return [(point.step, self._shares(index, names)) for index, point in enumerate(self.schedule)]
 
@@ -169,7 +169,7 @@ class ShareCurves:
         return schedule_curve(points, self.interpolation, self.unit if len(self.points) > 1 else "sample", **rates)
 
     def _restricted(self, live: Live) -> list[tuple[int, Shares]]:
-        """Strike the sources that ran out; points at which the others have no weight fall away."""
+        """Strikes the sources that ran out; points at which the others have no weight fall away."""
         restricted = []
         for tick, shares in self.points:
             total = sum(shares[index] for index in live)

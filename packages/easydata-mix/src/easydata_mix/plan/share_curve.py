@@ -55,7 +55,7 @@ class ShareCurve:
         interpolation: Interpolation = "step",
         rows_per_tick: int = 1,
     ) -> None:
-        """Build the curve of a schedule.
+        """Builds the curve of a schedule.
 
         Args:
             points: (tick, shares) in ascending order of ticks; the first shares hold before the first point, the

@@ -74,11 +74,12 @@ class Stepper:
             self.position = PlanPosition(begin=self._planner.without(self.position.begin, exhausted, self.position.row))
 
     def advance(self, step: Step) -> None:
-        """Move behind a step."""
+        """Moves behind a step."""
         self.position = step.position_after(len(step.order))
 
     def jump(self, row: int) -> PlanPosition:
-        """Move to a later block's start, at or before `row`, where arithmetic leads there; return the position before.
+        """Moves to a later block's start, at or before `row`, where arithmetic leads there; returns the position
+        before.
 
         No source may run out before.
         """

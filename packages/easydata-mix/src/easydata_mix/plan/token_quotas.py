@@ -62,7 +62,7 @@ class _Credits:
         self.exhausted: int | None = None
 
     def take(self) -> bool:
-        """Give a row of the source whose turn it is; False if it has no more."""
+        """Gives a row of the source whose turn it is; False if it has no more."""
         source = self._next()
         tokens = self._upcoming(source, self.quotas[source])
         if tokens is None:

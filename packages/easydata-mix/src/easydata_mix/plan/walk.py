@@ -52,7 +52,7 @@ class KnownSources:
         return None if row >= self._limits[source] else int(known[row % len(known)])
 
     def draw(self, counts: Sequence[int]) -> None:
-        """Take note of rows that each source has given."""
+        """Takes note of rows that each source has given."""
         self.drawn = [used + more for used, more in zip(self.drawn, counts, strict=True)]
 
     def left(self, source: int) -> int:
@@ -96,7 +96,7 @@ class Walk:
         return list(self._sources.drawn)
 
     def skip(self, rows: int) -> int:
-        """Go on by so many rows, where weights are shares of rows; return how many there were."""
+        """Goes on by so many rows, where weights are shares of rows; returns how many there were."""
         target, start = self.position.row + rows, self.position.row
         while self.position.row < target:
             self._jump(target)

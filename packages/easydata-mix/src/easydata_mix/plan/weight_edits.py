@@ -41,7 +41,7 @@ class Journal:
         """Rows whose order is settled because a stream has planned them; edits must start at or after this."""
 
     def add(self, from_row: int, weights: Mapping[str, float]) -> WeightEdit:
-        """Write an edit down.
+        """Writes an edit down.
 
         Raises:
             MixtureError: If the weights do not fit the sources, the row was planned already, or has another edit.
@@ -72,7 +72,7 @@ class Journal:
         return [edit.to_dict() for edit in self._edits]
 
     def replay(self, entries: Sequence[Mapping[str, Any]], row: int) -> None:
-        """Take over the edits of a saved state at `row`; edits already written down must not contradict them.
+        """Takes over the edits of a saved state at `row`; edits already written down must not contradict them.
 
         Raises:
             MixtureError: If the two journals would give different orders before `row` or weights at one row.

@@ -47,7 +47,7 @@ def exact_shares(
 def named(
     weights: Mapping[str, float] | Sequence[float], names: Sequence[str], what: str = "weights"
 ) -> dict[str, float]:
-    """Returns the weights by name in the sources' order, or raise if the names do not match."""
+    """Returns the weights by name in the sources' order, or raises if the names do not match."""
     if isinstance(weights, str) or not isinstance(weights, Mapping | Sequence):
         raise MixtureError(f"`{what}` must map source names to numbers; found {type(weights).__name__}.")
     if not isinstance(weights, Mapping):
@@ -66,7 +66,7 @@ def named(
 
 
 def exact_weight(value: float | Fraction, where: str) -> Fraction:
-    """Returns a weight as the decimal it was written as, or raise if it is not a finite number >= 0."""
+    """Returns a weight as the decimal it was written as, or raises if it is not a finite number >= 0."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise MixtureError(f"{where} must be a number; found {value!r}.")
     if not math.isfinite(value):

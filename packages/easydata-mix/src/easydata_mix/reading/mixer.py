@@ -53,7 +53,7 @@ class Mixer:
         return None
 
     def skip(self, rows: int) -> int:
-        """Step over rows and return how many there were; by arithmetic where the sources' lengths allow."""
+        """Steps over rows and returns how many there were; by arithmetic where the sources' lengths allow."""
         recipe = self._mixture.recipe
         lengths = self._mixture.passes.rows if recipe.stop != "restart" else [None] * len(self._mixture.names)
         if recipe.weight_by == "token" or (recipe.stop != "restart" and None in lengths):

@@ -80,12 +80,12 @@ class Passes:
         return [HORIZON if never else length for never, length in zip(endless, self.epoch_rows, strict=True)]
 
     def known_epoch_rows(self, index: int) -> int:
-        """Returns the rows of a source in an epoch, or raise its own error if they are unknown."""
+        """Returns the rows of a source in an epoch, or raises its own error if they are unknown."""
         length = self.epoch_rows[index]
         return len(self.source(index)) if length is None else length
 
     def known_rows(self, index: int) -> int:
-        """Returns the rows of a source in a pass, or raise its own error if they are unknown."""
+        """Returns the rows of a source in a pass, or raises its own error if they are unknown."""
         return HORIZON if self.source(index).is_endless else self.known_epoch_rows(index)
 
 

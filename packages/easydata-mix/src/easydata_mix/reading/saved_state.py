@@ -35,7 +35,7 @@ def position_to_dict(position: MixturePosition, names: Sequence[str]) -> dict[st
 
 
 def position_from_dict(state: Mapping[str, Any], names: Sequence[str]) -> MixturePosition:
-    """Returns the position of a saved state, or raise if it speaks of other sources."""
+    """Returns the position of a saved state, or raises if it speaks of other sources."""
     if "sources" not in state or "block" not in state:
         raise MixtureError(
             f"This is not the state of a mixture: it has the keys {listed(sorted(state))}. "

@@ -49,7 +49,7 @@ class SourceReader:
     """Reads one source of a mixture."""
 
     def __init__(self, passes: Passes, source: int, position: SourcePosition, *, restart: bool) -> None:
-        """Prepare to read; nothing is opened before rows are wanted.
+        """Prepares to read; nothing is opened before rows are wanted.
 
         Args:
             passes: Gives the rows of a pass.
@@ -73,7 +73,7 @@ class SourceReader:
         return self._consumed
 
     def fill(self, rows: int) -> int:
-        """Read ahead until `rows` rows are waiting; return how many are, fewer only if the source has ended.
+        """Reads ahead until `rows` rows are waiting; returns how many are, fewer only if the source has ended.
 
         Raises:
             MixtureError: If the source must start over but has no rows.
@@ -106,7 +106,7 @@ class SourceReader:
         return runs
 
     def skip(self, rows: int) -> None:
-        """Step over the next rows, as far as there are any."""
+        """Steps over the next rows, as far as there are any."""
         here = min(rows, self._ready)
         self.take(here)
         rows -= here
@@ -152,7 +152,7 @@ class SourceReader:
         return self._stream
 
     def _name_start(self) -> None:
-        """Name the position at a pass's start too, where it says which of several orders the pass has."""
+        """Names the position at a pass's start too, where it says which of several orders the pass has."""
         if self._end.at is None and not self._end.skip:
             source = self._passes.open(self._source, self._end.passes)
             if not source.has_repeatable_order:
@@ -165,7 +165,7 @@ class SourceReader:
         )
 
     def _leap(self, rows: int) -> int:
-        """Step over rows of the present pass; return how many there were."""
+        """Steps over rows of the present pass; returns how many there were."""
         self._name_start()
         stream, start = self._opened(), self._end
         border = start.cell_end - start.skip
@@ -184,7 +184,7 @@ class SourceReader:
         return border + rest
 
     def _start_over(self) -> bool:
-        """Begin the next pass; False if the source is not to be restarted."""
+        """Begins the next pass; False if the source is not to be restarted."""
         if not self._restart:
             return False
         if self._end.row == 0:

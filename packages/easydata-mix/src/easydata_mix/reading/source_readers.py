@@ -64,7 +64,7 @@ class SourceReaders:
         return runs
 
     def skip(self, counts: Sequence[int]) -> None:
-        """Step over so many next rows of each source, as far as there are any."""
+        """Steps over so many next rows of each source, as far as there are any."""
         for reader, count in zip(self._readers, counts, strict=True):
             reader.skip(count)
 

@@ -92,7 +92,7 @@ class SetAside(Transform):
         return None
 
     def set_aside(self, bad: BadRow) -> None:
-        """Count a bad row, which the report has seen already.
+        """Counts a bad row, which the report has seen already.
 
         Raises:
             DataQualityError: If it is one too many.

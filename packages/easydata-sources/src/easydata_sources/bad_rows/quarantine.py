@@ -46,7 +46,7 @@ class Quarantine:
         self._entries()  # before any row is read, rather than at the first bad one
 
     def add(self, error: Exception, *, reason: str, content: Any) -> None:
-        """Write a row down, unless it is there already.
+        """Writes a row down, unless it is there already.
 
         Args:
             error: What is wrong with it; says where it is.
@@ -135,7 +135,7 @@ def _entry_in(line: bytes) -> dict[str, Any] | None:
 
 
 def _is_beginning_of_an_entry(line: bytes) -> bool:
-    """Whether a line is what a kill leaves of an entry: its beginning, and no whole JSON."""
+    """Returns whether a line is what a kill leaves of an entry: its beginning, and no whole JSON."""
     if not (line.startswith(_BEGINNING) or _BEGINNING.startswith(line)):
         return False
     try:

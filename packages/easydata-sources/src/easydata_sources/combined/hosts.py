@@ -71,7 +71,7 @@ class HostShardedSource(WrappingSource, SingleShardSource):
         return {"rows of": self.source.identity(), "share": share}
 
     def rows(self, state: State | None = None) -> RowStream:
-        """Start reading this host's rows.
+        """Starts reading this host's rows.
 
         Raises:
             DataError: If `state` lies within a round of another number of hosts.

@@ -114,7 +114,7 @@ def reports_of(transform: TransformLike) -> list[DataReport]:
 
 
 def locate(outputs: Sequence[Sequence[Row]], origin: Callable[[int], Origin]) -> None:
-    """Tell the rows that a transform has just found bad where they come from."""
+    """Tells the rows that a transform has just found bad where they come from."""
     for index, rows in enumerate(outputs):
         for row in rows:
             if isinstance(row, BadRow) and isinstance(row.error, RowError) and row.error.file is None:

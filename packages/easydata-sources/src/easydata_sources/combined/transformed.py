@@ -144,7 +144,7 @@ class TransformedShardedSource(WrappingSource):
         return stream
 
     def count_up_to(self, state: State) -> None:
-        """Set the transform's reports to what they say of the rows up to a position, and of none behind it.
+        """Sets the transform's reports to what they say of the rows up to a position, and of none behind it.
 
         A stream counts a batch of rows when it transforms it, so reports run ahead of the rows given. A window of
         rows that are transformed together (packing) counts as a whole once one of its outputs was given.
@@ -256,7 +256,7 @@ class _RowByRowStream(RowStream):
         return skipped
 
     def _step_back(self) -> None:
-        """Go back before the row that failed: asked again, the stream must fail again rather than go on behind it."""
+        """Goes back before the row that failed: asked again, the stream must fail again rather than go on behind it."""
         self._stream = self._owner.source.rows(self._start)
         step_over(self._stream, self._read)
 

@@ -35,7 +35,7 @@ class WatchedFile:
         return self._noted(self._raw.read, size)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a byte and return its number."""
+        """Goes to a byte and returns its number."""
         return self._noted(self._raw.seek, offset, whence)
 
     def tell(self) -> int:
@@ -43,7 +43,7 @@ class WatchedFile:
         return self._raw.tell()
 
     def close(self) -> None:
-        """Close the file below."""
+        """Closes the file below."""
         self._raw.close()
 
     def _noted(self, function: Any, *arguments: int) -> Any:
@@ -99,7 +99,7 @@ class ArrowInput:
 
 @contextmanager
 def arrow_input(file: DataFile, expected: ArrowFormat, *, in_ranges: bool = False) -> Iterator[ArrowInput]:
-    """Open a file for Arrow, which reads local ones without holding Python's lock.
+    """Opens a file for Arrow, which reads local ones without holding Python's lock.
 
     Local files are not mapped: a mapped file that somebody shortens ends the process.
 

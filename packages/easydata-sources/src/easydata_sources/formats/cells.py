@@ -131,7 +131,7 @@ def _line(error: Exception) -> str:
 
 
 def _may_not_fit(kind: pa.DataType) -> bool:
-    """Whether a type has values that Python lacks.
+    """Returns whether a type has values that Python lacks.
 
     Those are times beyond its calendar or finer than its clock, unknown zones, and structs with fields of one name.
     """

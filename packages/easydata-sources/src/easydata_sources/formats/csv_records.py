@@ -65,7 +65,7 @@ class CsvRecords:
                 return values
 
     def step_over_break(self, width: int) -> None:
-        """Go behind the record that has just been found broken.
+        """Goes behind the record that has just been found broken.
 
         Args:
             width: Values of a sound record.
@@ -87,7 +87,7 @@ class CsvRecords:
             self._step_to_record(width)
 
     def _step_to_record(self, width: int) -> None:
-        """Go to the next line that is a record of `width` values, or to the end."""
+        """Goes to the next line that is a record of `width` values, or to the end."""
         while True:
             self._lines.begin_record()
             line = self._lines.next_line()
@@ -110,7 +110,7 @@ class CsvRecords:
         return len(values) == width
 
     def _step_over_giant(self) -> DataFormatError:
-        """Go behind a record that is too large, without holding it, and return the error for it."""
+        """Goes behind a record that is too large, without holding it, and returns the error for it."""
         first, *further = self._lines.record
         size = sum(line.size + 1 for line in self._lines.record) - 1
         self.offset = self._lines.record[-1].end
@@ -164,7 +164,7 @@ class _Line(NamedTuple):
 
 
 def _is_odd(line: _Line) -> bool:
-    """Whether a quote that is open before a line is closed behind it, or the other way round."""
+    """Returns whether a quote that is open before a line is closed behind it, or the other way round."""
     return line.text.count(b'"') % 2 == 1
 
 
@@ -186,7 +186,7 @@ class _Lines:
         self.record, self.undecodable, self._size = [], None, 0
 
     def give_back(self, first: int) -> None:
-        """Take the record's lines from number `first` on back."""
+        """Takes the record's lines from number `first` on back."""
         self._waiting.extendleft(reversed(self.record[first:]))
 
     def __iter__(self) -> Iterator[str]:
@@ -224,7 +224,7 @@ class _Lines:
         return line
 
     def read_to_closing_quote(self) -> bool:
-        """Read lines up to the one in which an open quote closes; False if none is near enough."""
+        """Reads lines up to the one in which an open quote closes; False if none is near enough."""
         size = 0
         while size <= self._largest and (line := self.next_line()) is not None:
             size += line.size

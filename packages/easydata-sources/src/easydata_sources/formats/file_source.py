@@ -73,7 +73,7 @@ class FileSource(ChunkedSource):
 
     @abstractmethod
     def forget_contents(self) -> None:
-        """Forget what was found in damaged files, or may have been; without changing what other sources know."""
+        """Forgets what was found in damaged files, or may have been; without changing what other sources know."""
 
     def data_files(self) -> Sequence[DataFile]:
         return self.files
@@ -168,7 +168,7 @@ class FileSource(ChunkedSource):
         raise self._fault(shard, row + first, faults[first])
 
     def checked_columns(self, shard: int, row: int, batch: pa.RecordBatch) -> Rows:
-        """Returns a run of columns with bad rows in place of those that cannot be used, or raise."""
+        """Returns a run of columns with bad rows in place of those that cannot be used, or raises."""
         faults = faulty_rows(batch, self.care.largest_row_bytes)
         if not faults:
             return batch
@@ -352,7 +352,7 @@ class FileSource(ChunkedSource):
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, numbered where some are equal: addresses may differ in nothing but what is not shown."""
+    """Returns the names, numbered where some are equal: addresses may differ in nothing but what is not shown."""
     seen: dict[str, int] = {}
     for name in names:
         seen[name] = seen.get(name, 0) + 1
@@ -366,7 +366,9 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def stepped_over(values: Iterator[tuple[Row, int]], count: int, offset: int) -> int:
-    """Step over `count` of the (row, byte behind it) and return the byte behind the last; `offset` if there is none."""
+    """Steps over `count` of the (row, byte behind it) and returns the byte behind the last; `offset` if there is
+    none.
+    """
     for _, end in islice(values, count):
         offset = end
     return offset

@@ -65,14 +65,14 @@ class _Reader:
         self.row = row
 
     def skip(self, character: str) -> None:
-        """Step over one character that must come next, white space aside."""
+        """Steps over one character that must come next, white space aside."""
         found = self._peek()
         if found != character:
             raise self._error(f"{_shown(found)!r}" if found else "the end of the file", f"{character!r}")
         self._step(1)
 
     def more_values(self, *, first: bool) -> bool:
-        """Step over what separates values; False at the end."""
+        """Steps over what separates values; False at the end."""
         found = self._peek()
         if not self._array:
             return found != ""
@@ -137,7 +137,7 @@ class _Reader:
         return self._error(f"{error.found}, {where}", "a complete JSON object", error.reason)
 
     def _step_over_value(self, error: DataFormatError) -> None:
-        """Step over a value that cannot be read, by its brackets and quotes; raise if they do not close."""
+        """Steps over a value that cannot be read, by its brackets and quotes; raises if they do not close."""
         begin, depth, quoted, brackets = self._offset, 0, False, 0
         while brackets < _MOST_BRACKETS:
             if depth and not quoted:
@@ -170,7 +170,7 @@ class _Reader:
         raise error
 
     def _peek(self) -> str:
-        """Step over white space and return the next character; empty at the end of the file."""
+        """Steps over white space and returns the next character; empty at the end of the file."""
         while True:
             self._step(_match_end(_WHITE, self._text, self._at) - self._at)
             if self._at < len(self._text):
@@ -184,7 +184,7 @@ class _Reader:
         self._at = stop
 
     def _fill(self) -> bool:
-        """Append more of the file to the window; False at its end, or if a row would become too large."""
+        """Appends more of the file to the window; False at its end, or if a row would become too large."""
         if self._ended or len(self._text) - self._at > self._care.largest_row_bytes:
             return False
         # Read as much again as is waiting, so that a huge object is not parsed once per block.

@@ -150,7 +150,7 @@ class JsonShardedSource(FileSource):
                 row += len(rows)
 
     def _parse(self, run: LineRun, lines: list[int], shard: int, row: int) -> tuple[list[Row], DataFormatError | None]:
-        """Parse lines, up to the first broken one unless those are marked."""
+        """Parses lines, up to the first broken one unless those are marked."""
         rows: list[Row] = []
         starts = run.starts()
         for index in lines:
@@ -213,7 +213,7 @@ class JsonShardedSource(FileSource):
 
 
 def _has_whole_first_line(head: bytes) -> bool:
-    """Whether the first line is JSON by itself and others follow: then it is a line, though maybe a bad one."""
+    """Returns whether the first line is JSON by itself and others follow: then it is a line, though maybe a bad one."""
     line, _, rest = head.partition(b"\n")
     try:
         parse_json(line.decode())

@@ -48,7 +48,7 @@ class LineIndex:
 
     @classmethod
     def scan(cls, file: DataFile, *, blank_lines_count: bool = False, longest: int = LARGEST_ROW_BYTES) -> LineIndex:
-        """Build the index of a file by reading it once.
+        """Builds the index of a file by reading it once.
 
         Args:
             file: The file.

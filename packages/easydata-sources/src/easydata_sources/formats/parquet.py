@@ -102,7 +102,7 @@ class ParquetShardedSource(FileSource):
         return self.shard_length(shard)
 
     def forget_contents(self) -> None:
-        """Keep footers: row groups are where they say, damaged or not."""
+        """Keeps footers: row groups are where they say, damaged or not."""
 
     def access(self) -> RowAccess:
         return self.block_access(self._group_sizes, self._read_group)

@@ -96,7 +96,7 @@ class TextShardedSource(FileSource):
         return rows
 
     def _decode(self, shard: int, first_row: int, run: LineRun) -> tuple[list[Row], DataFormatError | None]:
-        """Decode lines, up to the first that is no text unless those are marked."""
+        """Decodes lines, up to the first that is no text unless those are marked."""
         rows: list[Row] = []
         for line in run.lines:
             try:

@@ -60,7 +60,7 @@ def _stages(dataset: datasets.IterableDataset) -> Iterator[Any]:
 
 
 def _is_endless(stage: Any) -> bool:
-    """Whether a stage repeats those before it without end, and none behind it takes a number of rows."""
+    """Returns whether a stage repeats those before it without end, and none behind it takes a number of rows."""
     while stage is not None and not type(stage).__name__.startswith("Take"):
         if type(stage).__name__.startswith("Repeat") and stage.num_times is None:
             return True

@@ -73,7 +73,7 @@ def _cipher(size: int, key: int) -> tuple[np.uint64, list[np.uint64]]:
 
 
 def _walked(values: np.ndarray, size: int, encrypt: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Send the values that landed outside through again, until all are inside."""
+    """Sends the values that landed outside through again, until all are inside."""
     import numpy as np
 
     outside = np.flatnonzero(values >= size)

@@ -97,7 +97,7 @@ class _ShuffledReader(ChunkReader):
         self.total = sum(access.block_rows)
 
     def start(self, state: State | None) -> State:
-        """Returns the position to begin at, or raise if it is one of other data."""
+        """Returns the position to begin at, or raises if it is one of other data."""
         if state is None:
             return self.position(0)
         if state.get("rows") != self.total:

@@ -33,7 +33,7 @@ def with_compressions(extensions: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def open_at(file: DataFile, offset: int = 0) -> BinaryIO:
-    """Open for reading bytes from `offset` of the uncompressed content on.
+    """Opens for reading bytes from `offset` of the uncompressed content on.
 
     Plain files seek. Compressed ones cannot: what comes before is decompressed and thrown away. Their `read` gives all
     that can be decompressed, and only then raises `DataFormatError` if the file is damaged or cut off.

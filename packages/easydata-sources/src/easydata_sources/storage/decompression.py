@@ -42,11 +42,11 @@ class Pieces(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close the file."""
+        """Closes the file."""
 
 
 def open_pieces(file: DataFile, codec: str) -> Pieces:
-    """Open a compressed file."""
+    """Opens a compressed file."""
     return _MemberPieces(file.open(), _DECODERS[codec]) if codec in _DECODERS else _ArrowPieces(file, codec)
 
 
@@ -129,7 +129,7 @@ class _MemberPieces(Pieces):
         self._raw.close()
 
     def _find_member(self) -> bool:
-        """Go to the first byte of the next member; False at the end."""
+        """Goes to the first byte of the next member; False at the end."""
         while True:
             if self._members:
                 self._input = self._input.lstrip(b"\0")

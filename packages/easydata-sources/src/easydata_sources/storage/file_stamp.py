@@ -24,11 +24,11 @@ class FileStamp:
     """Digest of pieces of its content: a file that was only touched, or copied, has the same."""
 
     def is_same(self, *, size: int, version: str) -> bool:
-        """Whether size and version are the known ones."""
+        """Returns whether size and version are the known ones."""
         return (self.size, self.version) == (size, version)
 
     def differs(self, other: FileStamp) -> bool:
-        """Whether it is another file, as far as both know."""
+        """Returns whether it is another file, as far as both know."""
         if None not in (self.size, other.size) and self.size != other.size:
             return True
         if None in (self.version, other.version) or self.version == other.version:

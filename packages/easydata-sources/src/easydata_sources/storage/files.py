@@ -107,7 +107,7 @@ class DataFile:
         return without_secrets_of_addresses(self.url) if self.remote else self.url
 
     def open(self, **how: Any) -> BinaryIO:
-        """Open for reading bytes.
+        """Opens for reading bytes.
 
         Args:
             **how: Arguments for opening on a network.
@@ -271,7 +271,7 @@ def _matches_elsewhere(filesystem: AbstractFileSystem, path: str) -> list[str]:
 
 
 def _log_unread(pattern: str, names: Sequence[str], extensions: Sequence[str]) -> None:
-    """Say which files of a folder may hold rows and are not read."""
+    """Says which files of a folder may hold rows and are not read."""
     packed = [name for name in names if _may_hold_rows(name.rpartition("/")[2].lower(), extensions)]
     if packed:
         shown = ", ".join(packed[:5]) + (", …" if len(packed) > 5 else "")

@@ -42,7 +42,7 @@ class RetryPolicy:
             raise DataError(f"RetryPolicy needs attempts >= 1 and delays >= 0 seconds; got {self}.")
 
     def wait(self, failures: int, error: Exception, what: str) -> None:
-        """Sleep before try number `failures + 1` at reading `what`, or raise `error` when the tries are used up.
+        """Sleeps before try number `failures + 1` at reading `what`, or raises `error` when the tries are used up.
 
         Raises:
             Exception: `error`, if it was the last try or another one cannot help.

@@ -122,7 +122,7 @@ def reading_failed(error: BaseException, url: str, options: Mapping[str, Any] | 
 
 @contextmanager
 def raising_data_errors(url: str, options: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Turn the errors of clouds' libraries inside the block into ours."""
+    """Turns the errors of clouds' libraries inside the block into ours."""
     try:
         yield
     except Exception as error:  # whatever it is: all but the known ones go on unchanged

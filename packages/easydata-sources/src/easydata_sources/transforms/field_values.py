@@ -158,7 +158,7 @@ def either(owner: str, **spellings: Any) -> Any:
 
 
 def field_names(fields: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names as a tuple, or raise if a text was given in place of a list."""
+    """Returns the names as a tuple, or raises if a text was given in place of a list."""
     if isinstance(fields, str):
         raise DataError(f"A list of field names is needed; found the text {fields!r}. mend: [{fields!r}]")
     return tuple(fields)

@@ -40,7 +40,7 @@ class FieldTransform(Transform):
         return changed
 
     def transform_columns(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Do the same to a record batch, copying nothing."""
+        """Does the same to a record batch, copying nothing."""
         chosen = self.select(batch.schema.names)
         return batch.select(list(chosen.values())).rename_columns(list(chosen))
 

@@ -38,7 +38,7 @@ class RowTransform(ABC):
 
     @abstractmethod
     def __call__(self, row: Row) -> Any:
-        """Transform one row."""
+        """Transforms one row."""
 
     def identity(self) -> Identity:
         """Returns what the outputs depend on, in plain values: the class, and what it was made with."""
@@ -182,26 +182,26 @@ class ChainedTransform(BatchTransform):
 
 
 def is_row_by_row(transform: TransformLike) -> bool:
-    """Whether a transform gives at most one row per row and gains nothing from seeing many at a time."""
+    """Returns whether a transform gives at most one row per row and gains nothing from seeing many at a time."""
     if isinstance(transform, ChainedTransform):
         return all(is_row_by_row(part) for part in transform.transforms)
     return not isinstance(transform, ExpandTransform | BatchTransform)
 
 
 def batch_rows(transform: TransformLike) -> int:
-    """How many source rows a transform is given at a time."""
+    """Returns how many source rows a transform is given at a time."""
     if is_row_by_row(transform):
         return 1
     return transform.batch_rows if isinstance(transform, BatchTransform) else BATCH_ROWS
 
 
 def mixes_rows(transform: TransformLike) -> bool:
-    """Whether the outputs of a row depend on the rows around it."""
+    """Returns whether the outputs of a row depend on the rows around it."""
     return isinstance(transform, BatchTransform) and transform.mixes_rows
 
 
 def keeps_every_row(transform: TransformLike) -> bool:
-    """Whether each row gives exactly one row; unknown callables may drop some."""
+    """Returns whether each row gives exactly one row; unknown callables may drop some."""
     return isinstance(transform, RowTransform) and transform.keeps_every_row
 
 

@@ -53,7 +53,7 @@ class Executor(ABC):
 
     @abstractmethod
     def run(self, works: Mapping[int, ShardWork], *, finished: Finished, on_commit: OnCommit) -> None:
-        """Do all the work.
+        """Does all the work.
 
         Args:
             works: units by number.
@@ -99,7 +99,7 @@ class Tries:
         self._commits: dict[int, tuple[int, int]] = {}
 
     def failed(self, number: int, reason: BaseException | str) -> None:
-        """Note a failed try, and wait a moment; raise if there is to be no other.
+        """Notes a failed try, and waits a moment; raises if there is to be no other.
 
         Raises:
             OSError: `reason`, if it is one that will not go away.

@@ -86,7 +86,7 @@ class _Worker:
         return self._unit is not None
 
     def send(self, unit: int, work: ShardWork) -> None:
-        """Send a unit of work, to a new process if there is none.
+        """Sends a unit of work, to a new process if there is none.
 
         Raises:
             DataError: If the work cannot be sent.
@@ -124,7 +124,7 @@ class _Worker:
         return unit, message
 
     def end(self) -> None:
-        """End the process, whatever it does."""
+        """Ends the process, whatever it does."""
         if self._process is not None:
             self._process.kill()
             self._buried()

@@ -79,7 +79,7 @@ def _work(work: ShardWork) -> tuple[WrittenUnit, Progress]:
 
 
 def _judge(error: Exception, unit: int, tries: Tries) -> None:
-    """Raises what another try would raise again; otherwise note that the try has failed."""
+    """Raises what another try would raise again; otherwise notes that the try has failed."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, Exception) and (isinstance(cause, DataError) or not isinstance(cause, OSError)):
         raise cause

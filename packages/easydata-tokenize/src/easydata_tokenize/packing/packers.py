@@ -154,7 +154,7 @@ class GreedyPacker:
         self._ready: deque[PackedSequence] = deque()
 
     def add(self, tokens: ArrayLike, source_id: Any = None, **columns: ArrayLike) -> PackedSequence | None:
-        """Take a document; return a row that is ready, if any (more may wait: `flush_all` gives them).
+        """Takes a document; returns a row that is ready, if any (more may wait: `flush_all` gives them).
 
         Args:
             tokens: Its tokens.
@@ -232,7 +232,7 @@ class PoolPacker:
         self._most, self._open = num_packers, list[list[_Document]]()
 
     def add(self, tokens: ArrayLike, source_id: Any = None, **columns: ArrayLike) -> list[PackedSequence]:
-        """Take a document, as `GreedyPacker.add`; return the rows that are done."""
+        """Takes a document, as `GreedyPacker.add`; returns the rows that are done."""
         document = self._form.document(tokens, source_id, columns)
         return [row for piece in document.pieces(self._form.length) for row in self._place(piece)]
 
@@ -286,7 +286,7 @@ class FirstFitPacker:
         self._most, self._held = buffer_size, list[_Document]()
 
     def add(self, tokens: ArrayLike, source_id: Any = None, **columns: ArrayLike) -> list[PackedSequence]:
-        """Take a document, as `GreedyPacker.add`; return the rows of a buffer that is full."""
+        """Takes a document, as `GreedyPacker.add`; returns the rows of a buffer that is full."""
         document = self._form.document(tokens, source_id, columns)
         self._held += document.pieces(self._form.length)
         return self.flush_all() if len(self._held) >= self._most else []

@@ -96,7 +96,7 @@ def _best_fit(lengths: list[int], capacity: int) -> list[int]:
 
 
 def _first_fit(lengths: list[int], capacity: int) -> list[int]:
-    """Pack of every row: the first with room, by a tree of the largest room below each node."""
+    """Returns the pack of every row: the first with room, by a tree of the largest room below each node."""
     size = 1 << max(len(lengths) - 1, 1).bit_length()
     rooms = [capacity] * (2 * size)
     packs: list[int] = []

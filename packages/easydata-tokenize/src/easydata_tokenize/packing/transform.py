@@ -106,7 +106,7 @@ class PackTransform(CountingTransform):
         return [packs, *([] for _ in rows[1:])] if rows else []
 
     def pack(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """Pack these rows together: a dict of arrays for every pack, in the order of the packs' making."""
+        """Packs these rows together: a dict of arrays for every pack, in the order of the packs' making."""
         self.report.saw(len(rows))
         rows = [row for index, row in enumerate(rows) if self._keeps(index, row)]
         if not rows:
@@ -170,7 +170,7 @@ class PackTransform(CountingTransform):
         return self.over_long != "drop"
 
     def _aligned(self, rows: Sequence[Row]) -> list[str]:
-        """Columns that have one value for each token in every row."""
+        """Returns columns that have one value for each token in every row."""
         names = [name for name in rows[0] if all(row.get(name) is not None for row in rows)]
         aligned = [name for name in names if all(_length(row[name]) == len(row[self.input_field]) for row in rows)]
         for name in ("labels", "completion_mask", "assistant_masks"):
@@ -193,7 +193,7 @@ def pack_columns(
     strategy: PackingStrategy = "best_fit",
     split: bool = False,
 ) -> tuple[dict[str, Column], Counts]:
-    """Pack rows that are held in columns: no Python work for each token, and little for each row.
+    """Packs rows that are held in columns: no Python work for each token, and little for each row.
 
     Args:
         columns: values of all rows end to end, one value for each token: as Arrow list columns hold them.
@@ -232,7 +232,7 @@ def _joined(pieces: list[Column], like: Column) -> Column:
 
 
 def _pieces(begins: Counts, lengths: Counts, seq_length: int) -> tuple[Counts, Counts]:
-    """Rows as pieces of at most `seq_length` tokens, in order."""
+    """Returns rows as pieces of at most `seq_length` tokens, in order."""
     counts = -(-lengths // seq_length)
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     starts = np.repeat(begins, counts) + within * seq_length
@@ -240,7 +240,9 @@ def _pieces(begins: Counts, lengths: Counts, seq_length: int) -> tuple[Counts, C
 
 
 def _wrapped(lengths: Counts, seq_length: int) -> tuple[Counts, Counts, Counts]:
-    """Pieces of rows laid end to end, cut at every multiple of `seq_length`, and where packs begin among them."""
+    """Returns pieces of rows laid end to end, cut at every multiple of `seq_length`, and where packs begin among
+    them.
+    """
     total = int(lengths.sum())
     cuts = np.union1d(np.cumsum(lengths) - lengths, np.arange(0, total, seq_length))
     sizes = np.diff(np.append(cuts, total))

@@ -35,7 +35,7 @@ class RenderingBudget:
         self._deadline = time.monotonic() + seconds
 
     def step(self, steps: int = 1) -> None:
-        """Count items of loops and calls.
+        """Counts items of loops and calls.
 
         Raises:
             BudgetExceededError: If there were too many, or time is over.
@@ -47,7 +47,7 @@ class RenderingBudget:
             raise BudgetExceededError(f"it takes longer than {self._seconds:g} s")
 
     def characters(self, number: int) -> None:
-        """Check the length of a text that is about to be made.
+        """Checks the length of a text that is about to be made.
 
         Raises:
             BudgetExceededError: If it is too long.
@@ -65,14 +65,14 @@ current_budget: ContextVar[RenderingBudget | None] = ContextVar("current_budget"
 
 
 def spend(steps: int) -> None:
-    """Count steps of the rendering that is going on."""
+    """Counts steps of the rendering that is going on."""
     budget = current_budget.get()
     if budget is not None:
         budget.step(steps)
 
 
 def spend_characters(number: Any) -> None:
-    """Check the length of a text that the rendering that is going on is about to make."""
+    """Checks the length of a text that the rendering that is going on is about to make."""
     budget = current_budget.get()
     if budget is not None and isinstance(number, int):
         budget.characters(number)

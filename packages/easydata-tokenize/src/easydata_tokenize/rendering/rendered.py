@@ -158,7 +158,7 @@ def _uncovered(text: str, spans: list[Span]) -> Iterable[str]:
 
 
 def _is_thought(text: str, lost: str) -> bool:
-    """Whether what is lost of an answer is the thought at its beginning."""
+    """Returns whether what is lost of an answer is the thought at its beginning."""
     marks = list(_THOUGHT_MARK.finditer(text))
     if not marks:
         return False

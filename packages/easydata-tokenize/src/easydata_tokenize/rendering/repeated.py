@@ -91,7 +91,7 @@ class RepeatedRenderings:
         edges: Sequence[int] = (),
         notes: Sequence[str] = (),
     ) -> None:
-        """Keep a rendering for conversations like it, if the trace proves that it can be kept.
+        """Keeps a rendering for conversations like it, if the trace proves that it can be kept.
 
         Args:
             shape: As of `find`.

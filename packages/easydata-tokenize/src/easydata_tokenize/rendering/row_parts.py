@@ -149,7 +149,9 @@ class RowParts:
         return max(earlier, default=0)
 
     def begins_with(self, position: int, beginning: str) -> bool:
-        """Whether a message begins with this at `position`; that is a question to the text like a template's."""
+        """Returns whether a message begins with this at `position`; that is a question to the text like a
+        template's.
+        """
         answer = bool(beginning) and self.text.startswith(beginning, position)
         leaf = self.rendered.leaf_at(position)
         if beginning and leaf is not None:

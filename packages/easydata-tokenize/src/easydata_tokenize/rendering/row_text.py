@@ -191,7 +191,9 @@ class RowRenderer:
     def _rendered(
         self, purpose: Hashable, asked: Conversation, learn: Callable[[_Learnt], _Found]
     ) -> tuple[str, tuple[int, ...], tuple[str, ...]]:
-        """The text, and what is learnt from it; put together from an earlier one where that is proved the same."""
+        """Returns the text, and what is learnt from it; put together from an earlier one where that is proved the
+        same.
+        """
         template = self._templates.choose(asked.tools)
         shape = shape_of(asked.messages, asked.tools, asked.template_kwargs)
         key = (purpose, template.source, shape)

@@ -57,7 +57,9 @@ class StopFinder:
         return max((self._marks.common(between, end) for end in ends), default=0)
 
     def _before_next(self, index: int, between: str, ends: list[str]) -> int | None:
-        """The same by the header of the next message, which stands behind the stop; None if that leaves a doubt."""
+        """Returns the same by the header of the next message, which stands behind the stop; None if that leaves a
+        doubt.
+        """
         header = self._header_behind(index)
         shared = self._marks.common_end(between, header)
         closing = self._before_header(between[: len(between) - shared])
@@ -70,7 +72,7 @@ class StopFinder:
         return None
 
     def _ends(self, index: int, block: Block | None, behind: int) -> list[str]:
-        """What the template writes behind the turn when nothing follows it, and when an answer is asked for."""
+        """Returns what the template writes behind the turn when nothing follows it, and when an answer is asked for."""
         parts, prompt = self._parts, self._parts.prompt
         alone = parts.tail(parts.part(index + 1, False), block, behind)
         going_on = parts.tail(parts.part(index + 1, True), block, behind)
@@ -81,7 +83,9 @@ class StopFinder:
         return [self._before_header(end) for end in (alone, going_on) if end is not None]
 
     def _stop_in(self, closing: str) -> int:
-        """Where the stop ends in what closes a turn: behind the EOS token, else behind the last special token."""
+        """Returns where the stop ends in what closes a turn: behind the EOS token, else behind the last special
+        token.
+        """
         eos = self._parts.eos
         for other in self._closings():
             # Everybody's messages end like this; what comes behind ends the text, not the turn.
@@ -95,7 +99,7 @@ class StopFinder:
         return self._marks.last_special(closing)
 
     def _closings(self) -> list[str]:
-        """How the row ends messages that the assistant answers."""
+        """Returns how the row ends messages that the assistant answers."""
         parts, prompt = self._parts, self._parts.prompt
         closings = []
         for index in range(len(parts.messages)):
@@ -111,7 +115,9 @@ class StopFinder:
         return closings
 
     def _is_followed(self, index: int, behind: int) -> bool:
-        """Whether the next words are those of the next message, if there is one; other messages may have no words."""
+        """Returns whether the next words are those of the next message, if there is one; other messages may have no
+        words.
+        """
         blocks = self._parts.rendered.blocks
         following = (block.message for block in blocks if block.start >= behind and block.message is not None)
         return next(following, index + 1) <= index + 1
@@ -119,7 +125,7 @@ class StopFinder:
     # Headers of other messages, which no turn holds.
 
     def _before_header(self, closing: str) -> str:
-        """What closes a turn, up to the message of its own that some templates write at their end."""
+        """Returns what closes a turn, up to the message of its own that some templates write at their end."""
         header = self._any_header
         return closing[: closing.index(header)] if header and header in closing else closing
 
@@ -138,7 +144,7 @@ class StopFinder:
         return ""
 
     def _header_behind(self, index: int) -> str:
-        """What stands before a message like the next one where no turn of the assistant is before it."""
+        """Returns what stands before a message like the next one where no turn of the assistant is before it."""
         parts = self._parts
         later = next((block for block in parts.rendered.blocks if (block.message or 0) > index), None)
         if later is None or later.message is None:
@@ -156,7 +162,7 @@ class StopFinder:
         return "" if around is None else self._without_front(around[0])
 
     def _without_front(self, header: str) -> str:
-        """The header of the first message without what the template writes before any."""
+        """Returns the header of the first message without what the template writes before any."""
         front = self._parts.part(0, False)
         if front is None:
             return header

@@ -62,7 +62,7 @@ current_trace: ContextVar[Trace | None] = ContextVar("current_trace", default=No
 
 
 def unrepeatable() -> None:
-    """Note that the rendering that is going on depends on more than is noted."""
+    """Notes that the rendering that is going on depends on more than is noted."""
     trace = current_trace.get()
     if trace is not None:
         trace.repeatable = False

@@ -139,7 +139,9 @@ def _says(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """The value in JSON's own types: templates come from anybody, and other objects have methods that do things."""
+    """Returns the value in JSON's own types: templates come from anybody, and other objects have methods that do
+    things.
+    """
     if value is None or type(value) in (str, int, float, bool):
         return value
     if isinstance(value, Mapping):

@@ -173,7 +173,7 @@ class TracedText(str):
         return unchanged
 
     def _changed(self, text: str) -> TracedText:
-        """A text made of this one's letters by other means than cutting."""
+        """Returns a text made of this one's letters by other means than cutting."""
         return changed(text, [self])
 
     def __bool__(self) -> bool:

@@ -142,7 +142,9 @@ class TurnFinder:
     # Headers.
 
     def _header(self, index: int, anchor: int, gap: str) -> int | None:
-        """How much of the gap before a turn is what the generation prompt writes there; None if it is another's."""
+        """Returns how much of the gap before a turn is what the generation prompt writes there; None if it is
+        another's.
+        """
         prompt = self._parts.prompt or ""
         part = self._parts.part(index, True)
         before = self._parts.gap_after(part, anchor)
@@ -175,7 +177,9 @@ class TurnFinder:
         return len(gap[: self._marks.common(gap, plain[0])].rstrip(" "))
 
     def _searched(self, gap: str) -> int | None:
-        """Where the generation prompt, or the longest beginning of it, ends for the last time; None if nowhere."""
+        """Returns where the generation prompt, or the longest beginning of it, ends for the last time; None if
+        nowhere.
+        """
         prompt = (self._parts.prompt or "").lstrip()
         first = self._marks.special.match(prompt)
         lead = (

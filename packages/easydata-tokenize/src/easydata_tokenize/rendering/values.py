@@ -127,7 +127,7 @@ def filled(fill: Callable[[str, Any], str], form: str, values: Any) -> str:
 
 
 def note_raw_values(values: Any) -> None:
-    """Note lists and dicts that a format prints as Python shows them."""
+    """Notes lists and dicts that a format prints as Python shows them."""
     trace = current_trace.get()
     for value in values if isinstance(values, tuple) else (values,):
         if trace is not None and isinstance(value, list | dict) and any(True for _ in _traced_in(value)):
@@ -135,7 +135,7 @@ def note_raw_values(values: Any) -> None:
 
 
 def call_string_method(method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call a method of a plain string with arguments that may be traced."""
+    """Calls a method of a plain string with arguments that may be traced."""
     name, text = method.__name__, method.__self__
     if name == "join" and args:
         args = (list(args[0]),)
@@ -184,7 +184,7 @@ def on_text(filter_: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_widths(form: str) -> None:
-    """Refuse a format that pads.
+    """Refuses a format that pads.
 
     Raises:
         BudgetExceededError: If it may make a text of any length.

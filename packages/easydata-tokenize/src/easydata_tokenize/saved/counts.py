@@ -25,6 +25,6 @@ def counts_of(source: Any) -> list[dict[str, Any]]:
 
 
 def count_afresh(source: Any) -> None:
-    """Set every report of the source to nothing."""
+    """Sets every report of the source to nothing."""
     for report in reports_of(source):
         report.load_dict({"rows": 0, "counts": {}})

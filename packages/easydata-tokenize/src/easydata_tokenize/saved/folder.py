@@ -70,7 +70,7 @@ class SetFolder:
         return None if self._remote else self._path
 
     def make(self) -> None:
-        """Make the folder if it does not exist; buckets need none."""
+        """Makes the folder if it does not exist; buckets need none."""
         if not self._remote:
             os.makedirs(self._path, exist_ok=True)
         elif not self._appears_whole:
@@ -97,7 +97,7 @@ class SetFolder:
             return None
 
     def open(self, name: str) -> BinaryIO:
-        """Open a file for reading."""
+        """Opens a file for reading."""
         return cast(BinaryIO, self._filesystem.open(self._at(name), "rb"))
 
     def entries(self, subfolder: str = "") -> dict[str, str]:
@@ -127,12 +127,12 @@ class SetFolder:
         return sorted(name for name, kind in kinds if kind == "file" and not name.startswith(_TEMPORARY))
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a small file."""
+        """Writes a small file."""
         with self.writing(name) as path:
             path.write_bytes(content)
 
     def create(self, name: str, content: bytes) -> None:
-        """Write a small file where there is none.
+        """Writes a small file where there is none.
 
         Raises:
             Exception: If there is one, or the storage cannot tell: `FileExistsError`, or the storage's own.
@@ -167,12 +167,12 @@ class SetFolder:
             path.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it exists."""
+        """Removes a file, if it exists."""
         with contextlib.suppress(FileNotFoundError):
             self._filesystem.rm_file(self._at(name))
 
     def prune(self, name: str) -> None:
-        """Remove a folder in the folder, and the folders in it, as far as they are empty."""
+        """Removes a folder in the folder, and the folders in it, as far as they are empty."""
         for inner, kind in self.entries(name).items():
             if kind == "directory":
                 self.prune(f"{name}/{inner}")
@@ -181,7 +181,7 @@ class SetFolder:
                 self._filesystem.rmdir(self._at(name))
 
     def clear_temporary(self, writer: str | None, subfolder: str = "") -> None:
-        """Remove the unfinished files of a writer that was killed."""
+        """Removes the unfinished files of a writer that was killed."""
         if not writer or self._appears_whole:
             return
         for name, kind in self.entries(subfolder).items():

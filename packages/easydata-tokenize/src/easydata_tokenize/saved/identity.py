@@ -33,7 +33,7 @@ def describe_rows(source: ShardedDataSource) -> dict[str, Any]:
 
 
 def _by_name(identity: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a transform under their own names, however deep in its parts they lie."""
+    """Returns the settings of a transform under their own names, however deep in its parts they lie."""
     if "transform" not in identity:
         return identity
     rest = {key: part for key, part in identity.items() if key != "transform"}

@@ -36,7 +36,7 @@ class SetInUseError(DataError):
 
 @contextmanager
 def one_writer(folder: SetFolder) -> Iterator[None]:
-    """Keep every other writer out of the folder, and clear away what a writer left that was killed.
+    """Keeps every other writer out of the folder, and clears away what a writer left that was killed.
 
     Raises:
         SetInUseError: naming the other writer, if there is one.
@@ -128,7 +128,7 @@ def _lease(folder: SetFolder) -> Iterator[None]:
 
 
 def _claim(folder: SetFolder) -> None:
-    """Write the lock where there is none: of several who try at the same moment one may."""
+    """Writes the lock where there is none: of several who try at the same moment one may."""
     try:
         folder.create(LOCK, _content(folder))
     except Exception:  # noqa: BLE001 - each storage has its own for a file that is there, and for what it cannot do
@@ -161,7 +161,7 @@ def _content(folder: SetFolder) -> bytes:
 
 
 def _read(content: bytes, folder: SetFolder) -> dict[str, Any]:
-    """What a lock says; nothing where a kill came before its writer had said anything."""
+    """Returns what a lock says; nothing where a kill came before its writer had said anything."""
     if not content:
         return {}
     try:

@@ -78,7 +78,7 @@ class Manifest:
 
     @classmethod
     def begin(cls, folder: SetFolder, identity: dict[str, Any], before: Manifest | None) -> Manifest:
-        """Write the manifest of a set of which nothing is there yet.
+        """Writes the manifest of a set of which nothing is there yet.
 
         Args:
             folder: of the set.
@@ -102,7 +102,7 @@ class Manifest:
         return owned_files(self._folder, _listed(self._content))
 
     def disown(self) -> None:
-        """Say that the set is being removed, before anything of it is: what is left is no set any more."""
+        """Says that the set is being removed, before anything of it is: what is left is no set any more."""
         self._content |= {"complete": False, "removed": True}
         self.write()
 
@@ -154,16 +154,16 @@ class Manifest:
                 check_file(self._folder, file, verify=verify)
 
     def holds(self, unit: int) -> bool:
-        """Whether a unit of work is finished."""
+        """Returns whether a unit of work is finished."""
         return str(unit) in self._content["units"]
 
     def enter(self, unit: int, written: WrittenUnit) -> None:
-        """Take in a unit that is finished."""
+        """Takes in a unit that is finished."""
         self._content["units"][str(unit)] = {"shards": written.shards, "counted": written.counted}
         self.write()
 
     def finish(self) -> None:
-        """Say that the set is whole, and remove what only mattered until then."""
+        """Says that the set is whole, and removes what only mattered until then."""
         self._content["units"] = dict(self._units())
         self._content["complete"] = True
         self.write()
@@ -171,7 +171,7 @@ class Manifest:
         remove_owned(self._folder, self.owned() - listed)
 
     def write(self) -> None:
-        """Write the file."""
+        """Writes the file."""
         self._folder.write(MANIFEST, (json.dumps(self._content, indent=1) + "\n").encode())
 
     def refuse_other(self, expected: Mapping[str, Any], *, assume_same: bool) -> None:
@@ -211,7 +211,7 @@ def _listed(content: Mapping[str, Any]) -> list[str]:
 
 
 def _problem(content: Mapping[str, Any]) -> str | None:
-    """What shows that a manifest is not as this class writes it; None if it is."""
+    """Returns what shows that a manifest is not as this class writes it; None if it is."""
     try:
         units = content["units"]
         numbered = all(key == str(int(key)) and int(key) >= 0 for key in units)

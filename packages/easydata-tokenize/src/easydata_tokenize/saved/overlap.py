@@ -65,7 +65,7 @@ def _patterns(given: Any) -> list[str]:
 
 
 def _location(url: str, options: Mapping[str, Any] | None) -> tuple[str, str]:
-    """The kind of file system and the path there, without links where those can be followed."""
+    """Returns the kind of file system and the path there, without links where those can be followed."""
     filesystem, path, remote = locate(url, options)
     protocol = filesystem.protocol if isinstance(filesystem.protocol, str) else filesystem.protocol[0]
     return protocol, path.rstrip("/") if remote or _MAGIC.search(path) else os.path.realpath(path)

@@ -31,7 +31,7 @@ class ForeignFilesError(DataError):
 
 
 def is_set_file(name: Any) -> bool:
-    """Whether a name is one that shards, or the files of their lengths, may have."""
+    """Returns whether a name is one that shards, or the files of their lengths, may have."""
     return isinstance(name, str) and bool(_SHARD.fullmatch(name) or _LENGTHS.fullmatch(name))
 
 
@@ -79,7 +79,7 @@ def refuse_foreign(folder: SetFolder, owned: Iterable[str], manifest: str | None
 
 
 def remove_owned(folder: SetFolder, owned: Iterable[str]) -> None:
-    """Remove files of a set, and the folders that are empty then."""
+    """Removes files of a set, and the folders that are empty then."""
     for name in sorted(owned):
         folder.remove(name)
     folder.prune(WORK)
@@ -87,7 +87,7 @@ def remove_owned(folder: SetFolder, owned: Iterable[str]) -> None:
 
 
 def _work_files(folder: SetFolder) -> list[str]:
-    """The files of unfinished work, by their names."""
+    """Returns the files of unfinished work, by their names."""
     files = []
     for unit, kind in folder.entries(WORK).items():
         if kind != "directory" or not _UNIT.fullmatch(unit):
@@ -103,7 +103,7 @@ def _work_files(folder: SetFolder) -> list[str]:
 
 
 def _noted(folder: SetFolder, path: str) -> list[str]:
-    """The files that a note of unfinished work lists."""
+    """Returns the files that a note of unfinished work lists."""
     try:
         content = json.loads(folder.read(path) or b"{}")
     except ValueError:

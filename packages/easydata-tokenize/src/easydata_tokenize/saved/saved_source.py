@@ -28,7 +28,7 @@ __all__ = ["SavedShardedSource", "open_saved"]
 def open_saved(
     path: str | Path, *, verify: bool = False, storage_options: Mapping[str, Any] | None = None
 ) -> SavedShardedSource:
-    """Open a set that `save_dataset`, `save_iterator` or `tokenize_and_save` wrote.
+    """Opens a set that `save_dataset`, `save_iterator` or `tokenize_and_save` wrote.
 
     Args:
         path: Its folder, or the URL of one.

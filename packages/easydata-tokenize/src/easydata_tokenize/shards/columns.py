@@ -30,7 +30,7 @@ def joined_schema(before: pa.Schema, new: pa.Schema, *, where: str) -> pa.Schema
 
 
 def retyped(before: pa.Schema, joined: pa.Schema) -> bool:
-    """Whether a column has another type than it had, so that values must be shown to fit."""
+    """Returns whether a column has another type than it had, so that values must be shown to fit."""
     return any(joined.field(field.name).type != field.type for field in before)
 
 

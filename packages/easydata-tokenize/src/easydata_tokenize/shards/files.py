@@ -73,7 +73,7 @@ def check_columns(schema: pa.Schema, format: str, compression: str | None, *, wh
 
 
 def write_file(path: Path, groups: Iterable[pa.Table], schema: pa.Schema, format: str, compression: str | None) -> None:
-    """Write a file of these groups of rows, each with the columns of `schema`; holds one group at a time.
+    """Writes a file of these groups of rows, each with the columns of `schema`; holds one group at a time.
 
     Equal rows in equal groups are equal bytes.
     """

@@ -74,7 +74,7 @@ class ShardWork:
     layout: ShardLayout
 
     def run(self, on_commit: OnCommit) -> WrittenUnit:
-        """Write the shards that are missing, from the last commit on.
+        """Writes the shards that are missing, from the last commit on.
 
         Args:
             on_commit: is called with every commit.
@@ -115,7 +115,7 @@ class ShardWork:
         return self.source.rows(state) if isinstance(self.source, ShardedDataSource) else self.source
 
     def _entries(self) -> list[dict[str, Any]]:
-        """The shards that are finished, each with the position behind it."""
+        """Returns the shards that are finished, each with the position behind it."""
         entries = []
         while (content := self.folder.read(f"{self.work_folder}/{len(entries):05d}.json")) is not None:
             try:
@@ -164,7 +164,7 @@ class _OpenShard:
                 self._folder.remove(f"{self._parts_folder}/{name}")
 
     def fill(self, rows: Iterator[Mapping[str, Any]] | None, on_commit: OnCommit) -> bool:
-        """Commit groups until the shard is full or the rows end; return whether it holds any."""
+        """Commits groups until the shard is full or the rows end; returns whether it holds any."""
         limits, source, lines = self._work.layout.limits, self._work.source, self._work.layout.format == "jsonl"
         while rows is not None and not self.after.ended and not self._full(limits):
             seen = _seen(source)
@@ -180,7 +180,7 @@ class _OpenShard:
         return self._count > 0
 
     def finish(self) -> dict[str, Any]:
-        """Make the shard's file of the parts, enter it, and remove them."""
+        """Makes the shard's file of the parts, enters it, and removes them."""
         name, layout = self._work.shard_name(self._number), self._work.layout
         schema = self._schema
         assert schema is not None
@@ -205,7 +205,7 @@ class _OpenShard:
         return {"shard": shard, "after": self.after}
 
     def _claim(self, files: list[str]) -> None:
-        """Note which files are about to be written, so that nobody's are written over, and ours can be told later."""
+        """Notes which files are about to be written, so that nobody's are written over, and ours can be told later."""
         note = f"{self._parts_folder}.names"
         if self._folder.size(note) is not None:
             return
@@ -241,7 +241,7 @@ class _OpenShard:
         self._add(rows, rows.nbytes, schema)
 
     def _joined_schema(self, rows: pa.RecordBatch) -> pa.Schema:
-        """The columns of the shard with these rows in it, whose files can hold them all.
+        """Returns the columns of the shard with these rows in it, whose files can hold them all.
 
         Raises:
             DataFormatError: If a column would hold several types, or one that the format has not.
@@ -266,7 +266,7 @@ class _OpenShard:
         self._lengths.append(token_lengths(rows))
 
     def _parts(self) -> Iterator[pa.Table]:
-        """The rows of every part, one part at a time."""
+        """Yields the rows of every part, one part at a time."""
         import pyarrow as pa
 
         number = 0

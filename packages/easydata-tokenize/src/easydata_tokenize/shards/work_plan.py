@@ -110,7 +110,7 @@ def _joined(source: FileSource, layout: ShardLayout) -> Iterator[Sequence[str]]:
 
 
 def _applied(source: ShardedDataSource) -> list[Any]:
-    """The transforms above what is read, the first to be applied first."""
+    """Returns the transforms above what is read, the first to be applied first."""
     applied: list[Any] = []
     while isinstance(source, TransformedShardedSource):
         applied.insert(0, source.transform_applied)
@@ -119,7 +119,7 @@ def _applied(source: ShardedDataSource) -> list[Any]:
 
 
 def _over(source: ShardedDataSource, below: ShardedDataSource) -> ShardedDataSource:
-    """The same transforms over other rows."""
+    """Returns the same transforms over other rows."""
     return source.over(_over(source.source, below)) if isinstance(source, TransformedShardedSource) else below
 
 

@@ -31,7 +31,7 @@ class LoraConfig:
     name in PEFT."""
 
     def __post_init__(self) -> None:
-        """Check ranges.
+        """Checks ranges.
 
         Raises:
             LoraError: Naming the field that is out of range.

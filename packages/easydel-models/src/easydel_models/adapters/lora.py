@@ -97,5 +97,5 @@ def split_trainable(params: Params) -> tuple[Params, Params]:
 
 
 def combine_params(trainable: Params, frozen: Params) -> Params:
-    """The reverse of `split_trainable`."""
+    """Returns the reverse of `split_trainable`."""
     return nested(flattened(frozen) | flattened(trainable)) if frozen else trainable

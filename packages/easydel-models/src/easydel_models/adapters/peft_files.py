@@ -138,7 +138,9 @@ _F32 = np.dtype(np.float32)
 
 
 def _named_as_today(name: str, config: DecoderConfig) -> str:
-    """The tensor's name with the text model's beginning as transformers 5 has it, where that is a part of the model."""
+    """Returns the tensor's name with the text model's beginning as transformers 5 has it, where that is a part of the
+    model.
+    """
     for spelling in SPELLINGS if config.wrapped_in else ():
         layers = f"{PREFIX}{spelling.model}layers."
         if name.startswith(layers):
@@ -216,7 +218,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _lora_config(
     config: Mapping[str, Any], tensors: Mapping[str, Any], model: DecoderConfig, folder: Path
 ) -> LoraConfig:
-    """The targets are those that the file holds, whatever words the config chose them with."""
+    """Returns the targets are those that the file holds, whatever words the config chose them with."""
     kernels, parameters = adaptable(model), config.get("target_parameters") or []
     held = [
         kernel
@@ -239,8 +241,8 @@ def _lora_config(
 
 
 def _word(kernel: HeldKernel, others: Sequence[HeldKernel]) -> str:
-    """The end of a name that means it and no other: a parameter's name in its layer; a module's last word, or two
-    where another module has the same.
+    """Returns the end of a name that means it and no other: a parameter's name in its layer; a module's last word, or
+    two where another module has the same.
     """
     own = kernel.names[0]
     if not kernel.in_linear_layer:
@@ -252,7 +254,7 @@ def _word(kernel: HeldKernel, others: Sequence[HeldKernel]) -> str:
 
 
 def _alpha(lora: LoraConfig, times: int) -> float:
-    """What keeps the scale of an adapter of so many times the rank."""
+    """Returns what keeps the scale of an adapter of so many times the rank."""
     return lora.alpha * (math.sqrt(times) if lora.rslora else times)
 
 
@@ -270,7 +272,7 @@ def _check_patterns(config: Mapping[str, Any], lora: LoraConfig, kernel: HeldKer
 
 
 def _of_pattern(patterns: Mapping[str, Any] | None, name: str, otherwise: float) -> float:
-    """What the first pattern says that means the whole name or its end, as PEFT reads them."""
+    """Returns what the first pattern says that means the whole name or its end, as PEFT reads them."""
     for pattern, value in (patterns or {}).items():
         try:
             if re.fullmatch(rf"(.*\.)?({pattern})", name):

@@ -95,7 +95,7 @@ def _by_expert(array: np.ndarray) -> np.ndarray:
 
 
 def _beginnings(kernels: Sequence[HeldKernel]) -> list[list[str]]:
-    """How the names of each kernel's adapters begin, layer by layer."""
+    """Returns how the names of each kernel's adapters begin, layer by layer."""
     of_module: dict[str, list[HeldKernel]] = defaultdict(list)
     for kernel in kernels:
         if not kernel.in_linear_layer:
@@ -120,7 +120,7 @@ def _of_layer(
     rank: int,
     file: Path,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """A [experts, in, rank] and B [experts, rank, out] of each path; of one expert where there are none."""
+    """Returns a [experts, in, rank] and B [experts, rank, out] of each path; of one expert where there are none."""
     *many, rows, _ = specs[kernel.paths[0]].shape
     experts, columns = (many or [1])[0], [specs[path].shape[-1] for path in kernel.paths]
     ranks = (rank * experts, rank * experts * len(columns))

@@ -43,7 +43,7 @@ class AttentionCheck:
 def check_attention(
     implementations: Sequence[Implementation] | None = None, *, length: int = 256
 ) -> list[AttentionCheck]:
-    """Compare implementations with the reference.
+    """Compares implementations with the reference.
 
     Args:
         implementations: Which; None = all that this machine can run.
@@ -59,7 +59,7 @@ def check_attention(
 
 
 def cases(length: int) -> Iterator[tuple[str, dict[str, Any], tuple[int, int]]]:
-    """Name, arguments, and numbers of query and of key/value heads of every case; two rows each."""
+    """Returns name, arguments, and numbers of query and of key/value heads of every case; two rows each."""
     cuts = sorted({length // 5, length // 2, length - 9})
     packed = jnp.asarray(np.searchsorted(cuts, np.arange(length), side="right") + 1, jnp.int32)
     right, left = (
@@ -82,7 +82,7 @@ def cases(length: int) -> Iterator[tuple[str, dict[str, Any], tuple[int, int]]]:
 
 
 def _continued(packed: Array) -> dict[str, Array]:
-    """The second and the fourth document of each row go on from the one before them."""
+    """Returns the second and the fourth document of each row go on from the one before them."""
     number = np.asarray(packed)
     sizes = np.bincount(number)
     within = np.arange(len(number)) - np.searchsorted(number, number)
@@ -102,7 +102,7 @@ def compare(
     heads: tuple[int, int],
     head_dim: int = 64,
 ) -> AttentionCheck:
-    """One implementation, given as a function like `attention`, on one case."""
+    """Returns one implementation, given as a function like `attention`, on one case."""
     dtype = "bfloat16" if name == "cudnn" else "float32"
     rng = np.random.default_rng(0)
     shapes = [(2, length, count, head_dim) for count in (heads[0], heads[1], heads[1], heads[0])]
@@ -129,7 +129,7 @@ def compare(
 
 
 def main() -> None:
-    """Print what agrees; exit with 1 if anything does not."""
+    """Prints what agrees; exits with 1 if anything does not."""
     checks = check_attention()
     lines = []
     for check in checks:

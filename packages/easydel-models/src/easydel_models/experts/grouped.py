@@ -60,7 +60,7 @@ def _rows_by_kernels(rows: Array, kernels: Array, sizes: Array, *, transposed: b
 
 
 def _rows_by_rows(rows: Array, grads: Array, sizes: Array) -> Array:
-    """Every group's ``rows.T @ grads``, [E, I, O], in float32."""
+    """Returns every group's ``rows.T @ grads``, [E, I, O], in float32."""
 
     def ragged(rows: Array, grads: Array, sizes: Array) -> Array:
         numbers = jax.lax.RaggedDotDimensionNumbers(
@@ -123,7 +123,9 @@ def _over_blocks(
 
 
 def _block(count: int, groups: int) -> int:
-    """Rows of a block: about those of an even share, so that kernels are read once and little is computed in vain."""
+    """Returns rows of a block: about those of an even share, so that kernels are read once and little is computed in
+    vain.
+    """
     even = max(count // groups, 1)
     return min(LARGEST_BLOCK, max(SMALLEST_BLOCK, 1 << (even - 1).bit_length()))
 

@@ -78,7 +78,7 @@ def hf_from_config(config: Any, dtype: str) -> dict[str, Any]:
 
 
 def _whole(config: Any, dtype: str) -> dict[str, Any]:
-    """The config.json of a checkpoint of which the text model is a part."""
+    """Returns the config.json of a checkpoint of which the text model is a part."""
     hf = json.loads(config.source)
     text = hf.get("text_config", hf)
     text["vocab_size"] = config.vocab_size
@@ -96,7 +96,7 @@ def token_ids(value: int | list[int] | None) -> tuple[int, ...]:
 
 
 def one_or_list(ids: tuple[int, ...]) -> int | list[int] | None:
-    """The reverse of `token_ids`: null for none, a number for one, a list for several."""
+    """Returns the reverse of `token_ids`: null for none, a number for one, a list for several."""
     if len(ids) > 1:
         return list(ids)
     return ids[0] if ids else None

@@ -94,7 +94,7 @@ def _attention(keys: Keys, kinds: list[str], number: int) -> Attention:
 
 
 def _own_sizes(keys: Keys, kind: str, number: int) -> dict[str, int]:
-    """What a layer's sizes are where they differ from the others'."""
+    """Returns what a layer's sizes are where they differ from the others'."""
     each = keys("per_layer_config")
     wide, kv_heads = keys("global_head_dim", 512), keys("num_global_key_value_heads")
     if each is not None:

@@ -81,7 +81,7 @@ def rope_of(
 
 
 def _scaling(keys: Keys, layer_type: str | None) -> tuple[Mapping[str, Any], bool]:
-    """The rope's own keys, and whether they are in the spelling of transformers 4."""
+    """Returns the rope's own keys, and whether they are in the spelling of transformers 4."""
     old, new = keys("rope_scaling"), keys("rope_parameters")
     if new and isinstance(new.get(layer_type), Mapping):
         return new[layer_type], False

@@ -26,7 +26,7 @@ class Stored(abc.ABC):
 
     @abc.abstractmethod
     def holds(self) -> tuple[str, ...]:
-        """Names of the parameters, such as ``query``."""
+        """Returns names of the parameters, such as ``query``."""
 
     @abc.abstractmethod
     def shapes(self, specs: Specs) -> dict[str, tuple[int, ...]]:

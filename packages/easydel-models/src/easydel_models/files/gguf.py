@@ -104,7 +104,7 @@ def _architecture_of(file: GGUFFile) -> tuple[str, Architecture]:
 def _plain_tensors(
     file: GGUFFile, name: str, config: DecoderConfig, hf: Mapping[str, Any]
 ) -> "dict[str, GGUFTensor | Converted]":
-    """All but experts, by their Hugging Face names; those that the file lacks are left out."""
+    """Returns all but experts, by their Hugging Face names; those that the file lacks are left out."""
     names = (one for one in export_shapes(config) if _OF_EXPERTS not in one)
     pairs = _gguf_names(file.path, name, config.num_layers, [*names, "lm_head.weight"])
     return {
@@ -139,7 +139,9 @@ def _as_in_folder(tensor: GGUFTensor, architecture: Architecture, hf: Mapping[st
 
 
 def _expert_tensors(file: GGUFFile, held: str, config: DecoderConfig) -> Iterator[tuple[str, Converted]]:
-    """The experts of all layers as a folder of transformers 5 holds them; those that the file lacks are left out."""
+    """Yields the experts of all layers as a folder of transformers 5 holds them; those that the file lacks are left
+    out.
+    """
     for layer in range(config.num_layers):
         ours, theirs = f"blk.{layer}.ffn_", f"model.layers.{layer}.mlp.experts."
         for ending, suffix in (("weight", ""), ("bias", "_bias")):
@@ -161,7 +163,7 @@ def _concatenated(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
 
 
 def _interleaved(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
-    """Outputs of gate and up in turn, and last: [E, F, D] to [E, D, 2F]; biases [E, F] to [E, 2F]."""
+    """Returns outputs of gate and up in turn, and last: [E, F, D] to [E, D, 2F]; biases [E, F] to [E, 2F]."""
     both = np.stack((gate, up), axis=2).reshape(gate.shape[0], 2 * gate.shape[1], *gate.shape[2:])
     return _turned(both) if both.ndim == 3 else both
 

@@ -170,7 +170,7 @@ def _read_header(reader: _HeaderReader, sizes: Mapping[int, tuple[int, int]]) ->
 
 
 def _read_value(reader: _HeaderReader, kind: int, key: str) -> Any:
-    """One value; None for a list of strings or of lists."""
+    """Returns one value; None for a list of strings or of lists."""
     if kind == _STRING:
         return reader.text(key)
     if kind == _ARRAY:

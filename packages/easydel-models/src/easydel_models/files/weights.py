@@ -136,7 +136,7 @@ def export_tensors(params: Params, config: DecoderConfig) -> Iterator[tuple[str,
 
 
 def _in_our_spelling(source: TensorSource, config: DecoderConfig) -> TensorSource:
-    """The tensors by the names of the family's list, if the file has them under another beginning."""
+    """Returns the tensors by the names of the family's list, if the file has them under another beginning."""
     names = {name for part in _parts(config) for name, _ in part.tensors()}
     for ours, theirs in family_of(config.model_type).spellings:
         theirs_of = {theirs + name.removeprefix(ours): name for name in names if name.startswith(ours)}
@@ -224,7 +224,7 @@ class _Part:
 
 
 def _parts(config: DecoderConfig, source: Collection[str] | None = None, *, held: bool = False) -> list[_Part]:
-    """What the family's list comes to for this decoder: the parameters of each stack, then those of none.
+    """Returns what the family's list comes to for this decoder: the parameters of each stack, then those of none.
 
     Where the list has several ways for one parameter, the first whose tensors are all in ``source`` is taken, or the
     first of all; the last, which is how transformers holds it in memory, if that is asked for (``held``).

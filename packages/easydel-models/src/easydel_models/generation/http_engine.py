@@ -122,7 +122,9 @@ class HttpEngine:
 
 
 def request_body(model: str, number: int, prompt: Sequence[int], options: GenerationOptions) -> dict[str, Any]:
-    """The request for one prompt; what is off is left out, so that a server that does not know it has no complaint."""
+    """Returns the request for one prompt; what is off is left out, so that a server that does not know it has no
+    complaint.
+    """
     body: dict[str, Any] = {
         "model": model,
         "prompt": [int(token) for token in prompt],
@@ -231,5 +233,5 @@ def _check_address(url: str) -> None:
 
 
 def _seed_of_prompt(seed: int, number: int) -> int:
-    """A seed of 31 bits, which servers take, that depends on every bit of the user's."""
+    """Returns a seed of 31 bits, which servers take, that depends on every bit of the user's."""
     return int.from_bytes(blake2b(f"{seed}/{number}".encode(), digest_size=4).digest(), "big") >> 1

@@ -45,7 +45,7 @@ class Patience:
     """Seconds before the first retry; each pause is about twice the one before, at most half a minute."""
 
     def pause(self, attempt: int, asked: str | None) -> float:
-        """Seconds before retry number ``attempt`` (from 0); what the server asked for, if that is longer."""
+        """Returns seconds before retry number ``attempt`` (from 0); what the server asked for, if that is longer."""
         # Shifted at random, so that requests refused together do not come back together.
         own = self.first_pause * 2**attempt * random.uniform(0.75, 1.25)
         wanted = float(asked) if asked and asked.isascii() and asked.isdigit() else 0.0
@@ -200,7 +200,7 @@ def _without(text: str, headers: dict[str, str]) -> str:
 
 
 def _shown(url: str) -> str:
-    """An address without what it may hold of secrets: the user's part and the query."""
+    """Returns an address without what it may hold of secrets: the user's part and the query."""
     try:
         parts = urllib.parse.urlsplit(url)
     except ValueError:

@@ -82,7 +82,7 @@ class GenerateResult:
 
 
 def eos_tuple(eos_token_id: int | Sequence[int] | None) -> tuple[int, ...] | None:
-    """The two spellings users know, as `GenerationOptions` keeps them."""
+    """Returns the two spellings users know, as `GenerationOptions` keeps them."""
     if eos_token_id is None:
         return None
     return tuple(np.atleast_1d(np.asarray(eos_token_id, int)).tolist())

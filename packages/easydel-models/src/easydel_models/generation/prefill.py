@@ -64,7 +64,7 @@ class Prefiller:
 
 
 def prefilled_width(prompt: np.ndarray) -> int:
-    """Slots that the prompt takes up when it is copied into a cache, filling included."""
+    """Returns slots that the prompt takes up when it is copied into a cache, filling included."""
     return max(power_of_two(len(prompt) - 1), SHORTEST) if len(prompt) > 1 else 0
 
 
@@ -81,7 +81,7 @@ def _prefill(
 
 
 def _chunks(prompts: Sequence[np.ndarray]) -> list[list[int]]:
-    """Numbers of prompts that are read together: those of one width, as many as memory allows."""
+    """Returns numbers of prompts that are read together: those of one width, as many as memory allows."""
     chunks: list[list[int]] = []
     by_width: dict[int, list[int]] = {}
     for number, prompt in enumerate(prompts):

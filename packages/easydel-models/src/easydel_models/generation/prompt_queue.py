@@ -40,7 +40,7 @@ class PromptQueue:
         self._prefiller = prefiller
 
     def __len__(self) -> int:
-        """Completions that wait."""
+        """Returns completions that wait."""
         return len(self._waiting)
 
     def take(self, count: int) -> list[tuple[Completion, Prefilled | None]]:

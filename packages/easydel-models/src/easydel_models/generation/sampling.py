@@ -72,7 +72,7 @@ def choose(
 
 
 def invert_cdf(weights: Float[Array, "B V"], uniforms: Float[Array, " B"]) -> Int[Array, " B"]:
-    """The first word of every row at which the running sum of weights exceeds `uniform * total`.
+    """Returns the first word of every row at which the running sum of weights exceeds `uniform * total`.
 
     A word of weight 0 is never returned, wherever rounding puts the target: past the last partial sum, the last word of
     positive weight is.
@@ -94,7 +94,7 @@ def invert_cdf(weights: Float[Array, "B V"], uniforms: Float[Array, " B"]) -> In
 
 
 def uniforms_for(key: Key[Array, ""], rows: Int[Array, " B"], positions: Int[Array, " B"]) -> Float[Array, " B"]:
-    """One number in [0, 1) for every row: a function of (key, row, its position) whatever other rows there are.
+    """Returns one number in [0, 1) for every row: a function of (key, row, its position) whatever other rows there are.
 
     Args:
         key: of the whole generation.
@@ -109,7 +109,9 @@ def uniforms_for(key: Key[Array, ""], rows: Int[Array, " B"], positions: Int[Arr
 
 
 def _likeliest(logits: Float[Array, "B V"]) -> Int[Array, " B"]:
-    """The first of the largest. XLA on CPU takes seven times as long for an argmax, which it does word by word."""
+    """Returns the first of the largest. XLA on CPU takes seven times as long for an argmax, which it does word by
+    word.
+    """
     words = jnp.arange(logits.shape[-1], dtype=jnp.int32)
     largest = logits == jnp.max(logits, axis=-1, keepdims=True)
     return jnp.min(jnp.where(largest, words[None], words[-1]), axis=-1)
@@ -144,7 +146,7 @@ def _pick(values: Array, index: Int[Array, " B"]) -> Array:
 
 
 def _threshold(weights: Float[Array, "B V"], top_k: int, top_p: float) -> Float[Array, " B"] | None:
-    """The smallest weight that stays; None = all stay."""
+    """Returns the smallest weight that stays; None = all stay."""
     if 0 < top_k < weights.shape[-1]:
         best = jax.lax.top_k(weights, top_k)[0]
         before = jnp.cumsum(best, axis=-1) - best
@@ -154,7 +156,8 @@ def _threshold(weights: Float[Array, "B V"], top_k: int, top_p: float) -> Float[
 
 
 def _nucleus_threshold(weights: Float[Array, "B V"], top_p: float) -> Float[Array, " B"]:
-    """The largest t with `sum(weights >= t) >= top_p * total`, found by bisection instead of a sort of the vocabulary.
+    """Returns the largest t with `sum(weights >= t) >= top_p * total`, found by bisection instead of a sort of the
+    vocabulary.
 
     Non-negative floats are ordered like their bit patterns, so thirty halvings of those find the exact threshold.
     """

@@ -7,14 +7,14 @@ _FEWEST_SLOTS, _MOST_SLOTS = 64, 2048
 
 
 def at_least(value: int, smallest: int = 1) -> int:
-    """The smallest size of 1, 2, 3, 4, 6, 8, 12, 16, 24, … times ``smallest`` that is not below ``value``."""
+    """Returns the smallest size of 1, 2, 3, 4, 6, 8, 12, 16, 24, … times ``smallest`` that is not below ``value``."""
     units = max(-(-value // smallest), 1)
     power = power_of_two(units)
     return smallest * (power * 3 // 4 if power >= 4 and units <= power * 3 // 4 else power)
 
 
 def power_of_two(value: int) -> int:
-    """The smallest power of two that is not below ``value``, which is at least 1."""
+    """Returns the smallest power of two that is not below ``value``, which is at least 1."""
     return 1 << (value - 1).bit_length()
 
 
@@ -29,8 +29,8 @@ def pieces(count: int, most: int) -> list[int]:
 
 
 def cache_step(rows: int, slot_bytes: int, weight_bytes: int) -> int:
-    """Slots by which a cache of so many rows grows: few for a large batch, whose cache is read for as long as its
-    weights, many for a small one, where growing would only compile more programs.
+    """Returns slots by which a cache of so many rows grows: few for a large batch, whose cache is read for as long as
+    its weights, many for a small one, where growing would only compile more programs.
 
     Args:
         rows: Of the cache.

@@ -62,7 +62,7 @@ def windows_of(config: DecoderConfig) -> tuple[int | None, ...]:
 
 
 def slot_bytes(config: DecoderConfig, dtype: np.dtype) -> int:
-    """Bytes of one token of one row, all layers."""
+    """Returns bytes of one token of one row, all layers."""
     store = jax.eval_shape(lambda: empty_store(config, rows=1, capacity=1, dtype=dtype))
     arrays = [array for layer in store.layers for array in layer.by_token]
     return sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays)

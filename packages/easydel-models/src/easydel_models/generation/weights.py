@@ -126,7 +126,9 @@ def _others(params: Params) -> dict[str, Array]:
 
 
 def _read_in_place(model: "CausalLM", params: Params) -> bool:
-    """Whether every number that a product reads is there already, in memory that NumPy sees, as it is needed."""
+    """Returns whether every number that a product reads is there already, in memory that NumPy sees, as it is
+    needed.
+    """
     return (
         model.lora is None
         and all(array.dtype == model.compute_dtype or array.ndim < 2 for array in jax.tree.leaves(params))

@@ -15,11 +15,11 @@ class LayerExchange(Exchange, Protocol):
     """Beside what linear layers exchange, what heads and experts do; on one device, all come back as they were."""
 
     def once(self, addend: Array) -> Array:
-        """The addend on one of the devices whose results are summed, and zeros on the others."""
+        """Returns the addend on one of the devices whose results are summed, and zeros on the others."""
         ...
 
     def mean_of_heads(self, part: Array) -> Array:
-        """The mean, over all heads, of what each device has as the mean of its own."""
+        """Returns the mean, over all heads, of what each device has as the mean of its own."""
         ...
 
     def own_heads(self, weights: Array) -> Array:
@@ -27,7 +27,7 @@ class LayerExchange(Exchange, Protocol):
         ...
 
     def to_experts(self, tokens: Array) -> Array:
-        """What is said of each token, [N, ...], of all tokens of the devices that hold the experts together."""
+        """Returns what is said of each token, [N, ...], of all tokens of the devices that hold the experts together."""
         ...
 
     def from_experts(self, part: Array) -> Array:
@@ -35,5 +35,5 @@ class LayerExchange(Exchange, Protocol):
         ...
 
     def first_expert(self, held: int) -> Array:
-        """Number, among all, of the first of the ``held`` experts that this device has."""
+        """Returns number, among all, of the first of the ``held`` experts that this device has."""
         ...

@@ -240,7 +240,7 @@ def _weighted(
     activation: Activation,
     clamp: float | None,
 ) -> Float[Array, "N D"]:
-    """What the chosen experts add to each row; a number beyond them is none."""
+    """Returns what the chosen experts add to each row; a number beyond them is none."""
     count, per_token = chosen.shape
     experts = layer["expert_gate"].shape[0]
     order = jnp.argsort(chosen.reshape(-1), stable=True).astype(jnp.int32)

@@ -39,19 +39,19 @@ class Exchange(Protocol):
     """How a kernel whose inputs are spread over devices comes to whole outputs; see `easydel_models.mesh.parallel`."""
 
     def summed(self, part: Array) -> Array:
-        """The sum of all devices' parts."""
+        """Returns the sum of all devices' parts."""
         ...
 
     def own_part(self, key: Array) -> Array:
-        """A random key that is this device's own."""
+        """Returns a random key that is this device's own."""
         ...
 
     def of_whole_row(self, array: Array) -> Array:
-        """What all devices that share a row have of it, [B, T, ...]."""
+        """Returns what all devices that share a row have of it, [B, T, ...]."""
         ...
 
     def own_tokens(self, array: Array) -> Array:
-        """The part of a whole row, [B, T, ...], that is this device's; the reverse of `of_whole_row`."""
+        """Returns the part of a whole row, [B, T, ...], that is this device's; the reverse of `of_whole_row`."""
         ...
 
 
@@ -101,7 +101,7 @@ def whole_kernel(layer: Layer, name: str, dtype: DTypeLike) -> Float[Array, "in 
 
 
 def is_adapter(path: str) -> bool:
-    """Whether a parameter, by its name or dotted path, belongs to an adapter."""
+    """Returns whether a parameter, by its name or dotted path, belongs to an adapter."""
     return path.endswith((LORA_A, LORA_B))
 
 

@@ -71,4 +71,4 @@ class Mixer(abc.ABC):
 
     @abc.abstractmethod
     def honours_prefixes(self) -> bool:
-        """Whether a token can see a document besides its own (`Tokens.prefix_ids`)."""
+        """Returns whether a token can see a document besides its own (`Tokens.prefix_ids`)."""

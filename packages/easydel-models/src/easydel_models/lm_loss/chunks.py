@@ -32,19 +32,19 @@ class Vocabulary(NamedTuple):
     """All mesh axes, where it is cut: devices that wait for each other must go through equally many chunks."""
 
     def first(self, words: int) -> Array:
-        """Number of the first word held here; ``words`` are."""
+        """Returns the number of the first word held here; ``words`` are."""
         return jnp.int32(0) if self.axis is None else lax.axis_index(self.axis) * jnp.int32(words)
 
     def size(self, words: int) -> int:
-        """Words of the whole vocabulary."""
+        """Returns words of the whole vocabulary."""
         return words if self.axis is None else words * lax.axis_size(self.axis)
 
     def total(self, value: Any) -> Any:
-        """Sum over the parts, of one array or several."""
+        """Returns the sum over the parts, of one array or several."""
         return value if self.axis is None else lax.psum(value, self.axis)
 
     def most(self, value: Array) -> Array:
-        """Maximum over the parts."""
+        """Returns the maximum over the parts."""
         return value if self.axis is None else lax.pmax(value, self.axis)
 
 
@@ -134,7 +134,7 @@ def softcap_backward(d_capped: Array, capped: Array, softcap: float | None) -> A
 
 
 def statistics(logits: Float[Array, "C V"], labels: Int[Array, " C"], vocabulary: Vocabulary = WHOLE) -> Statistics:
-    """What the losses need to know of a chunk's logits, in two passes over them."""
+    """Returns what the losses need to know of a chunk's logits, in two passes over them."""
     top = vocabulary.most(jnp.max(logits, axis=-1))
     weight = jnp.exp(logits - top[:, None])
     # Compared out, not gathered, so that a vocabulary sharded over devices needs only a sum.
@@ -149,12 +149,12 @@ def statistics(logits: Float[Array, "C V"], labels: Int[Array, " C"], vocabulary
 def collision(
     logits: Float[Array, "C V"], lse: Float[Array, " C"], vocabulary: Vocabulary = WHOLE
 ) -> Float[Array, " C"]:
-    """Logarithm of sum_v p_v^2 of every token."""
+    """Returns the logarithm of sum_v p_v^2 of every token."""
     return jnp.log(vocabulary.total(jnp.sum(jnp.exp(2.0 * (logits - lse[:, None])), axis=-1)))
 
 
 def mean_logit(logits: Float[Array, "C V"], vocabulary: Vocabulary = WHOLE) -> Float[Array, " C"]:
-    """Mean over the vocabulary of every token's logits."""
+    """Returns the mean over the vocabulary of every token's logits."""
     return vocabulary.total(jnp.sum(logits, axis=-1)) / vocabulary.size(logits.shape[-1])
 
 

@@ -67,7 +67,7 @@ def token_logps(
     with_entropy: bool = False,
     chunk: int = 512,
 ) -> Float[Array, "*N"] | tuple[Float[Array, "*N"], Float[Array, "*N"]]:
-    """Log-probability of every label under `softmax(softcap(hidden @ head.T) / temperature)`.
+    """Returns the log-probability of every label under `softmax(softcap(hidden @ head.T) / temperature)`.
 
     Differentiable (once) with respect to `hidden` and `head`, through the log-probabilities and the
     entropies. The gradient of a frozen head is not computed. The products run in the dtype of `hidden`;

@@ -45,7 +45,7 @@ def fused_linear_ce(
     softcap: float | None = None,
     chunk: int = 512,
 ) -> tuple[Float[Array, ""], CEStats]:
-    """Sum of the cross entropy of `softmax(hidden @ head.T)` over the trained tokens.
+    """Returns the sum of the cross entropy of `softmax(hidden @ head.T)` over the trained tokens.
 
     With lp the log-probability of a token's label:
 
@@ -177,7 +177,7 @@ def _run(
 
 
 def _loss(options: _Options, stats: chunks.Statistics, logits: Array) -> tuple[Array, Array]:
-    """Loss of each token and the factor of its logit gradient `p - target`."""
+    """Returns the loss of each token and the factor of its logit gradient `p - target`."""
     if options.loss_type == "dft":
         weight = jnp.exp(stats.logp)
         return -weight * stats.logp, weight

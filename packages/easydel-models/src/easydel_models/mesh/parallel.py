@@ -38,7 +38,7 @@ class Parallel:
     mesh: AbstractMesh | None
 
     def gathered(self, layer: Mapping[str, Any], dtype: Any, *, stacked: bool = True) -> dict[str, Any]:
-        """Parameters, those that `fsdp` cuts put together, in the compute dtype; ``stacked``: one layer's."""
+        """Returns parameters, those that `fsdp` cuts put together, in the compute dtype; ``stacked``: one layer's."""
         if self.mesh is None:
             return dict(layer)
         whole: dict[str, Any] = {
@@ -53,8 +53,8 @@ class Parallel:
         return whole
 
     def embedded(self, table: jax.Array, vocab_size: int, input_ids: jax.Array, dtype: Any) -> jax.Array:
-        """Rows of the embedding, [B, T, D]. Tokens travel to the table's parts and what they find travels back: the
-        table is never gathered.
+        """Returns rows of the embedding, [B, T, D]. Tokens travel to the table's parts and what they find travels back:
+        the table is never gathered.
         """
         if self.mesh is None:
             return table[input_ids].astype(dtype)
@@ -64,19 +64,19 @@ class Parallel:
         return jax.lax.all_to_all(found, FSDP, split_axis=0, concat_axis=2, tiled=True) if spread else found
 
     def summed(self, part: jax.Array) -> jax.Array:
-        """The sum of what the parts of the heads, or of the MLP, add."""
+        """Returns the sum of what the parts of the heads, or of the MLP, add."""
         return part if self.mesh is None or self.mesh.shape[TP] == 1 else jax.lax.psum(part, TP)
 
     def once(self, addend: jax.Array) -> jax.Array:
-        """What the whole adds once: each part of the heads, or of the MLP, but one is given zeros, so that the sum of
-        the parts holds it a single time.
+        """Returns what the whole adds once: each part of the heads, or of the MLP, but one is given zeros, so that the
+        sum of the parts holds it a single time.
         """
         if self.mesh is None or self.mesh.shape[TP] == 1:
             return addend
         return jnp.where(jax.lax.axis_index(TP) == 0, addend, jnp.zeros((), addend.dtype))
 
     def mean_of_heads(self, part: jax.Array) -> jax.Array:
-        """The mean, over all heads, of what each device has as the mean of its own."""
+        """Returns the mean, over all heads, of what each device has as the mean of its own."""
         return part if self.mesh is None or self.mesh.shape[TP] == 1 else jax.lax.pmean(part, TP)
 
     def own_heads(self, weights: jax.Array) -> jax.Array:
@@ -87,7 +87,7 @@ class Parallel:
         return jax.lax.dynamic_slice_in_dim(weights, jax.lax.axis_index(TP) * width, width)
 
     def to_experts(self, tokens: jax.Array) -> jax.Array:
-        """What is said of each token, [N, ...], of all tokens of the devices that hold the experts together."""
+        """Returns what is said of each token, [N, ...], of all tokens of the devices that hold the experts together."""
         if self.mesh is None or self.mesh.shape[EP] == 1:
             return tokens
         return jax.lax.all_gather(tokens, EP, axis=0, tiled=True)
@@ -99,17 +99,17 @@ class Parallel:
         return jax.lax.psum_scatter(part, EP, scatter_dimension=0, tiled=True)
 
     def first_expert(self, held: int) -> jax.Array:
-        """Number, among all, of the first of the experts that this device holds."""
+        """Returns number, among all, of the first of the experts that this device holds."""
         if self.mesh is None or self.mesh.shape[EP] == 1:
             return jnp.int32(0)
         return jax.lax.axis_index(EP) * jnp.int32(held)
 
     def summed_over_tokens(self, sums: Any) -> Any:
-        """The sums, over the tokens of all devices, of which each has its own tokens' part."""
+        """Returns the sums, over the tokens of all devices, of which each has its own tokens' part."""
         return sums if self.mesh is None or not sums else jax.lax.psum(sums, TOKEN_AXES)
 
     def own_part(self, key: jax.Array) -> jax.Array:
-        """A random key of this part of the heads, or of the MLP."""
+        """Returns a random key of this part of the heads, or of the MLP."""
         return key if self.mesh is None else jax.random.fold_in(key, jax.lax.axis_index(TP))
 
     def of_whole_row(self, array: jax.Array) -> jax.Array:
@@ -119,7 +119,7 @@ class Parallel:
         return jax.lax.all_gather(array, SP, axis=1, tiled=True)
 
     def own_tokens(self, array: jax.Array) -> jax.Array:
-        """The tokens of a whole row, [B, T, ...], that are this device's."""
+        """Returns the tokens of a whole row, [B, T, ...], that are this device's."""
         if self.mesh is None or self.mesh.shape[SP] == 1:
             return array
         length = array.shape[1] // self.mesh.shape[SP]

@@ -44,7 +44,7 @@ def short_convolution(
 
 
 def _last_inputs(inputs: Array, ids: Array, real: Array, kept: int) -> Array:
-    """The inputs up to the last real token; those of an earlier document are zeros."""
+    """Returns the inputs up to the last real token; those of an earlier document are zeros."""
     numbers = jnp.arange(1, real.shape[1] + 1, dtype=jnp.int32)[None]
     behind = jnp.where(real, numbers, jnp.int32(0)).max(axis=1)  # tokens up to the last real one; 0 = none is
     where = behind[:, None] + jnp.arange(kept, dtype=jnp.int32)[None]

@@ -73,7 +73,7 @@ def delta_rule_step(
     beta: Float[Array, "B H"],
     state: Float[Array, "B H K V"],
 ) -> tuple[Float[Array, "B H V"], Float[Array, "B H K V"]]:
-    """One token of the rule: what it reads, and the state behind it; see `delta_rule`."""
+    """Returns one token of the rule: what it reads, and the state behind it; see `delta_rule`."""
     state = state * jnp.exp(log_decay)[..., None, None]
     known = jnp.einsum("bhkv,bhk->bhv", state, key)
     written = state + jnp.einsum("bhk,bhv->bhkv", key, beta[..., None] * (value - known))

@@ -45,13 +45,13 @@ class _Kept:
     best_step: Callable[[], int | None]
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """One answer for each checkpoint, oldest first."""
+        """Returns one answer for each checkpoint, oldest first."""
         del context
         superseded = self.superseded([found.step for found in checkpoints])
         return [found.step not in superseded for found in checkpoints]
 
     def superseded(self, steps: Sequence[int]) -> set[int]:
-        """Which of these steps, oldest first, nobody needs any more."""
+        """Returns which of these steps, oldest first, nobody needs any more."""
         return set() if self.newest is None else set(steps[: -self.newest]) - {self.best_step()}
 
 
@@ -80,7 +80,7 @@ class Checkpointer:
         )
 
     def close(self) -> None:
-        """Finish writing.
+        """Finishes writing.
 
         Raises:
             CheckpointError: if what was being written could not be.
@@ -90,7 +90,7 @@ class Checkpointer:
 
     @property
     def latest_step(self) -> int | None:
-        """Step of the newest checkpoint, if there is one."""
+        """Returns the step of the newest checkpoint, if there is one."""
         return self._manager.latest_step()
 
     @property
@@ -111,7 +111,7 @@ class Checkpointer:
         return None
 
     def whole(self, step: int) -> bool:
-        """Whether the checkpoint of a step is there, with all files as they were written.
+        """Returns whether the checkpoint of a step is there, with all files as they were written.
 
         One that is damaged is moved to `damaged/` in the run's folder, and a warning says so.
         """
@@ -123,12 +123,12 @@ class Checkpointer:
         return found is None
 
     def remove_superseded(self) -> None:
-        """Remove what a kill between the writing of a checkpoint and the removal of older ones has left."""
+        """Removes what a kill between the writing of a checkpoint and the removal of older ones has left."""
         for step in sorted(self._kept.superseded(sorted(self.steps))):
             self._manager.delete(step)
 
     def save(self, state: TrainState, meta: Meta, extras: HostArrays, *, step: int) -> None:
-        """Write a checkpoint of `step` in the background. Writing one that is there already does nothing.
+        """Writes a checkpoint of `step` in the background. Writing one that is there already does nothing.
 
         Args:
             state: what the step changes.
@@ -154,7 +154,7 @@ class Checkpointer:
             raise failure
 
     def wait(self) -> None:
-        """Wait until everything is written.
+        """Waits until everything is written.
 
         Raises:
             CheckpointError: if something could not be.
@@ -163,11 +163,11 @@ class Checkpointer:
             raise failure
 
     def meta(self, step: int) -> Meta:
-        """The JSON document of a checkpoint."""
+        """Returns the JSON document of a checkpoint."""
         return dict(self._manager.restore(step, args=_composite({"meta": ocp.args.JsonRestore()}))["meta"])
 
     def restore(self, like: TrainState, *, step: int) -> tuple[TrainState, HostArrays]:
-        """The arrays of a checkpoint, and the algorithm's own.
+        """Returns the arrays of a checkpoint, and the algorithm's own.
 
         Args:
             like: a state of the same shapes, types and placement; its values are not used.
@@ -240,12 +240,12 @@ class Checkpointer:
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions that a run's numbers depend on."""
+    """Returns versions that a run's numbers depend on."""
     return {package: version(package) for package in _PACKAGES}
 
 
 def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    """One line for every name whose value in a checkpoint is not the present one."""
+    """Returns one line for every name whose value in a checkpoint is not the present one."""
     names = sorted(found.keys() | expected.keys())
     return [
         f"{name}: {found.get(name)!r} then, {expected.get(name)!r} now"
@@ -255,7 +255,7 @@ def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[s
 
 
 def refuse_other_run(meta: Meta, identity: Mapping[str, Any], *, step: int) -> None:
-    """Compare what identifies a run, and the versions its numbers depend on, with what a checkpoint says.
+    """Compares what identifies a run, and the versions its numbers depend on, with what a checkpoint says.
 
     Args:
         meta: the checkpoint's JSON document.

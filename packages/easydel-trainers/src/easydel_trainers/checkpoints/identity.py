@@ -30,7 +30,7 @@ _LENGTH = ("max_training_steps", "num_train_epochs")
 
 
 def run_identity(training: Training) -> dict[str, Any]:
-    """What must be equal for a checkpoint to continue a run of this training, as flat plain values."""
+    """Returns what must be equal for a checkpoint to continue a run of this training, as flat plain values."""
     source = training.data.required
     shapes = {
         "parameter " + jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}"
@@ -50,18 +50,18 @@ def run_identity(training: Training) -> dict[str, Any]:
 
 
 def weights_identity(program: Program) -> dict[str, Any]:
-    """Fingerprints of the weights that a training begins with. They are to be taken before its first step."""
+    """Returns fingerprints of the weights that a training begins with. They are to be taken before its first step."""
     trained, frozen = params_digest(program.trained_params), params_digest(program.frozen)
     return {"weights before training": trained, "frozen parameters": frozen}
 
 
 def unknown_parts(identity: Mapping[str, Any]) -> list[str]:
-    """What an identity says it does not know."""
+    """Returns what an identity says it does not know."""
     return [str(value) for name, value in identity.items() if name.endswith(UNIDENTIFIED)]
 
 
 def refuse_other_length(config: TrainerConfig, *, then: int | None, now: int | None, step: int) -> str | None:
-    """Compare the steps that a run was planned for with those it is asked for now.
+    """Compares the steps that a run was planned for with those it is asked for now.
 
     Args:
         config: of the run.
@@ -110,7 +110,7 @@ def _tokenizer_identity(tokenizer: Any) -> dict[str, Any]:
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
-    """The plain values within nested ones, by their ways to them."""
+    """Returns the plain values within nested ones, by their ways to them."""
     if isinstance(value, Mapping):
         return [entry for key, part in value.items() for entry in _flat(f"{name}, {key}", part)]
     if not isinstance(value, list | tuple) or all(isinstance(part, str | int | float | None) for part in value):

@@ -14,7 +14,7 @@ LOCK_NAME = ".lock"
 
 
 def lock_folder(folder: Path, resources: ExitStack) -> None:
-    """Keep every other run out of `folder` until `resources` close.
+    """Keeps every other run out of `folder` until `resources` close.
 
     The system takes the lock away with the process that held it, however it ended, so a killed run leaves none.
 

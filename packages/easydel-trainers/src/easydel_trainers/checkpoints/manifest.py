@@ -16,13 +16,13 @@ _CHUNK = 1 << 22
 
 
 def write_manifest(checkpoint: Path) -> None:
-    """Record every file of the items in `checkpoint`. Orbax's own notes beside the items may still change."""
+    """Records every file of the items in `checkpoint`. Orbax's own notes beside the items may still change."""
     entries = {str(path.relative_to(checkpoint)): _entry(path) for path in _item_files(checkpoint)}
     (checkpoint / MANIFEST_NAME).write_text(json.dumps(entries), encoding="utf-8")
 
 
 def damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint's files, in words; `None` = nothing."""
+    """Returns what is wrong with a checkpoint's files, in words; `None` = nothing."""
     try:
         recorded = json.loads((checkpoint / MANIFEST_NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:

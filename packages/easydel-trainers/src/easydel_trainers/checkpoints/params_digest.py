@@ -16,7 +16,8 @@ _WORD = 1 << 32
 
 
 def params_digest(params: Any) -> str | None:
-    r"""A hash of every array's path, type, shape and all its bits, the same on any devices; `None` of no parameters.
+    r"""Returns a hash of every array's path, type, shape and all its bits, the same on any devices; `None` of no
+    parameters.
 
     The bits $b_i$ of an array enter as $\sum_i b_i$ and $\sum_i (2i + 1)\, b_i$ modulo $2^{32}$: sums of whole numbers,
     which devices add up where the parts lie, in any order, as fast as they read them.

@@ -31,7 +31,7 @@ _TRIES = 5  # a run that is going on removes old checkpoints while they are read
 
 
 def restore_model(model: Any, config: TrainerConfig, folder: str | Path) -> int:
-    """Give a model the parameters of a run's newest whole checkpoint, or of its best one if the config wants that.
+    """Gives a model the parameters of a run's newest whole checkpoint, or of its best one if the config wants that.
 
     Args:
         model: with adapters where the run trained some; only what the run trained changes.
@@ -76,7 +76,7 @@ def _step_to_restore(folder: Path, config: TrainerConfig) -> int:
 
 
 def _whole_steps(folder: Path) -> Iterator[int]:
-    """Steps of the whole checkpoints, newest first; those that are damaged are told."""
+    """Yields steps of the whole checkpoints, newest first; those that are damaged are told."""
     checkpoints = folder / CHECKPOINTS_FOLDER
     names = [path.name for path in checkpoints.iterdir()] if checkpoints.is_dir() else []
     for step in sorted((int(name) for name in names if name.isdecimal()), reverse=True):

@@ -30,7 +30,7 @@ _LOG = logging.getLogger(__name__)
 def open_checkpoints(
     training: Training, progress: RunState, best: BestModel, resources: ExitStack
 ) -> RunCheckpoints | None:
-    """The checkpoints of a run, which goes on from the newest; `None` where there is no folder.
+    """Returns the checkpoints of a run, which goes on from the newest; `None` where there is no folder.
 
     Args:
         training: whose run it is.
@@ -84,7 +84,7 @@ class RunCheckpoints:
         self._identity = {**run_identity(training), **training.weights_before}
 
     def resume(self) -> None:
-        """Fill progress and training from the newest whole checkpoint, if there is one.
+        """Fills progress and training from the newest whole checkpoint, if there is one.
 
         Raises:
             CheckpointError: if it belongs to another run, or the config wants none.
@@ -115,16 +115,16 @@ class RunCheckpoints:
         _LOG.info("Continuing from step %d of %s", step, self._config.save_directory)
 
     def save(self) -> None:
-        """Begin to write a checkpoint of the present step."""
+        """Begins to write a checkpoint of the present step."""
         arrays = self._training.source.arrays()
         self._checkpointer.save(self._progress.state, self._meta(), arrays, step=self._progress.step)
 
     def wait(self) -> None:
-        """Wait until what was begun is written."""
+        """Waits until what was begun is written."""
         self._checkpointer.wait()
 
     def params_of(self, step: int) -> Params | None:
-        """The parameters to judge of an earlier step; `None` = it was not saved, or is damaged."""
+        """Returns the parameters to judge of an earlier step; `None` = it was not saved, or is damaged."""
         if not self._checkpointer.whole(step):
             return None
         state, _ = self._checkpointer.restore(self._progress.state, step=step)

@@ -27,7 +27,7 @@ class SaveSchedule:
         self._epoch: int | None = None
 
     def is_due(self, step: int, prepared: PreparedStep) -> bool:
-        """Whether to save behind a step; the same on all processes."""
+        """Returns whether to save behind a step; the same on all processes."""
         config = self._config
         ended, self._epoch = self._epoch_ended(prepared), prepared.epoch + prepared.ends_epoch
         by_steps = config.save_steps is not None and step % config.save_steps == 0

@@ -64,11 +64,11 @@ class BatchRules(ABC, Generic[Config]):
 
     @abstractmethod
     def transform(self, use: RowUse) -> CountingTransform:
-        """A new transform of raw rows into those that steps count, with a `report` of its own."""
+        """Returns a new transform of raw rows into those that steps count, with a `report` of its own."""
 
     @abstractmethod
     def layout(self, *, rows: int, micro_batches: int, parts: int) -> Layout:
-        """How a step's rows become arrays.
+        """Returns how a step's rows become arrays.
 
         Args:
             rows: the most rows of one micro-batch.
@@ -78,5 +78,5 @@ class BatchRules(ABC, Generic[Config]):
 
 
 def counting(config: TrainerConfig) -> dict[str, Any]:
-    """What every transform of rows is told: a new report with the thresholds, and what not to count."""
+    """Returns what every transform of rows is told: a new report with the thresholds, and what not to count."""
     return {"report": DataReport(config.data_thresholds), "drop_unrendered": config.drop_unrendered}

@@ -78,12 +78,12 @@ class Bin:
     _between: dict[bytes, int] = field(default_factory=dict)
 
     def cost(self, piece: Piece) -> int:
-        """Positions that a piece would take."""
+        """Returns positions that a piece would take."""
         between = dict(self._between)
         return sum(_added(between, one, piece.prompt) for one in piece.sequences)
 
     def add(self, number: int, sequence: Tokens, *, prompt: int = 0) -> None:
-        """Lay a sequence into the bin.
+        """Lays a sequence into the bin.
 
         Args:
             number: by which its tokens will be known.
@@ -99,13 +99,13 @@ class Bin:
         self.families.append(self._newest[key])
 
     def take(self, piece: Piece) -> None:
-        """Lay a piece into the bin whose numbers nobody asks for."""
+        """Lays a piece into the bin whose numbers nobody asks for."""
         for sequence in piece.sequences:
             self.add(0, sequence, prompt=piece.prompt)
 
 
 def spread(pieces: Sequence[Piece], *, count: int, most: int | None = None) -> list[list[int]]:
-    """Spread pieces evenly: longest first, each to the bin that is shortest with it.
+    """Spreads pieces evenly: longest first, each to the bin that is shortest with it.
 
     No bin counts as long before it has its even share, so that pieces find copies of their prompts.
 
@@ -142,7 +142,9 @@ def _key(sequence: Tokens, prompt: int) -> bytes:
 
 
 def _added(between: dict[bytes, int], sequence: Tokens, prompt: int) -> int:
-    """Positions that a sequence takes; `between` has the answers' tokens behind the newest copy of each prompt."""
+    """Returns positions that a sequence takes; `between` has the answers' tokens behind the newest copy of each
+    prompt.
+    """
     key, length = _key(sequence, prompt), len(sequence["input_ids"])
     own, passed = length - prompt, between.get(key)
     shares = prompt > 0 and passed is not None and prompt * _KEYS_PER_TOKEN > own * passed

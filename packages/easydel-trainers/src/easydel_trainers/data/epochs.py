@@ -70,7 +70,7 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         self._rows = self._open(state["rows"] if state else None)
 
     def __next__(self) -> Mapping[str, Any]:
-        """The next row to train on."""
+        """Returns the next row to train on."""
         while self._rows is not None:
             row = next(self._rows, None)
             if row is not None:
@@ -81,12 +81,12 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         raise StopIteration
 
     def state(self) -> State:
-        """Where the stream is: small, JSON-able, and enough to go on with the next row."""
+        """Returns where the stream is: small, JSON-able, and enough to go on with the next row."""
         rows = None if self._rows is None else self._rows.state()
         return {"epoch": self._epoch, "consumed": self._consumed, "rows": rows}
 
     def origin(self) -> Origin:
-        """Where the row just given comes from; reads it again, so it is for error messages."""
+        """Returns where the row just given comes from; reads it again, so it is for error messages."""
         if self._rows is None:
             raise ValueError("no row has been given of which to say where it comes from")
         return self._rows.origin()
@@ -141,7 +141,7 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         self._rows = self._open(state)
 
     def count_up_to(self, state: State) -> None:
-        """Make the transform's report that of the rows up to a position, whatever was read ahead of it.
+        """Makes the transform's report that of the rows up to a position, whatever was read ahead of it.
 
         Args:
             state: an earlier `state()`, of these rows or of others like them.
@@ -160,7 +160,7 @@ class EpochRows(Iterator[Mapping[str, Any]]):
         return SharedRows(source, self._exchange, state)
 
     def _transformed(self) -> TransformedShardedSource | None:
-        """What the current epoch reads; `None` behind the last one."""
+        """Returns what the current epoch reads; `None` behind the last one."""
         share = 1.0 if self._epochs is None else self._epochs - self._epoch
         if share <= 0:
             return None
@@ -177,13 +177,15 @@ class EpochRows(Iterator[Mapping[str, Any]]):
 def trainable(
     source: ShardedDataSource, transform: CountingTransform, bad_rows: SetAside | None
 ) -> TransformedShardedSource:
-    """The transformed rows of a source, without the bad ones if those are to be taken out."""
+    """Returns the transformed rows of a source, without the bad ones if those are to be taken out."""
     rows = TransformedShardedSource(source, transform)
     return rows if bad_rows is None else TransformedShardedSource(rows.marking(), bad_rows)
 
 
 def _with_new_limit(source: ShardedDataSource | None, state: State) -> State | None:
-    """The position in a source with the count of the epoch's limit begun anew; `None` if there is no such limit."""
+    """Returns the position in a source with the count of the epoch's limit begun anew; `None` if there is no such
+    limit.
+    """
     if isinstance(source, LimitedShardedSource):
         return {**state, "consumed": 0}
     if not isinstance(source, TransformedShardedSource):

@@ -15,12 +15,12 @@ class Explains(Protocol):
     """A transform that can show what it makes of a row."""
 
     def explain(self, row: Mapping[str, Any]) -> Views:
-        """Every token of the row as it would be trained on; of several sequences by name."""
+        """Returns every token of the row as it would be trained on; of several sequences by name."""
         ...
 
 
 def explained(views: Views) -> str:
-    """A table of position, segment, token id, label, whether it is trained, and text.
+    """Returns a table of position, segment, token id, label, whether it is trained, and text.
 
     Args:
         views: of the row's only sequence, or of several by name (a pair's `chosen` and `rejected`), which are segments

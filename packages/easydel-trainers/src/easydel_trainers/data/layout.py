@@ -34,11 +34,11 @@ class Layout(Protocol):
     """How the rows of a step become arrays."""
 
     def arrange(self, rows: Sequence[Row]) -> Arrays:
-        """Arrays `[micro-batches, bins, length]`, among them `input_ids` and `segment_ids`."""
+        """Returns arrays `[micro-batches, bins, length]`, among them `input_ids` and `segment_ids`."""
         ...
 
     def padded(self, rows: Sequence[Row]) -> Arrays:
-        """The same rows as a plain padded batch `[rows, length]`, for people to look at."""
+        """Returns the same rows as a plain padded batch `[rows, length]`, for people to look at."""
         ...
 
 
@@ -69,7 +69,7 @@ class StepLayout:
     parts: int = 1
 
     def arrange(self, rows: Sequence[Row]) -> Arrays:
-        """Arrange one step's rows.
+        """Arranges one step's rows.
 
         Args:
             rows: at most `micro_batches * rows` rows of `input_ids [L]` and `labels [L]`, and of `segment_ids [L]`
@@ -87,7 +87,7 @@ class StepLayout:
         return {name: array.reshape(self.micro_batches, -1, length) for name, array in arrays.items()}
 
     def padded(self, rows: Sequence[Row]) -> Arrays:
-        """The same rows as a plain padded batch, for people to look at.
+        """Returns the same rows as a plain padded batch, for people to look at.
 
         Returns:
             `input_ids`, `attention_mask` and `labels`, each int32 `[rows, length]`.
@@ -126,7 +126,7 @@ class StepLayout:
 def arrange_by_budget(
     rows: Sequence[Row], make_layout: Callable[[int, int], Layout], *, rows_per_step: int, budget: int
 ) -> Arrays:
-    """Arrange a step's rows into the fewest micro-batches, a power of two of them, that fit a budget.
+    """Arranges a step's rows into the fewest micro-batches, a power of two of them, that fit a budget.
 
     Powers of two, so that a run compiles few shapes. A row that alone exceeds the budget is a micro-batch of its
     own.
@@ -148,13 +148,13 @@ def arrange_by_budget(
 
 
 def without_segments(arrays: Arrays) -> Arrays:
-    """The first micro-batch, with an attention mask in place of segments."""
+    """Returns the first micro-batch, with an attention mask in place of segments."""
     first = {name: array[0] for name, array in arrays.items()}
     return {**first, "attention_mask": (first.pop("segment_ids") > 0).astype(np.int32)}
 
 
 def bucket_length(longest: int, *, buckets: Sequence[int] | None = None, multiple_of: int | None = None) -> int:
-    """The shortest allowed length that holds `longest` tokens.
+    """Returns the shortest allowed length that holds `longest` tokens.
 
     Without buckets: 64, 80, 96, 112, 128, 160, … (four steps an octave, at most a fifth of a bin empty).
     Beyond the last bucket: multiples of it. The result is raised to a multiple of `multiple_of`.

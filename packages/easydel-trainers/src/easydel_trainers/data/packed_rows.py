@@ -63,7 +63,7 @@ class PackedRows(CountingTransform):
         return True
 
     def transform_batch(self, rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-        """The packs of these rows, in the place of the first one.
+        """Returns the packs of these rows, in the place of the first one.
 
         Raises:
             RowError: if a row cannot be made trainable, is packed already, or is too long where that is an error.
@@ -83,7 +83,7 @@ class PackedRows(CountingTransform):
         return [self._shuffled(packs), *([] for _ in rows[1:])]
 
     def explain(self, row: Mapping[str, Any]) -> Views:
-        """The row by itself, as it is before it is packed."""
+        """Returns the row by itself, as it is before it is packed."""
         assert isinstance(self._transform, Explains)
         return self._transform.explain(row)
 

@@ -37,7 +37,7 @@ class Prefetched(Generic[Item]):
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
 
     def __enter__(self) -> Prefetched[Item]:
-        """Start reading ahead."""
+        """Starts reading ahead."""
         self._thread.start()
         return self
 
@@ -46,7 +46,7 @@ class Prefetched(Generic[Item]):
         self.close()
 
     def close(self) -> None:
-        """Stop reading ahead and wait for the thread to end; once given up, only for as long as work may take.
+        """Stops reading ahead and waits for the thread to end; once given up, only for as long as work may take.
 
         A thread that is in the middle of native code when the interpreter ends takes the process down with it, so
         even a run that was told to stop waits for it a little. One that waits for rows that never come is left behind.
@@ -62,7 +62,7 @@ class Prefetched(Generic[Item]):
             self._thread.join(timeout=0.05)
 
     def __iter__(self) -> Iterator[Item]:
-        """The items in order."""
+        """Yields the items in order."""
         while (got := self._next_ready()) is not None:
             if isinstance(got, _End):
                 if got.error is not None:

@@ -24,7 +24,7 @@ def count_trained(
     shuffle_seed: int | None,
     bad_rows: SetAside | None,
 ) -> int:
-    """Rows that a run of some epochs trains on; reads the data once, or as often as its epochs differ.
+    """Returns rows that a run of some epochs trains on; reads the data once, or as often as its epochs differ.
 
     Args:
         source: the rows.
@@ -46,7 +46,7 @@ def count_trained(
 
 
 def source_rows_per_step(source: MixedShardedSource, transform: CountingTransform, rows_per_step: int) -> int:
-    """Rows of a mixture that one step reads, by which a schedule that counts steps is timed.
+    """Returns rows of a mixture that one step reads, by which a schedule that counts steps is timed.
 
     Args:
         source: the mixture.

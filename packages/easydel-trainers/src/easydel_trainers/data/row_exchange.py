@@ -42,7 +42,7 @@ class RowExchange:
         self._pieces: dict[int, int] = {}
 
     def swap(self, own: Payload) -> list[Payload]:
-        """Give away a payload and get those of all processes, in their order, the own one included.
+        """Gives away a payload and gets those of all processes, in their order, the own one included.
 
         Raises:
             ProcessLostError: if a process gives none.
@@ -56,7 +56,7 @@ class RowExchange:
         return payloads
 
     def close(self) -> None:
-        """Wait for nobody any more."""
+        """Waits for nobody any more."""
         self._closed.set()
 
     def _give(self, data: bytes) -> None:
@@ -90,7 +90,7 @@ class RowExchange:
 
 
 def open_exchange() -> RowExchange | None:
-    """A new exchange; `None` in a run of one process. All processes must open theirs in the same order."""
+    """Returns a new exchange; `None` in a run of one process. All processes must open theirs in the same order."""
     return None if jax.process_count() == 1 else RowExchange()
 
 
@@ -99,14 +99,14 @@ class ExchangeClosed(Exception):
 
 
 def encoded(payload: Payload) -> bytes:
-    """A payload of JSON values and arrays as bytes: a JSON head, then the arrays."""
+    """Returns a payload of JSON values and arrays as bytes: a JSON head, then the arrays."""
     arrays: list[np.ndarray] = []
     head = json.dumps(_without_arrays(payload, arrays)).encode()
     return b"".join([struct.pack("<Q", len(head)), head, *(np.ascontiguousarray(array).tobytes() for array in arrays)])
 
 
 def decoded(data: bytes) -> Payload:
-    """The reverse of `encoded`."""
+    """Returns the reverse of `encoded`."""
     (size,) = struct.unpack_from("<Q", data)
     return _with_arrays(json.loads(data[8 : 8 + size]), memoryview(data)[8 + size :], [0])
 

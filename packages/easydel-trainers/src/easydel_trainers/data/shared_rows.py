@@ -50,7 +50,7 @@ class SharedRows(RowStream):
             next(self)
 
     def __next__(self) -> dict[str, Any]:
-        """The next row."""
+        """Returns the next row."""
         while self._consumed >= len(self._outputs):
             if not self._windows:
                 self._read_round()
@@ -59,11 +59,11 @@ class SharedRows(RowStream):
         return self._outputs[self._consumed - 1]
 
     def state(self) -> State:
-        """Where the stream is."""
+        """Returns where the stream is."""
         return {"source": self._position, "consumed": self._consumed, "reports": self._counted}
 
     def origin(self) -> Origin:
-        """Where the window of the row just given begins."""
+        """Returns where the window of the row just given begins."""
         return self._source.rows(self._position).origin()
 
     def _begin(self, window: _Window) -> None:
@@ -93,7 +93,7 @@ class SharedRows(RowStream):
             self._windows.append(_Window(position, payload["rows"], payload["counts"]))
 
     def _prepared(self, raw: list[Any]) -> dict[str, Any]:
-        """What this process makes of its window, and how the counts change by it."""
+        """Returns what this process makes of its window, and how the counts change by it."""
         before = self._count()
         self._load([{"rows": 0, "counts": {}}] * len(before))
         try:

@@ -77,7 +77,7 @@ class SequenceLayout:
     parts: int = 1
 
     def arrange(self, rows: Sequence[Row], *, at_least: int = 1) -> Arrays:
-        """Arrange one step's rows.
+        """Arranges one step's rows.
 
         Args:
             rows: at most `micro_batches * rows` of them; fewer in the last step of a run.
@@ -95,7 +95,7 @@ class SequenceLayout:
         return self.arrange_step_rows(step_rows, at_least=at_least)
 
     def arrange_step_rows(self, step_rows: Sequence[StepRow], *, at_least: int = 1) -> Arrays:
-        """The same for rows that are step rows already.
+        """Returns the same for rows that are step rows already.
 
         Args:
             step_rows: the rows.
@@ -113,7 +113,7 @@ class SequenceLayout:
         return {**tokens, "rows": self._row_arrays(shares, step_rows[0].values)}
 
     def padded(self, rows: Sequence[Row]) -> Arrays:
-        """The same rows as a plain padded batch, for people to look at: all first sequences, all second ones, …
+        """Returns the same rows as a plain padded batch, for people to look at: all first sequences, all second ones, …
 
         Returns:
             Arrays `[sequences * rows, length]`: `input_ids`, `attention_mask`, what else the sequences have, and
@@ -135,7 +135,7 @@ class SequenceLayout:
         return [[step_rows[index] for index in indices] for indices in chosen]
 
     def _bins(self, share: Sequence[StepRow]) -> list[Bin]:
-        """The sequences of one micro-batch, numbered and laid out."""
+        """Returns the sequences of one micro-batch, numbered and laid out."""
         numbered = [
             (1 + kind * self.rows + row, Piece((step_row.sequences[kind],), self._prompt(step_row)))
             for kind in range(self.sequences)
@@ -184,7 +184,7 @@ def _blank(example: Tokens, shape: tuple[int, int], pad_token_id: int, *, shared
 
 
 def _write_bin(arrays: dict[str, np.ndarray], filled: Bin, first_copy: int) -> None:
-    """Fill one bin's arrays `[length]`; copies of prompts are numbered from `first_copy` on."""
+    """Fills one bin's arrays `[length]`; copies of prompts are numbered from `first_copy` on."""
     start = 0
     for copy, family in enumerate(filled.families, first_copy):
         if len(family.members) == 1:
@@ -199,7 +199,7 @@ def _write_bin(arrays: dict[str, np.ndarray], filled: Bin, first_copy: int) -> N
 def _write(
     arrays: dict[str, np.ndarray], start: int, sequence: Tokens, part: slice, *, number: int, prefix: int
 ) -> int:
-    """Write a part of a sequence, and return the position behind it."""
+    """Writes a part of a sequence, and returns the position behind it."""
     positions = np.arange(len(sequence["input_ids"]))[part]
     span = slice(start, start + len(positions))
     for name, values in sequence.items():

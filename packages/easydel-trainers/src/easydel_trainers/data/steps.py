@@ -57,7 +57,7 @@ def prepared_steps(
     batches_done: int = 0,
     skip: Collection[int] = (),
 ) -> Generator[PreparedStep, None, None]:
-    """Steps until the rows end; the last one may hold fewer rows.
+    """Yields steps until the rows end; the last one may hold fewer rows.
 
     Args:
         rows: in training order.
@@ -98,7 +98,7 @@ def count_tokens(arrays: Arrays) -> int:
 
 
 def count_held(arrays: Arrays) -> int:
-    """Positions of an arrangement that hold a token."""
+    """Returns positions of an arrangement that hold a token."""
     return int((arrays["segment_ids"] > 0).sum())
 
 

@@ -23,7 +23,7 @@ class OtherTokenizerError(DataError):
 
 
 def refuse_other_tokenizer(tokenizer: Any, sources: Mapping[str, ShardedDataSource | None], *, allowed: bool) -> None:
-    """Compare the tokenizers that made saved sets with the one that is trained with.
+    """Compares the tokenizers that made saved sets with the one that is trained with.
 
     A chat template of another text is told in the log, and not refused: rows may be of plain text.
 

@@ -120,24 +120,24 @@ class TrainingData:
     # What becomes of rows.
 
     def training_transform(self) -> CountingTransform:
-        """A new transform of training rows into those that steps count; may pack several into one."""
+        """Returns a new transform of training rows into those that steps count; may pack several into one."""
         use = RowUse(training=True, shuffle_seed=self.shuffle_seed, positions=self._positions)
         return self.rules.transform(use)
 
     def eval_transform(self) -> CountingTransform:
-        """The same for held-out rows."""
+        """Returns the same for held-out rows."""
         return self.rules.transform(RowUse(training=False, positions=self._positions))
 
     def row_transform(self) -> CountingTransform:
-        """A new transform of rows, each by itself."""
+        """Returns a new transform of rows, each by itself."""
         return self.rules.transform(RowUse(training=False, alone=True, positions=self._positions))
 
     def layout(self, *, rows: int, micro_batches: int = 1) -> Layout:
-        """How at most `rows` rows of each of `micro_batches` are arranged."""
+        """Returns how at most `rows` rows of each of `micro_batches` are arranged."""
         return self.rules.layout(rows=rows, micro_batches=micro_batches, parts=self._parts)
 
     def arrange(self, rows: Sequence[Row]) -> Arrays:
-        """One step's rows as arrays `[micro-batches, bins, length]`."""
+        """Returns one step's rows as arrays `[micro-batches, bins, length]`."""
         config = self.config
         if config.max_tokens_per_micro_batch is not None:
             return arrange_by_budget(
@@ -150,7 +150,7 @@ class TrainingData:
         return self.layout(rows=config.total_batch_size // micro_batches, micro_batches=micro_batches).arrange(rows)
 
     def padded_batches(self) -> Iterator[dict[str, np.ndarray]]:
-        """Whole batches of the training order as padded arrays, from the start, for people to look at.
+        """Yields whole batches of the training order as padded arrays, from the start, for people to look at.
 
         Each has `input_ids` and `attention_mask`, int32 `[rows, length]`, and what else its layout's `padded` gives.
         """
@@ -159,12 +159,14 @@ class TrainingData:
             yield self.layout(rows=self.config.total_batch_size).padded(batch)
 
     def explain(self, row: Mapping[str, Any]) -> str:
-        """One raw row as training sees it: a table of its tokens with label, mask and segment. Counts nothing."""
+        """Returns one raw row as training sees it: a table of its tokens with label, mask and segment. Counts
+        nothing.
+        """
         assert isinstance(self.transform, Explains)
         return explained(self.transform.explain(row))
 
     def describe_batch(self, position: Mapping[str, Any] | None) -> list[str]:
-        """The rows of the batch that begins at a data position: where each comes from, and how its text begins.
+        """Returns the rows of the batch that begins at a data position: where each comes from, and how its text begins.
 
         Args:
             position: as a divergence or a loss spike names it, or a checkpoint's `data`; `None` = the beginning.
@@ -219,7 +221,7 @@ class TrainingData:
         shuffle_seed: int | None = None,
         exchange: RowExchange | None = None,
     ) -> EpochRows:
-        """One pass over a source, in its own order unless a seed is given."""
+        """Returns one pass over a source, in its own order unless a seed is given."""
         return EpochRows(
             source,
             transform,
@@ -231,13 +233,13 @@ class TrainingData:
         )
 
     def count_up_to(self, data_state: dict[str, Any]) -> None:
-        """Make the report that of the rows before a data position, whatever was read ahead of it."""
+        """Makes the report that of the rows before a data position, whatever was read ahead of it."""
         self.in_order(self.transform, bad_rows=self.bad).count_up_to(data_state)
 
     # Looking at the first rows, and counting all of them.
 
     def try_first_rows(self) -> list[Row]:
-        """Read and transform a few rows of every set, so that a wrong layout is refused before anything is compiled.
+        """Reads and transforms a few rows of every set, so that a wrong layout is refused before anything is compiled.
 
         Returns:
             What those that are trained on became; none where all of them were dropped.
@@ -250,7 +252,7 @@ class TrainingData:
         return [] if self.train is None else self._try_first(self.train, self.training_transform())
 
     def fit(self, *, vocab_size: int, positions: int) -> None:
-        """Hold all rows to a model.
+        """Holds all rows to a model.
 
         Args:
             vocab_size: tokens that it knows.
@@ -264,11 +266,11 @@ class TrainingData:
         self.try_first_rows()
 
     def count_exactly(self) -> None:
-        """Find out how many steps there are, by reading the data once where rows are dropped or become several."""
+        """Finds out how many steps there are, by reading the data once where rows are dropped or become several."""
         self._total_steps = self._count_steps(exactly=True)
 
     def make_set_aside(self, *, quarantines: bool = True) -> SetAside | None:
-        """What takes bad rows out, counting anew; `None` where they raise.
+        """Returns what takes bad rows out, counting anew; `None` where they raise.
 
         Args:
             quarantines: whether it may write them to the run's file of bad rows.
@@ -303,7 +305,7 @@ class TrainingData:
         return batches * rules.steps_per_batch
 
     def _count_rows(self, *, exactly: bool) -> int | None:
-        """Rows that `num_train_epochs` epochs train on; `None` where they cannot be counted.
+        """Returns rows that `num_train_epochs` epochs train on; `None` where they cannot be counted.
 
         Args:
             exactly: whether rows that are dropped, or become several, are found out by reading the data; else these are
@@ -331,7 +333,7 @@ class TrainingData:
         return self._packs
 
     def _by_name(self) -> dict[str, ShardedDataSource]:
-        """All sources, by what users gave them as."""
+        """Returns all sources, by what users gave them as."""
         train = {} if self.train is None else {"train_dataset": self.train}
         held_out = {f"eval_dataset {name!r}" if name else "eval_dataset": rows for name, rows in self.held_out.items()}
         return train | held_out
@@ -341,7 +343,7 @@ class TrainingData:
 
 
 def held_out_sources(dataset: Any) -> dict[str, ShardedDataSource]:
-    """Held-out sources by name; a single one has the name "".
+    """Returns held-out sources by name; a single one has the name "".
 
     Raises:
         ConfigError: if a name is no text, or empty.

@@ -12,7 +12,7 @@ from easydel_trainers.errors import ConfigError
 
 
 def adapted(model: Any, config: TrainerConfig) -> Any:
-    """The model with the adapters that `config.lora` describes, on the same base; with its own, if it has some.
+    """Returns the model with the adapters that `config.lora` describes, on the same base; with its own, if it has some.
 
     Raises:
         ConfigError: if the model has adapters and the config asks for others.
@@ -31,7 +31,7 @@ def adapted(model: Any, config: TrainerConfig) -> Any:
 
 
 def check_attention(config: TrainerConfig) -> None:
-    """Look whether this machine can run the attention that a config asks for.
+    """Looks whether this machine can run the attention that a config asks for.
 
     Raises:
         ConfigError: saying why it cannot.

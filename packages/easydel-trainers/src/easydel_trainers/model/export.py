@@ -25,7 +25,7 @@ TOKENIZER_FILES = (
 
 
 def save_with_tokenizer(path: str | PathLike[str], model: Any, tokenizer: Any) -> None:
-    """Write both as a Hugging Face folder, whole or not at all; adapters are merged into the kernels.
+    """Writes both as a Hugging Face folder, whole or not at all; adapters are merged into the kernels.
 
     With several processes all must call it; process 0 writes.
 

@@ -23,7 +23,7 @@ _PROBE = "an answer"
 
 
 def fit_model(model: Any, data: TrainingData) -> None:
-    """Hold model, tokenizer, config and the first rows against each other.
+    """Holds model, tokenizer, config and the first rows against each other.
 
     Raises:
         ConfigError: if they cannot go together.
@@ -43,7 +43,7 @@ def fit_model(model: Any, data: TrainingData) -> None:
 
 
 def check_routers(model: Any, config: TrainerConfig) -> None:
-    """Refuse a loss of routers where there are none.
+    """Refuses a loss of routers where there are none.
 
     Raises:
         ConfigError: naming the coefficient.
@@ -54,7 +54,7 @@ def check_routers(model: Any, config: TrainerConfig) -> None:
 
 
 def warn_of_slow_dtype(model: Any) -> None:
-    """Warn where what was asked for is not what is computed in, or is computed slowly."""
+    """Warns where what was asked for is not what is computed in, or is computed slowly."""
     if model.dtype != jnp.bfloat16 or jax.default_backend() != "cpu" or (reason := why_not()) is None:
         return
     if model.compute_dtype == model.dtype:
@@ -67,7 +67,7 @@ def warn_of_slow_dtype(model: Any) -> None:
 
 
 def take_special_tokens(model: Any, tokenizer: Any) -> None:
-    """Make the tokenizer's special tokens the model's, so that they are saved with it.
+    """Makes the tokenizer's special tokens the model's, so that they are saved with it.
 
     Its EOS token joins those that end a generation; BOS and pad token are given to a model that names none. As
     transformers' trainer does it.
@@ -87,7 +87,7 @@ def take_special_tokens(model: Any, tokenizer: Any) -> None:
 
 
 def warn_of_unknown_stop(model: Any, tokenizer: Any) -> None:
-    """Warn where the chat template ends an answer with a token that ends no generation."""
+    """Warns where the chat template ends an answer with a token that ends no generation."""
     found = _template_stop(tokenizer)
     if found is None or found in model.config.eos_token_ids or not isinstance(model, CausalLM):
         return
@@ -102,7 +102,7 @@ def warn_of_unknown_stop(model: Any, tokenizer: Any) -> None:
 
 
 def check_vocabulary(model: Any, tokenizer: Any, *, padding_value: int | None) -> None:
-    """Refuse special tokens that the model has no embedding for.
+    """Refuses special tokens that the model has no embedding for.
 
     Raises:
         ConfigError: naming the token.
@@ -121,7 +121,7 @@ def check_vocabulary(model: Any, tokenizer: Any, *, padding_value: int | None) -
 
 
 def check_positions(model: Any, tokenizer: Any, config: TrainerConfig, *, longest: int | None) -> None:
-    """Refuse previews beyond the model's positions, and warn of rows that may reach beyond them.
+    """Refuses previews beyond the model's positions, and warns of rows that may reach beyond them.
 
     Raises:
         ConfigError: naming the preview prompt.
@@ -151,7 +151,7 @@ def _check_previews(prompts: Sequence[str], tokenizer: Any, *, new: int, most: i
 
 
 def _template_stop(tokenizer: Any) -> int | None:
-    """The token behind an assistant's text; `None` where the template cannot say, or writes nothing there."""
+    """Returns the token behind an assistant's text; `None` where the template cannot say, or writes nothing there."""
     if getattr(tokenizer, "chat_template", None) is None:
         return None
     conversation = [{"role": "user", "content": "a question"}, {"role": "assistant", "content": _PROBE}]

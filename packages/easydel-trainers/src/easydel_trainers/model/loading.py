@@ -17,7 +17,7 @@ from easydel_trainers.step.device_mesh import on_mesh, training_mesh
 
 
 def load_causal_lm(model: CausalLM | str | PathLike[str], config: TrainerConfig) -> CausalLM:
-    """A causal language model in `config.dtype` and `config.param_dtype`.
+    """Returns a causal language model in `config.dtype` and `config.param_dtype`.
 
     Args:
         model: the model, or a folder, Hub id or `.gguf` file.
@@ -45,7 +45,7 @@ def load_reward_model(
     pad_token_id: int | None,
     fresh_head: bool = True,
 ) -> SequenceClassifier:
-    """A classifier of one label in `config.dtype` and `config.param_dtype`.
+    """Returns a classifier of one label in `config.dtype` and `config.param_dtype`.
 
     Args:
         model: the model, or a folder, Hub id or `.gguf` file.

@@ -28,7 +28,7 @@ class ModelFiles:
         self.model, self._tokenizer, self._config, self._name = model, tokenizer, config, name
 
     def restore(self) -> int:
-        """Give the model the parameters of the newest whole checkpoint of `save_directory`.
+        """Gives the model the parameters of the newest whole checkpoint of `save_directory`.
 
         It is the best one's where `load_best_model_at_end` asks for it. Nothing in the folder changes, so a run may be
         going on in it.
@@ -45,14 +45,14 @@ class ModelFiles:
         return restore_model(self.model, self._config, self._config.save_directory)
 
     def save_pretrained(self, path: str | PathLike[str]) -> None:
-        """Write model and tokenizer as a Hugging Face folder; adapters are merged into the kernels.
+        """Writes model and tokenizer as a Hugging Face folder; adapters are merged into the kernels.
 
         With several processes all must call it; process 0 writes.
         """
         save_with_tokenizer(path, self.model, self._tokenizer)
 
     def save_adapter(self, path: str | PathLike[str]) -> None:
-        """Write the adapters alone, in the files of `peft`.
+        """Writes the adapters alone, in the files of `peft`.
 
         Raises:
             LoraError: if the model has none.

@@ -35,7 +35,7 @@ class PreferenceConfig(TrainerConfig):
     """The ignored label, of a token that is not trained. -100, and no other."""
 
     def __post_init__(self) -> None:
-        """Check lengths after the shared options, and settle `max_length`."""
+        """Checks lengths after the shared options, and settles `max_length`."""
         self._settle_max_length()
         TrainerConfig.__post_init__(self)
         if self.label_pad_token_id != -100:
@@ -78,7 +78,7 @@ class ReferenceConfig(PreferenceConfig):
     """Steps between two syncs."""
 
     def __post_init__(self) -> None:
-        """Check the reference's options after those of preferences."""
+        """Checks the reference's options after those of preferences."""
         PreferenceConfig.__post_init__(self)
         require_whole("ref_model_sync_steps", self.ref_model_sync_steps, least=1)
         if not 0 < self.ref_model_mixup_alpha <= 1:

@@ -25,7 +25,7 @@ def preference_layout(
     parts: int = 1,
     complete: MakeStepRows | None = None,
 ) -> SequenceLayout:
-    """How the sequences of rows are arranged.
+    """Returns how the sequences of rows are arranged.
 
     Args:
         config: names padding, lengths and attention.
@@ -53,7 +53,7 @@ def preference_layout(
 
 
 def row_options(config: PreferenceConfig) -> dict[str, Any]:
-    """Lengths, how to cut to them, and what to count, as the transforms take them."""
+    """Returns lengths, how to cut to them, and what to count, as the transforms take them."""
     return {
         **counting(config),
         "max_length": config.max_length,

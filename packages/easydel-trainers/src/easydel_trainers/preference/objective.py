@@ -51,7 +51,7 @@ class CausalObjective(ScoredObjective):
 
 
 def label_count(batch: Batch, *, sequence: int) -> Float[Array, ""]:
-    """Labels of all rows' sequences of one kind (0 = the first of each row) in a micro-batch."""
+    """Returns labels of all rows' sequences of one kind (0 = the first of each row) in a micro-batch."""
     rows = batch["rows"]["real"].shape[-1]
     kind = (batch["segment_ids"] - 1) // rows
     is_label = (batch["labels"] != IGNORE_INDEX) & (batch["segment_ids"] > 0) & (kind == sequence)
@@ -64,7 +64,7 @@ def pair_metrics(
     rewards: tuple[Float[Array, " R"], Float[Array, " R"]],
     logps: tuple[Float[Array, " R"], Float[Array, " R"]] | None = None,
 ) -> Ratios:
-    """Metrics of pairs under TRL's names: over pairs, or over the completions' tokens.
+    """Returns metrics of pairs under TRL's names: over pairs, or over the completions' tokens.
 
     Args:
         scores: sequence scores `[2, R]`, chosen and rejected.
@@ -98,7 +98,7 @@ DESIRABLE_SHARE = "desirable_share"
 
 
 def unpaired_metrics(scores: Scores, rows: Scores, rewards: Float[Array, " R"]) -> Ratios:
-    """Metrics of single completions under TRL's names: each over the rows, or tokens, of its class.
+    """Returns metrics of single completions under TRL's names: each over the rows, or tokens, of its class.
 
     Args:
         scores: sequence scores `[1, R]`.

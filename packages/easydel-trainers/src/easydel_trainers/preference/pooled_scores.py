@@ -12,7 +12,7 @@ from easydel_trainers.step.objective import Batch
 
 
 def pooled_scores(model: Any, batch: Batch, *, sequences: int, **how: Any) -> Float[Array, "S R"]:
-    """The first label's score of every sequence; see `SequenceClassifier` for the token it is taken at.
+    """Returns the first label's score of every sequence; see `SequenceClassifier` for the token it is taken at.
 
     Args:
         model: a `SequenceClassifier`.
@@ -24,7 +24,7 @@ def pooled_scores(model: Any, batch: Batch, *, sequences: int, **how: Any) -> Fl
 
 
 def pooled(model: Any, batch: Batch, hidden: Float[Array, "B T D"], sequences: int) -> Float[Array, "S R"]:
-    """The same of hidden states."""
+    """Returns the same of hidden states."""
     rows = batch["rows"]["real"].shape[-1]
     positions = _last_positions(batch, model.config.pad_token_id, count=sequences * rows)
     # Scored first and picked then, so that numbers travel between devices and not hidden states.
@@ -34,7 +34,7 @@ def pooled(model: Any, batch: Batch, hidden: Float[Array, "B T D"], sequences: i
 
 
 def _last_positions(batch: Batch, pad_token_id: int | None, *, count: int) -> jax.Array:
-    """The last position of every sequence that does not hold the pad token, or its last one if all do."""
+    """Returns the last position of every sequence that does not hold the pad token, or its last one if all do."""
     segments, tokens = batch["segment_ids"].reshape(-1), batch["input_ids"].reshape(-1)
     positions = jnp.arange(len(tokens), dtype=jnp.int32)
 

@@ -30,7 +30,7 @@ def sequence_scores(
     router: Callable[[Decoded], Scores] = lambda decoded: {},
     **how: Any,
 ) -> Scores:
-    """Scores of a micro-batch that `SequenceLayout` arranged.
+    """Returns scores of a micro-batch that `SequenceLayout` arranged.
 
     Args:
         model: a `CausalLM`.
@@ -95,7 +95,7 @@ def _token_weights(in_completion: jax.Array, part: jax.Array, ld_alpha: float | 
 
 
 def _per_sequence(values: jax.Array, batch: Batch, sequences: int) -> jax.Array:
-    """Sums over every sequence's tokens; a position and the one it predicts are of the same sequence."""
+    """Returns sums over every sequence's tokens; a position and the one it predicts are of the same sequence."""
     rows = batch["rows"]["real"].shape[-1]
     numbers = sequence_numbers(batch, count=sequences * rows)
     sums = jax.ops.segment_sum(values.reshape(-1), numbers.reshape(-1), num_segments=1 + sequences * rows)

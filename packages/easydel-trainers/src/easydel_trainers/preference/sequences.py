@@ -14,7 +14,8 @@ PairRow = Mapping[str, Any]
 
 
 def pair_step_rows(rows: Sequence[PairRow], *, train_prompt: bool = False) -> list[StepRow]:
-    """Rows of `prompt_ids`, `chosen_ids`, `rejected_ids` (and perhaps `margin`) as step rows (chosen, rejected).
+    """Returns rows of `prompt_ids`, `chosen_ids`, `rejected_ids` (and perhaps `margin`) as step rows (chosen,
+    rejected).
 
     Args:
         rows: a step's.
@@ -26,7 +27,7 @@ def pair_step_rows(rows: Sequence[PairRow], *, train_prompt: bool = False) -> li
 def completion_sequence(
     prompt_ids: Any, completion_ids: Any, *, shared: int | None = None, train_prompt: bool = False
 ) -> dict[str, np.ndarray]:
-    """One sequence: `input_ids`, `labels` and `part`, int32 `[prompt + completion]` each.
+    """Returns one sequence: `input_ids`, `labels` and `part`, int32 `[prompt + completion]` each.
 
     Args:
         prompt_ids: tokens before the completion. The first token of all is never a label: nothing comes before it.
@@ -47,7 +48,7 @@ def completion_sequence(
 
 
 def shareable(prompt_ids: Any) -> int:
-    """How many of a prompt's tokens sequences may share: all but the last, which predicts their first one."""
+    """Returns how many of a prompt's tokens sequences may share: all but the last, which predicts their first one."""
     return max(len(prompt_ids) - 1, 0)
 
 

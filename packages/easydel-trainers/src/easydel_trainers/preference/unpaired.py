@@ -14,7 +14,7 @@ UnpairedRow = Mapping[str, Any]
 
 
 def unpaired_step_rows(rows: Sequence[UnpairedRow]) -> list[StepRow]:
-    """Rows of `prompt_ids`, `completion_ids` and `label` as step rows of one sequence."""
+    """Returns rows of `prompt_ids`, `completion_ids` and `label` as step rows of one sequence."""
     return [
         StepRow(
             sequences=(completion_sequence(row["prompt_ids"], row["completion_ids"]),),
@@ -51,7 +51,7 @@ class PartneredLayout:
     max_length: int | None
 
     def arrange(self, rows: Sequence[Row]) -> Arrays:
-        """What `SequenceLayout.arrange` gives, and the same of the mismatched sequences under `partners`."""
+        """Returns what `SequenceLayout.arrange` gives, and the same of the mismatched sequences under `partners`."""
         arrays = self.layout.arrange(rows)
         step_rows = partner_step_rows(rows, max_length=self.max_length)
         step_rows = step_rows if self.layout.complete is None else self.layout.complete(step_rows)

@@ -17,7 +17,7 @@ _Line = dict[str, Any]
 
 
 def read_lines(path: Path) -> list[_Line]:
-    """The objects in a file of JSON lines that know their `step`; none where there is no file."""
+    """Returns the objects in a file of JSON lines that know their `step`; none where there is no file."""
     try:
         content = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -28,7 +28,7 @@ def read_lines(path: Path) -> list[_Line]:
 
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:
-    """Append one object; it is on disk when this returns."""
+    """Appends one object; it is on disk when this returns."""
     with _opened(path, os.O_RDWR | os.O_APPEND | os.O_CREAT) as file:
         size = file.seek(0, os.SEEK_END)
         half = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
@@ -36,7 +36,7 @@ def append_line(path: Path, line: Mapping[str, Any]) -> None:
 
 
 def keep_lines(path: Path, keep: Callable[[_Line], bool]) -> list[_Line]:
-    """Take lines out of a file, broken ones too; what is left is returned."""
+    """Takes lines out of a file, broken ones too; what is left is returned."""
     kept = [line for line in read_lines(path) if keep(line)]
     if path.exists():
         write_lines(path, kept)
@@ -44,12 +44,12 @@ def keep_lines(path: Path, keep: Callable[[_Line], bool]) -> list[_Line]:
 
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Make these objects the file, whole or not at all."""
+    """Makes these objects the file, whole or not at all."""
     _replace(path, b"".join(_encoded(line) for line in lines))
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Make a text the file, whole or not at all."""
+    """Makes a text the file, whole or not at all."""
     _replace(path, text.encode("utf-8", errors="backslashreplace"))
 
 

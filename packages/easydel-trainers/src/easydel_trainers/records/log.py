@@ -33,13 +33,13 @@ class RunLog:
             self.records = [record for record in read_lines(self._path) if record["step"] <= resumed_step]
 
     def cut(self) -> None:
-        """Take out of the file what was logged behind the step that the run goes on from."""
+        """Takes out of the file what was logged behind the step that the run goes on from."""
         if self._path is not None and self._writes:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             keep_lines(self._path, lambda record: record["step"] <= self._resumed_step)
 
     def add(self, record: Mapping[str, float]) -> None:
-        """Append one record; it is on disk when this returns."""
+        """Appends one record; it is on disk when this returns."""
         self.records.append(dict(record))
         if self._path is not None and self._writes:
             append_line(self._path, record)

@@ -23,7 +23,7 @@ _WIDTH = 24  # of the sparkline
 
 
 def sparkline(values: Sequence[float], *, width: int = _WIDTH) -> str:
-    """The course of some values in one line of text, the last `width` means of equal shares of them.
+    """Returns the course of some values in one line of text, the last `width` means of equal shares of them.
 
     >>> sparkline([4, 3, 2, 1])
     '█▆▃▁'
@@ -66,7 +66,7 @@ class ProgressBar:
         self._losses: list[float] = []
 
     def __enter__(self) -> ProgressBar:
-        """Draw it."""
+        """Draws it."""
         if self._lines and self._done:
             self._write(f"going on behind {self._steps(self._done)}")
         self._progress.start()
@@ -76,7 +76,7 @@ class ProgressBar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the terminal as it was."""
+        """Leaves the terminal as it was."""
         self._progress.stop()
 
     def step(self, *, seconds_left: float | None = None) -> None:
@@ -91,11 +91,11 @@ class ProgressBar:
         return not self._progress.disable
 
     def print(self, text: RenderableType) -> None:
-        """Print something above it."""
+        """Prints something above it."""
         self._progress.console.print(text)
 
     def show(self, record: Mapping[str, float]) -> None:
-        """Show the numbers of a log record."""
+        """Shows the numbers of a log record."""
         assert self._task is not None
         if self._lines:
             self._write(f"{self._steps(int(record['step']))}: loss {record['loss']:.4f}{_speed(record, ', ')}")
@@ -105,7 +105,7 @@ class ProgressBar:
         self._progress.update(self._task, numbers=text)
 
     def show_evaluation(self, record: Mapping[str, float]) -> None:
-        """Show what was measured on held-out rows, where there are lines."""
+        """Shows what was measured on held-out rows, where there are lines."""
         if self._lines:
             figures = ", ".join(f"{name} {value:.4g}" for name, value in record.items() if name != "step")
             self._write(f"{self._steps(int(record['step']))}: {figures}")

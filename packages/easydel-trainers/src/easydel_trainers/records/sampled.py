@@ -42,19 +42,19 @@ class Sampled:
 
 
 def write_sampled(folder: Path, step: int, sampled: Sequence[Sampled]) -> None:
-    """Append one line with the answers of a step to `completions.jsonl`."""
+    """Appends one line with the answers of a step to `completions.jsonl`."""
     entry = {"step": step, "completions": [dataclasses.asdict(one) for one in sampled]}
     append_line(folder / COMPLETIONS_NAME, entry)
 
 
 def read_sampled(path: Path, *, last: int) -> list[tuple[int, Sampled]]:
-    """The answers of the `last` lines of such a file, each with its step; none where there is no file."""
+    """Returns the answers of the `last` lines of such a file, each with its step; none where there is no file."""
     entries = read_lines(path)[-last:]
     return [(entry["step"], Sampled(**one)) for entry in entries for one in entry.get("completions", [])]
 
 
 def sampled_table(step: int, sampled: Sequence[Sampled]) -> Table:
-    """The answers of a step as a table for a terminal."""
+    """Returns the answers of a step as a table for a terminal."""
     names, extras = list(sampled[0].rewards), list(sampled[0].extras)
     table = Table(title=f"Step {step}: sampled answers", show_lines=True)
     for name in ("prompt", "answer"):

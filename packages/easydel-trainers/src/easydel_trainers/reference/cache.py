@@ -40,15 +40,15 @@ class ReferenceCache:
             self._known.update(_read(path))
 
     def __len__(self) -> int:
-        """Sequences known."""
+        """Returns sequences known."""
         return len(self._known)
 
     def lacks(self, step_row: StepRow) -> bool:
-        """Whether any of its sequences is unknown."""
+        """Returns whether any of its sequences is unknown."""
         return any(sequence_key(sequence) not in self._known for sequence in step_row.sequences)
 
     def add(self, step_rows: Sequence[StepRow], logps: np.ndarray) -> None:
-        """Take in the log-probabilities `[rows, sequences]` of some rows, in memory and in the folder."""
+        """Takes in the log-probabilities `[rows, sequences]` of some rows, in memory and in the folder."""
         keys = [sequence_key(sequence) for step_row in step_rows for sequence in step_row.sequences]
         values = np.asarray(logps, np.float32).reshape(-1)
         self._known.update(zip(keys, values.tolist(), strict=True))
@@ -56,7 +56,7 @@ class ReferenceCache:
             _write(self._folder, keys, values)
 
     def annotated(self, step_rows: Iterable[StepRow]) -> list[StepRow]:
-        """The step rows with `reference_logps` among their values.
+        """Returns the step rows with `reference_logps` among their values.
 
         Raises:
             ConfigError: if a row was never scored.
@@ -76,7 +76,7 @@ class ReferenceCache:
 
 
 def sequence_key(sequence: Mapping[str, Any]) -> bytes:
-    """A hash of all per-token arrays of a sequence."""
+    """Returns a hash of all per-token arrays of a sequence."""
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     for name in sorted(sequence):
         digest.update(name.encode() + b"\0" + np.ascontiguousarray(sequence[name], np.int32).tobytes() + b"\0")
@@ -84,7 +84,7 @@ def sequence_key(sequence: Mapping[str, Any]) -> bytes:
 
 
 def fingerprint(params: Any, *how: object) -> str:
-    """A hash of a model's parameters and of how it is run, for the name of a folder."""
+    """Returns a hash of a model's parameters and of how it is run, for the name of a folder."""
     digest = hashlib.blake2b(repr(how).encode(), digest_size=_DIGEST_BYTES)
     for path, leaf in sorted(flattened(params).items()):
         array = to_host(leaf)
@@ -100,7 +100,7 @@ def _read(path: Path) -> dict[bytes, float]:
 
 
 def _write(folder: Path, keys: Sequence[bytes], logps: np.ndarray) -> None:
-    """Write one file under the name of its contents, whole or not at all."""
+    """Writes one file under the name of its contents, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     name = hashlib.blake2b(b"".join(keys), digest_size=_DIGEST_BYTES).hexdigest()
     table = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, _DIGEST_BYTES)

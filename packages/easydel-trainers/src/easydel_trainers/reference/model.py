@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def make_reference_step(
     structure: Any, config: TrainerConfig, *, sequences: int, ld_alpha: float | None, mesh: Mesh | None = None
 ) -> Compiled:
-    """A function `(params, batch) -> logps [micro-batches, sequences, rows]`.
+    """Returns a function `(params, batch) -> logps [micro-batches, sequences, rows]`.
 
     Args:
         structure: of the reference model.
@@ -57,7 +57,7 @@ def make_reference_step(
 
 
 def with_reference(batch: Batch, logps: jax.Array) -> Batch:
-    """The batch with the reference's log-probabilities."""
+    """Returns the batch with the reference's log-probabilities."""
     return {**batch, "rows": {**batch["rows"], "reference_logps": logps}}
 
 
@@ -75,15 +75,15 @@ class ReferenceModel:
         self._follows = False
 
     def annotate(self, batch: Batch) -> Batch:
-        """The batch with this model's log-probabilities."""
+        """Returns the batch with this model's log-probabilities."""
         return with_reference(batch, self.logps(batch))
 
     def logps(self, batch: Batch) -> jax.Array:
-        """What its step computes of a batch."""
+        """Returns what its step computes of a batch."""
         return self._step(self._params, batch)
 
     def follow(self, policy: Params, *, alpha: float) -> None:
-        r"""Move towards the policy: $\theta_\mathrm{ref} \leftarrow \alpha\theta + (1-\alpha)\theta_\mathrm{ref}$.
+        r"""Moves towards the policy: $\theta_\mathrm{ref} \leftarrow \alpha\theta + (1-\alpha)\theta_\mathrm{ref}$.
 
         Gorbatovski et al. 2024 (TR-DPO), https://arxiv.org/abs/2404.09656, eq. 4.
         """
@@ -93,11 +93,11 @@ class ReferenceModel:
         self._params = _mixed(policy, self._params, jnp.float32(alpha))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The parameters on the host, by path, for a checkpoint."""
+        """Returns the parameters on the host, by path, for a checkpoint."""
         return {path: to_host(leaf) for path, leaf in flattened(self._params).items()}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take back what `arrays` gave."""
+        """Takes back what `arrays` gave."""
         held = flattened(self._params)
         if held.keys() != arrays.keys():
             raise CheckpointError(
@@ -140,12 +140,15 @@ class Following(Callback):
 
 
 def own_reference(policy: Any, config: TrainerConfig) -> Any:
-    """The policy as it is before training; where the trainer adds the adapters, which change nothing yet, the base."""
+    """Returns the policy as it is before training; where the trainer adds the adapters, which change nothing yet, the
+    base.
+    """
     return policy if config.lora is None else without_lora(policy)
 
 
 def load_reference(reference_model: Any, policy: Any, config: TrainerConfig) -> Any:
-    """The model to compare the policy with: `None` = `own_reference`, else a model, a folder, Hub id or `.gguf` file.
+    """Returns the model to compare the policy with: `None` = `own_reference`, else a model, a folder, Hub id or `.gguf`
+    file.
 
     Raises:
         ConfigError: if it knows other tokens.
@@ -167,7 +170,9 @@ def load_reference(reference_model: Any, policy: Any, config: TrainerConfig) -> 
 
 
 def held_params(reference: Any, policy: Any) -> Params:
-    """Parameters of a reference that stay: a copy of those that are the policy's own and that its step gives away."""
+    """Returns parameters of a reference that stay: a copy of those that are the policy's own and that its step gives
+    away.
+    """
     params = split_params(reference)[1]
     if reference is not policy:
         return params

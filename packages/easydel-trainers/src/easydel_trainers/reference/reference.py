@@ -81,7 +81,7 @@ class Reference:
         return (Following(self._held, self._config),) if self._held is not None and self._config.sync_ref_model else ()
 
     def load(self, program: Program) -> None:
-        """Get it into memory, ready to score.
+        """Gets it into memory, ready to score.
 
         Raises:
             ConfigError: if it does not go together with the policy.
@@ -109,18 +109,18 @@ class Reference:
             self._held = ReferenceModel(held_params(model, policy), step)
 
     def annotate(self, batch: Batch) -> Batch:
-        """The batch with a held model's log-probabilities, that of the partners in it too."""
+        """Returns the batch with a held model's log-probabilities, that of the partners in it too."""
         if self._held is None:
             return batch
         batch = self._held.annotate(batch)
         return {**batch, "partners": self._held.annotate(batch["partners"])} if "partners" in batch else batch
 
     def complete(self, step_rows: Sequence[StepRow]) -> Sequence[StepRow]:
-        """Step rows with the log-probabilities that were computed beforehand."""
+        """Returns step rows with the log-probabilities that were computed beforehand."""
         return step_rows if self._cache is None else self._cache.annotated(step_rows)
 
     def score_beforehand(self, data: TrainingData) -> None:
-        """Score every row of the run and of its evaluations, if that is asked for and was not done."""
+        """Scores every row of the run and of its evaluations, if that is asked for and was not done."""
         if self._cache is None or self._unscored is None:
             return
         before = len(self._cache)
@@ -132,20 +132,20 @@ class Reference:
         self._unscored = None
 
     def arrays(self) -> Mapping[str, np.ndarray]:
-        """The parameters of one that follows the policy, for a checkpoint."""
+        """Returns the parameters of one that follows the policy, for a checkpoint."""
         return self._held.arrays() if self._held is not None and self._config.sync_ref_model else {}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take back what `arrays` gave."""
+        """Takes back what `arrays` gave."""
         if self._held is not None and self._config.sync_ref_model:
             self._held.restore(arrays)
 
     def identity(self) -> dict[str, Any]:
-        """Which model it is."""
+        """Returns which model it is."""
         return {"reference model": self._digest or "the policy before training"}
 
     def _rows_to_score(self, data: TrainingData) -> Iterator[list[Any]]:
-        """Rows of all steps of the run, as far as they differ, and of all evaluations."""
+        """Yields rows of all steps of the run, as far as they differ, and of all evaluations."""
         config, steps = self._config, data.total_steps
         if data.train is not None:
             rows = data.in_order(data.training_transform())
@@ -181,7 +181,7 @@ class _Unscored:
     program: Program
 
     def logps(self, step_rows: Sequence[StepRow], scored: ScoredRows) -> np.ndarray:
-        """Log-probabilities `[rows, sequences]`."""
+        """Returns log-probabilities `[rows, sequences]`."""
         numbered = [replace(step_row, values={"number": number}) for number, step_row in enumerate(step_rows)]
         arrays = scored.layout(len(step_rows), row_parts(self.program.mesh)).arrange_step_rows(numbered)
         params = split_params(self.model)[1]

@@ -81,7 +81,7 @@ def bar_chart(edges: Sequence[float], counts: Sequence[float], *, label: str, ma
 
 
 def share_chart(xs: Sequence[float], shares: Mapping[str, Sequence[float]], *, label: str) -> Markup:
-    """Shares that sum to one, as areas on top of each other.
+    """Returns shares that sum to one, as areas on top of each other.
 
     Args:
         xs: ascending, at least two.
@@ -103,7 +103,7 @@ def share_chart(xs: Sequence[float], shares: Mapping[str, Sequence[float]], *, l
 
 
 def histogram(values: Sequence[float], *, bins: int = 24) -> tuple[list[float], list[float]]:
-    """Borders and counts of equally wide bars over the values' range.
+    """Returns borders and counts of equally wide bars over the values' range.
 
     Whole numbers get borders between whole numbers, so that no bar covers more of them than its neighbours.
     """
@@ -127,7 +127,7 @@ def _finite(line: Line) -> Line:
 
 
 def _thinned(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The lowest and the highest of every stretch: a long line loses points but no spike."""
+    """Returns the lowest and the highest of every stretch: a long line loses points but no spike."""
     if len(pairs) <= _MOST_POINTS:
         return pairs
     size = 2 * len(pairs) / _MOST_POINTS

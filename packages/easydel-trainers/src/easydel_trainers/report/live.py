@@ -41,7 +41,7 @@ class LiveReport:
         return self._written_at is None or time.monotonic() - self._written_at >= _SECONDS_BETWEEN
 
     def write(self, records: Sequence[Record], data_report: Mapping[str, int], *, state: str) -> None:
-        """Write the page.
+        """Writes the page.
 
         Args:
             records: the log so far.

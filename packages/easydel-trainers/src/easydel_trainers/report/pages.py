@@ -9,7 +9,7 @@ from easydata_sources.safe_text import without_secrets
 
 
 def render(template: str, *, package: str = "easydel_trainers.report", **values: object) -> str:
-    """Fill in a template; every value is escaped unless it is markup already, and secrets are hidden.
+    """Fills in a template; every value is escaped unless it is markup already, and secrets are hidden.
 
     Args:
         template: its file name.

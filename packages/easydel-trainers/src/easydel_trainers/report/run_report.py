@@ -76,7 +76,7 @@ class RunReport:
     written: str = ""
 
     def html(self) -> str:
-        """The page: one HTML document that fetches nothing."""
+        """Returns the page: one HTML document that fetches nothing."""
         sections = [("curves", "Curves"), ("data", "Data"), ("config", "Config"), ("next", "Go on from here")]
         if self.samples:
             sections.insert(1, ("samples", "Sampled answers"))
@@ -90,7 +90,7 @@ class RunReport:
         )
 
     def write(self, directory: str | Path) -> Path:
-        """Write `report.html` there, whole or not at all."""
+        """Writes `report.html` there, whole or not at all."""
         path = Path(directory) / REPORT_NAME
         write_whole(path, self.html())
         return path
@@ -111,7 +111,7 @@ class _Chart:
 
 
 def _names(records: Sequence[Record]) -> list[str]:
-    """Metrics worth a chart, held-out ones under the name of the trained one."""
+    """Returns metrics worth a chart, held-out ones under the name of the trained one."""
     seen = {name.removeprefix("eval_") for record in records for name in record} - _CLOCKS
     first = [name for name in _FIRST if name in seen]
     return [*first, *sorted(seen.difference(first))]

@@ -31,7 +31,7 @@ class Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        """The position of a value."""
+        """Returns the position of a value."""
         if self.high == self.low:
             return (self.start + self.end) / 2
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
@@ -55,7 +55,7 @@ def ticks(low: float, high: float, *, at_most: int = 6) -> list[float]:
 
 
 def short(value: float) -> str:
-    """A number in three digits or so: `0.25`, `12.3k`, `1.5e-5`."""
+    """Returns a number in three digits or so: `0.25`, `12.3k`, `1.5e-5`."""
     if not math.isfinite(value):
         return str(value)
     size = abs(value)

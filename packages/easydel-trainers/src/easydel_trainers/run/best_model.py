@@ -27,7 +27,7 @@ class BestModel:
         self.value: float | None = None
 
     def improved_by(self, record: Mapping[str, float]) -> bool:
-        """Take in an evaluation; whether it is the best so far. Of equal ones the first counts; NaN never does."""
+        """Takes in an evaluation; whether it is the best so far. Of equal ones the first counts; NaN never does."""
         if self._metric is None:
             return False
         value = metric_of(record, self._metric)
@@ -39,11 +39,11 @@ class BestModel:
         return True
 
     def state(self) -> dict[str, Any]:
-        """Step and value, and by what they are the best; JSON-able."""
+        """Returns step and value, and by what they are the best; JSON-able."""
         return {"metric": self._metric, "greater": self._greater, "step": self.step, "value": self.value}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` gave; values of another metric do not compare with those of this one."""
+        """Takes back what `state` gave; values of another metric do not compare with those of this one."""
         if (state["metric"], state["greater"]) == (self._metric, self._greater):
             self.step, self.value = state["step"], state["value"]
         elif state["step"] is not None:

@@ -43,11 +43,11 @@ class Callback:
         """The last step was taken, and saved."""
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold for the callback to go on from it: plain JSON values."""
+        """Returns what a checkpoint must hold for the callback to go on from it: plain JSON values."""
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take back what `state` gave."""
+        """Takes back what `state` gave."""
 
 
 @final
@@ -83,12 +83,12 @@ class EarlyStopping(Callback):
         self._misses = 0
 
     def on_begin(self, run: RunView) -> None:
-        """Take no further step in a run that was ended before."""
+        """Takes no further step in a run that was ended before."""
         if self._misses >= self._patience:
             run.stop()
 
     def on_evaluate(self, record: Record, run: RunView) -> None:
-        """Count evaluations since the best one; one without a number is none better."""
+        """Counts evaluations since the best one; one without a number is none better."""
         value = metric_of(record, self.metric)
         if not math.isnan(value) and (self._best is None or self._sign * (value - self._best) > self._min_delta):
             self._best, self._misses = value, 0
@@ -102,7 +102,7 @@ class EarlyStopping(Callback):
         return {"best": self._best, "misses": self._misses}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Goes on counting."""
         self._best, self._misses = state["best"], state["misses"]
 
 
@@ -112,7 +112,7 @@ def callback_states(callbacks: Sequence[Callback]) -> list[dict[str, Any]]:
 
 
 def restore_callbacks(callbacks: Sequence[Callback], saved: Sequence[Mapping[str, Any]]) -> None:
-    """Give callbacks their states back; one that was not there then begins anew."""
+    """Gives callbacks their states back; one that was not there then begins anew."""
     waiting = list(saved)
     for callback in callbacks:
         name = type(callback).__name__

@@ -15,7 +15,7 @@ from easydel_trainers.step_source import EvalState, StepSource
 
 
 def evaluate(source: StepSource, held_out: Mapping[str, ShardedDataSource], state: EvalState) -> Record:
-    """Metrics `eval_…` of a single source, `eval_<name>_…` of several.
+    """Returns metrics `eval_…` of a single source, `eval_<name>_…` of several.
 
     Args:
         source: how rows become batches, and are judged.
@@ -35,7 +35,7 @@ def evaluate(source: StepSource, held_out: Mapping[str, ShardedDataSource], stat
 def refuse_unknown_metrics(
     source: StepSource, config: TrainerConfig, callbacks: Sequence[Callback], extras: Extras
 ) -> None:
-    """Say at the beginning, not at the first evaluation, that there is no metric of some name.
+    """Says at the beginning, not at the first evaluation, that there is no metric of some name.
 
     Raises:
         ConfigError: naming the metrics there are.

@@ -57,7 +57,7 @@ class StopAtOnce:
         self._left = threading.Event()
 
     def __enter__(self) -> StopAtOnce:
-        """Install the handlers."""
+        """Installs the handlers."""
         if self._enabled and threading.current_thread() is threading.main_thread():
             found = {number: signal.getsignal(number) for number in STOP_SIGNALS}
             untaken = (signal.SIG_DFL, signal.default_int_handler)
@@ -69,7 +69,7 @@ class StopAtOnce:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Put the former handlers back; raise what was lost."""
+        """Puts the former handlers back; raises what was lost."""
         self._left.set()
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -77,7 +77,7 @@ class StopAtOnce:
             self.check()
 
     def check(self) -> None:
-        """Raise `Interrupted` if a signal has asked for it."""
+        """Raises `Interrupted` if a signal has asked for it."""
         if self._received is not None:
             raise Interrupted(self._received)
 
@@ -99,7 +99,7 @@ class StopAtOnce:
 
 
 def raise_if_interrupted() -> None:
-    """Raise `Interrupted` if the `StopAtOnce` whose signals are about to be taken over has one to raise."""
+    """Raises `Interrupted` if the `StopAtOnce` whose signals are about to be taken over has one to raise."""
     for number in STOP_SIGNALS:
         owner = getattr(signal.getsignal(number), "__self__", None)
         if isinstance(owner, StopAtOnce):

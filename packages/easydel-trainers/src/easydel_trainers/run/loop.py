@@ -112,7 +112,7 @@ class Loop:
         self.throughput = throughput
 
     def dispatched(self, steps: Iterable[PreparedStep]) -> Generator[PreparedStep, None, None]:
-        """Dispatch the steps one by one, each yielded when it is the device's.
+        """Dispatches the steps one by one, each yielded when it is the device's.
 
         Whoever evaluates or saves between two of them calls `settle` before and `resume_clock` behind that. To be
         closed, which ends the thread that looks at the clock.
@@ -128,17 +128,17 @@ class Loop:
             self.settle()
 
     def finish(self) -> None:
-        """Log what was not logged yet: the last step of rows of unknown number, say."""
+        """Logs what was not logged yet: the last step of rows of unknown number, say."""
         self.settle()
         if self._unlogged is not None:
             self._log()
 
     def stop(self) -> None:
-        """Take no further step."""
+        """Takes no further step."""
         self._stopping = True
 
     def is_logged(self, step: int) -> bool:
-        """Whether there is to be a record of a step."""
+        """Returns whether there is to be a record of a step."""
         return self._hooks.is_logged(step)
 
     @property
@@ -147,7 +147,7 @@ class Loop:
         return self._stopping or (self._last_step is not None and self._run.step >= self._last_step)
 
     def settle(self) -> None:
-        """Wait for all steps in flight and take in their results."""
+        """Waits for all steps in flight and takes in their results."""
         while self._in_flight:
             self._settle_oldest()
 
@@ -163,7 +163,7 @@ class Loop:
         return None if seconds is None or self._last_step is None else seconds * (self._last_step - self._run.step)
 
     def totals(self) -> Record:
-        """Figures of this process's whole run; no speed where every step compiled."""
+        """Returns figures of this process's whole run; no speed where every step compiled."""
         speed = self.throughput.tokens_per_second
         return {
             **({} if speed is None else {"train_tokens_per_second": speed}),

@@ -38,7 +38,7 @@ class LossWatch:
         """How many there were."""
 
     def look(self, step: int, prepared: PreparedStep, loss: float, grad_norm: float) -> None:
-        """Report a step whose loss is far above those before, with the rows that it trained on.
+        """Reports a step whose loss is far above those before, with the rows that it trained on.
 
         Raises:
             DivergedError: if the loss or the gradient's norm is not a finite number.

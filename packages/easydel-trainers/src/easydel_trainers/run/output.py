@@ -23,7 +23,7 @@ class TrainOutput:
     data_report: dict[str, int]
 
     def summary(self) -> str:
-        """A few lines for a person."""
+        """Returns a few lines for a person."""
         m = self.metrics
         speed = ""
         if "train_tokens_per_second" in m:

@@ -17,7 +17,7 @@ PREVIEWS_NAME = "previews.jsonl"
 
 
 def greedy_answers(model: Any, tokenizer: Any, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
-    """The most probable answer to each text, token by token, without special tokens.
+    """Returns the most probable answer to each text, token by token, without special tokens.
 
     Args:
         model: a causal language model.
@@ -37,13 +37,13 @@ def greedy_answers(model: Any, tokenizer: Any, prompts: Sequence[str], *, max_ne
 
 
 def write_previews(folder: Path, step: int, prompts: Sequence[str], answers: Sequence[str]) -> None:
-    """Append one line with the answers of a step to `previews.jsonl`."""
+    """Appends one line with the answers of a step to `previews.jsonl`."""
     previews = [{"prompt": prompt, "answer": answer} for prompt, answer in zip(prompts, answers, strict=True)]
     append_line(folder / PREVIEWS_NAME, {"step": step, "previews": previews})
 
 
 def read_previews(folder: Path) -> list[tuple[int, str, str]]:
-    """Step, prompt and answer of every preview so far."""
+    """Returns step, prompt and answer of every preview so far."""
     lines = read_lines(folder / PREVIEWS_NAME)
     return [
         (line["step"], preview["prompt"], preview["answer"]) for line in lines for preview in line.get("previews", [])
@@ -56,7 +56,7 @@ def _stop_ids(model: Any, tokenizer: Any) -> list[int]:
 
 
 def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
-    """The tokens that a preview begins with: a user's message where there is a chat template."""
+    """Returns the tokens that a preview begins with: a user's message where there is a chat template."""
     if tokenizer.chat_template is None:
         return tokenizer.encode(prompt)
     messages = [{"role": "user", "content": prompt}]

@@ -31,11 +31,11 @@ class ProfileWindow:
             self._recording = True
 
     def ends_behind(self, step: int) -> bool:
-        """Whether the recording ends with this step, whose results must then be waited for first."""
+        """Returns whether the recording ends with this step, whose results must then be waited for first."""
         return self._recording and self._steps is not None and step >= self._steps[1]
 
     def end(self) -> None:
-        """Write what was recorded."""
+        """Writes what was recorded."""
         self._end()
 
     def _end(self) -> None:

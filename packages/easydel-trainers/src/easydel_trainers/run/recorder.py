@@ -136,7 +136,7 @@ class RunRecorder:
         self._write_page(f"finished behind step {step}")
 
     def write_file(self, name: str, text: str) -> None:
-        """Write a file of the run's folder, whole or not at all; nothing where there is no folder.
+        """Writes a file of the run's folder, whole or not at all; nothing where there is no folder.
 
         Raises:
             CheckpointError: if it cannot be written and `on_save_error` is `stop`.
@@ -146,7 +146,7 @@ class RunRecorder:
             self.writing(lambda: write_whole(folder / name, text))
 
     def writing(self, write: Callable[[], object]) -> bool:
-        """Write something to the run's folder.
+        """Writes something to the run's folder.
 
         Returns:
             Whether that worked.

@@ -16,13 +16,15 @@ _EVENT = "/jax/core/compile/backend_compile_duration"
 
 
 def compile_seconds() -> float:
-    """Seconds spent compiling since this was first called."""
+    """Returns seconds spent compiling since this was first called."""
     return sum(_durations())
 
 
 @functools.cache
 def _durations() -> list[float]:
-    """One entry: the sum. JAX has no way to take a listener away again, so there is one for the whole process."""
+    """Returns one entry: the sum. JAX has no way to take a listener away again, so there is one for the whole
+    process.
+    """
     total = [0.0]
 
     def listen(event: str, duration_secs: float, **_: object) -> None:
@@ -34,7 +36,7 @@ def _durations() -> list[float]:
 
 
 def give_back() -> None:
-    """Ask the C library to return freed memory; nothing happens where it is not glibc."""
+    """Asks the C library to return freed memory; nothing happens where it is not glibc."""
     # glibc keeps freed pieces below 32 MB for itself, and the arrays of decoding's copy of a small model are such
     # pieces: unasked the process goes on holding them beside what training allocates (0.45 GB of SmolLM2-135M).
     gc.collect()

@@ -42,7 +42,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def train(training: Training) -> TrainOutput:
-    """Train to the end, from the newest checkpoint if there is one and `resume` allows it.
+    """Trains to the end, from the newest checkpoint if there is one and `resume` allows it.
 
     Raises:
         CheckpointError: if the checkpoint found belongs to another run, or the best one is lost.
@@ -104,7 +104,7 @@ class Run:
         self.steps: Iterable[PreparedStep] = self._open_steps(resources)
 
     def take_steps(self) -> None:
-        """Train to the end; see `train`."""
+        """Trains to the end; see `train`."""
         config, state, loop, recorder = self._config, self.state, self._loop, self.recorder
         began_at = state.step
         recorder.begin(self.view)
@@ -139,7 +139,7 @@ class Run:
         recorder.end(self.view)
 
     def save(self) -> None:
-        """Begin to write a checkpoint of the present step, if there is a folder."""
+        """Begins to write a checkpoint of the present step, if there is a folder."""
         if self.checkpoints is None:
             return
         self._loop.settle()
@@ -148,14 +148,14 @@ class Run:
         self._loop.resume_clock()
 
     def give_back(self) -> None:
-        """Give the model the parameters that it is to hold: those of the best evaluation, an average, or the last."""
+        """Gives the model the parameters that it is to hold: those of the best evaluation, an average, or the last."""
         params, extras = self._final_params(), self.state.state.extras
         # The optimizer's state is twice the model's size, and of no more use.
         self.state.state = self.state.state._replace(params=params, opt_state=())
         self._training.program.take_back(params, extras)
 
     def require_best(self) -> None:
-        """Look whether the model holds what it is to hold.
+        """Looks whether the model holds what it is to hold.
 
         Raises:
             CheckpointError: if it holds the last parameters in place of the best ones, whose checkpoint is lost.
@@ -171,7 +171,7 @@ class Run:
         _LOG.error("%s", message)
 
     def output(self) -> TrainOutput:
-        """What the run gives back; also written to `summary.json`."""
+        """Returns what the run gives back; also written to `summary.json`."""
         state, best = self.state, self._best
         metrics = {
             **{f"train_{name}": value for name, value in state.overall.means().items()},
@@ -228,7 +228,7 @@ class Run:
         raise Interrupted(reason, self.state.step)
 
     def _settle_report(self) -> None:
-        """Leave in the data report what was trained on, not what was read ahead."""
+        """Leaves in the data report what was trained on, not what was read ahead."""
         if isinstance(self.steps, Prefetched):
             self.steps.close()
         if self.state.data_state is not None:

@@ -34,7 +34,7 @@ class StopSignals:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignals:
-        """Install the handlers."""
+        """Installs the handlers."""
         if threading.current_thread() is threading.main_thread() and jax.process_count() == 1:
             raise_if_interrupted()
             self._before = {number: signal.signal(number, self._receive) for number in STOP_SIGNALS}
@@ -43,7 +43,7 @@ class StopSignals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Put the former handlers back."""
+        """Puts the former handlers back."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -53,7 +53,7 @@ class StopSignals:
         return self._received
 
     def asked_to_stop(self, step: int) -> str | None:
-        """What asks the run to stop behind `step`: a signal's name or a preemption; `None` = nothing does."""
+        """Returns what asks the run to stop behind `step`: a signal's name or a preemption; `None` = nothing does."""
         if self._received is None and _preempted(step):
             self._received = "preemption notice"
         return self._received

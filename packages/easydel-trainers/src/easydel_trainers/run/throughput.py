@@ -63,8 +63,8 @@ class Throughput:
             timed.add(_Timed(1, seconds, waited, prepared.tokens, prepared.padded_tokens, flops))
 
     def take(self) -> dict[str, float]:
-        """Rates of the steps since the last call: real tokens, positions and model FLOPs per second, share of the
-        hardware's peak (`mfu`), share of time waiting for data. Nothing where all of them compiled.
+        """Returns rates of the steps since the last call: real tokens, positions and model FLOPs per second, share of
+        the hardware's peak (`mfu`), share of time waiting for data. Nothing where all of them compiled.
         """
         timed, self._window = self._window, _Timed()
         if not timed.seconds:

@@ -83,19 +83,19 @@ class RunView:
         return self._loop.seconds_left
 
     def metric(self, name: str) -> Metric | None:
-        """A metric of all steps that are settled, as it is joined; `None` = it was not measured."""
+        """Returns a metric of all steps that are settled, as it is joined; `None` = it was not measured."""
         return self._state.overall.get(name)
 
     def is_logged(self, step: int) -> bool:
-        """Whether a step's record is logged."""
+        """Returns whether a step's record is logged."""
         return self._loop.is_logged(step)
 
     def show_sampled(self, answers: Sequence[Sampled]) -> None:
-        """Show answers that were sampled in training, wherever the run is recorded."""
+        """Shows answers that were sampled in training, wherever the run is recorded."""
         self._show_sampled(self.step, answers)
 
     def write_file(self, name: str, text: str) -> None:
-        """Write a file of the run's folder, whole or not at all; nothing where there is no folder.
+        """Writes a file of the run's folder, whole or not at all; nothing where there is no folder.
 
         Raises:
             CheckpointError: if it cannot be written and `on_save_error` is `stop`.
@@ -103,5 +103,5 @@ class RunView:
         self._write_file(name, text)
 
     def stop(self) -> None:
-        """End the run behind the step just taken, as if it were the last: evaluate, save, return."""
+        """Ends the run behind the step just taken, as if it were the last: evaluate, save, return."""
         self._loop.stop()

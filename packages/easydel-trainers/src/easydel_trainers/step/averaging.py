@@ -23,7 +23,7 @@ class MovingAverageState(NamedTuple):
 
 
 def moving_average(rule: optax.GradientTransformation, *, decay: float) -> optax.GradientTransformation:
-    r"""Keep $a_{k+1} = d\,a_k + (1-d)\,\theta_{k+1}$ beside the parameters, with $a_0 = \theta_0$.
+    r"""Keeps $a_{k+1} = d\,a_k + (1-d)\,\theta_{k+1}$ beside the parameters, with $a_0 = \theta_0$.
 
     Args:
         rule: what updates the parameters.
@@ -55,7 +55,7 @@ class MasterState(NamedTuple):
 
 
 def in_float32(rule: optax.GradientTransformation) -> optax.GradientTransformation:
-    """A rule whose moments are float32 and whose arithmetic is, whatever type parameters and gradients have.
+    """Returns a rule whose moments are float32 and whose arithmetic is, whatever type parameters and gradients have.
 
     In bfloat16 a moment with a decay of 0.999 never falls: it changes by less than half of what that type can tell.
     """
@@ -69,7 +69,7 @@ def in_float32(rule: optax.GradientTransformation) -> optax.GradientTransformati
 
 
 def on_master_copy(rule: optax.GradientTransformation) -> optax.GradientTransformation:
-    """A rule that moves a float32 copy of the parameters, which themselves are that copy rounded."""
+    """Returns a rule that moves a float32 copy of the parameters, which themselves are that copy rounded."""
 
     def init(params: optax.Params) -> MasterState:
         master = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), params)
@@ -92,7 +92,7 @@ def _float32(tree: Any) -> Any:
 
 
 def eval_params(params: Any, opt_state: optax.OptState, *, dtypes: Any = None) -> Any:
-    """The parameters to evaluate and to keep: an average where the optimizer holds one, else `params`.
+    """Returns the parameters to evaluate and to keep: an average where the optimizer holds one, else `params`.
 
     Args:
         params: those behind the last step.
@@ -124,7 +124,7 @@ def _unless_masked(held: Any, leaf: jax.Array) -> jax.Array:
 
 
 def _schedule_free_average(params: Any, state: Any, dtypes: Any) -> Any:
-    """The x of y = (1 - b) z + b x; frozen parameters have no z."""
+    """Returns the x of y = (1 - b) z + b x; frozen parameters have no z."""
 
     def average(z: Any, y: jax.Array, like: jax.Array) -> jax.Array:
         return like if _is_masked(z) else ((y - (1 - state.b1) * z) / state.b1).astype(like.dtype)

@@ -19,14 +19,14 @@ class Compiled:
     mesh: Mesh | None = None
 
     def __call__(self, *args: Any) -> Any:
-        """Run it, with its mesh in force."""
+        """Runs it, with its mesh in force."""
         if self.mesh is None:
             return self.function(*args)
         with jax.set_mesh(self.mesh):
             return self.function(*args)
 
     def shapes(self, *args: Any) -> Any:
-        """The shapes of what it would return; it is traced, and not compiled."""
+        """Returns the shapes of what it would return; it is traced, and not compiled."""
         if self.mesh is None:
             return jax.eval_shape(self.function, *args)
         with jax.set_mesh(self.mesh):

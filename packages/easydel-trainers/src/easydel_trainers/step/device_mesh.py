@@ -25,7 +25,7 @@ _BUCKET_STEP = 16  # without `length_buckets` every length is a multiple of it
 
 
 def training_mesh(config: TrainerConfig) -> Mesh | None:
-    """The mesh that `config` asks for; `None` = one device.
+    """Returns the mesh that `config` asks for; `None` = one device.
 
     Raises:
         MeshError: if the axes and the devices there are do not go together.
@@ -34,7 +34,7 @@ def training_mesh(config: TrainerConfig) -> Mesh | None:
 
 
 def check_batches(config: TrainerConfig, mesh: Mesh | None) -> None:
-    """Compare the sizes of batches with the mesh.
+    """Compares the sizes of batches with the mesh.
 
     Raises:
         ConfigError: naming the numbers that do not divide.
@@ -60,12 +60,12 @@ def check_batches(config: TrainerConfig, mesh: Mesh | None) -> None:
 
 
 def row_parts(mesh: Mesh | None) -> int:
-    """Number of parts that the rows of a micro-batch are cut into."""
+    """Returns the number of parts that the rows of a micro-batch are cut into."""
     return 1 if mesh is None else cuts(mesh, ROW_AXES)
 
 
 def on_mesh(model: Any, mesh: Mesh | None) -> Any:
-    """The model with its parameters laid over the mesh, in place.
+    """Returns the model with its parameters laid over the mesh, in place.
 
     Raises:
         MeshError: if the mesh cannot cut this model.
@@ -77,7 +77,9 @@ def on_mesh(model: Any, mesh: Mesh | None) -> Any:
 
 
 def put_batch(arrays: Mapping[str, Any], mesh: Mesh | None) -> dict[str, Any]:
-    """A step's arrays on the devices; every process holds all of them, and each device receives its own part alone."""
+    """Returns a step's arrays on the devices; every process holds all of them, and each device receives its own part
+    alone.
+    """
     if mesh is None:
         return jax.device_put(dict(arrays))
 
@@ -88,22 +90,24 @@ def put_batch(arrays: Mapping[str, Any], mesh: Mesh | None) -> dict[str, Any]:
 
 
 def replicated(tree: Any, mesh: Mesh | None) -> Any:
-    """A tree whose arrays are whole on every device."""
+    """Returns a tree whose arrays are whole on every device."""
     return tree if mesh is None else jax.tree.map(lambda leaf: place(leaf, everywhere(mesh)), tree)
 
 
 def everywhere(mesh: Mesh) -> NamedSharding:
-    """The placement of what every device holds whole."""
+    """Returns the placement of what every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def results_everywhere(mesh: Mesh | None) -> dict[str, Any]:
-    """Options of `jax.jit` for results that every device, and so every process, holds whole."""
+    """Returns options of `jax.jit` for results that every device, and so every process, holds whole."""
     return {} if mesh is None else {"out_shardings": everywhere(mesh)}
 
 
 def init_optimizer(optimizer: optax.GradientTransformation, params: Any, mesh: Mesh | None) -> optax.OptState:
-    """Fresh optimizer state. What is of a parameter's shape lies where the parameter lies, from the beginning."""
+    """Returns fresh optimizer state. What is of a parameter's shape lies where the parameter lies, from the
+    beginning.
+    """
     if mesh is None:
         return optimizer.init(params)
     shapes = jax.eval_shape(optimizer.init, params)
@@ -126,7 +130,7 @@ def init_optimizer(optimizer: optax.GradientTransformation, params: Any, mesh: M
 
 
 def placements(tree: Any) -> Any:
-    """Where the arrays of a tree lie."""
+    """Returns where the arrays of a tree lie."""
     return jax.tree.map(lambda leaf: leaf.sharding, tree)
 
 

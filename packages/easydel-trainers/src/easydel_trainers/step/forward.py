@@ -14,7 +14,7 @@ _NAMES = ("segment_ids", "prefix_ids", "positions")
 
 
 def training_pass(config: TrainerConfig, batch: Batch) -> dict[str, Any]:
-    """Options of `model.hidden` for a pass that gradients go back through."""
+    """Returns options of `model.hidden` for a pass that gradients go back through."""
     return {
         **scoring_pass(config),
         "remat": config.gradient_checkpointing,
@@ -24,17 +24,18 @@ def training_pass(config: TrainerConfig, batch: Batch) -> dict[str, Any]:
 
 
 def scoring_pass(config: TrainerConfig) -> dict[str, Any]:
-    """Options of `model.hidden` for a pass that only looks."""
+    """Returns options of `model.hidden` for a pass that only looks."""
     return {"longest_segment": config.max_length, "implementation": config.attention}
 
 
 def segments_of(batch: Batch) -> dict[str, Any]:
-    """What `model.hidden` must know of where tokens belong."""
+    """Returns what `model.hidden` must know of where tokens belong."""
     return {name: batch[name] for name in _NAMES if name in batch}
 
 
 def sequence_numbers(batch: Batch, *, count: int) -> Int[Array, "bins length"]:
-    """The number of the sequence that each position belongs to, from 1; 0 = none, as in copies of shared prompts.
+    """Returns the number of the sequence that each position belongs to, from 1; 0 = none, as in copies of shared
+    prompts.
 
     Args:
         batch: as `SequenceLayout` arranged it.

@@ -48,18 +48,20 @@ _SUM = "sum"
 
 
 def add_ratios(left: Metrics, right: Metrics) -> Ratios:
-    """Join what two parts of a batch measured."""
+    """Joins what two parts of a batch measured."""
     return {name: _joined(left[name], right[name]) for name in left}
 
 
 def loss_ratios(sums: Terms, weights: Terms) -> Ratios:
-    """The loss as a metric: the only term where it is called `loss` itself, else the sum of the terms' means."""
+    """Returns the loss as a metric: the only term where it is called `loss` itself, else the sum of the terms'
+    means.
+    """
     ratios = {name: (total, weights[name].astype(jnp.float32)) for name, total in sums.items()}
     return dict(ratios) if ratios.keys() == {_LOSS} else {_LOSS: ratios}
 
 
 def means(metrics: Metrics) -> dict[str, float]:
-    """The value of every metric. 0 / 0 is 0: a window without a trained token has no loss."""
+    """Returns the value of every metric. 0 / 0 is 0: a window without a trained token has no loss."""
     return {name: _value(metric) for name, metric in metrics.items()}
 
 
@@ -73,35 +75,35 @@ class MetricWindow:
         self._metrics: Ratios = metrics_from_json(state or {})
 
     def add(self, metrics: Metrics) -> None:
-        """Add one step's metrics; waits for the device if they are not computed yet."""
+        """Adds one step's metrics; waits for the device if they are not computed yet."""
         for name, metric in metrics.items():
             new, old = _on_host(metric), self._metrics.get(name)
             self._metrics[name] = new if old is None else _on_host(_joined(old, new))
 
     def get(self, name: str) -> Metric | None:
-        """One metric so far; `None` = it was not measured."""
+        """Returns one metric so far; `None` = it was not measured."""
         return self._metrics.get(name)
 
     def means(self) -> dict[str, float]:
-        """The value of every metric of the window; see `means`."""
+        """Returns the value of every metric of the window; see `means`."""
         return means(self._metrics)
 
     def clear(self) -> None:
-        """Begin the next window."""
+        """Begins the next window."""
         self._metrics.clear()
 
     def state(self) -> dict[str, Any]:
-        """The metrics as plain JSON values."""
+        """Returns the metrics as plain JSON values."""
         return metrics_to_json(self._metrics)
 
 
 def metrics_to_json(metrics: Metrics) -> dict[str, Any]:
-    """Metrics of host numbers as plain JSON values."""
+    """Returns metrics of host numbers as plain JSON values."""
     return {name: _to_json(metric) for name, metric in metrics.items()}
 
 
 def metrics_from_json(values: Mapping[str, Any]) -> Ratios:
-    """The reverse of `metrics_to_json`."""
+    """Returns the reverse of `metrics_to_json`."""
     return {name: _from_json(value) for name, value in values.items()}
 
 

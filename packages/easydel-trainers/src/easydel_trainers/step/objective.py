@@ -31,7 +31,7 @@ class Objective(Protocol):
         ...
 
     def weights(self, batch: Batch) -> Terms:
-        """What one micro-batch adds to the denominator of each term of the loss: scalars, without the model."""
+        """Returns what one micro-batch adds to the denominator of each term of the loss: scalars, without the model."""
         ...
 
     def loss(self, params: Params, batch: Batch) -> tuple[Terms, Ratios]:
@@ -68,7 +68,7 @@ class ScoredObjective(ABC):
     def score_loss(
         self, scores: Scores, rows: Scores, extras: Extras, *, training: bool
     ) -> tuple[Terms, Ratios, Extras]:
-        """Sums of the terms over rows, metrics, and the extras behind these rows.
+        """Returns sums of the terms over rows, metrics, and the extras behind these rows.
 
         Args:
             scores: what `scores` gave, of one micro-batch or of a whole step: `[…, rows]`.
@@ -78,9 +78,9 @@ class ScoredObjective(ABC):
         """
 
     def initial_extras(self) -> Extras:
-        """The extras before the first step."""
+        """Returns the extras before the first step."""
         return ()
 
     def prepare(self, params: Params, batch: Batch) -> Batch:
-        """A whole step's batch with what must be known before its first micro-batch. Passes no gradient."""
+        """Returns a whole step's batch with what must be known before its first micro-batch. Passes no gradient."""
         return batch

@@ -37,12 +37,12 @@ def make_optimizer(config: TrainerConfig, schedule: optax.Schedule) -> optax.Gra
 
 
 def decays(params: Any) -> Any:
-    """Which parameters weight decay applies to: those with two dimensions or more in one layer."""
+    """Returns which parameters weight decay applies to: those with two dimensions or more in one layer."""
     return jax.tree_util.tree_map_with_path(lambda path, leaf: _layer_rank(path, leaf) >= 2, params)
 
 
 def frozen(params: Any, patterns: Sequence[str]) -> Any:
-    """Which parameters are not trained: those whose dotted path contains a match of one of `patterns`.
+    """Returns which parameters are not trained: those whose dotted path contains a match of one of `patterns`.
 
     Raises:
         ConfigError: if a pattern matches no parameter, or all of them are matched.
@@ -60,7 +60,7 @@ def frozen(params: Any, patterns: Sequence[str]) -> Any:
 
 
 def without_frozen(grads: Any, patterns: Sequence[str]) -> Any:
-    """Gradients with those of frozen parameters zeroed."""
+    """Returns gradients with those of frozen parameters zeroed."""
     if not patterns:
         return grads
     return jax.tree.map(lambda g, still: jnp.zeros_like(g) if still else g, grads, frozen(grads, patterns))
@@ -135,7 +135,7 @@ def _decay(config: TrainerConfig) -> optax.GradientTransformation:
 
 
 def _by_layer(rule: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Apply a rule to stacked parameters one layer at a time, as if each were a parameter of its own."""
+    """Applies a rule to stacked parameters one layer at a time, as if each were a parameter of its own."""
     each = optax.GradientTransformation(
         jax.vmap(rule.init), lambda updates, state, params=None: jax.vmap(rule.update)(updates, state, params)
     )

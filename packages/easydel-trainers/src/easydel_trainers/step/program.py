@@ -71,27 +71,29 @@ class Program:
         return split_trainable(split_params(self.model)[1])[0]
 
     def initial_state(self) -> TrainState:
-        """What steps change, before the first one."""
+        """Returns what steps change, before the first one."""
         params = self.trained_params
         # A copy of the extras: the step gives the state's arrays away, and a second run begins with these again.
         step, extras = replicated((jnp.int32(0), jax.tree.map(jnp.copy, self.extras)), self.mesh)
         return TrainState(params, init_optimizer(self._optimizer, params, self.mesh), step, extras)
 
     def whole_params(self, params: Params) -> Params:
-        """Parameters that are trained, together with those that are not."""
+        """Returns parameters that are trained, together with those that are not."""
         return combine_params(params, self.frozen)
 
     def model_with(self, params: Params) -> Any:
-        """The model with other parameters where it is trained, its own left as they are."""
+        """Returns the model with other parameters where it is trained, its own left as they are."""
         return join_params(self.structure, self.whole_params(params))
 
     def take_back(self, params: Params, extras: Extras) -> None:
-        """Give the model the parameters that a run ended with; its first step donated those it held."""
+        """Gives the model the parameters that a run ended with; its first step donated those it held."""
         self.extras, self.has_trained = extras, True
         update_params(self.model, params)
 
 
 def _dropout_seed(model: Any, config: TrainerConfig) -> int | None:
-    """The seed of what training leaves out of adapters' inputs and adds to embeddings; `None` where it does neither."""
+    """Returns the seed of what training leaves out of adapters' inputs and adds to embeddings; `None` where it does
+    neither.
+    """
     drops = model.lora is not None and model.lora.dropout > 0
     return config.seed if drops or config.neftune_alpha is not None else None

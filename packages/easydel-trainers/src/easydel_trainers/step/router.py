@@ -31,7 +31,7 @@ AUX_LOSS = "aux_loss"
 
 
 def router_coefficient(config: TrainerConfig, model: Any) -> float:
-    """What the loss is multiplied by; 0 = it is not trained on."""
+    """Returns what the loss is multiplied by; 0 = it is not trained on."""
     if not any(layer.feed_forward.num_experts() for layer in model.config.all_layers):
         return 0.0
     asked = config.router_aux_loss_coef
@@ -39,7 +39,7 @@ def router_coefficient(config: TrainerConfig, model: Any) -> float:
 
 
 def router_part(config: TrainerConfig, model: Any, decoded: Decoded, batch: Batch) -> dict[str, Float[Array, " 1"]]:
-    """A micro-batch's part of the loss, times its coefficient; nothing where it is not trained on."""
+    """Returns a micro-batch's part of the loss, times its coefficient; nothing where it is not trained on."""
     coefficient = router_coefficient(config, model)
     if not coefficient:
         return {}
@@ -56,7 +56,9 @@ def router_metric(objective: Objective | ScoredObjective, params: Params, sums: 
 
 
 def with_expert_weights(objective: Objective | ScoredObjective, params: Params, batch: Batch) -> Batch:
-    """A step's batch with the weights w of its experts, where several micro-batches share them. Passes no gradient."""
+    """Returns a step's batch with the weights w of its experts, where several micro-batches share them. Passes no
+    gradient.
+    """
     micro_batches = batch["input_ids"].shape[0]
     if micro_batches == 1 or not router_coefficient(objective.config, join_params(objective.structure, params)):
         return batch

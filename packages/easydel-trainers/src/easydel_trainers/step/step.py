@@ -60,7 +60,7 @@ def make_train_step(
     dropout_seed: int | None = None,
     mesh: Mesh | None = None,
 ) -> Compiled:
-    """A function `(TrainState, batch [micro-batches, bins, length]) -> (TrainState, StepResult)`.
+    """Returns a function `(TrainState, batch [micro-batches, bins, length]) -> (TrainState, StepResult)`.
 
     The state is donated: its arrays must not be used again. A step without any trained token leaves a loss of 0
     and zero gradients.
@@ -107,7 +107,7 @@ def make_train_step(
 def make_eval_step(
     objective: Objective | ScoredObjective, *, frozen: Params | None = None, mesh: Mesh | None = None
 ) -> Compiled:
-    """A function `(params, batch [1, bins, length], extras) -> Ratios`; the others as for `make_train_step`."""
+    """Returns a function `(params, batch [1, bins, length], extras) -> Ratios`; the others as for `make_train_step`."""
 
     def eval_step(trainable: Params, batch: Batch, extras: Extras, frozen: Params) -> Ratios:
         compiled.compilations += 1
@@ -137,7 +137,7 @@ def _gradient(objective: Any, state: TrainState, frozen: Params, batch: Batch) -
 def _accumulated(
     objective: Any, state: TrainState, frozen: Params, batch: Batch, totals: Terms
 ) -> tuple[Params, Ratios, Extras]:
-    """Gradient and metrics of all micro-batches, one after the other."""
+    """Returns the gradient and metrics of all micro-batches, one after the other."""
     share = jnp.float32(1 / _micro_batches(batch))
 
     def scaled_loss(trainable: Params, micro_batch: Batch) -> tuple[jax.Array, tuple[Ratios, Extras]]:
@@ -163,7 +163,7 @@ def _accumulated(
 def _two_passes(
     objective: ScoredObjective, state: TrainState, frozen: Params, batch: Batch, totals: Terms
 ) -> tuple[Params, Ratios, Extras]:
-    """Scores of all rows, the loss's gradient by the scores, and that carried back to the parameters."""
+    """Returns scores of all rows, the loss's gradient by the scores, and that carried back to the parameters."""
 
     def scores_of(trainable: Params, micro_batch: Batch) -> Scores:
         return objective.scores(combine_params(trainable, frozen), micro_batch)
@@ -218,7 +218,7 @@ def _with_float32(found: tuple[Params, Any]) -> tuple[Params, Any]:
 
 
 def _rounded_away(before: Params, updates: Params, after: Params) -> Ratios:
-    """Share of the updates that leave a parameter as it was, its type being too coarse; of float32 nothing is said."""
+    """Returns the share of the updates that a parameter's type is too coarse for; of float32 nothing is said."""
     kept = moved = jnp.float32(0)
     triples = zip(*map(jax.tree.leaves, (before, updates, after)), strict=True)
     coarse = [triple for triple in triples if triple[0].dtype != jnp.float32]

@@ -10,7 +10,7 @@ from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports] 
 
 
 def open_tracker(*, folder: Path, run_name: str, config: Mapping[str, Any], done: int) -> TensorBoardTracker:
-    """Begin an event file; it takes the place of what earlier ones say of steps that are not `done`."""
+    """Begins an event file; it takes the place of what earlier ones say of steps that are not `done`."""
     purge = done + 1 if done else None
     writer = SummaryWriter(str(folder / "tensorboard" / run_name), purge_step=purge)
     writer.add_text("config", "\n".join(f"    {name}: {value}" for name, value in config.items()), 0)
@@ -25,7 +25,7 @@ class TensorBoardTracker:
         self._writer = writer
 
     def log(self, record: Mapping[str, float]) -> None:
-        """Write each number as a scalar."""
+        """Writes each number as a scalar."""
         step = int(record["step"])
         for name, value in record.items():
             if name != "step":
@@ -33,10 +33,10 @@ class TensorBoardTracker:
         self._writer.flush()
 
     def log_texts(self, name: str, texts: Mapping[str, str], *, step: int) -> None:
-        """Write each text under its title."""
+        """Writes each text under its title."""
         for title, text in texts.items():
             self._writer.add_text(f"{name}/{title[:60]}", text, step)
 
     def close(self) -> None:
-        """Close the event file."""
+        """Closes the event file."""
         self._writer.close()

@@ -21,22 +21,22 @@ class Tracker(Protocol):
     """Takes a run's records somewhere. A record is plain numbers by name, with `step` among them."""
 
     def log(self, record: Mapping[str, float]) -> None:
-        """Take one record of a training log or an evaluation."""
+        """Takes one record of a training log or an evaluation."""
         ...
 
     def log_texts(self, name: str, texts: Mapping[str, str], *, step: int) -> None:
-        """Take texts by their titles, such as answers by their prompts."""
+        """Takes texts by their titles, such as answers by their prompts."""
         ...
 
     def close(self) -> None:
-        """Send what is still waiting."""
+        """Sends what is still waiting."""
         ...
 
 
 def open_trackers(
     names: Sequence[str], *, folder: Path, run_name: str, config: Mapping[str, Any], done: int, resources: ExitStack
 ) -> list[Tracker]:
-    """One tracker for each name, closed with `resources`.
+    """Returns one tracker for each name, closed with `resources`.
 
     One that cannot be opened, or closed, is told of and left out: it is a service of others, and no reason to lose a
     run.

@@ -12,7 +12,7 @@ _PROJECT = "easydel"
 
 
 def open_tracker(*, folder: Path, run_name: str, config: Mapping[str, Any], done: int) -> TrackioTracker:
-    """Begin a run, or go on with that of this name, if steps of it are `done`. The database is trackio's own."""
+    """Begins a run, or goes on with that of this name, if steps of it are `done`. The database is trackio's own."""
     del folder
     values = {name: value for name, value in config.items() if not name.startswith("_")}
     return TrackioTracker(
@@ -28,13 +28,13 @@ class TrackioTracker:
         self._run = run
 
     def log(self, record: Mapping[str, float]) -> None:
-        """Log all numbers at their step."""
+        """Logs all numbers at their step."""
         self._run.log({name: value for name, value in record.items() if name != "step"}, step=int(record["step"]))
 
     def log_texts(self, name: str, texts: Mapping[str, str], *, step: int) -> None:
-        """Log each text under its title."""
+        """Logs each text under its title."""
         self._run.log({f"{name}/{title[:60]}": text for title, text in texts.items()}, step=step)
 
     def close(self) -> None:
-        """End the run."""
+        """Ends the run."""
         self._run.finish()

@@ -15,7 +15,7 @@ _RUN_ID = Path("wandb", "easydel_run_id")  # in the run's folder
 
 
 def open_tracker(*, folder: Path, run_name: str, config: Mapping[str, Any], done: int) -> WandbTracker:
-    """Begin a run, or go on with the folder's own, if steps of it are `done`.
+    """Begins a run, or goes on with the folder's own, if steps of it are `done`.
 
     Online only where an API key or `WANDB_MODE` says so, since it must not wait for a login.
     """
@@ -45,16 +45,16 @@ class WandbTracker:
         self._run = run
 
     def log(self, record: Mapping[str, float]) -> None:
-        """Log all numbers, their step among them."""
+        """Logs all numbers, their step among them."""
         self._run.log(dict(record))
 
     def log_texts(self, name: str, texts: Mapping[str, str], *, step: int) -> None:
-        """Log a table of two columns."""
+        """Logs a table of two columns."""
         table = wandb.Table(columns=["title", "text"], data=[[title, text] for title, text in texts.items()])
         self._run.log({name: table, "step": step})
 
     def close(self) -> None:
-        """End the run."""
+        """Ends the run."""
         self._run.finish()
 
 

@@ -42,7 +42,7 @@ _REFUSED = {
 
 
 def refuse_other_resuming(resume_from_checkpoint: Any) -> None:
-    """Raise unless it is what `train()` does by itself.
+    """Raises unless it is what `train()` does by itself.
 
     Raises:
         ConfigError: for a path or False.
@@ -57,7 +57,8 @@ def refuse_other_resuming(resume_from_checkpoint: Any) -> None:
 
 
 def accepts_trl_arguments(init: Callable[P, None]) -> Callable[P, None]:
-    """Let a trainer's `__init__` take TRL's arguments too, and end at once when it is asked to: loading takes its time.
+    """Lets a trainer's `__init__` take TRL's arguments too, and end at once when it is asked to: loading takes its
+    time.
 
     Raises:
         ConfigError: of the constructor, if a name has no exact counterpart, or two names say the same thing.
@@ -75,7 +76,7 @@ def accepts_trl_arguments(init: Callable[P, None]) -> Callable[P, None]:
 
 
 def _native(trainer: str, own: Collection[str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that a trainer was made with, by our names."""
+    """Returns the arguments that a trainer was made with, by our names."""
     native: dict[str, Any] = {}
     for name, value in options.items():
         new = name if name in own else _RENAMED.get(name, name)

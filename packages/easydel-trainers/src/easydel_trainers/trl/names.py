@@ -201,7 +201,7 @@ _REFUSED_FAMILIES = {
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def trainer_config(cls: type[Config]) -> type[Config]:
-    """Make a class a config: a frozen, keyword-only dataclass with slots, whose constructor takes TRL's names too."""
+    """Makes a class a config: a frozen, keyword-only dataclass with slots, whose constructor takes TRL's names too."""
     made = dataclass(frozen=True, kw_only=True, slots=True)(cls)
     init: Callable[..., None] = made.__init__
 
@@ -214,7 +214,7 @@ def trainer_config(cls: type[Config]) -> type[Config]:
 
 
 def native_config_names(config: type, values: Mapping[str, Any]) -> Values:
-    """Translate the fields a config was called with.
+    """Translates the fields a config was called with.
 
     Args:
         config: dataclass of our own.
@@ -244,12 +244,12 @@ def native_config_names(config: type, values: Mapping[str, Any]) -> Values:
 
 
 def name_here(name: str) -> str | None:
-    """What one of TRL's names is called here; `None` = nothing is called so that means the same."""
+    """Returns what one of TRL's names is called here; `None` = nothing is called so that means the same."""
     return _RENAMED.get(name)
 
 
 def _says_what_steps_say(name: str, value: Any, given: Values) -> bool:
-    """Whether `eval_strategy="steps"` and the like only repeat what the number of steps beside them says."""
+    """Returns whether `eval_strategy="steps"` and the like only repeat what the number of steps beside them says."""
     steps = _STRATEGIES.get(name)
     if steps is None:
         return False
@@ -274,7 +274,7 @@ def _with_warmup_steps(values: Values) -> Values:
 
 
 def reason_to_refuse(name: str, *, families: bool = True) -> str | None:
-    """Why one of TRL's names has no counterpart; `None` = it has one, or is none of TRL's.
+    """Returns why one of TRL's names has no counterpart; `None` = it has one, or is none of TRL's.
 
     Args:
         name: the name.

@@ -29,7 +29,7 @@ class Sampling:
     """Of the draws."""
 
     def options(self, *, tokens: int, seed: int) -> dict[str, Any]:
-        """What `model.generate` is given for so many tokens."""
+        """Returns what `model.generate` is given for so many tokens."""
         drawn: dict[str, Any] = {"do_sample": False}
         if self.temperature > 0:
             drawn = {"do_sample": True, "temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
@@ -37,7 +37,7 @@ class Sampling:
 
 
 def load_language_model(name: str, *, adapter: str | None, tokenizer: str | None) -> tuple[Any, Any]:
-    """A causal language model and its tokenizer.
+    """Returns a causal language model and its tokenizer.
 
     Args:
         name: folder, Hub id, .gguf file, or `package://PACKAGE/FILE`.
@@ -58,7 +58,7 @@ def load_language_model(name: str, *, adapter: str | None, tokenizer: str | None
 
 
 def prompt_ids(tokenizer: Any, prompt: str | Sequence[Mapping[str, str]], *, raw: bool = False) -> list[int]:
-    """The tokens that a model is to continue.
+    """Returns the tokens that a model is to continue.
 
     Args:
         tokenizer: of the model.
@@ -77,7 +77,7 @@ def prompt_ids(tokenizer: Any, prompt: str | Sequence[Mapping[str, str]], *, raw
 
 
 def generated(model: Any, tokenizer: Any, prompts: Sequence[list[int]], sampling: Sampling) -> Any:
-    """Whole answers to several prompts; see `GenerateResult`.
+    """Returns whole answers to several prompts; see `GenerateResult`.
 
     Raises:
         CommandError: if an option is out of range or a prompt too long.
@@ -93,7 +93,7 @@ def generated(model: Any, tokenizer: Any, prompts: Sequence[list[int]], sampling
 
 
 def streamed(model: Any, tokenizer: Any, prompt: list[int], sampling: Sampling) -> Iterator[str]:
-    """An answer in pieces of text, as its tokens come.
+    """Yields an answer in pieces of text, as its tokens come.
 
     Raises:
         CommandError: as `generated`.
@@ -125,7 +125,7 @@ def _stop_tokens(model: Any, tokenizer: Any) -> list[int]:
 
 
 def _refuse_run(folder: Path) -> None:
-    """Raise for the folder of a run, which holds a model in a folder of its own, or checkpoints."""
+    """Raises for the folder of a run, which holds a model in a folder of its own, or checkpoints."""
     from easydel.cli.training.config_yaml import RUN_FILE
 
     if not (folder / RUN_FILE).is_file() or (folder / "config.json").is_file():

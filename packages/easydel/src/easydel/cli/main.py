@@ -86,7 +86,7 @@ ends with 1; its traceback is in a file that is named.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line.
+    """Runs one command line.
 
     Args:
         arguments: the words after `easydel`. `None` = those the process was started with.
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _ended(words: list[str]) -> int:
-    """The exit code of a command line, whatever its end."""
+    """Returns the exit code of a command line, whatever its end."""
     try:
         return _dispatch(words)
     except KeyboardInterrupt:
@@ -167,7 +167,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _join_processes() -> None:
-    """Become one of several processes, where the environment says so. Only the first one prints results."""
+    """Becomes one of several processes, where the environment says so. Only the first one prints results."""
     if "EASYDEL_PROCESSES" not in os.environ:
         return
     from easydel_trainers.processes import is_main_process, join_processes

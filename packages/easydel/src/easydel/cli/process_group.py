@@ -18,7 +18,7 @@ _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 def free_port() -> int:
-    """A port of this machine that nobody uses now."""
+    """Returns a port of this machine that nobody uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -43,14 +43,14 @@ class ProcessGroup:
         self._asked = False
 
     def __enter__(self) -> ProcessGroup:
-        """Take over signals."""
+        """Takes over signals."""
         self._before = {number: signal.signal(number, self._forward) for number in _FORWARDED}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End what still runs, and show all that was written."""
+        """Ends what still runs, and shows all that was written."""
         for _, process in self._running:
             if process.poll() is None:
                 process.kill()
@@ -61,7 +61,7 @@ class ProcessGroup:
             signal.signal(number, handler)
 
     def start(self, command: Sequence[str], *, label: str, environment: Mapping[str, str]) -> None:
-        """Start one more.
+        """Starts one more.
 
         Args:
             command: program and arguments.
@@ -85,7 +85,7 @@ class ProcessGroup:
             self._readers.append(reader)
 
     def wait(self) -> int:
-        """Wait until all have ended.
+        """Waits until all have ended.
 
         Returns:
             0, or the exit code of the first that failed: 128 + the signal's number where one ended it.
@@ -105,11 +105,13 @@ class ProcessGroup:
         return 0 if failed is None else failed
 
     def _still_running(self) -> int:
-        """How many go on. Every one is asked, also behind one that goes on: only asking finds out its exit code."""
+        """Returns how many go on. Every one is asked, also behind one that goes on: only asking finds out its exit
+        code.
+        """
         return sum(process.poll() is None for _, process in self._running)
 
     def _failure(self) -> int | None:
-        """The exit code of a process that failed; one that lost another says less than that other one."""
+        """Returns the exit code of a process that failed; one that lost another says less than that other one."""
         ended = [(label, process.returncode) for label, process in self._running if process.returncode]
         if not ended:
             return None

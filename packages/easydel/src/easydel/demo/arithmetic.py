@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"-?\d+")
 
 
 def arithmetic_rows(split: Split) -> Iterator[dict[str, Any]]:
-    """Rows with a `prompt` of one message and the right `answer`, as text.
+    """Yields rows with a `prompt` of one message and the right `answer`, as text.
 
     Args:
         split: `train` has four fifths of the sums, `held-out` the others.

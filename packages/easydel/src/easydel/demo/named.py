@@ -18,7 +18,7 @@ _MAKERS: dict[str, Callable[[Any], Any]] = {
 
 
 def demo_rows(name: str) -> list[dict[str, Any]]:
-    """The rows of `NAME/SPLIT`.
+    """Returns the rows of `NAME/SPLIT`.
 
     Raises:
         DataError: naming those that there are, if there are none of this name.

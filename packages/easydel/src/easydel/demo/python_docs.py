@@ -42,7 +42,7 @@ _NOT_LIBRARY = {
 
 
 def python_docs_rows(split: Split, *, library: Path | None = None) -> list[dict[str, Any]]:
-    """Make the rows of one split.
+    """Makes the rows of one split.
 
     Args:
         split: `train`, or `held-out`: the twentieth of the questions whose hash says so.
@@ -57,7 +57,7 @@ def python_docs_rows(split: Split, *, library: Path | None = None) -> list[dict[
 
 
 def python_docs_preferences(split: Split, *, library: Path | None = None) -> list[dict[str, Any]]:
-    """Make the rows of one split for trainers on preferences.
+    """Makes the rows of one split for trainers on preferences.
 
     The chosen answer explains what was asked about. The rejected one explains something else: that of the next row.
 
@@ -77,7 +77,7 @@ def python_docs_preferences(split: Split, *, library: Path | None = None) -> lis
 
 
 def python_docs_unfinished(split: Split, *, library: Path | None = None) -> list[dict[str, Any]]:
-    """Make the rows of one split for trainers on preferences, by a rule that even a tiny model can learn.
+    """Makes the rows of one split for trainers on preferences, by a rule that even a tiny model can learn.
 
     The chosen answer is one whole sentence. The rejected one is the same, broken off in its middle.
 
@@ -187,7 +187,7 @@ def _entry(
 
 
 def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, *, drop_first: bool) -> str:
-    """The arguments as a reader writes them: no types, and no `self`."""
+    """Returns the arguments as a reader writes them: no types, and no `self`."""
     for argument in ast.walk(node.args):
         if isinstance(argument, ast.arg):
             argument.annotation = None
@@ -199,7 +199,7 @@ def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, *, drop_first: bool
 
 
 def _explanation(docstring: str) -> str:
-    """The first paragraph as flowing text, and the next ones while the whole stays short."""
+    """Returns the first paragraph as flowing text, and the next ones while the whole stays short."""
     text = ""
     for paragraph in re.split(r"\n\s*\n", docstring):
         if not _is_prose(paragraph) or (text and len(text) >= _ROOM_FOR_MORE):
@@ -212,7 +212,7 @@ def _explanation(docstring: str) -> str:
 
 
 def _is_prose(paragraph: str) -> bool:
-    """Whether joining the lines loses nothing: a sentence, and no code, list, table or indented block."""
+    """Returns whether joining the lines loses nothing: a sentence, and no code, list, table or indented block."""
     lines = paragraph.strip().splitlines()
     if not lines or any(line.startswith((" ", "\t", "-", "*", ">>>", "|", "+", "@", ":")) for line in lines):
         return False

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def tiny_model(tokenizer: Any, *, scores: bool = False, seed: int = 0) -> Any:
-    """A new model of two layers, 64 wide, with random parameters.
+    """Returns a new model of two layers, 64 wide, with random parameters.
 
     Args:
         tokenizer: whose tokens it knows.

@@ -59,7 +59,7 @@ class ArrangedBatch:
 
 
 def arranged_batches(data: TrainingData, count: int) -> tuple[ArrangedBatch, ...]:
-    """The first batches of a training, by its own reading and arranging."""
+    """Returns the first batches of a training, by its own reading and arranging."""
     rows = data.in_order(data.transform)
     size = data.config.total_batch_size
     batches = []

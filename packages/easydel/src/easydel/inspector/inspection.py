@@ -129,7 +129,7 @@ class Inspection:
 
 
 def inspect_rows(data: TrainingData, *, shown: int = 8, sample: int = 256, more: Iterable[int] = ()) -> Inspection:
-    """Look at the rows of a training.
+    """Looks at the rows of a training.
 
     Args:
         data: `Trainer.without_model(…)` makes it, and a trainer has it as `data`.
@@ -176,7 +176,7 @@ class _Reader:
         self.read_rows = 0
 
     def read(self, raw: RawRow, *, show: bool) -> InspectedRow | None:
-        """Take a row in; give it back if it is to be shown, since someone asked or it is an example."""
+        """Takes a row in; gives it back if it is to be shown, since someone asked or it is an example."""
         self.read_rows += 1
         try:
             outputs, reasons = verdict(self._kept, raw.columns)
@@ -192,7 +192,7 @@ class _Reader:
         return self._shown(raw, reasons, dropped=not outputs) if show or example else None
 
     def warned(self, rows: list[InspectedRow], report: DataReport) -> tuple[Warned, ...]:
-        """What was counted, with the rows that are shown for it."""
+        """Returns what was counted, with the rows that are shown for it."""
         return tuple(
             Warned(
                 reason=reason,

@@ -22,7 +22,7 @@ _LONGEST_RAW = 20_000
 
 
 def inspection_page(inspection: Inspection, *, command: str, source: str) -> str:
-    """The page.
+    """Returns the page.
 
     Args:
         inspection: what was seen.

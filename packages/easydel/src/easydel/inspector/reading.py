@@ -47,7 +47,7 @@ class _AsRead(CountingTransform):
 
 
 def raw_rows(data: TrainingData, count: int) -> Iterator[RawRow]:
-    """The first rows of the training order."""
+    """Yields the first rows of the training order."""
     rows = data.in_order(_AsRead())
     for number, columns in enumerate(itertools.islice(rows, count), start=1):
         file, row = rows.origin()
@@ -55,12 +55,14 @@ def raw_rows(data: TrainingData, count: int) -> Iterator[RawRow]:
 
 
 def patient_transform(data: TrainingData) -> Any:
-    """The training's own transform of rows, which counts what is wrong with them but never raises for their share."""
+    """Returns the training's own transform of rows, which counts what is wrong with them but never raises for their
+    share.
+    """
     return _patient(data.training_transform())
 
 
 def unlimited_transform(data: TrainingData) -> Any:
-    """The same without any limit of length, to see what limits cost."""
+    """Returns the same without any limit of length, to see what limits cost."""
     from easydel_trainers.data.batch_rules import RowUse
 
     rules, config = data.rules, data.config
@@ -73,13 +75,13 @@ def unlimited_transform(data: TrainingData) -> Any:
 
 
 def explained_views(transform: Any, row: Row) -> dict[str, Any]:
-    """The transform's own account of a row: its tokens, by sequence."""
+    """Returns the transform's own account of a row: its tokens, by sequence."""
     views = transform.explain(dict(row))
     return dict(views) if isinstance(views, Mapping) else {"row": views}
 
 
 def verdict(transform: Any, row: Row) -> tuple[list[dict[str, Any]], list[str]]:
-    """What becomes of one row, and the reasons that the transform counts for it.
+    """Returns what becomes of one row, and the reasons that the transform counts for it.
 
     Raises:
         DataError: if the row cannot be read at all.
@@ -91,7 +93,7 @@ def verdict(transform: Any, row: Row) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def lengths_of(output: Row) -> list[tuple[int, int]]:
-    """Tokens, and trained ones among them, of every sequence of a trainable row."""
+    """Returns tokens, and trained ones among them, of every sequence of a trainable row."""
     if "input_ids" in output:
         labels = output["labels"]
         return [(len(labels), int(sum(label >= 0 for label in labels[1:])))]

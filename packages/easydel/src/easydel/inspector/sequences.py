@@ -61,7 +61,7 @@ class TokenSequence:
 def shown_sequences(
     kept: Mapping[str, Sequence[TokenView]], whole: Mapping[str, Sequence[TokenView]], special: Collection[int]
 ) -> tuple[TokenSequence, ...]:
-    """Join what a row's sequences are with what they would be without limits.
+    """Joins what a row's sequences are with what they would be without limits.
 
     Args:
         kept: tokens by sequence, as they are trained.
@@ -75,12 +75,12 @@ def shown_sequences(
 
 
 def runs(tokens: Sequence[ShownToken]) -> list[tuple[str, list[ShownToken]]]:
-    """Neighbours of one kind together: `cut`, `trained` or `read`."""
+    """Returns neighbours of one kind together: `cut`, `trained` or `read`."""
     return [(kind, list(group)) for kind, group in groupby(tokens, key=_kind)]
 
 
 def shared_start(sequences: Sequence[TokenSequence]) -> int:
-    """How many leading tokens, none of them trained, all sequences have in common: their prompt."""
+    """Returns how many leading tokens, none of them trained, all sequences have in common: their prompt."""
     count = 0
     for tokens in zip(*(sequence.tokens for sequence in sequences), strict=False):
         first = tokens[0]
@@ -108,7 +108,7 @@ def _prompt_length(views: list[TokenView]) -> int:
 
 
 def _with_gap(kept: list[TokenView], whole: list[TokenView]) -> list[tuple[TokenView, bool]]:
-    """Every token of `whole` with whether it is missing in `kept`, which lacks one stretch of it."""
+    """Returns every token of `whole` with whether it is missing in `kept`, which lacks one stretch of it."""
     front = 0
     while front < len(kept) and kept[front].token_id == whole[front].token_id:
         front += 1

@@ -21,7 +21,7 @@ _SIDE_BY_SIDE = 100
 
 
 def print_inspection(console: Console, inspection: Inspection) -> None:
-    """Print rows, figures and warnings.
+    """Prints rows, figures and warnings.
 
     Args:
         console: where; without colours, kinds of tokens are told apart by words at the start of a line.

@@ -59,23 +59,23 @@ class BCO(Algorithm[BCOConfig]):
             self.density = PromptDensity(embedding_func, self._prompt_texts, bounds=bounds, seed=config.seed)
 
     def transform(self, use: RowUse) -> BCOPreprocessTransform:
-        """Rows of `prompt_ids`, `completion_ids` and `label`."""
+        """Returns rows of `prompt_ids`, `completion_ids` and `label`."""
         return BCOPreprocessTransform(tokenizer=self.tokenizer, **row_options(self.config))
 
     def layout(self, *, rows: int, micro_batches: int, parts: int) -> SequenceLayout:
-        """One sequence a row."""
+        """Returns one sequence a row."""
         return self._layout(rows=rows, micro_batches=micro_batches, parts=parts, complete=self._reference.complete)
 
     def load_model(self, model: Any) -> Any:
-        """A causal language model."""
+        """Returns a causal language model."""
         return load_causal_lm(model, self.config)
 
     def objective(self, structure: Any) -> BCOObjective:
-        """The BCO loss."""
+        """Returns the BCO loss."""
         return BCOObjective(structure=structure, config=self.config)
 
     def step_source(self, data: TrainingData, program: Program) -> RowSteps:
-        """The rows themselves, and the reference's scores of them."""
+        """Returns the rows themselves, and the reference's scores of them."""
         self._reference.load(program)
         return RowSteps(data, program, reference=self._reference, fit=partial(self.fit_density, data))
 
@@ -125,7 +125,7 @@ class BCOObjective(CausalObjective):
         return RunningMean(jnp.float32(0), jnp.float32(0))._asdict()
 
     def weights(self, batch: Batch) -> Terms:
-        """Rows."""
+        """Returns rows."""
         return {"loss": batch["rows"]["real"].sum()}
 
     def score_loss(

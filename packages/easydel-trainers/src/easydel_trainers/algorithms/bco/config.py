@@ -29,7 +29,7 @@ class BCOConfig(ReferenceConfig):
     """Largest weight of an undesirable completion, with an `embedding_func`."""
 
     def __post_init__(self) -> None:
-        """Check the options of BCO after the shared ones."""
+        """Checks the options of BCO after the shared ones."""
         ReferenceConfig.__post_init__(self)
         require_positive("beta", self.beta)
         require_whole("prompt_sample_size", self.prompt_sample_size, least=2)

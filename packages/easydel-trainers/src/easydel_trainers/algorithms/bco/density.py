@@ -66,7 +66,7 @@ class PromptDensity:
         self._classifier = classifier.fit(self._embeddings(members), labels)
 
     def weights(self, rows: Rows) -> np.ndarray:
-        """The weight of every row, float32; 1 where the row is desirable."""
+        """Returns the weight of every row, float32; 1 where the row is desirable."""
         probability = self._classifier.predict_proba(self._embeddings(rows))[:, 1]
         ratio = np.clip(probability / (1 - probability + 1e-8), *self._bounds)
         return np.where([bool(row["label"]) for row in rows], 1.0, ratio).astype(np.float32)

@@ -26,7 +26,7 @@ def bco_losses(
     shift: Float[Array, ""],
     density_weights: Float[Array, " R"],
 ) -> Float[Array, " R"]:
-    r"""The loss of every completion.
+    r"""Returns the loss of every completion.
 
     With the reward $r = \beta(\log\pi(y|x) - \log\pi_\mathrm{ref}(y|x))$ and the reward shift $\delta$, desirable:
     $-\log\sigma(r - \delta)$; undesirable: $-w(x)\log\sigma(-(r - \delta))$.
@@ -49,7 +49,7 @@ def bco_losses(
 
 
 def moved(running: RunningMean, rewards: Float[Array, " R"], counted: Float[Array, " R"]) -> RunningMean:
-    """The running mean with some more rewards; passes no gradient.
+    """Returns the running mean with some more rewards; passes no gradient.
 
     Args:
         running: before them.

@@ -31,11 +31,11 @@ class CPO(Algorithm[CPOConfig]):
     config_type = CPOConfig
 
     def transform(self, use: RowUse) -> CPOPreprocessTransform:
-        """Pairs as `prompt_ids`, `chosen_ids` and `rejected_ids`."""
+        """Returns pairs as `prompt_ids`, `chosen_ids` and `rejected_ids`."""
         return CPOPreprocessTransform(tokenizer=self.tokenizer, **row_options(self.config))
 
     def layout(self, *, rows: int, micro_batches: int, parts: int) -> Layout:
-        """Two sequences a row."""
+        """Returns two sequences a row."""
         return preference_layout(
             self.config,
             self.tokenizer,
@@ -47,15 +47,15 @@ class CPO(Algorithm[CPOConfig]):
         )
 
     def load_model(self, model: Any) -> Any:
-        """A causal language model."""
+        """Returns a causal language model."""
         return load_causal_lm(model, self.config)
 
     def objective(self, structure: Any) -> CPOObjective:
-        """The CPO loss."""
+        """Returns the CPO loss."""
         return CPOObjective(structure=structure, config=self.config)
 
     def step_source(self, data: TrainingData, program: Program) -> RowSteps:
-        """The rows themselves."""
+        """Returns the rows themselves."""
         return RowSteps(data, program)
 
 
@@ -72,7 +72,7 @@ class CPOObjective(CausalObjective):
         return 2
 
     def weights(self, batch: Batch) -> Terms:
-        """Pairs; for the likelihood, tokens of the chosen answers."""
+        """Returns pairs; for the likelihood, tokens of the chosen answers."""
         pairs = {"pairs": batch["rows"]["real"].sum()}
         return pairs | ({"nll": label_count(batch, sequence=0)} if self.config.nll_weight else {})
 

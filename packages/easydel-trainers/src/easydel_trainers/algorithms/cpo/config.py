@@ -31,7 +31,7 @@ class CPOConfig(PreferenceConfig):
     """Exponent that AlphaPO changes log-probabilities by. 0 = not at all."""
 
     def __post_init__(self) -> None:
-        """Check the options of CPO after the shared ones, and settle `cpo_alpha`."""
+        """Checks the options of CPO after the shared ones, and settles `cpo_alpha`."""
         PreferenceConfig.__post_init__(self)
         require_choice("loss_type", self.loss_type, get_args(CPOLossType))
         require_positive("beta", self.beta)

@@ -36,7 +36,7 @@ def cpo_losses(
     simpo_gamma: float = 0.5,
     alpha: float = 0.0,
 ) -> PairLoss:
-    r"""The loss of every pair, without the likelihood term.
+    r"""Returns the loss of every pair, without the likelihood term.
 
     Let $g = s(y_w) - s(y_l)$ where $s = \log\pi$, or with $\alpha \ne 0$ (AlphaPO) $s = (1 - \pi^{-\alpha})/\alpha$,
     which tends to $\log\pi$ as $\alpha \to 0$.

@@ -52,24 +52,24 @@ class DPO(Algorithm[DPOConfig]):
         self._reference = None if config.reference_free else Reference(config, reference_model, scored)
 
     def transform(self, use: RowUse) -> DPOPreprocessTransform:
-        """Pairs as `prompt_ids`, `chosen_ids` and `rejected_ids`."""
+        """Returns pairs as `prompt_ids`, `chosen_ids` and `rejected_ids`."""
         return DPOPreprocessTransform(tokenizer=self.tokenizer, **row_options(self.config))
 
     def layout(self, *, rows: int, micro_batches: int, parts: int) -> Layout:
-        """Two sequences a row."""
+        """Returns two sequences a row."""
         complete = None if self._reference is None else self._reference.complete
         return self._layout(rows=rows, micro_batches=micro_batches, parts=parts, complete=complete)
 
     def load_model(self, model: Any) -> Any:
-        """A causal language model."""
+        """Returns a causal language model."""
         return load_causal_lm(model, self.config)
 
     def objective(self, structure: Any) -> DPOObjective:
-        """The DPO losses."""
+        """Returns the DPO losses."""
         return DPOObjective(structure=structure, config=self.config)
 
     def step_source(self, data: TrainingData, program: Program) -> RowSteps:
-        """The rows themselves, and the reference's scores of them."""
+        """Returns the rows themselves, and the reference's scores of them."""
         if self._reference is not None:
             self._reference.load(program)
         return RowSteps(data, program, reference=self._reference)
@@ -101,7 +101,7 @@ class DPOObjective(CausalObjective):
         return {"ld_alpha": self.config.ld_alpha, "with_log_weights": self.config.use_weighting}
 
     def weights(self, batch: Batch) -> Terms:
-        """Pairs; for `sft`, tokens of the chosen answers."""
+        """Returns pairs; for `sft`, tokens of the chosen answers."""
         pairs, types = batch["rows"]["real"].sum(), self.config.loss_types
         weights = {"pairs": pairs} if set(types) != {_SFT} else {}
         return weights | ({_SFT: label_count(batch, sequence=0)} if _SFT in types else {})

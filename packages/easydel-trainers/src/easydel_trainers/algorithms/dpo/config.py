@@ -44,7 +44,7 @@ class DPOConfig(ReferenceConfig):
     """Compare with a uniform reference instead of a model."""
 
     def __post_init__(self) -> None:
-        """Check the options of DPO after the shared ones."""
+        """Checks the options of DPO after the shared ones."""
         ReferenceConfig.__post_init__(self)
         types = self.loss_types
         for loss_type in types:

@@ -52,7 +52,7 @@ class DPOOptions(NamedTuple):
 
 
 def dpo_losses(pairs: Pairs, loss_type: DPOLossType, options: DPOOptions) -> Float[Array, " R"]:
-    r"""The loss of every pair; 0 in empty rows.
+    r"""Returns the loss of every pair; 0 in empty rows.
 
     - `sigmoid`: $-(1-\epsilon)\log\sigma(\beta D) - \epsilon\log\sigma(-\beta D)$. Rafailov et al. 2023,
       https://arxiv.org/abs/2305.18290, eq. 7; with $\epsilon > 0$ conservative DPO, Mitchell 2023,
@@ -104,7 +104,7 @@ def policy_weights(chosen_log_weights: Float[Array, " R"], rejected_log_weights:
 
 
 def divergence_scores(log_ratios: Float[Array, "*R"], options: DPOOptions) -> Float[Array, "*R"]:
-    r"""The score $u = f'(\pi/\pi_\mathrm{ref})$ of a log-ratio $z$.
+    r"""Returns the score $u = f'(\pi/\pi_\mathrm{ref})$ of a log-ratio $z$.
 
     `reverse_kl`: $z$. `forward_kl`: $1 - e^{-z}$. `js_divergence`: $\log 2 + \log\sigma(z)$. `alpha_divergence`:
     $(e^{(\alpha-1)z} - 1)/(\alpha-1)$, which tends to $z$ as $\alpha \to 1$. Exponents stop at 80.

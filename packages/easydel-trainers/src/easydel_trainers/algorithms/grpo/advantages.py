@@ -57,7 +57,7 @@ def advantages_of(
     scale: Scale = "group",
     aggregation: Aggregation = "sum_then_normalize",
 ) -> Advantages:
-    """Advantages of completions.
+    """Returns advantages of completions.
 
     Args:
         rewards: of every function; NaN = nothing to say.
@@ -89,7 +89,7 @@ def advantages_of(
 
 
 def mean_and_deviation(values: Float[np.ndarray, " R"]) -> tuple[float, float]:
-    """Mean and sample deviation of the numbers among `values`; 0 where there are too few of them."""
+    """Returns the mean and sample deviation of the numbers among `values`; 0 where there are too few of them."""
     return float(np.nan_to_num(_mean(values, axis=0)[0])), float(np.nan_to_num(_deviation(values, axis=0)[0]))
 
 
@@ -100,12 +100,12 @@ def _weighted_sum(values: np.ndarray, rewards: np.ndarray, weights: np.ndarray) 
 
 
 def _differences(values: np.ndarray, *, axis: int) -> np.ndarray:
-    """What every value is above the mean; exactly 0 where all are equal."""
+    """Returns what every value is above the mean; exactly 0 where all are equal."""
     return np.where(_equal(values, axis=axis), 0.0 * values, values - _mean(values, axis=axis))
 
 
 def _equal(values: np.ndarray, *, axis: int) -> np.ndarray:
-    """Whether all numbers among the values are one, as far as float32 can tell."""
+    """Returns whether all numbers among the values are one, as far as float32 can tell."""
     least, most = (np.where(np.isnan(values), none, values) for none in (np.inf, -np.inf))
     least, most = least.min(axis=axis, keepdims=True), most.max(axis=axis, keepdims=True)
     return most - least <= _RESOLUTION * np.maximum(np.abs(least), np.abs(most))
@@ -118,7 +118,7 @@ def _mean(values: np.ndarray, *, axis: int) -> np.ndarray:
 
 
 def _deviation(values: np.ndarray, *, axis: int) -> np.ndarray:
-    """Sample deviation (n - 1) of what is not NaN; NaN for fewer than two numbers."""
+    """Returns the sample deviation (n - 1) of what is not NaN; NaN for fewer than two numbers."""
     count = (~np.isnan(values)).sum(axis=axis, keepdims=True).astype(np.float64)
     variance = _mean(_differences(values, axis=axis) ** 2, axis=axis)
     return np.asarray(np.sqrt(variance * np.where(count > 1, count / np.maximum(count - 1, 1), np.nan)))

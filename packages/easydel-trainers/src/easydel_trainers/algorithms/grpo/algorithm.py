@@ -68,14 +68,14 @@ class GRPO(Algorithm[GRPOConfig]):
         self._columns: frozenset[str] = frozenset()
 
     def transform(self, use: RowUse) -> GRPOPreprocessTransform:
-        """Rows of `prompt`, `prompt_ids` and every other column."""
+        """Returns rows of `prompt`, `prompt_ids` and every other column."""
         config, longest = self.config, self.config.max_prompt_length
         if longest is None and use.positions is not None:
             longest = use.positions - config.max_completion_length
         return GRPOPreprocessTransform(tokenizer=self.tokenizer, max_prompt_length=longest, **counting(config))
 
     def layout(self, *, rows: int, micro_batches: int, parts: int) -> PromptLayout:
-        """One completion a row."""
+        """Returns one completion a row."""
         config, pad = self.config, self.config.padding_value
         completions = SequenceLayout(
             micro_batches=micro_batches,
@@ -91,13 +91,13 @@ class GRPO(Algorithm[GRPOConfig]):
         return PromptLayout(completions=completions, times=config.num_return_sequences)
 
     def load_model(self, model: Any) -> Any:
-        """A causal language model with positions enough for prompt and completion."""
+        """Returns a causal language model with positions enough for prompt and completion."""
         loaded = load_causal_lm(model, self.config)
         self._check_positions(loaded.config.max_positions)
         return loaded
 
     def objective(self, structure: Any) -> GRPOObjective:
-        """The losses of GRPO."""
+        """Returns the losses of GRPO."""
         return GRPOObjective(structure=structure, config=self.config)
 
     def step_source(self, data: TrainingData, program: Program) -> Rollouts:
@@ -117,7 +117,7 @@ class GRPO(Algorithm[GRPOConfig]):
     # Checks at the door.
 
     def _note_columns(self, rows: Sequence[Row]) -> None:
-        """Refuse reward functions that ask for columns which the first rows have not."""
+        """Refuses reward functions that ask for columns which the first rows have not."""
         self._columns = columns_of(rows)
         if rows:
             functions = [one for one in self._rewards if not isinstance(one, _MODELS)]
@@ -150,7 +150,7 @@ class GRPO(Algorithm[GRPOConfig]):
         )
 
     def _stop_ids(self, model: Any) -> tuple[int, ...]:
-        """Tokens that end a completion: the model's, and the tokenizer's."""
+        """Returns tokens that end a completion: the model's, and the tokenizer's."""
         of_tokenizer = getattr(self.tokenizer, "eos_token_id", None)
         ids = {*model.config.eos_token_ids, *(() if of_tokenizer is None else (of_tokenizer,))}
         if not ids and self.config.mask_truncated_completions:
@@ -162,7 +162,7 @@ class GRPO(Algorithm[GRPOConfig]):
         return tuple(sorted(ids))
 
     def _reference(self, program: Program) -> tuple[ReferenceModel | None, str | None]:
-        """The reference model, and the fingerprint of one that was given."""
+        """Returns the reference model, and the fingerprint of one that was given."""
         config, given, policy = self.config, self._reference_model, program.model
         if not config.beta:
             if given is not None:

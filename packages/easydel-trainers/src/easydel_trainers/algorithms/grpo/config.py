@@ -134,7 +134,7 @@ class GRPOConfig(TrainerConfig):
     """How many of them. `None` = all of a rollout."""
 
     def __post_init__(self) -> None:
-        """Check ranges and what they say together, and settle lengths."""
+        """Checks ranges and what they say together, and settles lengths."""
         self._settle_lengths()
         if self.reward_weights is not None:
             object.__setattr__(self, "reward_weights", tuple(float(weight) for weight in self.reward_weights))

@@ -25,7 +25,7 @@ def corrections_of(
     segment_ids: Int[np.ndarray, "M B T"],
     config: GRPOConfig,
 ) -> Float[np.ndarray, "M B T"]:
-    """Weights of all positions; 1 where nothing counts.
+    """Returns weights of all positions; 1 where nothing counts.
 
     A log-probability that the engine left out (NaN) corrects nothing.
 
@@ -57,7 +57,7 @@ def correction_metrics(
     counted: Bool[np.ndarray, "M B T"],
     weights: Float[np.ndarray, "M B T"],
 ) -> Ratios:
-    """How far engine and model are apart, under TRL's names; of counted tokens."""
+    """Returns how far engine and model are apart, under TRL's names; of counted tokens."""
     apart = np.abs(np.nan_to_num(old_logps - engine_logps, nan=0.0))[counted]
     weights, count = weights[counted], float(counted.sum())
     there_are = float(count > 0)
@@ -73,5 +73,5 @@ def correction_metrics(
 
 
 def _summed(values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Every position's sum over the positions with its number."""
+    """Returns every position's sum over the positions with its number."""
     return np.bincount(numbers.reshape(-1), weights=values.reshape(-1))[numbers]

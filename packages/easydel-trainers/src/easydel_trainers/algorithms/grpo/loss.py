@@ -60,15 +60,15 @@ class Rows(NamedTuple):
     """1 = there is such a row."""
 
     def sums(self, values: Float[Array, " N"]) -> Float[Array, " R"]:
-        """Sum over the positions of every row."""
+        """Returns the sum over the positions of every row."""
         return jax.ops.segment_sum(values, self.number, num_segments=1 + len(self.real))[1:]
 
     def spread(self, values: Float[Array, " R"]) -> Float[Array, " N"]:
-        """Every position's own row's value."""
+        """Returns every position's own row's value."""
         return jnp.concatenate([jnp.zeros_like(values[:1]), values])[self.number]
 
     def means(self, values: Float[Array, " N"], mask: Float[Array, " N"]) -> Float[Array, " R"]:
-        """Mean over the masked-in positions of every row; 0 where it has none."""
+        """Returns the mean over the masked-in positions of every row; 0 where it has none."""
         return self.sums(values * mask) / jnp.maximum(self.sums(mask), 1.0)
 
 
@@ -92,7 +92,7 @@ class Tokens(NamedTuple):
 def grpo_loss(
     tokens: Tokens, rows: Rows, advantages: Float[Array, " R"], options: GRPOOptions
 ) -> tuple[Float[Array, ""], Ratios]:
-    """The loss summed over rows (`grpo`, `sapo`: each row's mean over its tokens) or over tokens (the others).
+    """Returns the loss summed over rows (`grpo`, `sapo`: each row's mean over its tokens) or over tokens (the others).
 
     Args:
         tokens: of all positions.
@@ -120,7 +120,9 @@ def grpo_loss(
 
 
 def importance_ratios(tokens: Tokens, rows: Rows, *, level: RatioLevel) -> Float[Array, " N"]:
-    """How much likelier a token has become since it was sampled; for `sequence` the row's geometric mean of that."""
+    """Returns how much likelier a token has become since it was sampled; for `sequence` the row's geometric mean of
+    that.
+    """
     log_ratios = (tokens.logps - tokens.old_logps) * tokens.mask
     if level == "sequence":
         log_ratios = rows.spread(rows.means(log_ratios, tokens.mask))
@@ -130,7 +132,7 @@ def importance_ratios(tokens: Tokens, rows: Rows, *, level: RatioLevel) -> Float
 def policy_losses(
     ratios: Float[Array, " N"], logps: Float[Array, " N"], advantages: Float[Array, " N"], options: GRPOOptions
 ) -> Float[Array, " N"]:
-    """The policy's part of every token's loss; formulas at the top of this file."""
+    """Returns the policy's part of every token's loss; formulas at the top of this file."""
     if options.loss_type == "cispo":
         return -jax.lax.stop_gradient(jnp.minimum(ratios, options.epsilon_high)) * advantages * logps
     if options.loss_type == "sapo":
@@ -149,7 +151,7 @@ def kl_estimates(logps: Float[Array, " N"], reference_logps: Float[Array, " N"])
 def loss_weight(
     mask: Float[Array, " N"], real: Float[Array, " R"], *, loss_type: GRPOLossType, max_completion_length: int
 ) -> Float[Array, ""]:
-    """What the sum of `grpo_loss` is divided by.
+    """Returns what the sum of `grpo_loss` is divided by.
 
     Rows for `grpo` and `sapo`; the most tokens that the rows could have had for `dr_grpo`; else the tokens there are.
     """
@@ -159,7 +161,7 @@ def loss_weight(
 
 
 def _bounded_exp(exponent: Array) -> Array:
-    """The exponential function, beyond 20 its tangent: finite, and with a gradient that still points back."""
+    """Returns the exponential function, beyond 20 its tangent: finite, and with a gradient that still points back."""
     within = jnp.exp(jnp.minimum(exponent, _LARGEST_EXPONENT))
     return within * (1 + jax.nn.relu(exponent - _LARGEST_EXPONENT))
 

@@ -55,7 +55,7 @@ class GRPOObjective(ScoredObjective):
         return {**batch, "rows": {**batch["rows"], "least_entropy": jnp.full_like(real, least)}}
 
     def weights(self, batch: Batch) -> Terms:
-        """Rows, tokens, or the most tokens that the rows could have had; see `loss_weight`."""
+        """Returns rows, tokens, or the most tokens that the rows could have had; see `loss_weight`."""
         config, real = self.config, batch["rows"]["real"]
         return {
             _LOSS: loss_weight(
@@ -64,7 +64,7 @@ class GRPOObjective(ScoredObjective):
         }
 
     def scores(self, params: Params, batch: Batch) -> Scores:
-        """What the model says of every position, and what was known of it before."""
+        """Returns what the model says of every position, and what was known of it before."""
         at_positions = self._at_positions(params, batch)
         fixed = jax.lax.stop_gradient
         known = {name: batch[name].reshape(-1) for name in _KNOWN if name in batch}
@@ -117,7 +117,7 @@ class GRPOObjective(ScoredObjective):
 
 
 def objective_metrics(config: GRPOConfig) -> set[str]:
-    """Names of the metrics that the loss gives."""
+    """Returns names of the metrics that the loss gives."""
     position, row = jnp.zeros(1), jnp.ones(1)
     tokens = Tokens(position, position, position, position, position, position)
     options = _options(config)
@@ -126,7 +126,7 @@ def objective_metrics(config: GRPOConfig) -> set[str]:
 
 
 def make_logps_step(structure: Any, config: GRPOConfig, *, mesh: Mesh | None = None) -> Compiled:
-    """A function `(params, batch [micro-batches, bins, length]) -> log-probabilities` of the same shape.
+    """Returns a function `(params, batch [micro-batches, bins, length]) -> log-probabilities` of the same shape.
 
     Each is of the token that its position predicts; 0 where that token is not a completion's, or does not count.
 

@@ -48,7 +48,7 @@ class PromptReader:
         self._rows, self._prompts, self._done, self._skip = rows, prompts, done, frozenset(skip)
 
     def __call__(self) -> Prompts | None:
-        """The next ones; `None` = the data ended."""
+        """Returns the next ones; `None` = the data ended."""
         while True:
             position = self._rows.state()
             rows = list(itertools.islice(self._rows, self._prompts))
@@ -59,7 +59,7 @@ class PromptReader:
                 return Prompts(rows=rows, number=self._done, epoch=self._rows.epoch, position=position)
 
     def state(self) -> dict[str, Any]:
-        """Position behind the prompts that were read last."""
+        """Returns the position behind the prompts that were read last."""
         return self._rows.state()
 
 
@@ -77,11 +77,12 @@ class PromptLayout:
     times: int
 
     def arrange(self, rows: Sequence[Any]) -> Arrays:
-        """Completions, which are step rows, as `SequenceLayout` arranges them."""
+        """Returns completions, which are step rows, as `SequenceLayout` arranges them."""
         return self.completions.arrange_step_rows(rows)
 
     def padded(self, rows: Sequence[Row]) -> Arrays:
-        """Rows of prompts, padded on the left: `input_ids` and `attention_mask`, int32 `[rows * times, length]`.
+        """Returns rows of prompts, padded on the left: `input_ids` and `attention_mask`, int32 `[rows * times,
+        length]`.
 
         The copies of a prompt lie next to each other.
         """
@@ -96,5 +97,5 @@ class PromptLayout:
 
 
 def columns_of(rows: Iterable[Row]) -> frozenset[str]:
-    """The columns of prompts that reward functions may ask for."""
+    """Returns the columns of prompts that reward functions may ask for."""
     return frozenset(name for row in rows for name in row if name not in _NOT_COLUMNS)

@@ -51,7 +51,7 @@ class RewardModel:
         self._scores = jax.jit(scores)
 
     def __call__(self, prompts: Sequence[Any], completions: Sequence[Any]) -> list[float | None]:
-        """The score of every completion; `None` for one that has no token at all."""
+        """Returns the score of every completion; `None` for one that has no token at all."""
         rows = [
             {"prompt": prompt, "chosen": completion, "rejected": completion}
             for prompt, completion in zip(prompts, completions, strict=True)
@@ -86,7 +86,7 @@ class RewardModel:
 
 
 def require_model(name: str | PathLike[str]) -> None:
-    """Refuse a name behind which no reward model can be; nothing is fetched.
+    """Refuses a name behind which no reward model can be; nothing is fetched.
 
     Raises:
         ConfigError: saying how functions are given.

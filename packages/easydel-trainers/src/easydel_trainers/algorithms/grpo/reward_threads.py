@@ -32,7 +32,7 @@ class CallThread:
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] | None = None
 
     def __call__(self, call: Callable[[], Any]) -> Any:
-        """What `call` returns or raises.
+        """Returns what `call` returns or raises.
 
         Raises:
             GaveUpError: if it takes too long; then its thread is left behind, and the next call gets a new one.
@@ -67,7 +67,7 @@ class CoroutineLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def gather(self, coroutines: Sequence[Callable[[], Coroutine[Any, Any, Any]]]) -> list[Any]:
-        """What all of them return, or the errors that they raise; a `GaveUpError` for one that took too long.
+        """Returns what all of them return, or the errors that they raise; a `GaveUpError` for one that took too long.
 
         Raises:
             GaveUpError: if the loop itself hangs: a coroutine blocks it. It is left behind.

@@ -78,7 +78,7 @@ class RewardInputs:
     state: TrainerState
 
     def only(self, number: int) -> RewardInputs:
-        """One completion alone."""
+        """Returns one completion alone."""
         return RewardInputs(
             prompts=[self.prompts[number]],
             completions=[self.completions[number]],
@@ -101,7 +101,7 @@ class RewardLog:
     extras: dict[str, list[Any]] = field(default_factory=dict)
 
     def log_metric(self, name: str, value: float) -> None:
-        """Add a number to the mean of this name.
+        """Adds a number to the mean of this name.
 
         Raises:
             RewardError: if the name is one that the trainer logs itself, or the value no finite number.
@@ -117,7 +117,7 @@ class RewardLog:
         self.metrics[name] = (total + float(value), count + 1.0)
 
     def log_extra(self, column: str, values: Sequence[Any]) -> None:
-        """Add a column to the table of completions: one entry for each."""
+        """Adds a column to the table of completions: one entry for each."""
         self.extras[column] = list(values)
 
 
@@ -139,7 +139,7 @@ class RewardFunctions:
         self.names = _distinct([_name(function) for function in functions])
 
     def require_columns(self, columns: Collection[str]) -> None:
-        """Refuse a function that asks for what it will never be given.
+        """Refuses a function that asks for what it will never be given.
 
         Raises:
             ConfigError: naming the function, the argument, and what there is.
@@ -158,7 +158,7 @@ class RewardFunctions:
                     )
 
     def score(self, inputs: RewardInputs, log: RewardLog) -> Float[np.ndarray, "R F"]:
-        """Rewards of every completion by every function; NaN where it returned `None`.
+        """Returns rewards of every completion by every function; NaN where it returned `None`.
 
         Raises:
             RewardError: naming the function, and the completion if there is one to name.
@@ -184,7 +184,7 @@ class RewardFunctions:
             raise self._failed(number, function, inputs, error) from error
 
     def _gathered(self, numbers: Sequence[int], inputs: RewardInputs, log: RewardLog) -> list[Any]:
-        """What coroutine functions return, all run at once."""
+        """Returns what coroutine functions return, all run at once."""
         if not numbers:
             return []
         waiting = [partial(_awaited, self._functions[number], inputs, log) for number in numbers]
@@ -229,7 +229,7 @@ class RewardFunctions:
         )
 
     def _failed(self, number: int, function: RewardFunction, inputs: RewardInputs, error: BaseException) -> RewardError:
-        """The error of one function, with the first completion that it fails for alone."""
+        """Returns the error of one function, with the first completion that it fails for alone."""
         said = f"The reward function `{self.names[number]}` raised {type(error).__name__}: {error}."
         if self._thread is not None and not _is_async(function):
             said += f" {_IN_A_THREAD}"
@@ -246,7 +246,7 @@ class RewardFunctions:
         )
 
     def _first_failing(self, function: RewardFunction, inputs: RewardInputs) -> int | None:
-        """The first completion that the function fails for when it is called with no other."""
+        """Returns the first completion that the function fails for when it is called with no other."""
 
         def alone(row: int) -> Any:
             return function(**_arguments(function, inputs.only(row), RewardLog()))
@@ -284,7 +284,7 @@ class RewardFunctions:
 
 
 def _arguments(function: RewardFunction, inputs: RewardInputs, log: RewardLog) -> dict[str, Any]:
-    """What the function takes of all there is; everything, if it takes any keyword."""
+    """Returns what the function takes of all there is; everything, if it takes any keyword."""
     offered = {
         **inputs.columns,
         "trainer_state": inputs.state,
@@ -302,7 +302,7 @@ def _arguments(function: RewardFunction, inputs: RewardInputs, log: RewardLog) -
 
 
 def function_logs(function: Any) -> bool:
-    """Whether a reward function may log metrics of its own, of whatever names."""
+    """Returns whether a reward function may log metrics of its own, of whatever names."""
     if not callable(function) or isinstance(function, str):
         return False
     return any(p.name == "log_metric" or p.kind is inspect.Parameter.VAR_KEYWORD for p in _parameters(function))
@@ -326,7 +326,7 @@ def _name(function: RewardFunction) -> str:
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Names of their own: a second `score` is `score_2`."""
+    """Returns names of their own: a second `score` is `score_2`."""
     seen: dict[str, int] = {}
     distinct = []
     for name in names:

@@ -62,11 +62,11 @@ class Rollout:
     shown: Sequence[Sampled] = ()
 
     def with_arrays(self, **more: Any) -> Self:
-        """The same with further arrays of positions."""
+        """Returns the same with further arrays of positions."""
         return dataclasses.replace(self, arrays={**self.arrays, **more})
 
     def meta(self) -> dict[str, Any]:
-        """All but the arrays, as plain JSON values."""
+        """Returns all but the arrays, as plain JSON values."""
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "arrays"}
         return plain | {
             "measured": metrics_to_json(self.measured),
@@ -74,14 +74,14 @@ class Rollout:
         }
 
     def flat_arrays(self, prefix: str) -> dict[str, np.ndarray]:
-        """The arrays on the host, each under a name of its own."""
+        """Returns the arrays on the host, each under a name of its own."""
         tokens = {f"{prefix}.{name}": array for name, array in self.arrays.items() if name != _ROWS}
         rows = {f"{prefix}.{_ROWS}.{name}": array for name, array in self.arrays[_ROWS].items()}
         return {name: np.asarray(array) for name, array in {**tokens, **rows}.items()}
 
     @classmethod
     def restored(cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], prefix: str) -> Self:
-        """The rollout that gave `meta()` and `flat_arrays(prefix)`."""
+        """Returns the rollout that gave `meta()` and `flat_arrays(prefix)`."""
         mine = {
             name.removeprefix(f"{prefix}."): array for name, array in arrays.items() if name.startswith(f"{prefix}.")
         }
@@ -97,7 +97,7 @@ class Rollout:
 def completion_step_rows(
     completions: Sequence[Completion], advantages: Sequence[float], *, mask_truncated: bool
 ) -> list[StepRow]:
-    """Completions as single sequences with what a step needs of them.
+    """Returns completions as single sequences with what a step needs of them.
 
     Args:
         completions: in order.
@@ -120,7 +120,7 @@ def completion_step_rows(
 
 
 def completion_metrics(completions: Sequence[Completion]) -> Ratios:
-    """Lengths and how many were truncated, under TRL's names."""
+    """Returns lengths and how many were truncated, under TRL's names."""
     lengths = [len(completion.token_ids) for completion in completions]
     ended = [len(completion.token_ids) for completion in completions if completion.ended]
     return {

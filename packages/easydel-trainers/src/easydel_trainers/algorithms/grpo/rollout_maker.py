@@ -79,7 +79,7 @@ class RolloutMaker:
     columns: frozenset[str] = frozenset()
 
     def make(self, prompts: Prompts, sampler: Sampler, *, seed: int) -> Rollout:
-        """Sample and judge completions.
+        """Samples and judges completions.
 
         Args:
             prompts: each is answered `num_return_sequences` times.
@@ -149,7 +149,7 @@ class RolloutMaker:
         ]
 
     def _check_answer(self, result: GenerateResult, prompts: Sequence[Sequence[int]]) -> None:
-        """Hold an engine to its word, whoever wrote it.
+        """Holds an engine to its word, whoever wrote it.
 
         Raises:
             EngineError: naming the prompt, if a completion is missing, empty, too long, or holds what is no token.
@@ -205,7 +205,7 @@ class RolloutMaker:
         return np.asarray([1.0] * len(self.rewards.names) if weights is None else weights, np.float32)
 
     def _arrays(self, completions: Sequence[Completion], found: Advantages, sampler: Sampler) -> tuple[Arrays, Ratios]:
-        """What a step is given, and how far engine and model are apart."""
+        """Returns what a step is given, and how far engine and model are apart."""
         step_rows = completion_step_rows(
             completions, found.advantages.tolist(), mask_truncated=self.config.mask_truncated_completions
         )
@@ -258,5 +258,5 @@ class RolloutMaker:
 
 
 def _of_next(values: np.ndarray, *, fill: float) -> np.ndarray:
-    """What the position after each position holds; `fill` at the end of a bin."""
+    """Returns what the position after each position holds; `fill` at the end of a bin."""
     return np.concatenate([values[..., 1:], np.full_like(values[..., :1], fill)], axis=-1)

@@ -46,7 +46,7 @@ class Kept:
     following: Rollout | None = None
 
     def meta(self) -> dict[str, Any]:
-        """All but arrays, as plain JSON values."""
+        """Returns all but arrays, as plain JSON values."""
         return {
             "steps_on_current": self.steps_on_current,
             _CURRENT: None if self.current is None else self.current.meta(),
@@ -54,7 +54,7 @@ class Kept:
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays."""
+        """Returns the arrays."""
         held = {_CURRENT: self.current, _NEXT: self.following}
         return {
             name: array
@@ -65,7 +65,7 @@ class Kept:
 
     @classmethod
     def restored(cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Kept:
-        """What gave `meta()` and `arrays()`."""
+        """Returns what gave `meta()` and `arrays()`."""
 
         def rollout(prefix: str) -> Rollout | None:
             return None if meta[prefix] is None else Rollout.restored(meta[prefix], arrays, prefix)
@@ -108,7 +108,7 @@ class RolloutSteps:
         self._clock = _Clock()
 
     def run(self) -> Generator[PreparedStep, None, None]:
-        """Every step until the prompts end."""
+        """Yields every step until the prompts end."""
         try:
             while self._has_rollout():
                 yield self._step()
@@ -116,7 +116,7 @@ class RolloutSteps:
             self.wait()
 
     def kept(self) -> Kept:
-        """What a checkpoint behind the step given last must hold; waits for a rollout that is being sampled."""
+        """Returns what a checkpoint behind the step given last must hold; waits for a rollout that is being sampled."""
         used_up = self._steps_on_current == self._iterations
         return Kept(
             current=None if used_up else self._current,
@@ -125,7 +125,7 @@ class RolloutSteps:
         )
 
     def wait(self) -> None:
-        """Wait for a rollout that is being sampled."""
+        """Waits for a rollout that is being sampled."""
         if self._following is not None:
             self._following.wait()
 
@@ -178,7 +178,7 @@ class RolloutSteps:
         return None if prompts is None else self._make(prompts, self._run.params, self._run.step)
 
     def _follows(self) -> bool:
-        """Whether the run takes a step behind those on the current rollout."""
+        """Returns whether the run takes a step behind those on the current rollout."""
         last = self._run.last_step
         return last is None or self._run.step + self._iterations - self._steps_on_current < last
 
@@ -202,15 +202,15 @@ class _Sampling:
 
     @classmethod
     def done(cls, rollout: Rollout) -> _Sampling:
-        """One that is there already."""
+        """Returns one that is there already."""
         return cls(lambda: rollout)
 
     def wait(self) -> None:
-        """Wait until it is there, or failed."""
+        """Waits until it is there, or failed."""
         self._thread.join()
 
     def result(self) -> Rollout:
-        """The rollout, once it is there.
+        """Returns the rollout, once it is there.
 
         Raises:
             BaseException: what making it raised.
@@ -243,7 +243,9 @@ class _Clock:
         self._compiled_before, self._compiled = self._compiled, compile_seconds
 
     def began_on(self, rollout: Rollout, tokens: int) -> Ratios:
-        """The first step on a rollout, which trains on so many tokens in all its steps, is about to be taken."""
+        """Returns the first step on a rollout, which trains on so many tokens in all its steps, is about to be
+        taken.
+        """
         now, began, trained = time.perf_counter(), self._began, self._tokens
         self._began, self._tokens = now, tokens
         if began is None:

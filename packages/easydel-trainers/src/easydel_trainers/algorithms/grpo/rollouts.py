@@ -121,11 +121,11 @@ class Rollouts(StepSource):
         return self._steps.run()
 
     def annotate(self, batch: Batch) -> Batch:
-        """A rollout is complete."""
+        """Returns a rollout is complete."""
         return batch
 
     def measure(self, source: ShardedDataSource, state: EvalState) -> dict[str, float]:
-        """Metrics of completions of held-out prompts."""
+        """Returns metrics of completions of held-out prompts."""
         if self._steps is not None:
             self._steps.wait()  # the engine samples with one set of parameters at a time
         config, program = self._config, self._program
@@ -143,7 +143,7 @@ class Rollouts(StepSource):
         return window.means()
 
     def metric_names(self, extras: Extras) -> Mapping[str, set[str]] | None:
-        """Those of the loss, of completions and of reward functions that log none of their own."""
+        """Returns those of the loss, of completions and of reward functions that log none of their own."""
         if self.sampling.logs:
             return None
         own = {"loss", *objective_metrics(self._config), *completion_metrics(())}
@@ -161,11 +161,11 @@ class Rollouts(StepSource):
         }
 
     def meta(self) -> dict[str, Any]:
-        """The rollouts that are in use."""
+        """Returns the rollouts that are in use."""
         return {} if self._steps is None else self._steps.kept().meta()
 
     def arrays(self) -> Mapping[str, np.ndarray]:
-        """Those of the rollouts, and of a reference that follows."""
+        """Returns those of the rollouts, and of a reference that follows."""
         arrays, reference = {} if self._steps is None else self._steps.kept().arrays(), self.sampling.reference
         if reference is not None and self._config.sync_ref_model:
             arrays |= {_REFERENCE + name: array for name, array in reference.arrays().items()}
@@ -181,7 +181,7 @@ class Rollouts(StepSource):
     def _rollout(
         self, prompts: Prompts, params: Params, step: int, *, rows_per_batch: int | None = None, stream: int = 0
     ) -> Rollout:
-        """Completions of `prompts` by these parameters, which have seen `step` steps."""
+        """Returns completions of `prompts` by these parameters, which have seen `step` steps."""
         config, mesh = self._config, self._program.mesh
         whole = self._program.whole_params(params)
         # Whether the parameters that are trained may be others than those that sampled.
@@ -201,7 +201,7 @@ class Rollouts(StepSource):
             raise
 
     def _engine_with(self, params: Params) -> GenerationEngine:
-        """An engine that samples by these parameters."""
+        """Returns an engine that samples by these parameters."""
         model, engine = self._program.model_with(params), self.sampling.engine
         if engine is None:
             # Made anew for each rollout: its copy of the layers would take the room that the update needs.

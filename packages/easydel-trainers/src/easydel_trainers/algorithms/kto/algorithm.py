@@ -56,25 +56,25 @@ class KTO(Algorithm[KTOConfig]):
         self._reference = Reference(config, reference_model, scored)
 
     def transform(self, use: RowUse) -> KTOPreprocessTransform:
-        """Rows of `prompt_ids`, `completion_ids` and `label`."""
+        """Returns rows of `prompt_ids`, `completion_ids` and `label`."""
         return KTOPreprocessTransform(tokenizer=self.tokenizer, **row_options(self.config))
 
     def layout(self, *, rows: int, micro_batches: int, parts: int) -> Layout:
-        """One sequence a row, and the mismatched ones beside them where the loss needs those."""
+        """Returns one sequence a row, and the mismatched ones beside them where the loss needs those."""
         how = {"micro_batches": micro_batches, "parts": parts, "complete": self._reference.complete}
         layout = self._layout(rows=rows, **how)
         return PartneredLayout(layout=layout, max_length=self.config.max_length) if self._mismatches else layout
 
     def load_model(self, model: Any) -> Any:
-        """A causal language model."""
+        """Returns a causal language model."""
         return load_causal_lm(model, self.config)
 
     def objective(self, structure: Any) -> KTOObjective:
-        """The KTO loss."""
+        """Returns the KTO loss."""
         return KTOObjective(structure=structure, config=self.config)
 
     def step_source(self, data: TrainingData, program: Program) -> RowSteps:
-        """The rows themselves, and the reference's scores of them."""
+        """Returns the rows themselves, and the reference's scores of them."""
         self._reference.load(program)
         return RowSteps(data, program, reference=self._reference, callbacks=(BalanceAdvice(self.config),))
 
@@ -99,11 +99,11 @@ class KTOObjective(CausalObjective):
         return 1
 
     def weights(self, batch: Batch) -> Terms:
-        """Rows."""
+        """Returns rows."""
         return {"loss": batch["rows"]["real"].sum()}
 
     def prepare(self, params: Params, batch: Batch) -> Batch:
-        """The batch with the step's KL estimate as `rows["baseline"]`, in place of the mismatched sequences."""
+        """Returns the batch with the step's KL estimate as `rows["baseline"]`, in place of the mismatched sequences."""
         real = batch["rows"]["real"]
         if self.config.loss_type != "kto":
             return {**batch, "rows": {**batch["rows"], "baseline": jnp.zeros_like(real)}}

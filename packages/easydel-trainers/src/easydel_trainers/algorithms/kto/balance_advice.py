@@ -34,11 +34,11 @@ class BalanceAdvice(Callback):
         self._advised = False
 
     def on_step(self, run: RunView) -> None:
-        """Look whether enough is known."""
+        """Looks whether enough is known."""
         self._advise_once(run, at_least=_ENOUGH)
 
     def on_end(self, run: RunView) -> None:
-        """Take what is known."""
+        """Takes what is known."""
         self._advise_once(run, at_least=1)
 
     def _advise_once(self, run: RunView, *, at_least: int) -> None:
@@ -60,7 +60,7 @@ class BalanceAdvice(Callback):
 def balance_advice(
     desirable: int, undesirable: int, *, desirable_weight: float, undesirable_weight: float
 ) -> str | None:
-    """What is wrong with the weights for rows that were trained on, and what would mend it; `None` = nothing.
+    """Returns what is wrong with the weights for rows that were trained on, and what would mend it; `None` = nothing.
 
     The rule is that of Ethayarajh et al. 2024, https://arxiv.org/abs/2402.01306, section 4.2: desirable_weight * n_d /
     (undesirable_weight * n_u) lies between 1 and 4/3.

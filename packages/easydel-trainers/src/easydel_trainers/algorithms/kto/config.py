@@ -27,7 +27,7 @@ class KTOConfig(ReferenceConfig):
     """Weight of undesirable completions. > 0."""
 
     def __post_init__(self) -> None:
-        """Check the options of KTO after the shared ones."""
+        """Checks the options of KTO after the shared ones."""
         ReferenceConfig.__post_init__(self)
         require_choice("loss_type", self.loss_type, get_args(KTOLossType))
         for name in ("beta", "desirable_weight", "undesirable_weight"):

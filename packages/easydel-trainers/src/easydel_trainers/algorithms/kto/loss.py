@@ -22,7 +22,7 @@ def kto_losses(
     desirable_weight: float = 1.0,
     undesirable_weight: float = 1.0,
 ) -> Float[Array, " R"]:
-    r"""The loss of every completion.
+    r"""Returns the loss of every completion.
 
     With $a = \log\pi(y|x) - \log\pi_\mathrm{ref}(y|x)$ and the baseline $z_0$ (see `kl_baseline`):
 

@@ -32,11 +32,11 @@ class ORPO(Algorithm[ORPOConfig]):
     config_type = ORPOConfig
 
     def transform(self, use: RowUse) -> ORPOPreprocessTransform:
-        """Pairs as `prompt_ids`, `chosen_ids` and `rejected_ids`."""
+        """Returns pairs as `prompt_ids`, `chosen_ids` and `rejected_ids`."""
         return ORPOPreprocessTransform(tokenizer=self.tokenizer, **row_options(self.config))
 
     def layout(self, *, rows: int, micro_batches: int, parts: int) -> Layout:
-        """Two sequences a row; prompts are trained too."""
+        """Returns two sequences a row; prompts are trained too."""
         return preference_layout(
             self.config,
             self.tokenizer,
@@ -48,15 +48,15 @@ class ORPO(Algorithm[ORPOConfig]):
         )
 
     def load_model(self, model: Any) -> Any:
-        """A causal language model."""
+        """Returns a causal language model."""
         return load_causal_lm(model, self.config)
 
     def objective(self, structure: Any) -> ORPOObjective:
-        """The ORPO loss."""
+        """Returns the ORPO loss."""
         return ORPOObjective(structure=structure, config=self.config)
 
     def step_source(self, data: TrainingData, program: Program) -> RowSteps:
-        """The rows themselves."""
+        """Returns the rows themselves."""
         return RowSteps(data, program)
 
 
@@ -73,7 +73,7 @@ class ORPOObjective(CausalObjective):
         return 2
 
     def weights(self, batch: Batch) -> Terms:
-        """Tokens of prompt and chosen answer for the likelihood, pairs for the odds."""
+        """Returns tokens of prompt and chosen answer for the likelihood, pairs for the odds."""
         return {"nll": label_count(batch, sequence=0), "odds": batch["rows"]["real"].sum()}
 
     def score_loss(

@@ -18,6 +18,6 @@ class ORPOConfig(PreferenceConfig):
     """Weight of the odds ratio term beside the negative log-likelihood (lambda in the paper). > 0."""
 
     def __post_init__(self) -> None:
-        """Check the options of ORPO after the shared ones."""
+        """Checks the options of ORPO after the shared ones."""
         PreferenceConfig.__post_init__(self)
         require_positive("beta", self.beta)

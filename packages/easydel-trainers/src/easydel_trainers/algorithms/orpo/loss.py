@@ -26,7 +26,7 @@ class OddsRatio(NamedTuple):
 
 
 def orpo_losses(chosen: Float[Array, " R"], rejected: Float[Array, " R"], *, beta: float) -> OddsRatio:
-    r"""The odds ratio loss of every pair.
+    r"""Returns the odds ratio loss of every pair.
 
     With $p$ the geometric mean of a completion's token probabilities and $\mathrm{odds}(p) = p/(1-p)$,
 

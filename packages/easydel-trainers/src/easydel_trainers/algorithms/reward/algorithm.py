@@ -35,12 +35,12 @@ class Reward(Algorithm[RewardConfig]):
     config_type = RewardConfig
 
     def transform(self, use: RowUse) -> RewardPreprocessTransform:
-        """Pairs as `prompt_ids`, `chosen_ids` and `rejected_ids`."""
+        """Returns pairs as `prompt_ids`, `chosen_ids` and `rejected_ids`."""
         config = self.config
         return RewardPreprocessTransform(tokenizer=self.tokenizer, max_length=config.max_length, **counting(config))
 
     def layout(self, *, rows: int, micro_batches: int, parts: int) -> Layout:
-        """Two sequences a row."""
+        """Returns two sequences a row."""
         return SequenceLayout(
             micro_batches=micro_batches,
             rows=rows,
@@ -54,15 +54,15 @@ class Reward(Algorithm[RewardConfig]):
         )
 
     def load_model(self, model: Any) -> SequenceClassifier:
-        """A classifier of one label; a language model is given a fresh head."""
+        """Returns a classifier of one label; a language model is given a fresh head."""
         return load_reward_model(model, self.config, pad_token_id=self._pad_token_id)
 
     def objective(self, structure: Any) -> RewardObjective:
-        """The reward loss."""
+        """Returns the reward loss."""
         return RewardObjective(structure=structure, config=self.config)
 
     def step_source(self, data: TrainingData, program: Program) -> RowSteps:
-        """The rows themselves."""
+        """Returns the rows themselves."""
         return RowSteps(data, program)
 
     @property
@@ -84,11 +84,11 @@ class RewardObjective(ScoredObjective):
         return False
 
     def weights(self, batch: Batch) -> Terms:
-        """Pairs."""
+        """Returns pairs."""
         return {"loss": batch["rows"]["real"].sum()}
 
     def scores(self, params: Params, batch: Batch) -> Scores:
-        """The score of every answer, `[2, rows]`."""
+        """Returns the score of every answer, `[2, rows]`."""
         model = join_params(self.structure, params)
         how = training_pass(self.config, batch)
         decoded = model.decoded(batch["input_ids"], segment_ids=batch["segment_ids"], **how)
@@ -116,5 +116,5 @@ class RewardObjective(ScoredObjective):
 
 
 def _least(rewards: Any, real: Any) -> Any:
-    """The least reward of a pair that is there; a large number without one, to which nobody looks."""
+    """Returns the least reward of a pair that is there; a large number without one, to which nobody looks."""
     return jnp.where(real[None] > 0, rewards, jnp.finfo(rewards.dtype).max).min()

@@ -24,7 +24,7 @@ class RewardConfig(TrainerConfig):
     """Lay the answers of a batch end to end instead of padding each: same loss and gradients, less work."""
 
     def __post_init__(self) -> None:
-        """Check the options of reward modelling after the shared ones."""
+        """Checks the options of reward modelling after the shared ones."""
         TrainerConfig.__post_init__(self)
         if self.center_rewards_coefficient is not None and not self.center_rewards_coefficient >= 0:
             raise ConfigError("center_rewards_coefficient", self.center_rewards_coefficient, "None, or at least 0")

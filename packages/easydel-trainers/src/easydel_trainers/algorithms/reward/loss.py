@@ -16,7 +16,7 @@ def reward_losses(
     *,
     center_rewards_coefficient: float | None = None,
 ) -> Float[Array, " R"]:
-    r"""The loss of every pair.
+    r"""Returns the loss of every pair.
 
     $$-\log\sigma(s_w - s_l - m) + \lambda (s_w + s_l)^2$$
 

@@ -33,7 +33,7 @@ class SFT(Algorithm[SFTConfig]):
     config_type = SFTConfig
 
     def transform(self, use: RowUse) -> CountingTransform:
-        """Rows of `input_ids` and `labels`; packs of them where the config asks for it."""
+        """Returns rows of `input_ids` and `labels`; packs of them where the config asks for it."""
         config = self.config
         packs = use.training or config.eval_packing is None or config.eval_packing
         if use.alone or not (config.packing and packs):
@@ -50,7 +50,7 @@ class SFT(Algorithm[SFTConfig]):
         )
 
     def layout(self, *, rows: int, micro_batches: int, parts: int) -> StepLayout:
-        """Rows end to end, or each in a bin of its own."""
+        """Returns rows end to end, or each in a bin of its own."""
         config = self.config
         return StepLayout(
             micro_batches=micro_batches,
@@ -64,15 +64,15 @@ class SFT(Algorithm[SFTConfig]):
         )
 
     def load_model(self, model: Any) -> Any:
-        """A causal language model."""
+        """Returns a causal language model."""
         return load_causal_lm(model, self.config)
 
     def objective(self, structure: Any) -> SFTObjective:
-        """The SFT losses."""
+        """Returns the SFT losses."""
         return SFTObjective(structure=structure, config=self.config)
 
     def step_source(self, data: TrainingData, program: Program) -> RowSteps:
-        """The rows themselves."""
+        """Returns the rows themselves."""
         return RowSteps(data, program)
 
     def _row_transform(self, max_length: int | None) -> SFTPreprocessTransform:
@@ -96,11 +96,11 @@ class SFTObjective:
     config: SFTConfig
 
     def weights(self, batch: Batch) -> Terms:
-        """Number of trained tokens."""
+        """Returns the number of trained tokens."""
         return {"loss": trained_tokens(batch["labels"])}
 
     def loss(self, params: Params, batch: Batch) -> tuple[Terms, Ratios]:
-        """Loss sum of one micro-batch and its metrics."""
+        """Returns the loss sum of one micro-batch and its metrics."""
         model = join_params(self.structure, params)
         decoded = model.decoded(
             batch["input_ids"],

@@ -52,7 +52,7 @@ class SFTConfig(TrainerConfig):
     """Whether held-out rows are packed too. `None` = as `packing`. With `packing` only."""
 
     def __post_init__(self) -> None:
-        """Check the options of SFT after the shared ones."""
+        """Checks the options of SFT after the shared ones."""
         TrainerConfig.__post_init__(self)
         require_choice("padding_side", self.padding_side, ("right", "left"))
         if self.padding_side == "left" and self.padding_free:

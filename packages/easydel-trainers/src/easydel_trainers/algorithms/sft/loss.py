@@ -22,7 +22,7 @@ def sft_loss(
     loss_type: SFTLossType = "nll",
     label_smoothing_factor: float = 0.0,
 ) -> tuple[Float[Array, ""], Ratios]:
-    r"""Sum of the token losses, and metrics.
+    r"""Returns the sum of the token losses, and metrics.
 
     With $p_t$ the model's probability of label t given the tokens before it,
 

@@ -44,7 +44,7 @@ class ChatFlags:
 
 
 def run(words: Sequence[str], command: str) -> int:
-    """Carry out one command line; returns the exit code."""
+    """Carries out one command line; returns the exit code."""
     flags = parse_flags(ChatFlags, words, command=f"easydel {command}")
     model, tokenizer = load_language_model(flags.model, adapter=flags.adapter, tokenizer=flags.tokenizer)
     _Conversation(model, tokenizer, flags.sampling, flags.system).hold()

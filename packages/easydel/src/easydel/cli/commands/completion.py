@@ -40,7 +40,7 @@ _PLAIN = {
 
 
 def run(words: Sequence[str], command: str) -> int:
-    """Carry out one command line; returns the exit code."""
+    """Carries out one command line; returns the exit code."""
     flags = parse_flags(CompletionFlags, words, command=f"easydel {command}")
     print_script = ["--tyro-print-completion", flags.shell]
     try:
@@ -51,7 +51,7 @@ def run(words: Sequence[str], command: str) -> int:
 
 
 def _all_commands() -> Any:
-    """One type of which every command is a case."""
+    """Returns one type of which every command is a case."""
     from easydel.cli.commands.inspect import InspectFlags
     from easydel.cli.commands.train import TrainFlags
     from easydel.cli.training.configs import TRAINING_COMMANDS, SFTRun

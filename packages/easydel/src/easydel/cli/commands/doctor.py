@@ -60,7 +60,7 @@ class Health:
 
 
 def run(words: Sequence[str], command: str) -> int:
-    """Carry out one command line; returns the exit code."""
+    """Carries out one command line; returns the exit code."""
     flags = parse_flags(DoctorFlags, words, command=f"easydel {command}")
     health = examined()
     if flags.json:
@@ -73,7 +73,7 @@ def run(words: Sequence[str], command: str) -> int:
 
 
 def examined() -> Health:
-    """Look at this installation and this machine."""
+    """Looks at this installation and this machine."""
     import jax
     from easydel_models.cpu_bfloat16 import bfloat16_advice
 
@@ -102,7 +102,7 @@ def _versions(names: Sequence[str]) -> dict[str, str]:
 
 
 def _self_test() -> dict[str, float]:
-    """Train a model of a few thousand numbers on rows that count; it learns to, or something is broken."""
+    """Trains a model of a few thousand numbers on rows that count; it learns to, or something is broken."""
     from easydel_models import AutoEasyDeLModelForCausalLM, DecoderConfig
     from easydel_trainers import SFTConfig, SFTTrainer
     from tokenizers import Tokenizer, models, pre_tokenizers

@@ -37,7 +37,7 @@ class ExportFlags:
 
 
 def run(words: Sequence[str], command: str) -> int:
-    """Carry out one command line; returns the exit code."""
+    """Carries out one command line; returns the exit code."""
     flags = parse_flags(ExportFlags, words, command=f"easydel {command}")
     is_run = Path(flags.source, "checkpoints").is_dir()
     if flags.format == "peft" and not is_run:

@@ -46,7 +46,7 @@ class GenerateFlags:
 
 
 def run(words: Sequence[str], command: str) -> int:
-    """Carry out one command line; returns the exit code."""
+    """Carries out one command line; returns the exit code."""
     flags = parse_flags(GenerateFlags, words, command=f"easydel {command}")
     prompts = _prompts(flags)
 

@@ -43,7 +43,7 @@ class InspectFlags(FileFlags):
 
 
 def run(words: Sequence[str], command: str) -> int:
-    """Carry out one command line; returns the exit code."""
+    """Carries out one command line; returns the exit code."""
     name, guessed = training_command_of(untyped_settings(words))
     flags, config = parse_run(
         InspectFlags, TRAINING_COMMANDS[name].config, words, command=f"easydel {command}", description=_DESCRIPTION

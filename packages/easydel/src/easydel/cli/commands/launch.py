@@ -43,7 +43,7 @@ class LaunchFlags:
 
 
 def run(words: Sequence[str], command: str) -> int:
-    """Launch the processes and wait for them.
+    """Launches the processes and waits for them.
 
     Returns:
         0, or the exit code of the first process that failed.
@@ -67,7 +67,7 @@ def _program(words: list[str]) -> list[str]:
 
 
 def _environments(flags: LaunchFlags) -> list[tuple[str, dict[str, str]]]:
-    """A label for its output and the environment of every process to run here."""
+    """Returns a label for its output and the environment of every process to run here."""
     devices = flags.devices_per_process
     shared = {"PYTHONUNBUFFERED": "1"} | ({} if devices is None else {"JAX_NUM_CPU_DEVICES": str(devices)})
     if flags.auto:

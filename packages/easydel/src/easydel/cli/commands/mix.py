@@ -34,7 +34,7 @@ class MixFlags:
 
 
 def run(words: Sequence[str], command: str) -> int:
-    """Carry out one command line; returns the exit code."""
+    """Carries out one command line; returns the exit code."""
     flags = parse_flags(MixFlags, words, command=f"easydel {command}")
     for name in ("steps", "points"):
         value = getattr(flags, name)

@@ -46,7 +46,7 @@ class TokenizeFlags:
 
 
 def run(words: Sequence[str], command: str) -> int:
-    """Carry out one command line; returns the exit code."""
+    """Carries out one command line; returns the exit code."""
     flags = parse_flags(TokenizeFlags, words, command=f"easydel {command}")
     if flags.tokenizer is None and flags.like is None:
         raise CommandError("Say which tokenizer: --tokenizer MODEL, or --like CONFIG.yaml for that of a training.")
@@ -87,7 +87,7 @@ def run(words: Sequence[str], command: str) -> int:
 
 
 def _how(flags: TokenizeFlags) -> tuple[Any, Any]:
-    """The tokenizer, and the transform of a training if one was named."""
+    """Returns the tokenizer, and the transform of a training if one was named."""
     from easydata_tokenize import load_tokenizer
 
     tokenizer = None if flags.tokenizer is None else load_tokenizer(flags.tokenizer)

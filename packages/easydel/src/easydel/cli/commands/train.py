@@ -26,7 +26,7 @@ class TrainFlags(FileFlags):
 
 
 def run(words: Sequence[str], command: str) -> int:
-    """Carry out one command line; returns the exit code."""
+    """Carries out one command line; returns the exit code."""
     flags, config = parse_run(TrainFlags, TRAINING_COMMANDS[command].config, words, command=f"easydel {command}")
     config = with_save_directory(config)
     if flags.print_config:

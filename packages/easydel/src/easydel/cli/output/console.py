@@ -20,14 +20,14 @@ from rich.segment import Segment
 
 
 def harmless_console(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """A console that escapes control characters of what it prints; its own colours stay."""
+    """Returns a console that escapes control characters of what it prints; its own colours stay."""
     console = Console(stderr=stderr, quiet=quiet)
     console.push_render_hook(_Escaping())
     return console
 
 
 def print_json(value: Any) -> None:
-    """Print one line of JSON; numbers that are none (NaN, infinities) become null, as JSON has no word for them."""
+    """Prints one line of JSON; numbers that are none (NaN, infinities) become null, as JSON has no word for them."""
     # Escaped here rather than on the way out, where a backslash would be no JSON.
     text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
     print("".join(character if character.isprintable() else json.dumps(character)[1:-1] for character in text))
@@ -50,7 +50,7 @@ class GuardedStream:
         self._on_terminal = stream.isatty()
 
     def write(self, text: str) -> int:
-        """Write a text; returns its length, as it was given.
+        """Writes a text; returns its length, as it was given.
 
         Raises:
             ReaderGoneError: if nobody reads on. (A `BrokenPipeError` is taken by rich for its own end.)
@@ -66,12 +66,12 @@ class GuardedStream:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write several texts."""
+        """Writes several texts."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Hand on what is held back.
+        """Hands on what is held back.
 
         Raises:
             ReaderGoneError: if nobody reads on.
@@ -87,7 +87,7 @@ class GuardedStream:
 
 @contextmanager
 def guarded_streams() -> Iterator[None]:
-    """Guard standard output and standard error inside the block."""
+    """Guards standard output and standard error inside the block."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast(TextIO, GuardedStream(stream)) for stream in before)
     try:

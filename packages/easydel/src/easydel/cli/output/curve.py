@@ -10,7 +10,7 @@ _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # bits of a br
 def draw_curve(
     xs: Sequence[float], ys: Sequence[float], *, width: int = 60, height: int = 10, unicode: bool = True
 ) -> list[str]:
-    """Draw the points joined by straight lines.
+    """Draws the points joined by straight lines.
 
     Args:
         xs: ascending, as many as `ys`; at least one.

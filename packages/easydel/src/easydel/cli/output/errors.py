@@ -44,12 +44,12 @@ class GoalMissedError(Exception):
 
 
 def is_for_users(error: BaseException) -> bool:
-    """Whether `error` was written for users: its class, or a base of it, lives in one of our packages."""
+    """Returns whether `error` was written for users: its class, or a base of it, lives in one of our packages."""
     return any(kind.__module__.partition(".")[0] in OUR_PACKAGES for kind in type(error).__mro__)
 
 
 def show_error(error: BaseException) -> int:
-    """Print `error` as one panel on standard error.
+    """Prints `error` as one panel on standard error.
 
     Returns:
         the exit code that goes with it.
@@ -61,7 +61,7 @@ def show_error(error: BaseException) -> int:
 
 
 def show_refusal(error: OSError) -> int:
-    """Print what the system refused, a file that cannot be written for instance, as one panel.
+    """Prints what the system refused, a file that cannot be written for instance, as one panel.
 
     Returns:
         the exit code that goes with it.
@@ -73,7 +73,7 @@ def show_refusal(error: OSError) -> int:
 
 
 def show_unexpected(error: BaseException) -> int:
-    """The last resort: print on one screen what happened and where, and keep the traceback in a file.
+    """Returns the last resort: print on one screen what happened and where, and keep the traceback in a file.
 
     Returns:
         the exit code that goes with it.
@@ -90,7 +90,7 @@ def show_unexpected(error: BaseException) -> int:
 
 
 def _kept(error: BaseException) -> str:
-    """Where the traceback was written."""
+    """Returns where the traceback was written."""
     text = without_secrets("".join(traceback.format_exception(error)))
     try:
         handle, path = tempfile.mkstemp(prefix="easydel-", suffix=".traceback.txt")

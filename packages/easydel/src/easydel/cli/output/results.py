@@ -40,24 +40,24 @@ class Preview(TypedDict):
 
 
 def console_for(as_json: bool) -> Console:
-    """Where to print what people read: nowhere, if a script reads the output."""
+    """Returns where to print what people read: nowhere, if a script reads the output."""
     return harmless_console(quiet=as_json)
 
 
 def say(stage: str) -> None:
-    """Tell on standard error what the command is at, so that no one waits without knowing for what."""
+    """Tells on standard error what the command is at, so that no one waits without knowing for what."""
     print(f"easydel: {stage}", file=sys.stderr, flush=True)
 
 
 def print_answers(console: Console, previews: Sequence[Preview]) -> None:
-    """Show what a model answered before and after."""
+    """Shows what a model answered before and after."""
     for preview in previews:
         body = Text.assemble(("before  ", "bold"), preview["before"], "\n", ("after   ", "bold"), preview["after"])
         console.print(Panel(body, title=Text(preview["prompt"]), title_align="left"))
 
 
 def print_curve(console: Console, output: TrainOutput) -> None:
-    """Draw the training loss by step; nothing if no step was taken."""
+    """Draws the training loss by step; nothing if no step was taken."""
     points = [(entry["step"], entry["loss"]) for entry in output.history if "loss" in entry]
     if not points:
         return  # resumed after the last step: nothing was trained, so there is nothing to draw
@@ -70,7 +70,7 @@ def print_curve(console: Console, output: TrainOutput) -> None:
 def print_measures(
     console: Console, sets: Mapping[str, str], before: Mapping[str, float], after: Mapping[str, float]
 ) -> None:
-    """Show what was measured on held-out rows, a table for each set.
+    """Shows what was measured on held-out rows, a table for each set.
 
     Args:
         console: for people.
@@ -89,7 +89,7 @@ def print_measures(
 
 
 def print_losses(console: Console, losses: Mapping[str, tuple[float, float]]) -> None:
-    """Say how the held-out loss of each set changed."""
+    """Says how the held-out loss of each set changed."""
     for name, (before, after) in losses.items():
         of_set = f" of {name}" if name else ""
         change = f"{before:.4f} before, {after:.4f} after ({after / before - 1:+.1%})"
@@ -107,7 +107,7 @@ def print_end(
     after: Mapping[str, float],
     previews: Sequence[Preview],
 ) -> None:
-    """Say how a run went and where its files are.
+    """Says how a run went and where its files are.
 
     Args:
         console: for people.

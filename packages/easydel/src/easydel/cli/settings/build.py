@@ -25,7 +25,7 @@ Config = TypeVar("Config")
 
 
 def build_config(kind: type[Config], settings: Setting) -> Config:
-    """Build a dataclass of type `kind` from `settings`.
+    """Builds a dataclass of type `kind` from `settings`.
 
     Args:
         kind: a dataclass; fields that are dataclasses themselves are read from sections of their name.
@@ -39,7 +39,7 @@ def build_config(kind: type[Config], settings: Setting) -> Config:
 
 
 def dotted_types(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key of a config under its dotted name, with its type; sections before what is in them."""
+    """Yields every key of a config under its dotted name, with its type; sections before what is in them."""
     for name, annotation in typing.get_type_hints(kind).items():
         yield prefix + name, annotation
         section = section_of(annotation)
@@ -48,7 +48,7 @@ def dotted_types(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def hint_for(dotted: str, known: Collection[str]) -> str:
-    """What to say behind a key that does not exist: the one that was probably meant, or why there is none.
+    """Returns what to say behind a key that does not exist: the one that was probably meant, or why there is none.
 
     One of the same name in another section comes first, then one spelt alike.
     """
@@ -74,7 +74,7 @@ class _Builder:
         self._root = root
 
     def build(self, kind: Any, settings: Setting, path: tuple[str, ...], base: Any = None) -> Any:
-        """A dataclass from a section; what the section leaves out is as in `base`, if there is one."""
+        """Returns a dataclass from a section; what the section leaves out is as in `base`, if there is one."""
         if not isinstance(settings.value, dict):  # an item of a list of sections
             raise CommandError(
                 f"{settings.where}: `{'.'.join(path)}` is {found(settings)}; expected a section of further keys, "
@@ -118,7 +118,7 @@ class _Builder:
 
 
 def section_of(annotation: Any) -> Any:
-    """The dataclass that a section of this type is made of; `None` if it can be no section."""
+    """Returns the dataclass that a section of this type is made of; `None` if it can be no section."""
     return next((kind for kind in kinds_of(annotation) if is_dataclass(kind) and isinstance(kind, type)), None)
 
 

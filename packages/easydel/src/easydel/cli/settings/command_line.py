@@ -41,7 +41,7 @@ class FileFlags:
 
 
 def parse_flags(kind: type[Flags], words: Sequence[str], *, command: str) -> Flags:
-    """Read a command line without a config file.
+    """Reads a command line without a config file.
 
     Args:
         kind: a dataclass; its docstring is the head of `--help`, those of its fields are the lines of it. A field
@@ -66,7 +66,7 @@ def parse_flags(kind: type[Flags], words: Sequence[str], *, command: str) -> Fla
 def parse_run(
     flags: type[Flags], config: type[Config], words: Sequence[str], *, command: str, description: str | None = None
 ) -> tuple[Flags, Config]:
-    """Read a command line whose first word may be a config file.
+    """Reads a command line whose first word may be a config file.
 
     Args:
         flags: the command's own flags, a `FileFlags`.
@@ -115,7 +115,7 @@ def _laid_over(file: Sequence[str], overrides: Setting | None, flags: Mapping[st
 
 
 def _split(words: Sequence[str], types: Mapping[str, Any] | None) -> tuple[list[str], dict[str, Setting]]:
-    """Plain words, and what stands behind each flag, by the flag's dotted name; the last of two alike counts.
+    """Returns plain words, and what stands behind each flag, by the flag's dotted name; the last of two alike counts.
 
     Args:
         words: behind the command.
@@ -149,7 +149,7 @@ def _is_flag(word: str) -> bool:
 
 
 def _behind(rest: deque[str], annotation: Any) -> list[str]:
-    """Take the words that belong to a flag of this type."""
+    """Takes the words that belong to a flag of this type."""
     if annotation is None or takes_many(annotation):
         return _next_words(rest, len(rest))
     if not is_switch(annotation):
@@ -165,7 +165,7 @@ def _next_words(rest: deque[str], most: int) -> list[str]:
 
 
 def _positional(kind: Any) -> dict[str, Any]:
-    """The fields that are plain words, with their types."""
+    """Returns the fields that are plain words, with their types."""
     hints = typing.get_type_hints(kind, include_extras=True)
     marked = {name for name, hint in hints.items() if tyro.conf.Positional in getattr(hint, "__metadata__", ())}
     return {name: annotation for name, annotation in typing.get_type_hints(kind).items() if name in marked}
@@ -176,7 +176,7 @@ def _types_of_flags(kind: Any) -> dict[str, Any]:
 
 
 def _placed(kind: Any, plain: list[str], command: str) -> dict[str, Setting]:
-    """Plain words under the names of the fields they are for."""
+    """Returns plain words under the names of the fields they are for."""
     placed: dict[str, Setting] = {}
     rest = deque(plain)
     required = {field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING}

@@ -37,7 +37,7 @@ class MisfitError(Exception):
 
 
 def converted(annotation: Any, setting: Setting) -> Any:
-    """A setting's value in the type that is wanted.
+    """Returns a setting's value in the type that is wanted.
 
     Raises:
         MisfitError: if it is none.
@@ -48,29 +48,29 @@ def converted(annotation: Any, setting: Setting) -> Any:
 
 
 def takes_many(annotation: Any) -> bool:
-    """Whether a flag of this type may be followed by several words."""
+    """Returns whether a flag of this type may be followed by several words."""
     return any(typing.get_origin(kind) in _LISTS + _SECTIONS for kind in kinds_of(annotation))
 
 
 def is_switch(annotation: Any) -> bool:
-    """Whether a flag of this type says something without a word behind it."""
+    """Returns whether a flag of this type says something without a word behind it."""
     return bool in kinds_of(annotation)
 
 
 def is_yes_or_no(word: str) -> bool:
-    """Whether a word behind a switch belongs to it."""
+    """Returns whether a word behind a switch belongs to it."""
     return word in _FLAGS_BOOL or word in _FLAGS_NONE
 
 
 def kinds_of(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union; a type that is none is its own only member."""
+    """Returns the members of a union; a type that is none is its own only member."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return typing.get_args(annotation)
     return (annotation,)
 
 
 def found(setting: Setting) -> str:
-    """A setting's value as an error names it."""
+    """Returns a setting's value as an error names it."""
     match setting.value:
         case Words() as words:
             return f"the text {' '.join(words)!r}" if words else "without a value"
@@ -85,7 +85,7 @@ def found(setting: Setting) -> str:
 
 
 def described(annotation: Any) -> str:
-    """A type as an error names it."""
+    """Returns a type as an error names it."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     kinds = kinds_of(annotation)
     if len(kinds) > 1:
@@ -102,7 +102,7 @@ def described(annotation: Any) -> str:
 
 
 def _length(annotation: Any) -> int | None:
-    """How many items a tuple of fixed length has."""
+    """Returns how many items a tuple of fixed length has."""
     arguments = typing.get_args(annotation)
     return len(arguments) if typing.get_origin(annotation) is tuple and arguments[-1] is not Ellipsis else None
 

@@ -18,7 +18,7 @@ SWITCHES = (tyro.conf.FlagCreatePairsOff,)
 
 
 def print_help(flags: Any, config: Any = None, *, command: str, description: str | None = None) -> NoReturn:
-    """Print the help of a command.
+    """Prints the help of a command.
 
     Args:
         flags: dataclass of its flags.
@@ -36,7 +36,7 @@ def print_help(flags: Any, config: Any = None, *, command: str, description: str
 
 
 def shape_of(flags: Any, config: Any = None) -> Any:
-    """One type of all that a command takes, as tyro draws it."""
+    """Returns one type of all that a command takes, as tyro draws it."""
     if config is None:
         return flags
     run = Annotated[_drawn(config), tyro.conf.FlagConversionOff, tyro.conf.arg(name="")]
@@ -45,7 +45,7 @@ def shape_of(flags: Any, config: Any = None) -> Any:
 
 @cache
 def _drawn(kind: Any) -> Any:
-    """A subclass of a config of which no section may be `None`: tyro would ask to choose between the two.
+    """Returns a subclass of a config of which no section may be `None`: tyro would ask to choose between the two.
 
     It checks nothing, as it holds no values. The docstrings under the fields are found through the base class.
     """

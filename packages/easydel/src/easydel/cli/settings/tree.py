@@ -43,7 +43,7 @@ class Setting:
 
 
 def read_settings(path: Path) -> Setting:
-    """Read a YAML file.
+    """Reads a YAML file.
 
     Raises:
         CommandError: if the file is missing, is not YAML, or holds anything but a mapping of keys to values.
@@ -63,7 +63,7 @@ def read_settings(path: Path) -> Setting:
 
 
 def with_overrides(settings: Setting, overrides: Sequence[str]) -> Setting:
-    """Lay `key=value` texts over `settings`; keys are dotted, values are YAML.
+    """Lays `key=value` texts over `settings`; keys are dotted, values are YAML.
 
     Raises:
         CommandError: if a text is not of that form, or goes through a key that holds a plain value.
@@ -79,7 +79,7 @@ def with_overrides(settings: Setting, overrides: Sequence[str]) -> Setting:
 
 
 def with_flags(settings: Setting, flags: Mapping[str, Setting]) -> Setting:
-    """Lay flags, by their dotted names, over `settings`."""
+    """Lays flags, by their dotted names, over `settings`."""
     for key, leaf in flags.items():
         settings = _replaced(settings, key.split("."), leaf)
     return settings
@@ -109,7 +109,7 @@ def _parse(text: str, name: str, *, lines: bool) -> Setting:
 
 
 def _check_events(text: str, name: str) -> None:
-    """Refuse what would grow without bounds when it is built; the events come one by one, before anything is."""
+    """Refuses what would grow without bounds when it is built; the events come one by one, before anything is."""
     if len(text) > _MOST_CHARACTERS:
         raise CommandError(f"{name} has {len(text):,} characters; a config has at most {_MOST_CHARACTERS:,}.")
     depth = 0

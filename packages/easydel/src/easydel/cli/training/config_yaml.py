@@ -21,7 +21,7 @@ RUN_FILE = "run.yaml"
 
 
 def config_as_yaml(config: Any) -> str:
-    """Write every field of a config dataclass, nested ones as sections, in the order they are declared.
+    """Writes every field of a config dataclass, nested ones as sections, in the order they are declared.
 
     Passwords and signatures of addresses are left out: whoever goes on with the run gives them again.
     """
@@ -30,7 +30,7 @@ def config_as_yaml(config: Any) -> str:
 
 
 def config_of_file(file: Path) -> Run:
-    """The config in a file of whatever training.
+    """Returns the config in a file of whatever training.
 
     Raises:
         CommandError: if the file is wrong, or names a command that there is not.
@@ -41,7 +41,7 @@ def config_of_file(file: Path) -> Run:
 
 
 def config_of_run(folder: Path) -> Run:
-    """The config that a training command left in a run's folder, of which nothing but its text is trusted.
+    """Returns the config that a training command left in a run's folder, of which nothing but its text is trusted.
 
     Raises:
         CommandError: if there is none, or it does not say which command it is of.
@@ -62,7 +62,7 @@ def config_of_run(folder: Path) -> Run:
 
 
 def training_command_of(settings: Setting) -> tuple[str, str | None]:
-    """The command that settings are for, and, if they do not say it by `trainer`, how it was guessed.
+    """Returns the command that settings are for, and, if they do not say it by `trainer`, how it was guessed.
 
     Raises:
         CommandError: if `trainer` names no command.
@@ -83,7 +83,7 @@ def training_command_of(settings: Setting) -> tuple[str, str | None]:
 
 
 def _written(settings: Setting, key: str) -> Any:
-    """What stands under a key before its type is known; `None` if nothing does."""
+    """Returns what stands under a key before its type is known; `None` if nothing does."""
     setting = settings.value.get(key)
     if setting is None:
         return None
@@ -91,7 +91,7 @@ def _written(settings: Setting, key: str) -> Any:
 
 
 def _first_columns(rows: Any) -> set[str]:
-    """The columns of the first row of a data set, or of a mixture's first source."""
+    """Returns the columns of the first row of a data set, or of a mixture's first source."""
     if isinstance(rows, dict):
         sources = rows.get("sources")
         names = [] if sources is None or not isinstance(sources.value, dict) else list(sources.value.values())

@@ -39,7 +39,7 @@ class RunConfig:
     """Measure on this many rows of each held-out set, from the first. `None` = all."""
 
     def __post_init__(self) -> None:
-        """Check what only the command line knows."""
+        """Checks what only the command line knows."""
         if self.eval_dataset == {}:
             raise ConfigError("eval_dataset", self.eval_dataset, "None, one name of rows, or several by names")
         if self.eval_rows is None:
@@ -78,7 +78,7 @@ class SFTRun(RunConfig):
     """Options of the trainer."""
 
     def __post_init__(self) -> None:
-        """Check what only this command knows."""
+        """Checks what only this command knows."""
         RunConfig.__post_init__(self)
         if self.eval_dataset is None:
             if self.preview_rows:
@@ -184,7 +184,7 @@ class GRPORun(ReferencedRun):
     """Options of the trainer."""
 
     def __post_init__(self) -> None:
-        """Check what only this command knows."""
+        """Checks what only this command knows."""
         RunConfig.__post_init__(self)
         if not self.reward_funcs:
             raise ConfigError("reward_funcs", self.reward_funcs, "at least one function or reward model")
@@ -227,7 +227,7 @@ TRAINING_COMMANDS = {
 
 
 def with_save_directory(config: Run) -> Run:
-    """The config with a folder to save to, if none was named."""
+    """Returns the config with a folder to save to, if none was named."""
     if config.training.save_directory is not None:
         return config
     folder = str(Path("runs", config.trainer))

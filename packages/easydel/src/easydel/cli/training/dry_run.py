@@ -85,7 +85,7 @@ class _FirstSteps(Callback):
 
 
 def show_dry_run(config: Run, *, as_json: bool) -> None:
-    """Try a run and print what was found."""
+    """Tries a run and prints what was found."""
     found = dry_run(config)
     if as_json:
         print_json(asdict(found))
@@ -99,7 +99,7 @@ def show_dry_run(config: Run, *, as_json: bool) -> None:
 
 
 def dry_run(config: Run) -> DryRun:
-    """Take the first steps of a run.
+    """Takes the first steps of a run.
 
     Args:
         config: of one of the training commands.
@@ -138,7 +138,7 @@ def dry_run(config: Run) -> DryRun:
 
 
 def _short(training: Any) -> Any:
-    """The options with which a run leaves nothing behind; its steps and their rates stay as they are."""
+    """Returns the options with which a run leaves nothing behind; its steps and their rates stay as they are."""
     return replace(
         training,
         save_directory=None,

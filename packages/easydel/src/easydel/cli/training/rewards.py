@@ -25,7 +25,7 @@ _IN_MODULE = re.compile(r"(?P<path>\w+(\.\w+)*):(?P<name>\w+)")
 
 
 def reward_at(name: str) -> Callable[..., Any] | str:
-    """The function behind a name, or the name itself if it is that of a reward model.
+    """Returns the function behind a name, or the name itself if it is that of a reward model.
 
     Raises:
         CommandError: if there is no such file, module or function.
@@ -39,7 +39,7 @@ def reward_at(name: str) -> Callable[..., Any] | str:
 
 
 def _refuse_half_a_name(name: str) -> None:
-    """Raise for what is neither a function's name nor a model's."""
+    """Raises for what is neither a function's name nor a model's."""
     if name.endswith(".py"):
         raise CommandError(
             f"{name} is a file of reward functions, and which one is not said: write {name}:FUNCTION"
@@ -53,7 +53,7 @@ def _refuse_half_a_name(name: str) -> None:
 
 
 def _functions_in(path: Path) -> str:
-    """What a file defines, found without running it."""
+    """Returns what a file defines, found without running it."""
     if not path.is_file():
         return ""
     try:

@@ -55,7 +55,7 @@ class Mixture:
     read (`all_exhausted`)."""
 
     def __post_init__(self) -> None:
-        """Check what can be known before a source is opened."""
+        """Checks what can be known before a source is opened."""
         if not self.sources:
             raise ConfigError("sources", self.sources, "at least one name with its rows, such as chat: chats/*.jsonl")
         if self.weights is not None and self.schedule:
@@ -65,7 +65,7 @@ class Mixture:
 
 
 def _drawn_as(metavar: str) -> PrimitiveConstructorSpec[Any]:
-    """How `--help` draws what a flag can say in one word only."""
+    """Returns how `--help` draws what a flag can say in one word only."""
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar=metavar,
@@ -82,14 +82,14 @@ HeldOut: TypeAlias = Annotated[str | dict[str, str] | None, _drawn_as("None|ROWS
 
 
 def metric_prefixes(sets: str | Mapping[str, str] | None) -> dict[str, str]:
-    """What the metrics of each held-out set begin with, by the set's name; a single set has the name ""."""
+    """Returns what the metrics of each held-out set begin with, by the set's name; a single set has the name ""."""
     if sets is None:
         return {}
     return {"": "eval_"} if isinstance(sets, str) else {name: f"eval_{name}_" for name in sets}
 
 
 def open_rows(rows: str | Mixture, folder: Path) -> ShardedDataSource:
-    """Open a data set, or several as one.
+    """Opens a data set, or several as one.
 
     Args:
         rows: a name, see above, or a mixture of such.
@@ -124,7 +124,7 @@ def _mixed(mixture: Mixture, folder: Path) -> MixedShardedSource:
 
 
 def _demo_file(name: str, folder: Path) -> Path:
-    """Write rows of the demo whole or not at all: the file's name appears only once every row is on the disk."""
+    """Writes rows of the demo whole or not at all: the file's name appears only once every row is on the disk."""
     from easydel_trainers.records.files import write_lines
 
     from easydel.demo.named import demo_rows

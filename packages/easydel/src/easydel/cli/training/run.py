@@ -39,7 +39,7 @@ HELD_OUT_FILE = "held_out.json"
 
 
 def run_training(config: Run, *, as_json: bool) -> None:
-    """Train as `config` says and print what came of it.
+    """Trains as `config` says and prints what came of it.
 
     Raises:
         GoalMissedError: if the held-out loss fell by less than the config demands; everything is saved
@@ -86,12 +86,12 @@ class WritesConfig(Callback):
         self._config = config
 
     def on_begin(self, run: Any) -> None:
-        """Write it."""
+        """Writes it."""
         run.write_file(RUN_FILE, config_as_yaml(self._config))
 
 
 def questions_of(rows: Iterable[Mapping[str, Any]], count: int) -> list[str]:
-    """The user's first words in each of the first `count` rows.
+    """Returns the user's first words in each of the first `count` rows.
 
     Raises:
         CommandError: if a row has neither a `prompt` nor `messages`.
@@ -138,7 +138,7 @@ def _question(row: Mapping[str, Any]) -> str:
 
 
 def _write_held_out(folder: Path, before: _Measured, after: _Measured, previews: Sequence[Preview]) -> None:
-    """Keep what was measured and answered, if anything was."""
+    """Keeps what was measured and answered, if anything was."""
     if (before.metrics or previews) and is_main_process():
         found = {"before": before.metrics, "after": after.metrics, "answers": list(previews)}
         write_whole(folder / HELD_OUT_FILE, json.dumps(found, indent=2, ensure_ascii=False) + "\n")

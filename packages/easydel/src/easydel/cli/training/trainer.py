@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def build_trainer(config: Run, *, made_rows: Path, callbacks: tuple[Any, ...] = ()) -> Any:
-    """The trainer that a config describes.
+    """Returns the trainer that a config describes.
 
     Args:
         config: of one of the training commands.
@@ -35,12 +35,12 @@ def build_trainer(config: Run, *, made_rows: Path, callbacks: tuple[Any, ...] = 
 
 
 def training_data(config: Run, *, made_rows: Path) -> Any:
-    """The rows of such a trainer, without a model."""
+    """Returns the rows of such a trainer, without a model."""
     return TRAINING_COMMANDS[config.trainer].trainer_class.without_model(**_rows_and_tokenizer(config, made_rows))
 
 
 def row_transform(config: Run, tokenizer: Any) -> tuple[Any, Any]:
-    """The tokenizer of a training (or the one given), and what its trainer does to every row."""
+    """Returns the tokenizer of a training (or the one given), and what its trainer does to every row."""
     tokenizer = tokenizer_of(config) if tokenizer is None else tokenizer
     options = {"arguments": without_held_out(config).training, "processing_class": tokenizer}
     data = TRAINING_COMMANDS[config.trainer].trainer_class.without_model(**options, train_dataset=None)
@@ -48,7 +48,7 @@ def row_transform(config: Run, tokenizer: Any) -> tuple[Any, Any]:
 
 
 def without_held_out(config: Run) -> Run:
-    """The config of the same training without held-out rows, and so without what means nothing without them."""
+    """Returns the config of the same training without held-out rows, and so without what means nothing without them."""
     options: dict[str, Any] = {"eval_dataset": None, "eval_rows": None}
     if isinstance(config, SFTRun):
         options |= {"preview_rows": 0, "require_nll_drop": None}
@@ -58,7 +58,7 @@ def without_held_out(config: Run) -> Run:
 
 
 def held_out_rows(config: Run, made_rows: Path) -> dict[str, ShardedDataSource]:
-    """The sets of rows to measure on, by name; a single one has the name ""."""
+    """Returns the sets of rows to measure on, by name; a single one has the name ""."""
     sets = config.eval_dataset
     if sets is None:
         return {}
@@ -68,7 +68,7 @@ def held_out_rows(config: Run, made_rows: Path) -> dict[str, ShardedDataSource]:
 
 
 def tokenizer_of(config: Run) -> Any:
-    """The tokenizer that a config names, or its model's own."""
+    """Returns the tokenizer that a config names, or its model's own."""
     from easydata_tokenize import load_tokenizer
 
     return load_tokenizer(config.tokenizer or config.model)
