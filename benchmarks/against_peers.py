@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -116,13 +116,18 @@ PARTS: dict[str, Callable[[Work, str], dict[str, tuple[float, float]]]] = {
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", default=os.environ.get("TRL_PYTHON"), help="interpreter that can import trl")
-    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
-    parser.add_argument("--rounds", type=int, default=1, help="the median counts")
+    add_shared_arguments(parser, PARTS)
     parser.add_argument("--steps", type=int, default=8, help="of each training")
-    parser.add_argument("--chats", help="rows of `messages`; default: made from the demo's")
     parser.add_argument("--pairs", help="rows of `prompt`, `chosen`, `rejected`; default: made from the demo's")
     return parser.parse_args()
+
+
+def add_shared_arguments(parser: argparse.ArgumentParser, parts: Collection[str]) -> None:
+    """What every script that can have a peer is asked."""
+    parser.add_argument("--peer", default=os.environ.get("TRL_PYTHON"), help="interpreter that can import trl")
+    parser.add_argument("--parts", nargs="+", default=list(parts), choices=list(parts))
+    parser.add_argument("--rounds", type=int, default=1, help="the median counts")
+    parser.add_argument("--chats", help="rows of `messages`; default: made from the demo's")
 
 
 def figures(command: list[str]) -> Figures:

@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from against_peers import demo_chats, figures
+from against_peers import add_shared_arguments, demo_chats, figures
 from easydata_sources.storage.package_files import package_file
 from easydata_tokenize import load_tokenizer
 from easydel_models import AutoEasyDeLModelForCausalLM, DecoderConfig
@@ -172,11 +172,8 @@ PARTS = {"depth": depth, "experts": experts}
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", default=os.environ.get("TRL_PYTHON"), help="interpreter that can import trl")
-    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
-    parser.add_argument("--rounds", type=int, default=1, help="the median counts")
+    add_shared_arguments(parser, PARTS)
     parser.add_argument("--tokens", type=int, default=2048, help="of a step whose parts are timed")
-    parser.add_argument("--chats", help="rows of `messages`; default: made from the demo's")
     return parser.parse_args()
 
 

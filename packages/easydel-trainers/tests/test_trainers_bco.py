@@ -34,12 +34,6 @@ def make(tiny_model, tokenizer, pair_rows):
     return make
 
 
-class BreakOff(Callback):
-    def on_step(self, run):
-        if run.step == 5:
-            raise KeyboardInterrupt
-
-
 class Steps(Callback):
     def __init__(self):
         self.taken = []
@@ -48,10 +42,10 @@ class Steps(Callback):
         self.taken.append(run.step)
 
 
-def test_the_running_mean_is_part_of_the_checkpoint(make, tmp_path):
+def test_the_running_mean_is_part_of_the_checkpoint(make, tmp_path, break_off):
     whole = make(config()).train().history
     saved = {"save_directory": str(tmp_path), "save_steps": 3}
-    broken = make(config(**saved), callbacks=[BreakOff()])
+    broken = make(config(**saved), callbacks=[break_off(5)])
     with pytest.raises(KeyboardInterrupt):
         broken.train()
     steps = Steps()

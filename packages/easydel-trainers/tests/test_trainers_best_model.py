@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 from easydel_models.parameters import split_params
-from easydel_trainers import Callback, CheckpointError, SFTConfig, SFTTrainer
+from easydel_trainers import CheckpointError, SFTConfig, SFTTrainer
 
 #: what evaluations find, by step: steps 4 and 8 are better than all before
 LOSSES = {2: 3.0, 4: 1.0, 6: 2.0, 8: 0.5}
@@ -20,15 +20,6 @@ def config(directory, **options) -> SFTConfig:
     run = {"save_directory": str(directory), "save_steps": 1, "save_total_limit": 1, "evaluation_steps": 2}
     best = {"metric_for_best_model": "eval_loss", "load_best_model_at_end": True, "max_training_steps": 7}
     return SFTConfig(**(shared | run | best | options))
-
-
-class Abort(Callback):
-    def __init__(self, step: int):
-        self.step = step
-
-    def on_step(self, run):
-        if run.step == self.step:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture
@@ -57,10 +48,10 @@ def of_step_four(make, tmp_path):
     return parameters(trainer)
 
 
-def test_the_best_checkpoint_outlives_restarts_and_is_what_is_left(make, tmp_path, of_step_four):
+def test_the_best_checkpoint_outlives_restarts_and_is_what_is_left(make, tmp_path, of_step_four, break_off):
     for step in (6, 7):
         with pytest.raises(KeyboardInterrupt):
-            make(config(tmp_path / "run", scheduler="constant"), callbacks=[Abort(step)]).train()
+            make(config(tmp_path / "run", scheduler="constant"), callbacks=[break_off(step)]).train()
         assert (tmp_path / "run" / "checkpoints" / "4").is_dir()
     trainer = make(config(tmp_path / "run", scheduler="constant"))
     output = trainer.train()
@@ -89,9 +80,9 @@ def test_a_last_evaluation_that_no_checkpoint_knows_of_is_made_again(make, tmp_p
 
 
 @pytest.mark.parametrize("fault", ["damaged", "lost"])
-def test_a_best_checkpoint_that_is_not_whole_is_never_loaded(make, tmp_path, fault, caplog):
+def test_a_best_checkpoint_that_is_not_whole_is_never_loaded(make, tmp_path, fault, caplog, break_off):
     with pytest.raises(KeyboardInterrupt):
-        make(config(tmp_path), callbacks=[Abort(6)]).train()
+        make(config(tmp_path), callbacks=[break_off(6)]).train()
     best = tmp_path / "checkpoints" / "4"
     largest = max((path for path in best.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     content = bytearray(largest.read_bytes())
@@ -109,9 +100,9 @@ def test_a_best_checkpoint_that_is_not_whole_is_never_loaded(make, tmp_path, fau
     assert same(parameters(trainer), parameters(content_with_less))
 
 
-def test_a_best_step_by_another_metric_does_not_count(make, tmp_path, caplog, monkeypatch):
+def test_a_best_step_by_another_metric_does_not_count(make, tmp_path, caplog, monkeypatch, break_off):
     with pytest.raises(KeyboardInterrupt):
-        make(config(tmp_path), callbacks=[Abort(6)]).train()
+        make(config(tmp_path), callbacks=[break_off(6)]).train()
     options = {"metric_for_best_model": "eval_mean_token_accuracy", "greater_is_better": True}
     trainer = make(config(tmp_path, **options))
     monkeypatch.setattr("easydel_trainers.run.run.evaluate", lambda *_: {"eval_mean_token_accuracy": 0.1})

@@ -95,21 +95,16 @@ def test_a_metric_that_no_evaluation_has_is_refused_with_those_it_has(make, tmp_
         make(config(tmp_path, metric_for_best_model="eval_lose")).train()
 
 
-def test_early_stopping_waits_for_patience_and_goes_on_counting_after_a_kill(make, scripted, tmp_path):
+def test_early_stopping_waits_for_patience_and_goes_on_counting_after_a_kill(make, scripted, tmp_path, break_off):
     def stopping():
         return [EarlyStopping(patience=2)]
 
     whole = scripted(make(config(max_training_steps=20), callbacks=stopping()), 3.0, 2.0, 2.5, 2.0, 1.0)
     assert whole.train().global_step == 8
 
-    class Kill(Callback):
-        def on_step(self, run):
-            if run.step == 7:
-                raise KeyboardInterrupt
-
     options = config(tmp_path, max_training_steps=20, save_steps=6)
     with pytest.raises(KeyboardInterrupt):
-        scripted(make(options, callbacks=[*stopping(), Kill()]), 3.0, 2.0, 2.5).train()
+        scripted(make(options, callbacks=[*stopping(), break_off(7)]), 3.0, 2.0, 2.5).train()
     assert scripted(make(options, callbacks=stopping()), 2.0, 1.0).train().global_step == 8
 
 

@@ -12,7 +12,6 @@ from easydel_models import LoraConfig, load_adapter, with_lora, without_lora
 from easydel_models.adapters.lora import is_adapter
 from easydel_models.parameters import flattened, split_params, update_params
 from easydel_trainers import (
-    Callback,
     CheckpointError,
     ConfigError,
     DPOConfig,
@@ -52,15 +51,6 @@ def arrays(trainer) -> dict[str, np.ndarray]:
     return {path: np.asarray(leaf) for path, leaf in flattened(split_params(trainer.model)[1]).items()}
 
 
-class StopBehind(Callback):
-    def __init__(self, step: int):
-        self.step = step
-
-    def on_step(self, run):
-        if run.step == self.step:
-            raise KeyboardInterrupt
-
-
 def test_adapters_learn_and_the_base_stays_bit_for_bit(make, tmp_path):
     trainer = make(config(save_directory=str(tmp_path)))
     before = arrays(trainer)
@@ -76,12 +66,12 @@ def test_adapters_learn_and_the_base_stays_bit_for_bit(make, tmp_path):
     assert "embedding" not in names
 
 
-def test_resumed_with_dropout_the_bits_are_equal(make, tmp_path):
+def test_resumed_with_dropout_the_bits_are_equal(make, tmp_path, break_off):
     whole = make(config())
     whole.train()
     broken = config(save_directory=str(tmp_path), save_steps=4)
     with pytest.raises(KeyboardInterrupt):
-        make(broken, callbacks=[StopBehind(10)]).train()
+        make(broken, callbacks=[break_off(10)]).train()
     resumed = make(broken)
     assert resumed.train().global_step == 20
     for path, array in arrays(whole).items():

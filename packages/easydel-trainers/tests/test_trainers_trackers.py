@@ -6,7 +6,7 @@ import copy
 import logging
 
 import pytest
-from easydel_trainers import Callback, SFTConfig, SFTTrainer
+from easydel_trainers import SFTConfig, SFTTrainer
 
 
 @pytest.fixture
@@ -27,12 +27,6 @@ def make(tiny_model, tokenizer, text_rows, tmp_path):
         return SFTTrainer(model, config, processing_class=tokenizer, train_dataset=text_rows, **options)
 
     return make
-
-
-class KillBehindStep3(Callback):
-    def on_step(self, run):
-        if run.step == 3:
-            raise KeyboardInterrupt
 
 
 def leveldb_log(data, header=7, block=32768):
@@ -65,11 +59,11 @@ def wandb_records(path):
 
 
 @pytest.mark.thorough  # needs an extra that the package's own tests do without
-def test_wandb_gets_every_record_and_a_rerun_goes_on_with_its_run(make, tmp_path, monkeypatch):
+def test_wandb_gets_every_record_and_a_rerun_goes_on_with_its_run(make, tmp_path, monkeypatch, break_off):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     with pytest.raises(KeyboardInterrupt):
-        make("wandb", callbacks=[KillBehindStep3()]).train()
+        make("wandb", callbacks=[break_off(3)]).train()
     assert make("wandb").train().global_step == 4
     files = sorted((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
     (first, its_id), (second, same_id) = map(wandb_records, files)
@@ -105,7 +99,7 @@ def test_a_tracker_that_cannot_be_opened_or_closed_costs_no_run(make, monkeypatc
     assert (tmp_path / "run" / "checkpoints" / "4").is_dir()
 
 
-def test_a_resumed_run_replaces_what_tensorboard_shows_of_steps_taken_again(make, tmp_path, monkeypatch):
+def test_a_resumed_run_replaces_what_tensorboard_shows_of_steps_taken_again(make, tmp_path, monkeypatch, break_off):
     from easydel_trainers.trackers import tensorboard_tracker
 
     purged = []
@@ -117,6 +111,6 @@ def test_a_resumed_run_replaces_what_tensorboard_shows_of_steps_taken_again(make
 
     monkeypatch.setattr(tensorboard_tracker, "SummaryWriter", Writer)
     with pytest.raises(KeyboardInterrupt):
-        make("tensorboard", callbacks=[KillBehindStep3()]).train()
+        make("tensorboard", callbacks=[break_off(3)]).train()
     make("tensorboard").train()
     assert purged == [None, 3]

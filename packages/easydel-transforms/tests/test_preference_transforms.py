@@ -128,7 +128,7 @@ def test_columns_missing_are_named_with_a_line_that_mends_it(tokenizer):
     ],
 )
 def test_images_beside_the_text_are_refused_and_not_ignored(tokenizer, transform, row):
-    with pytest.raises(RowError, match="only text is trained on"):
+    with pytest.raises(RowError, match="text alone is trained"):
         transform(tokenizer).transform_batch([{**row, "images": ["cat.png"]}])
 
 

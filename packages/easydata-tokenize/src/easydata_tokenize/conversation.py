@@ -41,7 +41,8 @@ _INSTEAD_OF_CONTENT = ("tool_calls", "reasoning_content", "reasoning", "thinking
 
 
 _MEDIA = {"image": "an image", "video": "a video", "audio": "a sound"}
-"""Words in the types of parts that are no text, such as `image_url` and `input_audio`."""
+"""Words in the types of parts that are no text, such as `image_url` and `input_audio`, and, alone or with an s, columns
+of them."""
 
 
 def read_messages(value: Any, *, column: str) -> list[Message]:
@@ -69,6 +70,26 @@ def read_messages(value: Any, *, column: str) -> list[Message]:
         )
     messages = as_arrow_structs(list(value)) if is_padded(value) else value
     return [_read_message(message, f"{column}[{index}]") for index, message in enumerate(messages)]
+
+
+def refuse_media(row: Mapping[str, Any]) -> None:
+    """Refuses a row with images, videos or sounds in columns beside its text: nothing would be trained on them.
+
+    Raises:
+        DataFormatError: If such a column holds anything; names it, and the line that takes it away.
+    """
+    for medium, what in _MEDIA.items():
+        for column in (medium, f"{medium}s"):
+            value = row.get(column)
+            if value is None or (isinstance(value, Sequence) and not value):
+                continue
+            raise DataFormatError(
+                f"Row holds {what} beside its text, and text alone is trained.",
+                column=column,
+                found=_short(value),
+                expected="no such column, or null",
+                mend=f"dataset.remove_columns({column!r}) to train on the text alone",
+            )
 
 
 def read_tools(value: Any) -> list[Any] | None:

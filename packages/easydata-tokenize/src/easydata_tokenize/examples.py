@@ -13,8 +13,8 @@ import numpy as np
 from easydata_sources.errors import DataFormatError
 from numpy.typing import NDArray
 
-from easydata_tokenize.conversation import Message, read_messages, read_template_kwargs, read_tools
-from easydata_tokenize.layouts import Layout, describe_columns, detect_layout, refuse_media
+from easydata_tokenize.conversation import Message, read_messages, read_template_kwargs, read_tools, refuse_media
+from easydata_tokenize.layouts import Layout, describe_columns, detect_layout
 from easydata_tokenize.token_ids import as_int32
 
 __all__ = ["ChatExample", "Example", "TextExample", "TokenExample", "read_example"]

@@ -70,12 +70,6 @@ _COLUMNS: dict[Layout, tuple[str, ...]] = {
     Layout.TEXT: ("text",),
 }
 
-_MEDIA_COLUMNS = {
-    name: what
-    for word, what in {"image": "images", "video": "videos", "audio": "sounds"}.items()
-    for name in (word, f"{word}s")
-}
-
 # Pairs of columns that are a question and its answer under other names; used only to word the mending `map` line.
 _LIKELY_PAIRS = (
     ("question", "answer"),
@@ -107,25 +101,6 @@ def detect_layout(row: Mapping[str, Any], accepted: Sequence[Layout]) -> Layout:
         expected="one of: " + "; ".join(f"{layout.value} ({', '.join(_COLUMNS[layout])})" for layout in accepted),
         mend=_mending_map(row),
     )
-
-
-def refuse_media(row: Mapping[str, Any]) -> None:
-    """Refuses a row with images, videos or sounds beside its text: they would not be trained on, and silently so.
-
-    Raises:
-        DataFormatError: If such a column holds anything; names it, and the line that takes it away.
-    """
-    for column, what in _MEDIA_COLUMNS.items():
-        value = row.get(column)
-        if value is None or (isinstance(value, Sequence) and not value):
-            continue
-        raise DataFormatError(
-            f"Row holds {what} beside its text, and only text is trained on.",
-            column=column,
-            found=type(value).__name__,
-            expected="no such column, or null",
-            mend=f"dataset.remove_columns({column!r}) to train on the text alone",
-        )
 
 
 def describe_columns(row: Mapping[str, Any]) -> str:

@@ -17,15 +17,15 @@ _Tree = TypeVar("_Tree")
 
 
 def as_bits(tree: _Tree) -> _Tree:
-    """Returns the tree with every bfloat16 array as uint16, of which there must be none in it before.
-
-    No gradient passes.
-    """
+    """Returns the tree with every bfloat16 array as uint16, which no other array may be. No gradient passes."""
     return jax.tree.map(lambda array: _bitcast(array, jnp.bfloat16, jnp.uint16), tree)
 
 
 def seen_as_bits(tree: _Tree) -> _Tree:
-    """`as_bits` without a copy, of arrays that lie on one CPU and are not being traced; others stay as they are."""
+    """Does what `as_bits` does, without a copy: of arrays that lie on one CPU, and are not being traced.
+
+    Others stay as they are.
+    """
 
     def seen(array: Array) -> Array:
         devices = array.sharding.device_set
@@ -37,14 +37,14 @@ def seen_as_bits(tree: _Tree) -> _Tree:
 
 
 def as_numbers(tree: _Tree) -> _Tree:
-    """The reverse of `as_bits`."""
+    """Returns the tree with every uint16 array as the bfloat16 numbers that it stands for."""
     return jax.tree.map(lambda array: _bitcast(array, jnp.uint16, jnp.bfloat16), tree)
 
 
 def written(held: Array, new: Array, starts: Sequence[Int[Array, ""]]) -> Array:
     """Returns ``held`` with ``new``, in its dtype, from ``starts`` on, one start for each axis."""
-    held_bits, new_bits = as_bits((held, new.astype(held.dtype)))
-    return as_numbers(jax.lax.dynamic_update_slice(held_bits, new_bits, starts)).astype(held.dtype)
+    bits, new_bits = as_bits((held, new.astype(held.dtype)))
+    return as_numbers(jax.lax.dynamic_update_slice(bits, new_bits, starts))
 
 
 def _bitcast(array: Array, before: DTypeLike, after: DTypeLike) -> Array:

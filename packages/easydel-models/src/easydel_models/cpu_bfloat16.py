@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from easydel_models.errors import ConfigError
+from easydel_models.products import wide_product
 
 SETTING = "EASYDEL_CPU_BFLOAT16"
 """Environment variable: ``auto`` looks at the CPU, ``native`` computes in bfloat16 in any case, ``float32`` never does.
@@ -115,12 +116,8 @@ def bfloat16_speed() -> float:
 
     The product is that of a small model's MLP, [512, 576] by [576, 1536], added up in float32 as layers do it.
     """
-
-    def product(rows: jax.Array, kernel: jax.Array) -> jax.Array:
-        return jnp.matmul(rows, kernel, preferred_element_type=jnp.float32)
-
     narrow, wide = (
-        _runner(jax.jit(product), jnp.ones((512, 576), dtype), jnp.ones((576, 1536), dtype))
+        _runner(jax.jit(wide_product), jnp.ones((512, 576), dtype), jnp.ones((576, 1536), dtype))
         for dtype in (jnp.bfloat16, jnp.float32)
     )
     # In turns, so that both meet the same neighbours; the least of each, since nothing makes a product faster.

@@ -242,6 +242,7 @@ def _through_segment(
     scanned = segment.repeats > 1
 
     def period(x: Array, layers: tuple[Params, ...]) -> tuple[Array, _Kept]:
+        layers = as_numbers(layers) if how.keep_memory else layers
         kept, shared = [], dict(tokens.shared)
         for stack, layer in zip(segment.stacks, layers, strict=True):
             run = _layer_run(how, stack, dataclasses.replace(tokens, shared=dict(shared)))
@@ -251,8 +252,9 @@ def _through_segment(
                 shared[stack.config.mixer.publishes] = memory
         return x, kept
 
-    if scanned and how.keep_memory:
-        return jax.lax.scan(lambda x, bits: period(x, as_numbers(bits)), x, as_bits(own))
+    # Prefilling slices the bits of bfloat16 layers, which a loop over numbers would widen whole: it may have been given
+    # them as bits, and no gradient passes.
+    own = as_bits(own) if how.keep_memory else own
     if scanned:
         return jax.lax.scan(period, x, own)
     x, kept = period(x, jax.tree.map(lambda array: array[0], own))

@@ -17,7 +17,7 @@ from easydata_tokenize import (
     read_template_kwargs,
     read_tools,
 )
-from easydata_tokenize.layouts import refuse_media
+from easydata_tokenize.conversation import refuse_media
 from numpy.typing import NDArray
 
 from easydel_transforms.shared_prompt import split_messages, split_strings

@@ -172,7 +172,7 @@ def _one(array: Array, kind: ParameterKind, dtype: np.dtype, cut_up: bool) -> Ar
 
 
 def _blocks(table: Float[Array, "out in"]) -> int:
-    """Parts of at least `_SMALLEST` outputs, at most `_MOST`, where float32 is multiplied on a CPU; otherwise 1."""
+    """Returns how many parts of at least `_SMALLEST` outputs: at most `_MOST` for float32 on a CPU, otherwise 1."""
     outputs = table.shape[0]
     if jax.default_backend() != "cpu" or table.dtype != jnp.float32:
         return 1
