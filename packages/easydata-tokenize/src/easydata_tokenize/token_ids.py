@@ -11,7 +11,10 @@ import numpy as np
 from easydata_sources.errors import DataFormatError
 from numpy.typing import NDArray
 
-__all__ = ["as_int32"]
+__all__ = ["IGNORE_INDEX", "as_int32"]
+
+IGNORE_INDEX = -100
+"""Label of a token that is not trained."""
 
 _LIMITS = np.iinfo(np.int32)
 

@@ -7,12 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from easydata_sources.errors import DataFormatError
 from easydata_tokenize import EncodedRow, TokenExample
+from easydata_tokenize.token_ids import IGNORE_INDEX
 from numpy.typing import NDArray
 
 __all__ = ["IGNORE_INDEX", "TokenView", "labels_of_encoded", "labels_of_tokens", "trains_nothing"]
-
-IGNORE_INDEX = -100
-"""Label of a token that is not trained."""
 
 Labels = NDArray[np.int32]
 

@@ -23,14 +23,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from easydata_tokenize.packing.plan import plan_packs
-from easydata_tokenize.token_ids import as_int32
+from easydata_tokenize.token_ids import IGNORE_INDEX, as_int32
 
 __all__ = ["FirstFitPacker", "GreedyPacker", "PackedSequence", "PoolPacker"]
 
 logger = logging.getLogger(__name__)
 
 Column: TypeAlias = NDArray[Any]
-_PADDING: Mapping[str, int] = {"labels": -100}
+_PADDING: Mapping[str, int] = {"labels": IGNORE_INDEX}
 
 
 @dataclass(frozen=True, slots=True)
