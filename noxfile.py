@@ -152,7 +152,10 @@ def families(session: nox.Session) -> None:
     sync(session, "--group", "test")
     folder = session.posargs[0] if session.posargs else ROOT / "tests-integration/golden/families"
     session.run(
-        "pytest", *IN_PARALLEL, "tests-integration/test_golden_families.py", env={"EASYDEL_GOLDEN": str(folder)}
+        "pytest",
+        *IN_PARALLEL,
+        "tests-integration/test_golden_families.py",
+        env={"EASYDEL_GOLDEN": str(folder), "EASYDEL_FULL_COMPILATION": "1"},
     )
 
 

@@ -39,6 +39,13 @@ def light_compilation() -> Iterator[None]:
         jax.config.update("jax_disable_most_optimizations", before)
 
 
+def lightly(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for a process whose programs run only a few times. Not where `nox -s golden` asks for all."""
+    return dict(environment) | (
+        {} if "EASYDEL_FULL_COMPILATION" in environment else {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    )
+
+
 def as_users_compile(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment for a process whose speed or memory is looked at: without what nox sets to be quick."""
     return {name: value for name, value in environment.items() if name != "XLA_FLAGS"}

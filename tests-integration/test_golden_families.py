@@ -26,6 +26,8 @@ from easydel_models.parameters import parameter_specs
 from safetensors.numpy import load_file
 from thoroughness import thorough_but
 
+pytestmark = pytest.mark.usefixtures("lightly_compiled")
+
 LOGITS, LOSS, NORM, TIE = 2e-4, 5e-5, 1e-3, 1e-3
 
 
@@ -70,7 +72,7 @@ def test_there_are_cases():
 
 
 def test_logits_of_a_row_alone(case):
-    case.check(np.asarray(case.model(jnp.asarray(case.rows[:1])))[0], 0)
+    case.check(np.asarray(jax.jit(case.model)(jnp.asarray(case.rows[:1])))[0], 0)
 
 
 def test_logits_of_rows_padded_on_either_side_and_of_a_packed_row(case):

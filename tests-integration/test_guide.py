@@ -37,7 +37,7 @@ from easydel.trainers.transforms import (
 
 GOLDEN = Path(__file__).parent / "golden"
 QUICK = {
-    "max_training_steps": 2,
+    "max_training_steps": 1,
     "total_batch_size": 4,
     "length_buckets": [1024],
     "log_steps": 1,

@@ -9,6 +9,7 @@ from easydel_models.experts.routing import load_balancing_loss, whole_load
 from easydel_trainers import ConfigError
 from first_step import first_step, rows_of, small_model
 from split_checks import assert_equal_steps
+from thoroughness import thorough_but
 
 COEFFICIENT = 0.5
 
@@ -36,7 +37,7 @@ def test_a_model_without_experts_is_told():
         first_step("SFT", router_aux_loss_coef=COEFFICIENT)
 
 
-@pytest.mark.parametrize("kind", ["SFT", "DPO-aot", pytest.param("Reward", marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("kind", thorough_but(["SFT", "DPO-aot", "Reward"], {"SFT"}))
 def test_the_split_of_a_step_does_not_matter(kind):
     how = {"layers": "experts", "router_aux_loss_coef": COEFFICIENT}
     assert_equal_steps(first_step(kind, **how, gradient_accumulation_steps=4), first_step(kind, **how), what=kind)

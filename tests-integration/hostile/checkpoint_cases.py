@@ -38,29 +38,36 @@ training:
   progress_bar: false
   save_directory: run
 """
-BASE = """\
+PREPARED = """\
+import sys
+from pathlib import Path
+from easydel.cli import main
 from easydel_models import AutoEasyDeLModelForCausalLM, DecoderConfig
 config = DecoderConfig(vocab_size=128, dim=16, num_layers=2, num_heads=2, num_kv_heads=1, mlp_dim=32,
                        eos_token_ids=(2,), pad_token_id=2)
 AutoEasyDeLModelForCausalLM.from_config(config).save_pretrained("base")
+assert main(["sft", "config.yaml"]) == 0
+checkpoints, steps = Path("run", "checkpoints"), range(1, int(sys.argv[1]) + 1)
+for step in reversed(steps):
+    assert main(["export", "run", f"exported-{step}"]) == 0
+    (checkpoints / str(step)).rename(str(step))
+for step in steps:
+    Path(str(step)).rename(checkpoints / str(step))
 """
 
 
 def prepare(folder: Path) -> None:
-    """Train a run with a checkpoint after each step, and export each, in processes of their own."""
+    """Train a run with a checkpoint after each step and export each, in a process of its own: threads cannot fork."""
     folder.mkdir()
     (folder / "rows.jsonl").write_text("".join(json.dumps({"text": word * 5}) + "\n" for word in ("abc", "xyz")))
     (folder / "config.yaml").write_text(TRAIN)
-    _run(folder, "-c", BASE)
+    (folder / "base").mkdir()
     (folder / "base" / "tokenizer.json").write_text(json.dumps(TOKENIZER))
     (folder / "base" / "tokenizer_config.json").write_text(json.dumps(dict(CONFIG)))
-    command = ("-m", "easydel.cli")
-    _run(folder, *command, "sft", "config.yaml")
-    for step in range(STEPS, 0, -1):
-        _run(folder, *command, "export", "run", f"exported-{step}")
-        (folder / "run" / "checkpoints" / str(step)).rename(folder / str(step))
-    for step in range(1, STEPS + 1):
-        (folder / str(step)).rename(folder / "run" / "checkpoints" / str(step))
+    environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    command = [sys.executable, "-c", PREPARED, str(STEPS)]
+    done = subprocess.run(command, check=False, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
 def cases() -> Iterator[Case]:
@@ -96,10 +103,3 @@ def _export(folder: Path) -> object:
         sound = [(folder / f"exported-{step}" / "model.safetensors").read_bytes() for step in range(1, STEPS + 1)]
         assert weights in sound, "weights that no checkpoint held"
     return code
-
-
-def _run(folder: Path, *arguments: str) -> None:
-    environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    command = [sys.executable, *arguments]
-    done = subprocess.run(command, check=False, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

@@ -10,8 +10,8 @@ import pytest
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-SAMPLE = 12  # cases of each corpus in the default run
-FEWER = {"checkpoint_cases": 4}  # where each exports a model
+SAMPLE = 8  # cases of each corpus in the default run
+FEWER = {"checkpoint_cases": 3}  # where each exports a model
 NEEDS_HTTP = ("remote_file_cases",)  # fsspec's client for the web, which comes with an extra
 CORPORA = [
     pytest.param(name, marks=pytest.mark.thorough) if name in NEEDS_HTTP else name
