@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from light_compilation import lightly
 
 HERE = Path(__file__).parent
 STEPS = {"max_training_steps": 9, "save_steps": 4}
@@ -41,7 +39,7 @@ def launched(rows: Path, directory: Path, processes: int, *, devices: int = 1, *
     program = [sys.executable, str(HERE / "process_run.py"), json.dumps({"config": {}} | settings | places)]
     command = [sys.executable, "-m", "easydel.cli", "launch", "--processes", str(processes), "--", *program]
     began = time.monotonic()
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, env=lightly(os.environ))
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     return Ended(ended.returncode, ended.stderr, time.monotonic() - began, out)
 
 

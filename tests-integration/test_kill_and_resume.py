@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from light_compilation import lightly
 from thoroughness import thorough_but
 
 HERE = Path(__file__).parent
@@ -29,9 +28,7 @@ def kind(request) -> str:
 
 def start(kind: str, directory: Path, *kill_after: int) -> subprocess.Popen:
     command = [sys.executable, HERE / "killable_run.py", kind, directory, *map(str, kill_after)]
-    # Killed many times it is compiled as users compile.
-    environment = lightly(os.environ) if MOMENTS == 1 else os.environ
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen) -> int:

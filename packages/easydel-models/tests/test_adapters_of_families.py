@@ -125,7 +125,12 @@ IDS = jnp.asarray(np.random.default_rng(0).integers(3, 31, size=(2, 9)), jnp.int
 
 @pytest.mark.parametrize(
     "config",
-    [EXPERTS, MIXTRAL, GPT_OSS, {**DEEPSEEK, "first_k_dense_replace": 1}],
+    [
+        EXPERTS,
+        pytest.param(MIXTRAL, marks=pytest.mark.thorough),  # other names for what EXPERTS has
+        pytest.param(GPT_OSS, marks=pytest.mark.thorough),  # seen below
+        {**DEEPSEEK, "first_k_dense_replace": 1},
+    ],
     ids=lambda config: config["model_type"],
 )
 def test_experts_are_adapted_where_asked_and_come_back_as_they_were(config, tmp_path):

@@ -208,8 +208,15 @@ def _with_embedding(model, embedding, input_ids, segment_ids, options):
     return jnp.square(joined.hidden(input_ids, segment_ids=segment_ids, **options)).sum()
 
 
-@pytest.mark.parametrize("name", ["plain", "sliding window"])
-@pytest.mark.parametrize("implementation", ["reference", "blocked"])
+@pytest.mark.parametrize(
+    ("name", "implementation"),
+    [
+        ("plain", "reference"),
+        ("sliding window", "blocked"),
+        pytest.param("plain", "blocked", marks=pytest.mark.thorough),
+        pytest.param("sliding window", "reference", marks=pytest.mark.thorough),
+    ],
+)
 def test_a_prompt_that_several_answers_share_is_as_good_as_one_for_each(name, implementation):
     """Hidden states of the answers, and the gradient of every parameter, over rows of `prompt answer`."""
     structure, params = split_params(random_model(CONFIGS[name]))

@@ -128,17 +128,24 @@ def history_of(make, **options):
 @pytest.mark.parametrize(
     ("loss", "splits"),
     [
-        ({"loss_type": "grpo", "beta": 0.1, "num_iterations": 2}, [{"gradient_accumulation_steps": 2}]),
-        (
+        pytest.param(
+            {"loss_type": "grpo", "beta": 0.1, "num_iterations": 2},
+            [{"gradient_accumulation_steps": 2}],
+            id="grpo",
+            marks=pytest.mark.thorough,
+        ),
+        pytest.param(
             {"loss_type": "dapo", "top_entropy_quantile": 0.4, "mask_truncated_completions": True},
             [{"max_tokens_per_micro_batch": 32}],
+            id="dapo",
         ),
-        (
+        pytest.param(
             {"loss_type": "dr_grpo", "importance_sampling_level": "sequence", "num_iterations": 2},
             [{"gradient_accumulation_steps": 4, "padding_free": False}],
+            id="dr_grpo",
+            marks=pytest.mark.thorough,
         ),
     ],
-    ids=["grpo", "dapo", "dr_grpo"],
 )
 def test_the_split_of_a_step_does_not_matter(make, loss, splits):
     whole, params = history_of(make, **loss)
@@ -206,8 +213,9 @@ class StopAfter(Callback):
 @pytest.mark.parametrize(
     ("options", "stop"),
     [
-        ({"num_iterations": 3}, 4),  # within the second rollout's iterations
-        (
+        # within the second rollout's iterations
+        pytest.param({"num_iterations": 3}, 4, id="iterations", marks=pytest.mark.thorough),
+        pytest.param(
             {
                 "steps_off_policy": 1,
                 "num_iterations": 2,
@@ -216,9 +224,9 @@ class StopAfter(Callback):
                 "ref_model_sync_steps": 2,
             },
             3,
+            id="everything",
         ),
     ],
-    ids=["iterations", "everything"],
 )
 def test_a_resumed_run_ends_with_equal_bits(make, tmp_path, options, stop):
     shared = {"max_training_steps": 5, "save_steps": stop} | options

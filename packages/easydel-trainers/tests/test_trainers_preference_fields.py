@@ -87,7 +87,12 @@ CHANGES = {
     },
     "reward": {"center_rewards_coefficient": 0.5, "padding_free": False},
 }
-CASES = [(name, field) for name, fields in CHANGES.items() for field in fields]
+# What all of them share is one mechanism, and the default run sees it with DPO.
+CASES = [
+    pytest.param(name, field, marks=pytest.mark.thorough if name != "dpo" and field in SHARED | REFERENCE else ())
+    for name, fields in CHANGES.items()
+    for field in fields
+]
 OTHER = 8
 REFUSED = "label_pad_token_id"
 
@@ -124,6 +129,7 @@ def make(tiny_model, tokenizer, pair_rows):
             max_training_steps=3,
             log_steps=1,
             length_buckets=[256],
+            attention="reference",  # half the work of compiling
             gradient_checkpointing="none",
             **options,
         )
