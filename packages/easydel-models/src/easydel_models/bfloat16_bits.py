@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 _Tree = TypeVar("_Tree")
 
@@ -45,6 +45,11 @@ def written(held: Array, new: Array, starts: Sequence[Int[Array, ""]]) -> Array:
     """Returns ``held`` with ``new``, in its dtype, from ``starts`` on, one start for each axis."""
     bits, new_bits = as_bits((held, new.astype(held.dtype)))
     return as_numbers(jax.lax.dynamic_update_slice(bits, new_bits, starts))
+
+
+def looked_up(table: Shaped[Array, "V D"], rows: Int[Array, "*R"]) -> Float[Array, "*R D"]:
+    """Returns rows of a table, which may be numbers or bits. No gradient passes."""
+    return as_numbers(as_bits(table)[rows])
 
 
 def _bitcast(array: Array, before: DTypeLike, after: DTypeLike) -> Array:

@@ -17,7 +17,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from easydel_models.attention import Implementation
-from easydel_models.bfloat16_bits import as_bits, as_numbers
+from easydel_models.bfloat16_bits import as_bits, as_numbers, looked_up
 from easydel_models.config import DecoderConfig
 from easydel_models.embedding_noise import EmbeddingNoise, add_noise
 from easydel_models.layers.feed_forward import Routing
@@ -33,6 +33,9 @@ from easydel_models.mesh.partitioning import partition_spec, partition_specs
 from easydel_models.parameters import Params, layer_stacks
 
 Remat = Literal["none", "dots", "full"]
+
+LOOKED_UP = ("embedding", "own_embedding", "position_embedding")
+"""Parameters whose rows are looked up before the layers."""
 
 
 class Decoded(NamedTuple):
@@ -134,11 +137,14 @@ def read_prompts(
 def embedded_tokens(
     config: DecoderConfig, params: Mapping[str, Any], input_ids: Array, positions: Array, dtype: np.dtype
 ) -> tuple[Float[Array, "B T D"], Float[Array, "B T L P"] | None]:
-    """Returns what the first layer is given, and what each layer alone is told; on one device, without noise."""
-    x = _scaled(config.embedding_scale, _looked_up(None, "embedding", params, input_ids, dtype))
-    own = _looked_up(None, "own_embedding", params, input_ids, dtype) if config.own_inputs else None
+    """Returns what the first layer is given, and what each layer alone is told.
+
+    On one device, without noise, and no gradient passes.
+    """
+    x = _scaled(config.embedding_scale, looked_up(params["embedding"], input_ids).astype(dtype))
+    own = looked_up(params["own_embedding"], input_ids).astype(dtype) if config.own_inputs else None
     if config.learned_positions:
-        x = x + params["position_embedding"][positions].astype(dtype)
+        x = x + looked_up(params["position_embedding"], positions).astype(dtype)
     return x, _own_inputs(config, params, x, own)
 
 
@@ -320,7 +326,7 @@ def _scaled(factor: float, array: Array) -> Array:
 
 def _on_mesh(mesh: AbstractMesh, how: _Pass, params: Params, x: Array, *others: Array | None) -> Decoded:
     """Runs the layers on every device's own parameters and tokens."""
-    used = {name: params[name] for name in params if name not in _LOOKED_UP}
+    used = {name: params[name] for name in params if name not in LOOKED_UP}
     of_tokens = PartitionSpec(ROW_AXES, SP)
     return jax.shard_map(
         functools.partial(_decode, how),
@@ -333,10 +339,6 @@ def _on_mesh(mesh: AbstractMesh, how: _Pass, params: Params, x: Array, *others: 
         out_specs=Decoded(of_tokens, PartitionSpec()),  # pyright: ignore[reportArgumentType]
         check_vma=False,
     )(used, x, *others)
-
-
-_LOOKED_UP = ("embedding", "own_embedding", "position_embedding")
-"""Parameters whose rows are looked up before the layers."""
 
 
 def _specs_of(params: Params, mesh: AbstractMesh) -> Params:

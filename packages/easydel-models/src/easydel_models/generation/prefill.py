@@ -17,6 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Int
 
 from easydel_models.bfloat16_bits import seen_as_bits
+from easydel_models.decoder import LOOKED_UP
 from easydel_models.generation.shapes import pieces, power_of_two
 from easydel_models.generation.slot_cache import newest_kept, windows_of
 from easydel_models.layers.tokens import Memory
@@ -45,13 +46,14 @@ class Prefiller:
 
     structure: nnx.GraphDef
     params: Params
-    """Of the layers, bfloat16 numbers as `seen_as_bits`: a scan over them would widen all of them."""
+    """Of layers and tables, bfloat16 numbers as `seen_as_bits`: taking a part of them would widen all of them."""
 
     @classmethod
     def of_model(cls, model: "CausalLM") -> "Prefiller":
         """Returns the reader of prompts with this model's weights."""
         structure, params = split_params(model)
-        return cls(structure, params | {"layers": seen_as_bits(params["layers"])})
+        parts_taken = {name: params[name] for name in ("layers", *LOOKED_UP) if name in params}
+        return cls(structure, params | seen_as_bits(parts_taken))
 
     def __call__(self, prompts: Sequence[np.ndarray]) -> list[Prefilled]:
         """Reads all but the last token of each prompt, which must have two or more."""

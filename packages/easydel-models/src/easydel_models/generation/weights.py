@@ -22,8 +22,10 @@ from jaxtyping import Array, Float
 
 from easydel_models.adapters.config import LoraConfig
 from easydel_models.adapters.merged import merged_params
+from easydel_models.bfloat16_bits import seen_as_bits
 from easydel_models.config import DecoderConfig
 from easydel_models.cpu_bfloat16 import cpu_flags
+from easydel_models.decoder import LOOKED_UP
 from easydel_models.layers.linear import blocked_kernel, times_blocked
 from easydel_models.layers.parameter import ParameterKind
 from easydel_models.layers.stacks import stacks
@@ -43,7 +45,7 @@ class DecodeWeights(NamedTuple):
     layers: tuple[dict[str, Array], ...]
     """By layer, then by name as in `easydel_models.parameters`; kernels may be cut up by `blocked_kernel`."""
     others: dict[str, Array]
-    """Parameters of no layer, by name: the embedding, the norm at the end."""
+    """Parameters of no layer, by name: the embedding, as numbers or as `seen_as_bits`; the norm at the end."""
     head: Float[Array, "V D"]
     """Turns hidden states into logits, ``hidden @ W.T``; the same array as the embedding where they are tied."""
 
@@ -150,7 +152,9 @@ def _in_place(config: DecoderConfig, params: Params) -> DecodeWeights:
             for place, number in enumerate(stack.numbers):
                 found.setdefault(number, {})[name] = jax.device_put(on_host[place], device)
     layers = tuple(found[number] for number in range(config.num_layers))
-    return DecodeWeights(layers, _others(params), params["head"] if "head" in params else params["embedding"])
+    others = _others(params)
+    tables = seen_as_bits({name: others[name] for name in LOOKED_UP if name in others})
+    return DecodeWeights(layers, others | tables, params["head"] if "head" in params else params["embedding"])
 
 
 @functools.partial(jax.jit, static_argnames=("config", "lora", "dtype", "cut_up"))
