@@ -109,6 +109,9 @@ class ShardedDataSource(ABC):
 
         A batch has every column that a row of it has; a key that a row lacks is null there. Where sources of different
         columns meet it may also have those of rows before or behind it, null throughout.
+
+        Raises:
+            DataError: If `rows` is below 1.
         """
         if rows < 1:
             raise DataError(f"A batch needs at least one row; batches(rows={rows}) was asked for.")

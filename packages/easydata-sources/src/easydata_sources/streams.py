@@ -47,6 +47,9 @@ class RowStream(ABC):
         """Returns the next run, at most `rows` rows; None at the end. Override where the data is columns.
 
         An empty run says that the columns may be others from here on.
+
+        Raises:
+            Exception: What reading the row behind the last run raised.
         """
         if self._failed_take is not None:
             failure, self._failed_take = self._failed_take, None
