@@ -10,7 +10,11 @@ import time
 import numpy as np
 import pytest
 from easydel_trainers import Callback, SFTConfig, SFTTrainer
+from easydel_trainers.data.steps import PreparedStep
+from easydel_trainers.run.loop import Hooks, Loop, RunState
 from easydel_trainers.run.throughput import Throughput
+from easydel_trainers.step.compiled import Compiled
+from easydel_trainers.step.step import StepResult
 
 REPORTS = "from easydel_trainers.run.resource_use import peak_memory_bytes; print(peak_memory_bytes())"
 FILLED = 1_500_000_000
@@ -42,6 +46,49 @@ def test_rates_are_those_of_the_steps_that_were_timed():
     assert (rates["tokens_per_second"], rates["data_wait_share"]) == (100.0, 0.25)
     assert throughput.take() == {}
     assert (throughput.tokens_per_second, throughput.seconds_per_step, throughput.steps) == (100.0, 2.0, 2)
+
+
+class Computed:
+    """A gradient norm that is there so many seconds after someone begins to wait for it."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def is_ready(self):
+        return False
+
+    def block_until_ready(self):
+        time.sleep(self.seconds)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.float32(1)
+
+
+def test_a_step_that_ran_while_the_next_one_was_compiled_is_not_timed():
+    """On a CPU the compiler takes its time from the step in flight: of four steps here, the second to the third."""
+
+    def take_step(state, batch):
+        step = next(steps)
+        if step == 3:
+            train_step.compilations += 1
+            time.sleep(0.1)
+        return state, StepResult({"loss": (1.0, 1.0)}, Computed(0.2 if step == 2 else 0.02), np.float32(0))
+
+    steps = iter((1, 2, 3, 4))
+    train_step = Compiled(take_step)
+    throughput = Throughput(matmul_parameters=1, attention_dims=1, peak_flops_per_second=None)
+    hooks = Hooks(
+        annotate=lambda batch: batch, on_result=lambda *_: None, is_logged=lambda _: False, on_record=lambda _: None
+    )
+    loop = Loop(RunState(state=None), train_step, hooks, throughput, last_step=None)
+    fixed = {"arrays": {"input_ids": np.zeros((1, 1, 8))}, "held": 1, "padded_tokens": 1, "epoch": 0, "data_state": {}}
+    prepared = (PreparedStep(**fixed, tokens=tokens) for tokens in (1, 10, 100, 1000))
+    for number, _ in enumerate(loop.dispatched(prepared)):
+        if number == 0:
+            loop.settle()
+            loop.resume_clock()
+    assert throughput.steps == 2
+    assert throughput.tokens_per_second * throughput.seconds_per_step * 2 == pytest.approx(1001)
 
 
 def test_no_step_is_told_to_be_quicker_than_it_was(tiny_model, tokenizer, text_rows):

@@ -66,14 +66,14 @@ class Hooks:
     """Given each of these records."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _InFlight:
     step: int
     prepared: PreparedStep
     result: StepResult
     ended: Future[tuple[float, float]]
     waited: float
-    compiled: bool
+    beside_compiling: bool
 
 
 def _moment_of(result: StepResult, given: float) -> tuple[float, float]:
@@ -182,12 +182,15 @@ class Loop:
 
     def _take(self, prepared: PreparedStep) -> None:
         run, before, began = self._run, self._train_step.compilations, time.perf_counter()
+        running = [one for one in self._in_flight if not one.ended.done()]
         batch = self._hooks.annotate(prepared.arrays)
         run.state, result = self._train_step(run.state, batch)
         self.shapes[batch["input_ids"].shape] += 1
         compiled = self._train_step.compilations > before
         if compiled:
             self.throughput.compiled(time.perf_counter() - began)
+            for one in running:  # where the host is the device, the compiler took its time from them
+                one.beside_compiling = True
         run.step += 1
         run.data_state, run.batch = prepared.data_state, prepared.batch
         # A thread looks when the result is there: the loop itself looks late, and then at several at once.
@@ -213,7 +216,7 @@ class Loop:
 
     def _time(self, oldest: _InFlight) -> None:
         moment, unsure = oldest.ended.result()
-        if oldest.compiled:
+        if oldest.beside_compiling:
             self._untimed.clear()
             self._free_since = moment
             return

@@ -24,8 +24,8 @@ class _Timed:
 
 @dataclass(slots=True)
 class Throughput:
-    """Tokens and arithmetic over the time that steps took. A step that compiled counts in nothing here: its time says
-    nothing about speed.
+    """Tokens and arithmetic over the time that steps took. A step that compiled, or ran while the one behind it was
+    compiled, counts in nothing here: its time says nothing about speed.
 
     Attributes:
         matmul_parameters: see `flops.step_flops`.
@@ -46,7 +46,7 @@ class Throughput:
         self.compile_seconds += seconds
 
     def finished_step(self, prepared: PreparedStep, *, seconds: float, waited: float) -> None:
-        """A step that did not compile was taken.
+        """A step was taken, and nothing compiled meanwhile.
 
         Args:
             prepared: its input.
@@ -64,7 +64,7 @@ class Throughput:
 
     def take(self) -> dict[str, float]:
         """Returns rates of the steps since the last call: real tokens, positions and model FLOPs per second, share of
-        the hardware's peak (`mfu`), share of time waiting for data. Nothing where all of them compiled.
+        the hardware's peak (`mfu`), share of time waiting for data. Nothing where none of them was timed.
         """
         timed, self._window = self._window, _Timed()
         if not timed.seconds:
