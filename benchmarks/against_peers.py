@@ -7,6 +7,9 @@ environment variable `TRL_PYTHON`. Every figure is from a process of its own; in
 and the median of the rounds counts. The peers' default is bf16=True, beside which ours computes in bfloat16 too (in
 float32 on a CPU without instructions for bfloat16, unless EASYDEL_CPU_BFLOAT16 says otherwise). SFT is measured with
 everything recomputed, the default of both, and ours also with matrix products kept, `gradient_checkpointing: dots`.
+
+Ours runs in the environment that the command `easydel` gives itself, which asks Linux for large pages of memory; theirs
+in the one that there is. `--huge-pages both` gives it to both, `none` to neither.
 """
 
 from __future__ import annotations
@@ -21,8 +24,11 @@ import tempfile
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from easydel.cli.huge_pages import asking_environment
+
 HERE = Path(__file__).parent
 PRECISIONS = {"float32": "float32", "default": "bfloat16"}  # theirs: ours
+HUGE_PAGES = asking_environment({}, policy="madvise", glibc=(2, 35)) or {}
 Figures = dict[str, float]
 
 
@@ -51,12 +57,16 @@ class Work:
         self.model = self.models["float32"]
         self.pairs = options.pairs or realistic_pairs(folder / "pairs.jsonl")
         self.chats = options.chats or demo_chats(folder / "chats.jsonl")
+        self.problems = demo_problems(folder / "problems.jsonl")
+        asked = os.environ | HUGE_PAGES
+        self._our_environment = dict(os.environ) if options.huge_pages == "none" else asked
+        self._their_environment = asked if options.huge_pages == "both" else dict(os.environ)
 
     def ours(self, script: str, *arguments: str) -> Figures:
-        return figures([sys.executable, str(HERE / script), *arguments])
+        return figures([sys.executable, str(HERE / script), *arguments], self._our_environment)
 
     def theirs(self, script: str, *arguments: str) -> Figures:
-        return figures([self.options.peer, str(HERE / "peers" / script), *arguments])
+        return figures([self.options.peer, str(HERE / "peers" / script), *arguments], self._their_environment)
 
 
 def sft(work: Work, precision: str) -> dict[str, tuple[float, float]]:
@@ -81,9 +91,10 @@ def dpo(work: Work, precision: str) -> dict[str, tuple[float, float]]:
 
 
 def grpo(work: Work, precision: str) -> dict[str, tuple[float, float]]:
-    types = ("--dtype", PRECISIONS[precision], "--precision", precision)
-    found: dict = work.ours("grpo.py", "--peer", work.options.peer, "--steps", work.steps, *types)
-    ours, theirs = found["ours"], found["TRL"]
+    sizes = ("--steps", work.steps, "--completions", "8", "--length", "64")
+    found: dict = work.ours("grpo.py", "--peer", "", *sizes, "--dtype", PRECISIONS[precision])
+    ours, rows = found["ours"], ("--model", work.model, "--rows", work.problems)
+    theirs = work.theirs("trl_grpo.py", *rows, *sizes, "--precision", precision)
     return {
         "steps/min": (60 / ours["seconds"], 60 / theirs["seconds"]),
         "peak GB": (ours["peak GB"], theirs["peak GB"]),
@@ -118,6 +129,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_shared_arguments(parser, PARTS)
     parser.add_argument("--steps", type=int, default=8, help="of each training")
+    parser.add_argument("--huge-pages", default="ours", choices=("ours", "both", "none"), help="who runs with them")
     parser.add_argument("--pairs", help="rows of `prompt`, `chosen`, `rejected`; default: made from the demo's")
     return parser.parse_args()
 
@@ -130,9 +142,9 @@ def add_shared_arguments(parser: argparse.ArgumentParser, parts: Collection[str]
     parser.add_argument("--chats", help="rows of `messages`; default: made from the demo's")
 
 
-def figures(command: list[str]) -> Figures:
+def figures(command: list[str], environment: dict[str, str] | None = None) -> Figures:
     """What a script prints as JSON, behind whatever else it prints."""
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stderr[-4000:]}")
     lines = done.stdout.splitlines()
@@ -167,6 +179,14 @@ def demo_chats(path: Path, rows: int = 400) -> str:
     with path.open("w", encoding="utf-8") as file:
         for row in islice(python_docs_rows("train"), rows):
             print(json.dumps({"messages": [*row["prompt"], *row["completion"]]}), file=file)
+    return str(path)
+
+
+def demo_problems(path: Path) -> str:
+    """Sums of the demo, which rewards are given for."""
+    from easydel.demo.arithmetic import arithmetic_rows
+
+    path.write_text("".join(json.dumps(row) + "\n" for row in arithmetic_rows("train")), encoding="utf-8")
     return str(path)
 
 

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import final
 
+from easydel.cli.huge_pages import memory_pages
 from easydel.cli.output.errors import EXIT_GOAL_MISSED, EXIT_OK, OUR_PACKAGES
 from easydel.cli.settings.command_line import parse_flags
 
@@ -54,6 +55,7 @@ class Health:
     libraries: dict[str, str]
     devices: list[str]
     bfloat16: str
+    memory_pages: str
     extras: dict[str, bool]
     self_test: dict[str, float]
     healthy: bool
@@ -84,6 +86,7 @@ def examined() -> Health:
         packages=_versions(sorted(name.replace("_", "-") for name in OUR_PACKAGES)),
         libraries=_versions(_LIBRARIES),
         bfloat16=bfloat16_advice(),
+        memory_pages=memory_pages(),
         devices=[f"{device.platform}: {device.device_kind}" for device in jax.devices()],
         extras={name: find_spec(module) is not None for name, (module, _) in _EXTRAS.items()},
         self_test=test,
@@ -150,6 +153,7 @@ def _print(health: Health) -> None:
         table.add_row(heading, Text(", ".join(f"{name} {number}" for name, number in found.items())))
     table.add_row("devices", Text(", ".join(health.devices)))
     table.add_row("bfloat16", Text(health.bfloat16))
+    table.add_row("memory pages", Text(health.memory_pages))
     for name, there in health.extras.items():
         table.add_row(f"extra {name}", f"{'yes' if there else 'no '}  {_EXTRAS[name][1]}")
     test = health.self_test
