@@ -60,13 +60,18 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path, golden, 
     chance, killed, inside, target = np.random.default_rng(0), 0, 0, tmp_path / "0"
     arguments = [sys.executable, "-c", KILLABLE, str(golden / "tokenizer"), shard_size]
     lives = {target: 0}  # tries of each set
+
+    def is_killing():
+        """Until so many were killed, and so many of them where it hurts: on a busy machine the moment may be missed."""
+        return killed < KILLS or (inside < KILLS // 2 and killed < 10 * KILLS)
+
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as nursery:
-        while killed < KILLS or lives[target]:
+        while is_killing() or lives[target]:
             read = rows_read(target)
             nursery.stdin.write(f"{target}\n")
             nursery.stdin.flush()
             child = int(nursery.stdout.readline())
-            if killed < KILLS:
+            if is_killing():
                 moment = read + chance.integers(0, 700)
                 while rows_read(target) < moment and alive(child):
                     time.sleep(0.001)
