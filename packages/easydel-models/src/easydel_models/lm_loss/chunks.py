@@ -174,9 +174,24 @@ def put_hidden_gradient(
     return None if d_hidden is None else put_rows(d_hidden, rows, wide_product(d_logits, weights))
 
 
-def add_head_gradient(d_head: Array | None, d_logits: Float[Array, "C V"], h: Float[Array, "C D"]) -> Array | None:
-    """Adds the chunk's `d_logits.T @ h`; None stays None."""
-    return None if d_head is None else d_head + wide_product_of_transposed(d_logits, h)
+class HeadGradient(NamedTuple):
+    """The gradient of a head while it is added up, chunk by chunk."""
+
+    # Transposed: so a chunk's hidden states are turned over, and not its logits, which are V / D times as many.
+    transposed: Float[Array, "D V"]
+
+    @classmethod
+    def zero(cls, head: Float[Array, "V D"]) -> "HeadGradient":
+        """Returns that of no chunk."""
+        return cls(jnp.zeros(head.shape[::-1], jnp.float32))
+
+    def plus(self, d_logits: Float[Array, "C V"], h: Float[Array, "C D"]) -> "HeadGradient":
+        """Returns it with the chunk's `d_logits.T @ h` added."""
+        return HeadGradient(self.transposed + wide_product_of_transposed(h, d_logits))
+
+    def whole(self, dtype: Any) -> Float[Array, "V D"]:
+        """Returns the gradient."""
+        return self.transposed.T.astype(dtype)
 
 
 def _vocab_sums(*terms: Float[Array, "C V"]) -> list[Float[Array, " C"]]:

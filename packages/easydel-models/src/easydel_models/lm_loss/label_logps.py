@@ -184,7 +184,7 @@ class _Gradients(NamedTuple):
     """None = not asked for."""
 
     hidden: Array | None
-    head: Array | None
+    head: chunks.HeadGradient | None
 
 
 def _value(options: _Options, hidden: Array, head: Array, labels: Array) -> tuple[Array | None, ...]:
@@ -219,15 +219,15 @@ def _backward(options: _Options, residuals: tuple, cotangents: tuple[Any, ...]):
         d_logits = d_logits.astype(hidden.dtype)
         return _Gradients(
             chunks.put_hidden_gradient(grads.hidden, rows, d_logits, weights),
-            chunks.add_head_gradient(grads.head, d_logits, h),
+            grads.head and grads.head.plus(d_logits, h),
         )
 
     init = _Gradients(
         None if asked_hidden is None else jnp.zeros_like(hidden),
-        None if asked_head is None else jnp.zeros(head.shape, jnp.float32),
+        None if asked_head is None else chunks.HeadGradient.zero(head),
     )
     _, end = chunks.fold_trained(labels, options.chunk, body, init, vocabulary)
-    return end.hidden, None if end.head is None else end.head.astype(head.dtype), None
+    return end.hidden, None if end.head is None else end.head.whole(head.dtype), None
 
 
 _logps = jax.custom_vjp(_value, nondiff_argnums=(0,))

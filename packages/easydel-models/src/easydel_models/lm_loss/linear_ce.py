@@ -108,7 +108,7 @@ class _Carry(NamedTuple):
     entropy: Array
     d_hidden: Array | None
     """None = not asked for."""
-    d_head: Array | None
+    d_head: chunks.HeadGradient | None
 
 
 _Result = tuple[Array, tuple[Array, Array, Array]]
@@ -123,7 +123,7 @@ def _value(options: _Options, hidden: Array, head: Array, labels: Array) -> _Res
 def _forward(options: _Options, hidden: CustomVJPPrimal, head: CustomVJPPrimal, labels: CustomVJPPrimal):
     asked = {"hidden_grad": hidden.perturbed, "head_grad": head.perturbed}
     count, end = _run(options, hidden.value, head.value, labels.value, **asked)
-    d_head = None if end.d_head is None else end.d_head.astype(head.value.dtype)
+    d_head = None if end.d_head is None else end.d_head.whole(head.value.dtype)
     return (end.loss, (count, end.correct, end.entropy)), (end.d_hidden, d_head)
 
 
@@ -166,12 +166,12 @@ def _run(
         d_logits = chunks.softcap_backward(d_logits, logits, options.softcap).astype(hidden.dtype)
         return carry._replace(
             d_hidden=chunks.put_hidden_gradient(carry.d_hidden, rows, d_logits, weights),
-            d_head=chunks.add_head_gradient(carry.d_head, d_logits, h),
+            d_head=carry.d_head and carry.d_head.plus(d_logits, h),
         )
 
     zero = jnp.zeros((), jnp.float32)
     d_hidden = jnp.zeros_like(hidden) if hidden_grad else None
-    d_head = jnp.zeros(head.shape, jnp.float32) if head_grad else None
+    d_head = chunks.HeadGradient.zero(head) if head_grad else None
     init = _Carry(zero, jnp.zeros((), jnp.int32), zero, d_hidden, d_head)
     return chunks.fold_trained(labels, options.chunk, body, init, options.vocabulary)
 
