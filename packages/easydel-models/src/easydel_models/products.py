@@ -39,6 +39,9 @@ def wide_product_of_transposed(
     left: Float[Array, "*batch K N"], right: Float[Array, "*batch K M"]
 ) -> Float[Array, "*batch N M"]:
     """Returns ``left.T @ right`` in float32; both have one dtype."""
+    summed, rows, columns = left.shape[-2], left.shape[-1], right.shape[-1]
+    if 2 * columns * (summed + rows) < summed * rows:  # then turning over the other factor and the result is less work
+        return wide_product_of_transposed(right, left).swapaxes(-1, -2)
     transposed = left.swapaxes(-1, -2)
     if jax.default_backend() == "cpu":
         transposed = with_layout_constraint(transposed, Layout(tuple(range(left.ndim))))
