@@ -41,11 +41,18 @@ def wide_product_of_transposed(
     """Returns ``left.T @ right`` in float32; both have one dtype."""
     summed, rows, columns = left.shape[-2], left.shape[-1], right.shape[-1]
     if 2 * columns * (summed + rows) < summed * rows:  # then turning over the other factor and the result is less work
-        return wide_product_of_transposed(right, left).swapaxes(-1, -2)
-    transposed = left.swapaxes(-1, -2)
-    if jax.default_backend() == "cpu":
-        transposed = with_layout_constraint(transposed, Layout(tuple(range(left.ndim))))
-    return wide_product(transposed, right)
+        return row_by_row(wide_product_of_transposed(right, left)).swapaxes(-1, -2)
+    return wide_product(row_by_row(left.swapaxes(-1, -2)), right)
+
+
+def row_by_row(array: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Returns an array that lies in memory as its axes say: a factor that was turned over, a product that will be.
+
+    On CPU XLA would ask the product itself for the transposition, which for bfloat16 is slow or refused.
+    """
+    if jax.default_backend() != "cpu":
+        return array
+    return with_layout_constraint(array, Layout(tuple(range(array.ndim))))
 
 
 def _rounded(rows: Array, kernel: Array) -> Array:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from easydel_models.products import wide_product, wide_product_of_transposed
+from easydel_models.products import row_by_row, wide_product, wide_product_of_transposed
 
 IGNORE_INDEX = -100
 """The label of a token that is not trained."""
@@ -191,7 +191,7 @@ class HeadGradient(NamedTuple):
 
     def whole(self, dtype: Any) -> Float[Array, "V D"]:
         """Returns the gradient."""
-        return self.transposed.T.astype(dtype)
+        return row_by_row(self.transposed).T.astype(dtype)
 
 
 def _vocab_sums(*terms: Float[Array, "C V"]) -> list[Float[Array, " C"]]:
