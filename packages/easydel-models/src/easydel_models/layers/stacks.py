@@ -29,8 +29,10 @@ class Segment(NamedTuple):
 def segments(layers: tuple[LayerConfig, ...]) -> tuple[Segment, ...]:
     """Returns the division of a decoder into segments with the fewest stacks, and among those the fewest segments.
 
+    Where that leaves a choice, what is no whole period comes first.
+
     >>> [(len(s.stacks), s.repeats) for s in segments(tuple("ssssf" * 5 + "ss"))]  # layers stand for configurations
-    [(5, 5), (1, 2)]
+    [(1, 2), (5, 5)]
     """
     kinds = {kind: number for number, kind in enumerate(dict.fromkeys(layers))}
     numbers = [kinds[layer] for layer in layers]
