@@ -24,11 +24,10 @@ import tempfile
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from easydel.cli.huge_pages import asking_environment
+from easydel.cli.huge_pages import asking_environment, glibc_version, page_policy
 
 HERE = Path(__file__).parent
 PRECISIONS = {"float32": "float32", "default": "bfloat16"}  # theirs: ours
-HUGE_PAGES = asking_environment({}, policy="madvise", glibc=(2, 35)) or {}
 Figures = dict[str, float]
 
 
@@ -58,9 +57,10 @@ class Work:
         self.pairs = options.pairs or realistic_pairs(folder / "pairs.jsonl")
         self.chats = options.chats or demo_chats(folder / "chats.jsonl")
         self.problems = demo_problems(folder / "problems.jsonl")
-        asked = os.environ | HUGE_PAGES
-        self._our_environment = dict(os.environ) if options.huge_pages == "none" else asked
-        self._their_environment = asked if options.huge_pages == "both" else dict(os.environ)
+        plain = dict(os.environ)
+        asked = asking_environment(plain, policy=page_policy(), glibc=glibc_version()) or plain
+        self._our_environment = plain if options.huge_pages == "none" else asked
+        self._their_environment = asked if options.huge_pages == "both" else plain
 
     def ours(self, script: str, *arguments: str) -> Figures:
         return figures([sys.executable, str(HERE / script), *arguments], self._our_environment)

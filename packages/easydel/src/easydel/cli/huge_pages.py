@@ -8,6 +8,7 @@ and at no other time: so a command that computes starts once more, in the same p
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ def start_again_with_huge_pages() -> None:
 
     To be called before anything was done: whatever the process did so far, it does a second time.
     """
-    environment = asking_environment(os.environ, policy=_policy(), glibc=_glibc())
+    environment = asking_environment(os.environ, policy=page_policy(), glibc=glibc_version())
     if environment is None or not sys.executable:
         return
     try:
@@ -58,19 +59,20 @@ def asking_environment(
 
 def memory_pages() -> str:
     """Returns what pages this process gets for large arrays, in words, and what would give it larger ones."""
-    policy = _policy()
+    policy = page_policy()
     if policy is None:
         return f"as {sys.platform} gives them"
     if policy == "always":
         return "2 MiB, which Linux gives to all programs"
     if policy == "never":
         return f"4 KiB: Linux gives larger ones to nobody ({_POLICY} is never)"
-    if f"{_TUNABLE}=1" in os.environ.get(_TUNABLES, ""):
+    if re.search(rf"{re.escape(_TUNABLE)}=[12]", os.environ.get(_TUNABLES, "")):
         return "2 MiB, asked for"
     return f"4 KiB; {_TUNABLES}={_TUNABLE}=1 in the environment of Python asks for 2 MiB (glibc 2.35 or newer)"
 
 
-def _policy() -> str | None:
+def page_policy() -> str | None:
+    """Returns who is given larger pages on this machine, as `asking_environment` takes it."""
     try:
         choices = _POLICY.read_text(encoding="ascii")
     except (OSError, ValueError):
@@ -78,7 +80,8 @@ def _policy() -> str | None:
     return choices.partition("[")[2].partition("]")[0] or None
 
 
-def _glibc() -> tuple[int, int] | None:
+def glibc_version() -> tuple[int, int] | None:
+    """Returns the version of glibc that this process runs with; `None` = it runs with another library of C."""
     try:
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
         major, minor = version.split(".")[:2]
